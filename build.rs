@@ -1,0 +1,20 @@
+//! Compile `proto/` to Rust, without `protoc`.
+
+const FILES: [&str; 9] = [
+    "nsm/connection.proto",
+    "nsm/connectioncontext.proto",
+    "nsm/networkservice.proto",
+    "nsm/registry.proto",
+    "meridio/ipam.proto",
+    "meridio/model.proto",
+    "meridio/configurationmanager.proto",
+    "meridio/targetregistry.proto",
+    "spiffe/workload.proto",
+];
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    println!("cargo:rerun-if-changed=proto");
+    let files = protox::compile(FILES, ["proto"])?;
+    tonic_prost_build::configure().compile_fds(files)?;
+    Ok(())
+}

@@ -1,0 +1,17 @@
+//! Messages of NSM, Meridio and SPIFFE, and typed views of their strings.
+//!
+//! [`pb`] is generated from `proto/`. The other modules parse what the messages carry as text: addresses, interface names, inode
+//! URLs. Strings are parsed at the edge; above this floor, addresses are [`IpNet`](ipnet::IpNet) and families are [`Family`].
+
+mod connection;
+mod family;
+mod mechanism;
+pub mod pb;
+mod prefix;
+
+pub use self::{
+    family::{Dual, Family},
+    mechanism::{Inode, InterfaceName, InvalidInode, InvalidInterfaceName, MechanismKind, cls, parameter},
+    pb::connection::{Connection, Mechanism, Path, PathSegment, State},
+    prefix::{InvalidPrefix, first_of, parse_prefix, parse_prefixes},
+};
