@@ -1,1 +1,4 @@
-//! stub
+// SPDX-License-Identifier: Apache-2.0
+//! The edge: everything that is bytes, sockets, certificates or headers.
+
+pub mod trace_context;
