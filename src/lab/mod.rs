@@ -1,1 +1,13 @@
-//! stub
+// SPDX-License-Identifier: Apache-2.0
+//! Run the whole system on one machine: a network of namespaces, and everything around the proxy.
+//!
+//! The lab stands where a cluster would: its own certificate authority and Workload API, so that every connection is mTLS with
+//! an identity per pod, as it is with SPIRE.
+
+mod authority;
+mod workload;
+
+pub use self::{
+    authority::{Authority, AuthorityError, Issued},
+    workload::Workload,
+};
