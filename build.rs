@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Compile `proto/` to Rust, without `protoc`.
 
 const FILES: [&str; 9] = [

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Meridio's proxy, and the framework it is built on: chains of tower layers that handle NSM connections.
 
 pub mod api;

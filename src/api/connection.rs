@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! What a hop reads from a connection and writes to it.
 
 use std::time::SystemTime;

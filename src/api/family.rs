@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! IPv4 and IPv6 as a value, in one fixed order: v4 first.
 
 use std::{fmt, net::IpAddr};

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Mechanisms and the texts in their parameters.
 
 use std::{fmt, os::fd::AsFd, str::FromStr};

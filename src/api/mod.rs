@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Messages of NSM, Meridio and SPIFFE, and typed views of their strings.
 //!
 //! [`pb`] is generated from `proto/`. The other modules parse what the messages carry as text: addresses, interface names, inode

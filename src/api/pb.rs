@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Code generated from `proto/`, one module per protobuf package.
 #![allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic, rustdoc::all)]
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Addresses and prefixes in CIDR notation, as NSM and Meridio write them.
 
 use std::net::IpAddr;

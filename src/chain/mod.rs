@@ -1,1 +1,65 @@
-//! stub
+// SPDX-License-Identifier: Apache-2.0
+
+//! Chains of elements that handle NSM connections, built on tower.
+//!
+//! A [`Call`] is a Request or a Close of one connection. It enters at the top of the chain; each [`Element`] may change it,
+//! passes it to [`Next`], and may change the answer. [`begin`] runs the calls of one connection id one after the other, so an
+//! element never sees two calls of the same connection at once. [`metadata`] keeps what elements store for a connection only if
+//! the Request succeeds.
+//!
+//! ```
+//! use meridio_proxy::{api::Connection, chain::{begin::BeginLayer, metadata::MetadataLayer, *}};
+//!
+//! /// Sets the MTU of both ends, in bytes.
+//! struct Mtu(u32);
+//!
+//! impl Element for Mtu {
+//!     const NAME: &'static str = "mtu";
+//!
+//!     async fn request(&self, mut request: Request, next: Next) -> Result<Box<Connection>> {
+//!         request.connection.context_mut().mtu = self.0;
+//!         next.request(request).await
+//!     }
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<()> {
+//! let tasks = Tasks::default();
+//! let chain = Chain::new()
+//!     .layer("begin", BeginLayer::client(tasks.clone()))
+//!     .layer("metadata", MetadataLayer)
+//!     .layer("timeout", tower::timeout::TimeoutLayer::new(std::time::Duration::from_secs(5)))
+//!     .with(Mtu(1500));
+//! assert_eq!(chain.to_string(), "begin → metadata → timeout → mtu");
+//! let chain = chain.build(tower::service_fn(|call: Call| async { Ok::<_, Error>(call.into_connection()) }))?;
+//! let answer = chain.request(Request::new(Connection::named("a"))).await?;
+//! assert_eq!(answer.context.unwrap_or_default().mtu, 1500);
+//! # tasks.stop().await; Ok(()) }
+//! ```
+
+pub mod begin;
+pub mod builder;
+pub mod call;
+mod closing;
+mod cut;
+pub mod element;
+pub mod error;
+pub mod event;
+mod lane;
+pub mod lanes;
+pub mod laws;
+mod mailbox;
+pub mod merge;
+pub mod metadata;
+pub mod path;
+pub mod scope;
+pub mod tasks;
+
+pub use self::{
+    builder::{Chain, Order},
+    call::{Call, Close, Context, Kind, Origin, PATIENCE, Request},
+    element::{Answer, Element, Next},
+    error::{Error, Reason, Result},
+    event::Events,
+    scope::{Frame, Scope},
+    tasks::{Task, Tasks},
+};

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Serialize the calls of each connection id (NSM `begin`).
+//!
+//! Each connection id has a lane: a task that processes its calls in order. The work runs in that task, so a caller that is
+//! cancelled only stops waiting and never leaves a half-done call behind.
+//!
+//! # Order
+//! Below `update_path`, which determines the id; above every element with state.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use pin_project::pin_project;
+use tokio::{
+    sync::oneshot,
+    time::{Sleep, sleep_until},
+};
+use tower_layer::Layer;
+use tower_service::Service;
+
+use crate::{
+    api::Connection,
+    chain::{
+        Call, Error, Next, Reason, Result, Tasks,
+        element::CallService,
+        lanes::Lanes,
+        mailbox::{Job, Work},
+    },
+};
+
+/// Role of the chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Client: a Request is merged with the known state (see [`merge`](crate::chain::merge)).
+    Client,
+    /// Endpoint: a Request is taken as it comes; a reselect closes the old connection first.
+    Endpoint,
+}
+
+/// Layer that produces [`Begin`].
+#[derive(Clone, Debug)]
+pub struct BeginLayer {
+    mode: Mode,
+    tasks: Tasks,
+}
+
+impl BeginLayer {
+    /// For a client chain.
+    pub fn client(tasks: Tasks) -> Self {
+        Self { mode: Mode::Client, tasks }
+    }
+
+    /// For an endpoint chain.
+    pub fn endpoint(tasks: Tasks) -> Self {
+        Self { mode: Mode::Endpoint, tasks }
+    }
+}
+
+impl<S: CallService> Layer<S> for BeginLayer {
+    type Service = Begin;
+
+    fn layer(&self, inner: S) -> Begin {
+        let next = Next::of("end", inner);
+        Begin { lanes: Lanes::new(next, self.mode, self.tasks.clone()) }
+    }
+}
+
+/// Service that serializes calls; see the module documentation.
+#[derive(Clone)]
+pub struct Begin {
+    lanes: Arc<Lanes>,
+}
+
+impl Begin {
+    /// Number of connections that are established or being worked on.
+    pub fn lanes(&self) -> usize {
+        self.lanes.len()
+    }
+}
+
+impl Service<Call> for Begin {
+    type Response = Box<Connection>;
+    type Error = Error;
+    type Future = Waiting;
+
+    /// Always ready: a full mailbox refuses that call without delaying others.
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, call: Call) -> Waiting {
+        let deadline = call.context().deadline;
+        let id = call.connection().id.clone();
+        let (reply, answer) = oneshot::channel();
+        let job = Job { work: Work::Call(call), reply, span: tracing::Span::current() };
+        let refused = self.lanes.offer(&id, job).err().map(|error| error.of(&id));
+        Waiting { refused, answer, deadline: sleep_until(deadline) }
+    }
+}
+
+/// Future of a call: the lane's answer, or `Deadline` if the lane is still busy with another call by then.
+#[pin_project]
+pub struct Waiting {
+    refused: Option<Error>,
+    #[pin]
+    answer: oneshot::Receiver<Result<Box<Connection>>>,
+    #[pin]
+    deadline: Sleep,
+}
+
+impl Future for Waiting {
+    type Output = Result<Box<Connection>>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        if let Some(refused) = this.refused.take() {
+            return Poll::Ready(Err(refused));
+        }
+        if let Poll::Ready(sent) = this.answer.poll(cx) {
+            return Poll::Ready(sent.unwrap_or_else(|_| Err(Reason::Ended.into())));
+        }
+        ready!(this.deadline.poll(cx));
+        Poll::Ready(Err(Reason::Deadline.into()))
+    }
+}

@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! The Request and Close types that flow through a chain.
+//!
+//! Everything an element needs comes with the call; there are no globals. Above [`begin`](crate::chain::begin) a call has no lane yet:
+//! its scope is empty and its event handle answers [`Reason::Ended`](crate::chain::Reason::Ended).
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::{
+    api::{Connection, Mechanism},
+    chain::{event::Events, scope::Scope},
+};
+
+/// Deadline of calls that arrive without one.
+pub const PATIENCE: Duration = Duration::from_secs(15);
+
+/// A Request or a Close: the request type of every service in a chain.
+#[derive(Clone, Debug)]
+pub enum Call {
+    /// Establish, refresh or update a connection.
+    Request(Request),
+    /// Close a connection.
+    Close(Close),
+}
+
+/// Establish, refresh or update a connection.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The requested connection.
+    pub connection: Box<Connection>,
+    /// Mechanisms supported by the caller, in order of preference.
+    pub preferences: Vec<Mechanism>,
+    /// Deadline, origin and per-connection state.
+    pub context: Context,
+}
+
+/// Close a connection.
+#[derive(Clone, Debug)]
+pub struct Close {
+    /// Below `begin` this is the last established connection, whatever the caller sent.
+    pub connection: Box<Connection>,
+    /// Deadline, origin and per-connection state.
+    pub context: Context,
+}
+
+/// Deadline, origin and per-connection state of a call.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// `begin` cancels the call at this time.
+    pub deadline: Instant,
+    /// Whether a caller or an event started the call.
+    pub origin: Origin,
+    /// Per-connection state, keyed by private type.
+    pub scope: Scope,
+    /// Handle with which elements start calls of their own connection.
+    pub events: Events,
+    /// Types of the transport: peer identity, file descriptors, trace context.
+    pub extensions: http::Extensions,
+}
+
+/// What started a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A caller of the chain.
+    Caller,
+    /// An event fired by an element or by `begin`.
+    Event(Kind),
+}
+
+/// Kind of an event. At most one of each kind is queued per connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A token in the path is about to expire.
+    Refresh,
+    /// The caller did not refresh in time.
+    Timeout,
+    /// The connection is broken.
+    Heal,
+    /// The Close at the start of a reselect. The element that heals keeps its state.
+    Reselect,
+    /// Retry of a Close that failed.
+    Closing,
+}
+
+impl Call {
+    /// The connection of the call.
+    pub fn connection(&self) -> &Connection {
+        match self {
+            Call::Request(request) => &request.connection,
+            Call::Close(close) => &close.connection,
+        }
+    }
+
+    /// Extract the connection, for an innermost service that answers what it was asked.
+    pub fn into_connection(self) -> Box<Connection> {
+        match self {
+            Call::Request(request) => request.connection,
+            Call::Close(close) => close.connection,
+        }
+    }
+
+    /// The context of the call.
+    pub fn context(&self) -> &Context {
+        match self {
+            Call::Request(request) => &request.context,
+            Call::Close(close) => &close.context,
+        }
+    }
+}
+
+impl Request {
+    /// A Request with the default deadline.
+    pub fn new(connection: Box<Connection>) -> Self {
+        Self { connection, preferences: Vec::new(), context: Context::within(PATIENCE) }
+    }
+}
+
+impl Close {
+    /// A Close with the default deadline.
+    pub fn new(connection: Box<Connection>) -> Self {
+        Self { connection, context: Context::within(PATIENCE) }
+    }
+}
+
+impl Context {
+    /// Context of a caller with a deadline `patience` from now.
+    pub fn within(patience: Duration) -> Self {
+        Self {
+            deadline: Instant::now() + patience,
+            origin: Origin::Caller,
+            scope: Scope::default(),
+            events: Events::default(),
+            extensions: http::Extensions::new(),
+        }
+    }
+
+    /// Time left until the deadline; zero once it has passed.
+    pub fn left(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
+    }
+}

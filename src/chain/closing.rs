@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Retry schedule of a failed Close: exponential backoff until the path has expired.
+
+use std::time::{Duration, SystemTime};
+
+use tokio::time::{Instant, sleep_until};
+
+use crate::api::Connection;
+
+const FIRST: Duration = Duration::from_millis(200);
+const LONGEST: Duration = Duration::from_secs(5);
+/// Time limit for paths without an expiry.
+const GIVE_UP: Duration = Duration::from_secs(600);
+/// Upper bound of a path's expiry, so that a peer cannot make a Close be retried for ever.
+const LONGEST_PATH: Duration = Duration::from_secs(24 * 3600);
+
+#[derive(Clone, Copy)]
+pub(crate) struct Closing {
+    pause: Duration,
+    again: Instant,
+    until: Instant,
+}
+
+impl Closing {
+    /// Next state after another failure.
+    pub(crate) fn after(before: Option<Closing>, connection: &Connection) -> Self {
+        let now = Instant::now();
+        let pause = before.map_or(FIRST, |b| (b.pause * 2).min(LONGEST));
+        let left = |expires: SystemTime| expires.duration_since(SystemTime::now()).unwrap_or_default();
+        let expires = || now + connection.expires().map_or(GIVE_UP, left).min(LONGEST_PATH);
+        let until = before.map_or_else(expires, |b| b.until);
+        let again = (now + pause).min(until.max(now));
+        Self { pause, again, until }
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        Instant::now() >= self.until
+    }
+}
+
+/// Wait until the next retry; pending forever if nothing is closing.
+pub(crate) async fn again(closing: Option<Closing>) {
+    match closing {
+        Some(closing) => sleep_until(closing.again).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Enforce the deadline of a call, and turn a panic of an element into an error of that call so that the lane survives.
+
+use std::{future::Future, panic::AssertUnwindSafe};
+
+use futures::FutureExt;
+use tokio::time::{Instant, timeout_at};
+
+use crate::{
+    api::Connection,
+    chain::{Reason, Result},
+};
+
+/// Run a call until its deadline, then drop its future.
+pub(crate) async fn cut<F>(deadline: Instant, work: F) -> Result<Box<Connection>>
+where
+    F: Future<Output = Result<Box<Connection>>>,
+{
+    // unwind safe: what the call has changed is in its frame, and that is dropped
+    let work = AssertUnwindSafe(work).catch_unwind();
+    match timeout_at(deadline, work).await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(panic)) => {
+            let said = panic.downcast_ref::<&str>().map(|said| (*said).to_owned());
+            let said = said.or_else(|| panic.downcast_ref::<String>().cloned());
+            Err(Reason::Panicked(said.unwrap_or_default()).into())
+        }
+        Err(_) => Err(Reason::Deadline.into()),
+    }
+}

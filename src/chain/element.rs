@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Define one behaviour of a chain as a tower layer.
+//!
+//! Both hooks pass the call on by default, so an element only contains what it adds. Clean up with guards stored in the
+//! [`Scope`](crate::chain::Scope), not with code after an await: that code does not run when the call is cancelled.
+
+use std::{
+    any::Any,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use futures::TryFutureExt;
+use tower::{BoxError, ServiceExt};
+use tower_layer::Layer;
+use tower_service::Service;
+use tracing::Instrument;
+
+use crate::{
+    api::Connection,
+    chain::{Call, Close, Error, Order, Request, Result},
+};
+
+/// The future returned by [`Next`]. Each element costs one allocation.
+pub type Answer = Pin<Box<dyn Future<Output = Result<Box<Connection>>> + Send>>;
+
+/// One behaviour of a chain.
+pub trait Element: Sized + Send + Sync + 'static {
+    /// Name of the element in the printed chain, in spans and in errors.
+    const NAME: &'static str;
+    /// Elements that must come before or after this one.
+    const ORDER: Order = Order::ANY;
+
+    /// Handle a Request.
+    fn request(&self, request: Request, next: Next) -> impl Future<Output = Result<Box<Connection>>> + Send {
+        async move { next.request(request).await }
+    }
+
+    /// Handle a Close. Values taken from the scope are dropped even if the Close then fails.
+    fn close(&self, close: Close, next: Next) -> impl Future<Output = Result<Box<Connection>>> + Send {
+        async move { next.close(close).await }
+    }
+
+    /// Convert the element into a tower layer.
+    fn layer(self) -> ElementLayer<Self> {
+        ElementLayer(Arc::new(self))
+    }
+}
+
+/// Bounds that every service in a chain must satisfy. Implemented for all services that do.
+pub trait CallService:
+    Service<Call, Response = Box<Connection>, Error: Into<BoxError>, Future: Send + 'static>
+    + Clone
+    + Send
+    + Sync
+    + 'static
+{
+}
+
+impl<S> CallService for S where
+    S: Service<Call, Response = Box<Connection>, Error: Into<BoxError>, Future: Send + 'static>
+        + Clone
+        + Send
+        + Sync
+        + 'static
+{
+}
+
+/// The rest of the chain after an element: cheap to clone, can be called any number of times, and is itself a tower service.
+#[derive(Clone)]
+pub struct Next(Arc<dyn Erased>);
+
+impl Next {
+    /// Pass a Request to the rest of the chain.
+    pub fn request(&self, request: Request) -> Answer {
+        self.0.call(Call::Request(request))
+    }
+
+    /// Pass a Close to the rest of the chain.
+    pub fn close(&self, close: Close) -> Answer {
+        self.0.call(Call::Close(close))
+    }
+
+    /// Wrap a service under the given name. A `Next` is returned unchanged: it already has a name.
+    pub(crate) fn of<S: CallService>(name: &'static str, service: S) -> Self {
+        match (&service as &dyn Any).downcast_ref::<Next>() {
+            Some(next) => next.clone(),
+            None => Next(Arc::new(Stock { name, service })),
+        }
+    }
+}
+
+impl Service<Call> for Next {
+    type Response = Box<Connection>;
+    type Error = Error;
+    type Future = Answer;
+
+    /// Always ready: readiness is not propagated across elements.
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, call: Call) -> Answer {
+        self.0.call(call)
+    }
+}
+
+/// See [`Element::layer`].
+pub struct ElementLayer<E>(Arc<E>);
+
+impl<E: Element, S: CallService> Layer<S> for ElementLayer<E> {
+    type Service = Next;
+
+    fn layer(&self, inner: S) -> Next {
+        Next(Arc::new(Node { element: Arc::clone(&self.0), next: Next::of("end", inner) }))
+    }
+}
+
+trait Erased: Send + Sync {
+    fn call(&self, call: Call) -> Answer;
+}
+
+struct Node<E> {
+    element: Arc<E>,
+    next: Next,
+}
+
+impl<E: Element> Erased for Node<E> {
+    fn call(&self, call: Call) -> Answer {
+        let (element, next) = (Arc::clone(&self.element), self.next.clone());
+        row(E::NAME, async move {
+            match call {
+                Call::Request(request) => element.request(request, next).await,
+                Call::Close(close) => element.close(close, next).await,
+            }
+        })
+    }
+}
+
+struct Stock<S> {
+    name: &'static str,
+    service: S,
+}
+
+impl<S: CallService> Erased for Stock<S> {
+    fn call(&self, call: Call) -> Answer {
+        let work = self.service.clone().oneshot(call);
+        row(self.name, work.map_err(|e| Error::from(e.into())))
+    }
+}
+
+/// Common work around every element: add its name to an error, and open a span if one is enabled.
+fn row<F>(name: &'static str, work: F) -> Answer
+where
+    F: Future<Output = Result<Box<Connection>>> + Send + 'static,
+{
+    let work = work.map_err(move |error| error.at(name));
+    let span = tracing::debug_span!("row", otel.name = name);
+    if span.is_disabled() { Box::pin(work) } else { Box::pin(work.instrument(span)) }
+}

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Let an element start calls of its own connection: refresh, heal, or a Close on timeout (NSM `EventFactory`).
+//!
+//! Such a call enters at `begin` and is queued like a caller's. Never await an [`Outcome`] inside a hook: the lane is busy with
+//! that hook. Await it in a [`Task`].
+
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::{Arc, Weak},
+    task::{Context, Poll},
+};
+
+use tokio::sync::oneshot;
+use tracing::Span;
+
+use crate::{
+    api::Connection,
+    chain::{
+        Kind, Reason, Result, Task,
+        mailbox::{Job, Mailbox, Work},
+    },
+};
+
+/// A function called with the root span of every event of a connection, found in the extensions of its last Request. The trace
+/// element links the span to that Request with it.
+#[derive(Clone)]
+pub struct OnEvent(pub Arc<dyn Fn(&Span) + Send + Sync>);
+
+/// What an event requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ask {
+    /// Repeat the last Request.
+    Request,
+    /// Close, then Request again on the same path, with or without the same endpoint.
+    Reselect { keep_endpoint: bool },
+    /// Close the connection.
+    Close,
+}
+
+/// Handle to the lane of one connection. Without a lane, or after it has ended, every call returns [`Reason::Ended`].
+#[derive(Clone, Default)]
+pub struct Events {
+    lane: Option<Arc<Mailbox>>,
+    under: Option<Weak<()>>, // the task whose events these are
+}
+
+impl Events {
+    pub(crate) fn of(lane: &Arc<Mailbox>) -> Self {
+        Self { lane: Some(Arc::clone(lane)), under: None }
+    }
+
+    /// Repeat the last successful Request.
+    pub fn request(&self, kind: Kind) -> Outcome {
+        self.fire(kind, Ask::Request)
+    }
+
+    /// Close the connection and request it again.
+    pub fn reselect(&self, kind: Kind, keep_endpoint: bool) -> Outcome {
+        self.fire(kind, Ask::Reselect { keep_endpoint })
+    }
+
+    /// Close the connection.
+    pub fn close(&self, kind: Kind) -> Outcome {
+        self.fire(kind, Ask::Close)
+    }
+
+    /// Spawn a task with its own handle. Dropping the guard aborts the task and discards its queued events.
+    pub fn spawn<F, W>(&self, work: F) -> Task
+    where
+        F: FnOnce(Events) -> W,
+        W: Future<Output = ()> + Send + 'static,
+    {
+        let alive = Arc::new(());
+        let events = Self { lane: self.lane.clone(), under: Some(Arc::downgrade(&alive)) };
+        let lane = self.lane.as_ref();
+        Task { handle: lane.map(|lane| lane.tasks.spawn(work(events))), alive: Some(alive) }
+    }
+
+    fn fire(&self, kind: Kind, ask: Ask) -> Outcome {
+        let (reply, answer) = oneshot::channel();
+        let under = self.under.clone();
+        let work = Work::Event { kind, ask, under };
+        let span = Span::current();
+        let job = Job { work, reply, span };
+        Outcome(match &self.lane {
+            Some(lane) => lane.push(job).map(|()| answer).map_err(Some),
+            None => Err(Some(Reason::Ended.into())),
+        })
+    }
+}
+
+/// Future of an event's result. Dropping it does not cancel the event, which lives as long as its [`Task`] and its lane.
+#[derive(Debug)]
+pub struct Outcome(Result<oneshot::Receiver<Result<Box<Connection>>>, Option<crate::chain::Error>>);
+
+impl Future for Outcome {
+    type Output = Result<Box<Connection>>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut self.0 {
+            Ok(answer) => {
+                Pin::new(answer).poll(cx).map(|sent| sent.unwrap_or_else(|_| Err(Reason::Ended.into())))
+            }
+            Err(refused) => Poll::Ready(Err(refused.take().unwrap_or(Reason::Ended.into()))),
+        }
+    }
+}
+
+impl fmt::Debug for Events {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.lane.is_some() { "Events" } else { "Events(no lane)" })
+    }
+}

@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! State machine of one connection, processing one call at a time.
+//!
+//! ```text
+//!              Request ok              Close ok
+//!   (none) ───────────────▶ established ───────▶ (none): the lane ends
+//!                               │  ▲
+//!                    Close fails│  │Request ok
+//!                               ▼  │
+//!                              closing ── Close ok, or the path has expired ──▶ (none)
+//! ```
+//! 1. Every call is cancelled at its deadline. A panic becomes an error of its call.
+//! 2. A Request that expired or whose caller left while queued is not started. A Close always is, with a new deadline if needed.
+//! 3. A failed Request changes nothing. A Close is done for the last established connection; on success the scope is dropped.
+//! 4. A failed Close is retried with backoff. Values it took from the scope stay taken.
+//! 5. Events of a connection that is not established are discarded.
+//! 6. If a reselect started by an event fails, the connection stays known and is retried. If one started by a caller fails, the
+//!    caller gets the error and the connection ends.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+use tracing::Instrument;
+
+use crate::{
+    api::{Connection, Mechanism, State},
+    chain::{
+        Call, Close, Context, Events, Frame, Kind, Origin, Reason, Request, Result,
+        begin::Mode,
+        call::PATIENCE,
+        closing::{self, Closing},
+        cut::cut,
+        event::{Ask, OnEvent},
+        lanes::Lanes,
+        mailbox::{Job, Mailbox, Reply, Work},
+        merge,
+    },
+};
+
+pub(crate) struct Lane {
+    pub(crate) id: String,
+    pub(crate) mailbox: Arc<Mailbox>,
+    pub(crate) lanes: Arc<Lanes>,
+    bottom: Frame,
+    known: Option<Known>,
+    closing: Option<Closing>,
+}
+
+/// The last successful Request and its answer.
+#[derive(Clone)]
+struct Known {
+    connection: Arc<Connection>, // as last answered from below
+    returned: Arc<Connection>,   // as last answered to the caller
+    preferences: Vec<Mechanism>,
+    extensions: http::Extensions,
+    patience: Duration, // of the first call
+}
+
+impl Lane {
+    pub(crate) fn new(id: String, mailbox: Arc<Mailbox>, lanes: Arc<Lanes>) -> Self {
+        Self { id, mailbox, lanes, bottom: Frame::bottom(), known: None, closing: None }
+    }
+
+    /// Process jobs until the connection is gone and the queue is empty. The last answer is sent after the lane is removed.
+    pub(crate) async fn run(mut self) {
+        loop {
+            let answer = tokio::select! {
+                job = self.mailbox.next() => self.work(job).await,
+                () = closing::again(self.closing) => { self.close_again().await; None }
+            };
+            let done = self.known.is_none() && self.lanes.retire(&self.id, &self.mailbox);
+            if let Some((reply, answer)) = answer {
+                let _left = reply.send(answer.map_err(|error| error.of(&self.id)));
+            }
+            if done {
+                return;
+            }
+        }
+    }
+
+    async fn work(&mut self, job: Job) -> Option<(Reply, Result<Box<Connection>>)> {
+        if !job.wanted() {
+            return None;
+        }
+        let Job { work, reply, span } = job;
+        let answer = match work {
+            Work::Call(Call::Request(request)) => self.request(request).instrument(span).await,
+            Work::Call(Call::Close(close)) => self.close(close).instrument(span).await,
+            Work::Event { kind, ask, .. } => {
+                let root = tracing::info_span!(parent: None, "event", ?kind, id = self.id);
+                if let Some(on) = self.known.as_ref().and_then(|known| known.extensions.get::<OnEvent>()) {
+                    (on.0)(&root);
+                }
+                self.event(kind, ask).instrument(root).await
+            }
+        };
+        Some((reply, answer))
+    }
+
+    /// Handle a Request from a caller.
+    async fn request(&mut self, mut request: Request) -> Result<Box<Connection>> {
+        if request.context.left().is_zero() {
+            return Err(Reason::Deadline.into());
+        }
+        let reselect = request.connection.state() == State::ReselectRequested;
+        match (&self.known, self.lanes.mode) {
+            (Some(known), Mode::Client) if self.closing.is_some() => {
+                merge::reopen(&mut request.connection, &known.connection);
+            }
+            (Some(known), Mode::Client) => {
+                let (returned, current) = (Some(&*known.returned), Some(&*known.connection));
+                request.connection = merge::merge(returned, request.connection, current);
+            }
+            (Some(_), Mode::Endpoint) if reselect => self.close_first().await,
+            (Some(_), Mode::Endpoint) | (None, _) => {}
+        }
+        self.establish(request, None).await
+    }
+
+    /// Pass a Request down, and remember it and its answer only on success.
+    async fn establish(
+        &mut self,
+        mut request: Request,
+        returned: Option<Arc<Connection>>,
+    ) -> Result<Box<Connection>> {
+        let left = request.context.left();
+        let patience = self.known.as_ref().map_or(left, |known| known.patience);
+        let preferences = request.preferences.clone();
+        let extensions = request.context.extensions.clone();
+        request.context.scope = self.bottom.scope();
+        request.context.events = self.events();
+        let deadline = request.context.deadline;
+        let mut connection = cut(deadline, self.lanes.next.request(request)).await?;
+        connection.set_state(State::Up);
+        let current = Arc::new((*connection).clone());
+        self.closing = None;
+        self.known = Some(Known {
+            returned: returned.unwrap_or_else(|| Arc::clone(&current)),
+            connection: current,
+            preferences,
+            extensions,
+            patience,
+        });
+        Ok(connection)
+    }
+
+    /// Handle a Close from a caller or an event.
+    async fn close(&mut self, close: Close) -> Result<Box<Connection>> {
+        let Some(known) = &self.known else {
+            return Ok(close.connection);
+        };
+        let answer = self.close_below(close, known).await;
+        match answer {
+            Ok(_) => self.forget(),
+            Err(_) => self.closing = Some(Closing::after(self.closing, &known.connection)),
+        }
+        answer
+    }
+
+    /// Pass a Close down for the last established connection.
+    async fn close_below(&self, mut close: Close, known: &Known) -> Result<Box<Connection>> {
+        if close.context.left().is_zero() {
+            close.context.deadline = Instant::now() + known.patience.max(PATIENCE);
+        }
+        close.connection = Box::new((*known.connection).clone());
+        close.context.scope = self.bottom.scope();
+        close.context.events = self.events();
+        cut(close.context.deadline, self.lanes.next.close(close)).await
+    }
+
+    /// Handle an event.
+    async fn event(&mut self, kind: Kind, ask: Ask) -> Result<Box<Connection>> {
+        let mut known = self.known.clone().ok_or(Reason::Ended)?;
+        if ask == Ask::Close {
+            return self.close(self.close_for(kind, &known)).await;
+        }
+        if self.closing.is_some() {
+            return Err(Reason::Ended.into());
+        }
+        if let Ask::Reselect { keep_endpoint } = ask {
+            self.let_go(&mut known, keep_endpoint).await;
+        }
+        let request = Request {
+            connection: Box::new((*known.connection).clone()),
+            preferences: known.preferences.clone(),
+            context: self.context_for(kind, &known),
+        };
+        self.establish(request, Some(known.returned)).await
+    }
+
+    /// First half of a reselect started by an event. The connection is closed below but stays known, and values that no element
+    /// takes (the lease, the heal task) stay in the scope, so that a failure of the second half can be retried.
+    async fn let_go(&mut self, known: &mut Known, keep_endpoint: bool) {
+        let close = self.close_for(Kind::Reselect, known);
+        if let Err(error) = self.close_below(close, known).await {
+            tracing::warn!(%error, "could not close before reselect");
+        }
+        let mut connection = (*known.connection).clone();
+        merge::reselect(&mut connection, keep_endpoint);
+        known.connection = Arc::new(connection);
+        self.known = Some(known.clone());
+    }
+
+    /// First half of a reselect by a caller: close the old connection. If that fails the Request continues nevertheless.
+    async fn close_first(&mut self) {
+        if let Some(known) = &self.known
+            && let Err(error) = self.close(self.close_for(Kind::Reselect, known)).await
+        {
+            tracing::warn!(%error, "could not close before reselect");
+        }
+    }
+
+    /// Retry a failed Close (rule 4).
+    async fn close_again(&mut self) {
+        let (Some(known), Some(closing)) = (&self.known, self.closing) else {
+            return;
+        };
+        if closing.is_over() {
+            tracing::warn!(id = self.id, "gave up closing: the path has expired");
+            return self.forget();
+        }
+        if let Err(error) = self.close(self.close_for(Kind::Closing, known)).await {
+            tracing::debug!(%error, "could not close, trying again");
+        }
+    }
+
+    /// Forget the connection and drop its scope.
+    fn forget(&mut self) {
+        self.known = None;
+        self.closing = None;
+        self.bottom = Frame::bottom();
+    }
+
+    fn close_for(&self, kind: Kind, known: &Known) -> Close {
+        Close {
+            connection: Box::default(), // the lane puts in the last good one
+            context: self.context_for(kind, known),
+        }
+    }
+
+    fn context_for(&self, kind: Kind, known: &Known) -> Context {
+        let mut context = Context::within(known.patience);
+        context.origin = Origin::Event(kind);
+        context.extensions = known.extensions.clone();
+        context
+    }
+
+    fn events(&self) -> Events {
+        Events::of(&self.mailbox)
+    }
+}
+
+/// An aborted lane leaves nothing behind: its frames are dropped and its queued jobs are answered with `Ended`.
+impl Drop for Lane {
+    fn drop(&mut self) {
+        self.lanes.remove(&self.id, &self.mailbox);
+    }
+}

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! The map from connection id to lane. A lane is created by the first Request and removed when its connection is gone.
+//!
+//! Lock order: the map first, then a mailbox. Neither is held across an await.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use crate::chain::{
+    Call, Next, Reason, Result, Tasks,
+    begin::Mode,
+    lane::Lane,
+    mailbox::{Job, Mailbox, Work},
+};
+
+/// Maximum number of connections per chain.
+pub const LANES: usize = 4096;
+
+/// Lanes of one chain.
+pub(crate) struct Lanes {
+    pub(crate) next: Next,
+    pub(crate) mode: Mode,
+    tasks: Tasks,
+    map: Mutex<HashMap<String, Arc<Mailbox>>>,
+}
+
+impl Lanes {
+    pub(crate) fn new(next: Next, mode: Mode, tasks: Tasks) -> Arc<Self> {
+        Arc::new(Self { next, mode, tasks, map: Mutex::default() })
+    }
+
+    /// Queue a job in the lane of `id`. Closing an unknown connection succeeds immediately.
+    pub(crate) fn offer(self: &Arc<Self>, id: &str, job: Job) -> Result<()> {
+        let mut map = self.lock();
+        if let Some(lane) = map.get(id) {
+            return lane.push(job);
+        }
+        let job = match job.work {
+            Work::Call(Call::Close(close)) => {
+                let _left = job.reply.send(Ok(close.connection));
+                return Ok(());
+            }
+            _ if map.len() >= LANES => return Err(Reason::Overloaded.into()),
+            _ => job,
+        };
+        let mailbox = Mailbox::new(self.tasks.clone());
+        mailbox.push(job)?;
+        map.insert(id.to_owned(), Arc::clone(&mailbox));
+        let lane = Lane::new(id.to_owned(), mailbox, Arc::clone(self));
+        self.tasks.spawn(lane.run());
+        Ok(())
+    }
+
+    /// Remove a lane if its queue is empty; returns whether it was removed.
+    pub(crate) fn retire(&self, id: &str, mailbox: &Arc<Mailbox>) -> bool {
+        let mut map = self.lock();
+        let empty = mailbox.end_if_empty();
+        if empty {
+            remove(&mut map, id, mailbox);
+        }
+        empty
+    }
+
+    /// Remove a lane and reject its queued jobs.
+    pub(crate) fn remove(&self, id: &str, mailbox: &Arc<Mailbox>) {
+        remove(&mut self.lock(), id, mailbox);
+        mailbox.end();
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.lock().len()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<Mailbox>>> {
+        self.map.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Removes only this lane, not a newer one with the same id.
+fn remove(map: &mut HashMap<String, Arc<Mailbox>>, id: &str, mailbox: &Arc<Mailbox>) {
+    if map.get(id).is_some_and(|there| Arc::ptr_eq(there, mailbox)) {
+        map.remove(id);
+    }
+}

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Three-way merge of a caller's Request with changes made by events since its last answer (NSM `begin`).
+//!
+//! `returned` is the last answer given to the caller, `asked` is what it requests now, `current` is the latest state known here,
+//! which events may have changed.
+//! 1. Nothing was returned yet: take `asked`.
+//! 2. Otherwise start from `current`: labels, mechanism, path, payload and state are kept.
+//! 3. The caller changed the endpoint name: take the asked one.
+//! 4. There is no current context: take the asked one.
+//! 5. The caller changed the context: take the asked addresses, MACs, DNS servers and MTU.
+//! 6. Of the extra context, take the entries the caller changed or removed; entries it did not know are not added.
+
+use crate::api::{Connection, State, pb::connectioncontext::ConnectionContext};
+
+/// Rules 1 to 6.
+pub fn merge(
+    returned: Option<&Connection>,
+    asked: Box<Connection>,
+    current: Option<&Connection>,
+) -> Box<Connection> {
+    let (Some(returned), Some(current)) = (returned, current) else {
+        return asked;
+    };
+    let mut merged = Box::new(current.clone());
+    if asked.network_service_endpoint_name != returned.network_service_endpoint_name {
+        merged.network_service_endpoint_name = asked.network_service_endpoint_name;
+    }
+    match &mut merged.context {
+        None => merged.context = asked.context,
+        Some(context) if asked.context != returned.context => {
+            let was = returned.context.clone().unwrap_or_default();
+            changed(context, was, asked.context.unwrap_or_default());
+        }
+        Some(_) => {}
+    }
+    merged
+}
+
+/// Rules 5 and 6.
+fn changed(current: &mut ConnectionContext, was: ConnectionContext, asked: ConnectionContext) {
+    current.ip_context = asked.ip_context;
+    current.ethernet_context = asked.ethernet_context;
+    current.dns_context = asked.dns_context;
+    current.mtu = asked.mtu;
+    for (key, old) in was.extra_context {
+        match asked.extra_context.get(&key) {
+            Some(new) if *new == old => {}
+            Some(new) => drop(current.extra_context.insert(key, new.clone())),
+            None => drop(current.extra_context.remove(&key)),
+        }
+    }
+}
+
+/// Turn a known connection into a reselect Request on the same path.
+pub fn reselect(connection: &mut Connection, keep_endpoint: bool) {
+    connection.mechanism = None;
+    connection.set_state(State::ReselectRequested);
+    if !keep_endpoint {
+        connection.network_service_endpoint_name.clear();
+    }
+}
+
+/// Request a connection again while its Close is still being retried: use the asked content on the path being closed (otherwise
+/// the next hop would assign a new id and leak the old one) and ask the hops to reselect, that is, to close theirs first.
+pub fn reopen(asked: &mut Connection, closing: &Connection) {
+    asked.path = closing.path.clone();
+    asked.set_state(State::ReselectRequested);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn connection(endpoint: &str, mtu: u32, extra: &[(&str, &str)]) -> Box<Connection> {
+        let mut connection = Connection::named("a");
+        connection.network_service_endpoint_name = endpoint.into();
+        let words = extra.iter().map(|(k, v)| (k.to_string(), v.to_string()));
+        connection.context_mut().extra_context = words.collect();
+        connection.context_mut().mtu = mtu;
+        connection
+    }
+
+    #[test]
+    fn merges_by_the_table() {
+        let c = connection;
+        // rule, returned, asked, current, merged
+        #[rustfmt::skip]
+        let table = [
+            ("2 nothing changed: current", c("e", 1, &[]), c("e", 1, &[]), c("e", 2, &[("k", "v")]), c("e", 2, &[("k", "v")])),
+            ("3 endpoint changed by caller", c("e", 1, &[]), c("f", 1, &[]), c("g", 2, &[]), c("f", 2, &[])),
+            ("3 endpoint changed by event", c("e", 1, &[]), c("e", 1, &[]), c("g", 2, &[]), c("g", 2, &[])),
+            ("5 mtu changed by caller", c("e", 1, &[]), c("e", 9, &[]), c("e", 2, &[]), c("e", 9, &[])),
+            ("6 word changed", c("e", 1, &[("k", "v")]), c("e", 1, &[("k", "w")]), c("e", 1, &[("k", "v")]), c("e", 1, &[("k", "w")])),
+            ("6 word removed", c("e", 1, &[("k", "v")]), c("e", 1, &[]), c("e", 1, &[("k", "v"), ("x", "y")]), c("e", 1, &[("x", "y")])),
+            ("6 new word is not added", c("e", 1, &[]), c("e", 1, &[("k", "v")]), c("e", 1, &[]), c("e", 1, &[])),
+        ];
+        for (rule, returned, asked, current, merged) in table {
+            assert_eq!(merge(Some(&returned), asked, Some(&current)), merged, "{rule}");
+        }
+    }
+
+    #[test]
+    fn nothing_returned_yet_means_what_is_asked() {
+        let (asked, other) = (connection("e", 1, &[]), connection("f", 2, &[]));
+        assert_eq!(merge(None, asked.clone(), Some(&other)), asked);
+        assert_eq!(merge(Some(&other), asked.clone(), None), asked);
+    }
+
+    #[test]
+    fn labels_mechanism_path_payload_and_state_stay() {
+        let (returned, current) = (connection("e", 1, &[]), connection("e", 1, &[]));
+        let mut asked = returned.clone();
+        asked.labels.insert("k".into(), "v".into());
+        asked.mechanism = Some(Default::default());
+        asked.path_mut().index = 3;
+        asked.payload = "IP".into();
+        asked.set_state(State::Down);
+        assert_eq!(merge(Some(&returned), asked, Some(&current)), current);
+    }
+
+    #[test]
+    fn without_a_current_context_the_asked_one_counts() {
+        let (returned, asked) = (connection("e", 1, &[]), connection("e", 1, &[]));
+        let current = Connection::named("a");
+        let merged = merge(Some(&returned), asked.clone(), Some(&current));
+        assert_eq!(merged.context, asked.context);
+    }
+}

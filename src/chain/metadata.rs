@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Give each Request its own layer of per-connection state, kept only if the Request succeeds (NSM `metadata`).
+//!
+//! The elements below see a [`Scope`](crate::chain::Scope) on which they may insert and take values freely. If the Request
+//! succeeds, the values replace those of the connection; if it fails, is cancelled or is dropped, the connection's values are as
+//! before. A Close works on the connection's own values.
+//!
+//! # Order
+//! Below `begin`, whose lane owns the state; above every element that keeps state.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use pin_project::pin_project;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use crate::{
+    api::Connection,
+    chain::{
+        Call, Error, Frame, Next, Result,
+        element::{Answer, CallService},
+    },
+};
+
+/// Layer that produces [`Metadata`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct MetadataLayer;
+
+impl<S: CallService> Layer<S> for MetadataLayer {
+    type Service = Metadata;
+
+    fn layer(&self, inner: S) -> Metadata {
+        Metadata { next: Next::of("end", inner) }
+    }
+}
+
+/// Service that commits the state of a Request only if it succeeds; see the module documentation.
+#[derive(Clone)]
+pub struct Metadata {
+    next: Next,
+}
+
+impl Service<Call> for Metadata {
+    type Response = Box<Connection>;
+    type Error = Error;
+    type Future = Committing;
+
+    /// Always ready, as every row of a chain is.
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, call: Call) -> Committing {
+        match call {
+            Call::Request(mut request) => {
+                let frame = request.context.scope.frame();
+                request.context.scope = frame.scope();
+                Committing { answer: self.next.request(request), frame: Some(frame) }
+            }
+            Call::Close(close) => Committing { answer: self.next.close(close), frame: None },
+        }
+    }
+}
+
+/// Future of a call: commits the frame of a Request on success, and drops it otherwise.
+#[pin_project]
+pub struct Committing {
+    #[pin]
+    answer: Answer,
+    frame: Option<Frame>,
+}
+
+impl Future for Committing {
+    type Output = Result<Box<Connection>>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let answer = ready!(this.answer.poll(cx));
+        if let (Ok(_), Some(frame)) = (&answer, this.frame.take()) {
+            frame.commit();
+        }
+        Poll::Ready(answer)
+    }
+}

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Ownership of background tasks: every task is counted and can be stopped.
+
+use std::{future::Future, sync::Arc};
+
+use tokio::task::AbortHandle;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// Owner of all background tasks of a chain. Clones share the same set.
+#[derive(Clone, Debug, Default)]
+pub struct Tasks {
+    tracker: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Tasks {
+    /// Spawn a future that is dropped, at the latest, when the returned guard is.
+    pub fn guarded<F>(&self, work: F) -> Task
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        Task { alive: None, handle: Some(self.spawn(work)) }
+    }
+
+    /// Spawn a future. It runs until it completes, is aborted, or [`stop`](Self::stop) is called.
+    pub fn spawn<F>(&self, work: F) -> AbortHandle
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let stop = self.stop.clone();
+        let work = async move {
+            let _finished = stop.run_until_cancelled(work).await;
+        };
+        self.tracker.spawn(work).abort_handle()
+    }
+
+    /// Number of running tasks.
+    pub fn len(&self) -> usize {
+        self.tracker.len()
+    }
+
+    /// Whether no task is running.
+    pub fn is_empty(&self) -> bool {
+        self.tracker.is_empty()
+    }
+
+    /// Abort all tasks and wait until they have ended.
+    pub async fn stop(&self) {
+        self.stop.cancel();
+        self.tracker.close();
+        self.tracker.wait().await;
+    }
+}
+
+/// Handle that aborts its task on drop; store it in a [`Scope`](crate::chain::Scope).
+///
+/// Events fired by the task that are still queued are discarded with it, so the timeout of an earlier Request cannot close a
+/// connection that has been refreshed since.
+#[derive(Debug)]
+pub struct Task {
+    pub(crate) alive: Option<Arc<()>>,
+    pub(crate) handle: Option<AbortHandle>,
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.alive = None;
+        if let Some(handle) = &self.handle {
+            handle.abort();
+        }
+    }
+}

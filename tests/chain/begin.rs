@@ -1,0 +1,471 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! What begin promises, one sentence each.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::{Duration, SystemTime},
+};
+
+use meridio_proxy::{
+    api::{Connection, PathSegment, State},
+    chain::{
+        Call, Chain, Close, Element, Kind, Next, Origin, Reason, Request, Result, Task, Tasks,
+        begin::{Begin, BeginLayer},
+        metadata::MetadataLayer,
+    },
+};
+use tokio::time::Instant;
+use tower::Service;
+use tower_layer::Layer;
+
+use crate::{
+    samples::Refresh,
+    world::{Lever, World, close, ms, request},
+};
+
+struct Rig {
+    world: World,
+    lever: Lever,
+    tasks: Tasks,
+    begin: Begin,
+}
+
+fn rig(make: fn(Tasks) -> BeginLayer) -> Rig {
+    let (world, lever, tasks) = (World::default(), Lever::default(), Tasks::default());
+    let rest = Chain::new().layer("metadata", MetadataLayer).with(lever.clone()).build(world.service());
+    let begin = make(tasks.clone()).layer(rest.unwrap());
+    Rig { world, lever, tasks, begin }
+}
+
+impl Rig {
+    async fn request(&self, id: &str) -> Result<Box<Connection>> {
+        self.begin.clone().call(Call::Request(request(id, 15_000))).await
+    }
+
+    async fn close(&self, id: &str) -> Result<Box<Connection>> {
+        self.begin.clone().call(Call::Close(close(id))).await
+    }
+
+    fn ask(&self, request: Request) -> meridio_proxy::chain::begin::Waiting {
+        self.begin.clone().call(Call::Request(request))
+    }
+
+    /// Nothing is left.
+    async fn empty(self) {
+        ms(1).await;
+        assert_eq!((self.begin.lanes(), self.tasks.len(), self.world.good()), (0, 0, 0));
+        assert_eq!(self.world.wrong(), Vec::<String>::new());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_that_goes_away_leaves_no_half_effect() {
+    let rig = rig(BeginLayer::client);
+    rig.world.script([(100, false)]);
+    let left = tokio::time::timeout(Duration::from_millis(10), rig.request("a")).await;
+    assert!(left.is_err());
+    ms(200).await;
+    assert_eq!((rig.world.good(), rig.begin.lanes()), (1, 1), "it stays until it is closed");
+    rig.close("a").await.unwrap();
+    rig.empty().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_expires_in_the_queue_is_not_started_but_a_close_is() {
+    let rig = rig(BeginLayer::client);
+    rig.world.script([(1000, false)]);
+    let first = rig.ask(request("a", 5000));
+    let mut late = Box::pin(rig.ask(request("a", 500))); // kept when it is done
+    let mut shut = close("a");
+    shut.context.deadline = Instant::now() + Duration::from_millis(500);
+    let shut = rig.begin.clone().call(Call::Close(shut));
+    let (first, late, shut) = tokio::join!(first, &mut late, shut);
+    assert!(first.is_ok());
+    assert!(matches!(late.unwrap_err().reason(), Reason::Deadline));
+    assert!(matches!(shut.unwrap_err().reason(), Reason::Deadline));
+    ms(1000).await;
+    assert_eq!(rig.world.seen(), ["request a", "close a"]);
+    rig.empty().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn eight_calls_wait_one_close_and_one_event_of_a_kind() {
+    let rig = rig(BeginLayer::client);
+    rig.request("a").await.unwrap();
+    rig.world.script([(1000, false)]);
+    let mut calls: Vec<_> = (0..1).map(|_| rig.ask(request("a", 9000))).collect();
+    ms(1).await; // the first is at work
+    calls.extend((0..8).map(|_| rig.ask(request("a", 9000))));
+    let ninth = rig.ask(request("a", 9000)).await;
+    assert!(matches!(ninth.unwrap_err().reason(), Reason::Overloaded));
+    let heal = rig.lever.of("a").request(Kind::Heal);
+    let again = rig.lever.of("a").request(Kind::Heal).await;
+    assert!(matches!(again.unwrap_err().reason(), Reason::Pending));
+    let shut = rig.begin.clone().call(Call::Close(close("a")));
+    let more = rig.begin.clone().call(Call::Close(close("a"))).await;
+    assert!(matches!(more.unwrap_err().reason(), Reason::Overloaded));
+    for call in calls {
+        call.await.unwrap();
+    }
+    heal.await.unwrap();
+    shut.await.unwrap();
+    rig.empty().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn close_of_the_unknown_is_ok_and_reaches_nobody() {
+    let rig = rig(BeginLayer::endpoint);
+    rig.close("a").await.unwrap();
+    assert!(rig.world.seen().is_empty());
+    rig.empty().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_first_request_leaves_nothing() {
+    let rig = rig(BeginLayer::client);
+    rig.world.script([(10, true)]);
+    let error = rig.request("a").await.unwrap_err();
+    assert_eq!(error.to_string(), "end: as scripted [a]");
+    rig.close("a").await.unwrap();
+    assert_eq!(rig.world.seen(), ["request a"]);
+    rig.empty().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_without_a_deadline_is_cut_after_15_seconds() {
+    let rig = rig(BeginLayer::client);
+    rig.world.script([(60_000, false)]);
+    let start = Instant::now();
+    let error = rig.ask(Request::new(Connection::named("a"))).await.unwrap_err();
+    assert!(matches!(error.reason(), Reason::Deadline));
+    assert_eq!(start.elapsed().as_secs(), 15);
+    rig.empty().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_close_that_fails_is_tried_again_until_it_is_done() {
+    let rig = rig(BeginLayer::client);
+    rig.request("a").await.unwrap();
+    rig.world.script([(0, true), (0, true), (0, true)]);
+    assert!(rig.close("a").await.is_err());
+    let ended = rig.lever.of("a").request(Kind::Heal).await.unwrap_err();
+    assert!(matches!(ended.reason(), Reason::Ended), "events do not revive it");
+    ms(200 + 400 + 800 + 10).await;
+    let origins: Vec<_> = rig.world.take().into_iter().map(|(what, _, by)| (what, by)).collect();
+    let again = ("close a".to_owned(), Origin::Event(Kind::Closing));
+    assert_eq!(origins[1..], [("close a".to_owned(), Origin::Caller), again.clone(), again.clone(), again]);
+    rig.empty().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_close_that_never_gets_through_ends_when_the_path_expires() {
+    let rig = rig(BeginLayer::client);
+    let mut ask = request("a", 1000);
+    let expires = SystemTime::now() + Duration::from_secs(60);
+    let segment = PathSegment { expires: Some(expires.into()), ..Default::default() };
+    ask.connection.path_mut().path_segments = vec![segment];
+    rig.ask(ask).await.unwrap();
+    rig.world.script(std::iter::repeat_n((10, true), 1000));
+    assert!(rig.close("a").await.is_err());
+    ms(59_000).await;
+    assert_eq!(rig.begin.lanes(), 1);
+    ms(2_000).await;
+    assert_eq!((rig.begin.lanes(), rig.tasks.len()), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_meets_closing_starts_as_new_on_the_same_path() {
+    let rig = rig(BeginLayer::client);
+    let mut ask = request("a", 1000);
+    ask.connection.path_mut().path_segments = vec![Default::default(); 3];
+    ask.connection.mechanism = Some(Default::default());
+    rig.ask(ask).await.unwrap();
+    rig.world.script([(0, true)]);
+    assert!(rig.close("a").await.is_err());
+    rig.world.take();
+    let answer = rig.request("a").await.unwrap();
+    assert_eq!(answer.state(), State::Up);
+    let (what, asked, _) = rig.world.take().remove(0);
+    assert_eq!((&*what, asked.segments().len(), asked.state()), ("request a", 3, State::ReselectRequested));
+    assert_eq!(asked.mechanism, None);
+    ms(10_000).await;
+    assert!(rig.world.seen().is_empty(), "the Close is not tried any more");
+    rig.close("a").await.unwrap();
+    rig.empty().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_closes_first_when_a_reselect_comes() {
+    let rig = rig(BeginLayer::endpoint);
+    rig.request("a").await.unwrap();
+    let mut ask = request("a", 1000);
+    ask.connection.set_state(State::ReselectRequested);
+    assert_eq!(rig.ask(ask).await.unwrap().state(), State::Up);
+    assert_eq!(rig.world.seen(), ["request a", "close a", "request a"]);
+    rig.close("a").await.unwrap();
+    rig.empty().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_merges_and_an_event_keeps_what_the_caller_was_told() {
+    let rig = rig(BeginLayer::client);
+    let told = rig.request("a").await.unwrap();
+    rig.lever.of("a").reselect(Kind::Heal, false).await.unwrap();
+    assert_eq!(rig.world.seen(), ["request a", "close a", "request a"]);
+    let mut ask = request("a", 1000);
+    ask.connection = told.clone();
+    ask.connection.context_mut().mtu = 9000;
+    let answer = rig.ask(ask).await.unwrap();
+    let (_, asked, _) = rig.world.take().remove(0);
+    assert_ne!(asked.payload, told.payload, "what the event changed stays");
+    assert_eq!(answer.context.unwrap().mtu, 9000);
+    rig.close("a").await.unwrap();
+    rig.empty().await;
+}
+
+/// Closes the connection half a second after the last good Request, as a timeout does.
+struct Impatient;
+struct Timer(#[expect(dead_code, reason = "a guard")] Task);
+impl Element for Impatient {
+    const NAME: &'static str = "impatient";
+    async fn request(&self, request: Request, next: Next) -> Result<Box<Connection>> {
+        let (scope, events) = (request.context.scope.clone(), request.context.events.clone());
+        let answer = next.request(request).await?;
+        scope.insert(Timer(events.spawn(|events| async move {
+            ms(500).await;
+            let _ended = events.close(Kind::Timeout).await;
+        })));
+        Ok(answer)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_of_a_timer_that_was_replaced_is_void() {
+    let (world, tasks) = (World::default(), Tasks::default());
+    let rest = Chain::new().with(Impatient).build(world.service()).unwrap();
+    let mut begin = BeginLayer::endpoint(tasks.clone()).layer(rest);
+    begin.call(Call::Request(request("a", 5000))).await.unwrap();
+    ms(400).await;
+    world.script([(200, false)]); // the timer fires while the refresh is at work
+    begin.call(Call::Request(request("a", 5000))).await.unwrap();
+    ms(400).await;
+    assert_eq!(world.seen(), ["request a", "request a"], "refreshed in time, so not closed");
+    ms(200).await;
+    assert_eq!(world.seen(), ["close a"]);
+    assert_eq!((begin.lanes(), tasks.len()), (0, 0));
+}
+
+struct Panics;
+impl Element for Panics {
+    const NAME: &'static str = "panics";
+    async fn close(&self, close: Close, next: Next) -> Result<Box<Connection>> {
+        assert_ne!(close.context.origin, Origin::Caller, "a bug");
+        next.close(close).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_is_an_error_of_its_call_and_the_lane_goes_on() {
+    let (world, tasks) = (World::default(), Tasks::default());
+    let rest = Chain::new().with(Panics).build(world.service()).unwrap();
+    let mut begin = BeginLayer::endpoint(tasks.clone()).layer(rest);
+    begin.call(Call::Request(request("a", 5000))).await.unwrap();
+    let error = begin.call(Call::Close(close("a"))).await.unwrap_err();
+    assert!(matches!(error.reason(), Reason::Panicked(_)), "{error}");
+    ms(300).await;
+    assert_eq!((begin.lanes(), tasks.len(), world.good()), (0, 0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refresh_goes_on_until_the_close() {
+    let (world, tasks) = (World::default(), Tasks::default());
+    let refresh = Refresh(Duration::from_secs(10));
+    let rest = Chain::new().layer("metadata", MetadataLayer).with(refresh).build(world.service()).unwrap();
+    let mut begin = BeginLayer::client(tasks.clone()).layer(rest);
+    begin.call(Call::Request(request("a", 5000))).await.unwrap();
+    world.script([(0, true), (0, true)]);
+    ms(12_500).await; // fails at 10 and 11, is good at 12
+    assert_eq!(world.seen().len(), 1 + 3);
+    ms(10_000).await;
+    assert_eq!(world.seen().len(), 1);
+    begin.call(Call::Close(close("a"))).await.unwrap();
+    ms(60_000).await;
+    assert_eq!(world.seen(), ["close a"]);
+    assert_eq!((begin.lanes(), tasks.len()), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_leaves_no_task_and_no_waiter() {
+    let rig = rig(BeginLayer::client);
+    rig.request("a").await.unwrap();
+    rig.world.script([(1000, false)]);
+    let (at_work, waiting) = (rig.ask(request("a", 9000)), rig.ask(request("a", 9000)));
+    ms(1).await;
+    rig.tasks.stop().await;
+    for call in [at_work, waiting] {
+        assert!(matches!(call.await.unwrap_err().reason(), Reason::Ended));
+    }
+    assert_eq!((rig.begin.lanes(), rig.tasks.len()), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_has_the_patience_of_the_first_call() {
+    let rig = rig(BeginLayer::client);
+    rig.ask(request("a", 700)).await.unwrap();
+    rig.ask(request("a", 9000)).await.unwrap();
+    rig.world.script([(60_000, false)]);
+    let start = Instant::now();
+    let error = rig.lever.of("a").request(Kind::Heal).await.unwrap_err();
+    assert!(matches!(error.reason(), Reason::Deadline));
+    assert_eq!(start.elapsed().as_millis(), 700);
+    rig.close("a").await.unwrap();
+    rig.empty().await;
+}
+
+/// Holds a lease for as long as there is a connection, and traffic until somebody wants it closed.
+#[derive(Clone, Default)]
+struct Traffic(Arc<Mutex<Vec<&'static str>>>);
+struct Lease(Traffic);
+struct Carries(Traffic);
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.0.0.lock().unwrap().push("lease released");
+    }
+}
+impl Drop for Carries {
+    fn drop(&mut self) {
+        self.0.0.lock().unwrap().push("traffic withdrawn");
+    }
+}
+impl Element for Traffic {
+    const NAME: &'static str = "traffic";
+    async fn request(&self, request: Request, next: Next) -> Result<Box<Connection>> {
+        let scope = request.context.scope.clone();
+        if scope.get::<Lease>().is_none() {
+            scope.insert(Lease(self.clone()));
+        }
+        let answer = next.request(request).await?;
+        if scope.get::<Carries>().is_none() {
+            scope.insert(Carries(self.clone()));
+        }
+        Ok(answer)
+    }
+    async fn close(&self, close: Close, next: Next) -> Result<Box<Connection>> {
+        drop(close.context.scope.take::<Carries>());
+        next.close(close).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_close_that_fails_has_withdrawn_the_traffic_and_keeps_the_lease() {
+    let (world, tasks, traffic) = (World::default(), Tasks::default(), Traffic::default());
+    let rest =
+        Chain::new().layer("metadata", MetadataLayer).with(traffic.clone()).build(world.service()).unwrap();
+    let mut begin = BeginLayer::client(tasks.clone()).layer(rest);
+    begin.call(Call::Request(request("a", 5000))).await.unwrap();
+    world.script([(0, true), (0, false), (0, true)]);
+    assert!(begin.call(Call::Close(close("a"))).await.is_err());
+    assert_eq!(*traffic.0.lock().unwrap(), ["traffic withdrawn"]);
+    begin.call(Call::Request(request("a", 5000))).await.unwrap();
+    assert!(begin.call(Call::Close(close("a"))).await.is_err());
+    ms(300).await;
+    let lines = ["traffic withdrawn", "traffic withdrawn", "lease released"];
+    assert_eq!(*traffic.0.lock().unwrap(), lines);
+    assert_eq!((begin.lanes(), tasks.len()), (0, 0));
+}
+
+/// Says whether it sees the traffic of the chain around it.
+struct Sees(Arc<Mutex<Vec<bool>>>);
+impl Element for Sees {
+    const NAME: &'static str = "sees";
+    async fn request(&self, request: Request, next: Next) -> Result<Box<Connection>> {
+        let scope = request.context.scope.clone();
+        self.0.lock().unwrap().push(scope.get::<Lease>().is_some());
+        let answer = next.request(request).await;
+        self.0.lock().unwrap().push(scope.get::<Lease>().is_some());
+        answer
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_nested_begin_brings_its_own_scope_and_leaves_the_outer_as_it_was() {
+    let (tasks, seen) = (Tasks::default(), Arc::default());
+    let chain = Chain::new()
+        .layer("begin", BeginLayer::endpoint(tasks.clone()))
+        .with(Traffic::default())
+        .with(Sees(Arc::clone(&seen)))
+        .layer("begin", BeginLayer::client(tasks.clone()))
+        .with(Sees(Arc::clone(&seen)))
+        .build(World::default().service())
+        .unwrap();
+    chain.request(request("a", 1000)).await.unwrap();
+    assert_eq!(*seen.lock().unwrap(), [true, false, false, true]);
+    chain.close(close("a")).await.unwrap();
+    ms(1).await;
+    assert_eq!(tasks.len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reselect_that_fails_leaves_the_connection_known_and_is_tried_again() {
+    let rig = rig(BeginLayer::client);
+    let mut ask = request("a", 1000);
+    ask.connection.mechanism = Some(Default::default());
+    ask.connection.network_service_endpoint_name = "lb".into();
+    rig.ask(ask.clone()).await.unwrap();
+    rig.world.script([(0, false), (0, true)]);
+    assert!(rig.lever.of("a").reselect(Kind::Heal, true).await.is_err());
+    assert_eq!((rig.world.good(), rig.begin.lanes()), (0, 1));
+    rig.world.take();
+    rig.ask(ask).await.unwrap();
+    let (_, asked, _) = rig.world.take().remove(0);
+    assert_eq!((asked.mechanism.clone(), asked.state()), (None, State::ReselectRequested));
+    assert_eq!(asked.network_service_endpoint_name, "lb");
+    rig.lever.of("a").reselect(Kind::Heal, false).await.unwrap();
+    rig.close("a").await.unwrap();
+    rig.empty().await;
+}
+
+/// Notes which version it finds and puts in the next.
+#[derive(Clone, Default)]
+struct Versions(Arc<Mutex<Vec<usize>>>);
+struct Version(usize);
+impl Element for Versions {
+    const NAME: &'static str = "versions";
+    async fn request(&self, request: Request, next: Next) -> Result<Box<Connection>> {
+        let scope = &request.context.scope;
+        let found = scope.get::<Version>().map_or(0, |version| version.0);
+        self.0.lock().unwrap().push(found);
+        scope.insert(Version(self.0.lock().unwrap().len()));
+        next.request(request).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_call_leaves_what_was_before_to_the_next() {
+    let (world, tasks, versions) = (World::default(), Tasks::default(), Versions::default());
+    let rest =
+        Chain::new().layer("metadata", MetadataLayer).with(versions.clone()).build(world.service()).unwrap();
+    let mut begin = BeginLayer::client(tasks.clone()).layer(rest);
+    let mut ask = || begin.call(Call::Request(request("a", 5000)));
+    world.script([(5, true), (5, false), (5, true), (5, false)]);
+    let (one, two, three, four) = tokio::join!(ask(), ask(), ask(), ask());
+    assert!(one.is_err() && two.is_ok() && three.is_err() && four.is_ok());
+    assert_eq!(*versions.0.lock().unwrap(), [0, 0, 2, 2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_waits_behind_a_close_starts_as_new() {
+    let (world, tasks, versions) = (World::default(), Tasks::default(), Versions::default());
+    let rest =
+        Chain::new().layer("metadata", MetadataLayer).with(versions.clone()).build(world.service()).unwrap();
+    let mut begin = BeginLayer::client(tasks.clone()).layer(rest);
+    begin.call(Call::Request(request("a", 5000))).await.unwrap();
+    world.script([(100, false)]);
+    let shut = begin.call(Call::Close(close("a")));
+    let again = begin.call(Call::Request(request("a", 5000)));
+    let (shut, again) = tokio::join!(shut, again);
+    assert!(shut.is_ok() && again.is_ok());
+    assert_eq!(*versions.0.lock().unwrap(), [0, 0]);
+    assert_eq!((begin.lanes(), tasks.len()), (1, 1));
+}

@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! What a chain promises, one sentence each.
+#![allow(clippy::unwrap_used)]
+
+mod begin;
+mod builder;
+mod interleave;
+mod laws;
+mod metadata;
+mod samples;
+mod world;

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! What metadata promises: a Request's state is kept only if the Request succeeds.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering::SeqCst},
+};
+
+use meridio_proxy::{
+    api::Connection,
+    chain::{Call, Chain, Element, Next, Request, Result, Tasks, begin::BeginLayer, metadata::MetadataLayer},
+};
+use tower::Service;
+use tower_layer::Layer;
+
+use crate::world::{World, request};
+
+/// Stores how many Requests it has seen, and notes what it found stored.
+#[derive(Clone, Default)]
+struct Count(Arc<AtomicUsize>, Arc<AtomicUsize>);
+struct Stored(usize);
+impl Element for Count {
+    const NAME: &'static str = "count";
+    async fn request(&self, request: Request, next: Next) -> Result<Box<Connection>> {
+        let scope = &request.context.scope;
+        self.1.store(scope.get::<Stored>().map_or(0, |stored| stored.0), SeqCst);
+        scope.insert(Stored(self.0.fetch_add(1, SeqCst) + 1));
+        next.request(request).await
+    }
+}
+
+async fn found_after_a_failed_refresh(chain: Chain) -> usize {
+    let (world, tasks, count) = (World::default(), Tasks::default(), Count::default());
+    let rest = chain.with(count.clone()).build(world.service()).unwrap();
+    let mut begin = BeginLayer::client(tasks.clone()).layer(rest);
+    world.script([(0, false), (0, true)]);
+    assert!(begin.call(Call::Request(request("a", 1000))).await.is_ok());
+    assert!(begin.call(Call::Request(request("a", 1000))).await.is_err());
+    assert!(begin.call(Call::Request(request("a", 1000))).await.is_ok());
+    tasks.stop().await;
+    count.1.load(SeqCst)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_refresh_leaves_what_the_last_good_one_stored() {
+    let metadata = Chain::new().layer("metadata", MetadataLayer);
+    assert_eq!(found_after_a_failed_refresh(metadata).await, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_metadata_a_failed_refresh_overwrites_it() {
+    assert_eq!(found_after_a_failed_refresh(Chain::new()).await, 2);
+}
