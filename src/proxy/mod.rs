@@ -1,1 +1,4 @@
-//! stub
+// SPDX-License-Identifier: Apache-2.0
+//! The product: configuration, health, logs, and how the parts come up and go down.
+
+pub mod config;

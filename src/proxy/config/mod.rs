@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Turn environment variables into a typed configuration, or into a list of every mistake.
+//!
+//! The variables, their defaults, their names without `NSM_` and Go's duration syntax are those of Meridio's proxy, so an
+//! existing manifest works unchanged. Differences: an unknown `NSM_IP_FAMILY` is a mistake (there it silently means
+//! dualstack), and every mistake is reported at once. The process environment is read only in [`Config::from_environment`].
+
+mod duration;
+mod reader;
+mod rules;
+mod variables;
+
+use std::time::Duration;
+
+pub use self::{
+    duration::{InvalidDuration, parse_duration},
+    reader::{Mistake, Mistakes},
+    variables::{VARIABLES, Variable},
+};
+use self::{reader::Reader, variables as var};
+use crate::api::Family;
+
+const MILLISECOND: Duration = Duration::from_millis(1);
+
+/// How much is logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogLevel {
+    /// State changes and failures.
+    Info,
+    /// Also every call.
+    Debug,
+    /// Also every element of a call.
+    Trace,
+}
+
+/// The configuration of one proxy: one conduit of one trench on one node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Name of the pod and of the endpoint.
+    pub name: String,
+    /// Network service that targets request.
+    pub service_name: String,
+    /// Address of nsmgr: `unix:///path` or `tcp://host:port`.
+    pub connect_to: String,
+    /// Time to dial nsmgr.
+    pub dial_timeout: Duration,
+    /// Time for one Request or Close.
+    pub request_timeout: Duration,
+    /// Longest lifetime of tokens.
+    pub max_token_lifetime: Duration,
+    /// Address of IPAM, `host:port`.
+    pub ipam_service: String,
+    /// Name of the node; empty if unknown.
+    pub host: String,
+    /// Network service of the load balancers.
+    pub network_service_name: String,
+    /// Name of the trench.
+    pub trench: String,
+    /// Name of the conduit.
+    pub conduit: String,
+    /// Address of NSP, `<service>-<trench>.<namespace>:<port>`.
+    pub nsp_service: String,
+    /// Enabled families, IPv4 first. Never empty.
+    pub families: &'static [Family],
+    /// How much is logged.
+    pub log_level: LogLevel,
+    /// MTU of every connection, in bytes.
+    pub mtu: u32,
+    /// Keepalive interval towards IPAM and NSP.
+    pub grpc_keepalive_time: Duration,
+    /// Time for one probe of the own endpoint.
+    pub grpc_probe_rpc_timeout: Duration,
+    /// Longest pause between attempts to connect.
+    pub grpc_max_backoff: Duration,
+    /// Time from the Close of a connection to the release of its addresses.
+    pub ip_release_delay: Duration,
+    /// Interval at which the bridge's addresses are renewed.
+    pub bridge_ip_renew_interval: Duration,
+    /// Address of the SPIFFE Workload API: `unix:///path` or `tcp://ip:port`.
+    pub spiffe_endpoint_socket: String,
+    /// Whether spans are exported.
+    pub telemetry: bool,
+    /// What is accepted but deserves a log line at start.
+    pub warnings: Vec<String>,
+}
+
+impl Config {
+    /// Parse the environment of the process.
+    ///
+    /// # Errors
+    /// Every variable that is not accepted.
+    pub fn from_environment() -> Result<Self, Mistakes> {
+        Self::parse(|name| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned()))
+    }
+
+    /// Parse variables that `get` looks up by name; `None` means unset.
+    ///
+    /// # Errors
+    /// Every variable that is not accepted.
+    pub fn parse(get: impl Fn(&str) -> Option<String>) -> Result<Self, Mistakes> {
+        let mut r = Reader::new(get);
+        let mut config = Self {
+            name: r.name(var::NAME),
+            service_name: r.name(var::SERVICE_NAME),
+            connect_to: rules::socket_address(&mut r, var::CONNECT_TO),
+            dial_timeout: r.duration(var::DIAL_TIMEOUT, MILLISECOND),
+            request_timeout: r.duration(var::REQUEST_TIMEOUT, MILLISECOND),
+            max_token_lifetime: r.duration(var::MAX_TOKEN_LIFETIME, MILLISECOND),
+            ipam_service: rules::host_port(&mut r, var::IPAM_SERVICE),
+            host: rules::node(&mut r, var::HOST),
+            network_service_name: r.name(var::NETWORK_SERVICE_NAME),
+            trench: r.name(var::TRENCH),
+            conduit: r.name(var::CONDUIT),
+            nsp_service: rules::nsp_service(&mut r),
+            families: rules::families(&mut r, var::IP_FAMILY),
+            log_level: LogLevel::Info,
+            mtu: 0,
+            grpc_keepalive_time: r.duration(var::GRPC_KEEPALIVE_TIME, MILLISECOND),
+            grpc_probe_rpc_timeout: r.duration(var::GRPC_PROBE_RPC_TIMEOUT, MILLISECOND),
+            grpc_max_backoff: r.duration(var::GRPC_MAX_BACKOFF, MILLISECOND),
+            ip_release_delay: r.duration(var::IP_RELEASE_DELAY, Duration::ZERO),
+            bridge_ip_renew_interval: r.duration(var::BRIDGE_IP_RENEW_INTERVAL, MILLISECOND),
+            spiffe_endpoint_socket: rules::socket_address(&mut r, var::SPIFFE_ENDPOINT_SOCKET),
+            telemetry: rules::telemetry(&mut r),
+            warnings: Vec::new(),
+        };
+        config.mtu = rules::mtu(&mut r, var::MTU, config.families);
+        config.log_level = rules::log_level(&r, var::LOG_LEVEL, &mut config.warnings);
+        let mut config = r.finish(config)?;
+        config.warn_of_early_release();
+        Ok(config)
+    }
+
+    fn warn_of_early_release(&mut self) {
+        let (delay, timeout) = (self.ip_release_delay, self.request_timeout);
+        if delay <= timeout {
+            let advice = "should be longer than NSM_REQUEST_TIMEOUT";
+            self.warnings.push(format!("NSM_IP_RELEASE_DELAY ({delay:?}) {advice} ({timeout:?})"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Read variables one by one and collect every mistake instead of stopping at the first.
+
+use std::{fmt, time::Duration};
+
+use super::{duration::parse_duration, variables::Variable};
+
+/// Longest value that is accepted, in bytes.
+const MAX_VALUE: usize = 1024;
+/// Longest part of a value that is repeated in a message, in characters.
+const SHOWN: usize = 64;
+/// Longest duration that is accepted: one year. It keeps every later sum of times in range.
+const MAX_DURATION: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// A variable whose value is not accepted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{variable}={value:?} is not accepted (accepted: {accepted})")]
+pub struct Mistake {
+    /// The variable, under the name it was set by.
+    pub variable: &'static str,
+    /// Its value, cut to 64 characters; credentials in an address are left out.
+    pub value: String,
+    /// What would be accepted.
+    pub accepted: String,
+}
+
+/// Every mistake in the environment. One line each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mistakes(pub Vec<Mistake>);
+
+impl fmt::Display for Mistakes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, mistake) in self.0.iter().enumerate() {
+            let separator = if index == 0 { "" } else { "\n" };
+            write!(f, "{separator}{mistake}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Mistakes {}
+
+/// Looks up a variable by name; `None` means unset.
+pub(super) trait Get: Fn(&str) -> Option<String> {}
+
+impl<F: Fn(&str) -> Option<String>> Get for F {}
+
+/// Looks variables up with a given function and remembers what was wrong.
+pub(super) struct Reader<G> {
+    get: G,
+    mistakes: Vec<Mistake>,
+}
+
+impl<G: Get> Reader<G> {
+    pub(super) fn new(get: G) -> Self {
+        Self { get, mistakes: Vec::new() }
+    }
+
+    /// What was read, if nothing was wrong.
+    pub(super) fn finish<T>(self, read: T) -> Result<T, Mistakes> {
+        if self.mistakes.is_empty() { Ok(read) } else { Err(Mistakes(self.mistakes)) }
+    }
+
+    /// The name under which a variable is set, and its value or its default.
+    pub(super) fn raw(&self, variable: Variable) -> (&'static str, String) {
+        let set = |name: &'static str| Some((name, (self.get)(name)?));
+        set(variable.name)
+            .or_else(|| set(variable.alias?))
+            .unwrap_or_else(|| (variable.name, variable.default.to_owned()))
+    }
+
+    /// The meaning that `parse` finds in a value; otherwise a mistake, and a stand-in that never leaves [`finish`](Self::finish).
+    pub(super) fn value<T: Default>(
+        &mut self,
+        variable: Variable,
+        accepted: impl fmt::Display,
+        parse: impl FnOnce(&str) -> Option<T>,
+    ) -> T {
+        let (name, value) = self.raw(variable);
+        let parsed = if value.len() <= MAX_VALUE { parse(&value) } else { None };
+        parsed.unwrap_or_else(|| {
+            let value = shown(&value);
+            self.mistakes.push(Mistake { variable: name, value, accepted: accepted.to_string() });
+            T::default()
+        })
+    }
+
+    /// A name that becomes part of ids, labels or file names.
+    pub(super) fn name(&mut self, variable: Variable) -> String {
+        let accepted = "1 to 253 letters, digits, `-`, `_` and `.`, not `.` or `..`";
+        self.value(variable, accepted, |text| is_name(text).then(|| text.to_owned()))
+    }
+
+    /// A duration of at least `least` and at most a year.
+    pub(super) fn duration(&mut self, variable: Variable, least: Duration) -> Duration {
+        let least_shown = if least.is_zero() { "0s" } else { "1ms" };
+        let accepted = format!("a Go duration such as 5s or 1m30s, from {least_shown} to 8760h");
+        self.value(variable, accepted, |text| {
+            let nanos = u64::try_from(parse_duration(text).ok()?).ok()?;
+            Some(Duration::from_nanos(nanos)).filter(|length| (least..=MAX_DURATION).contains(length))
+        })
+    }
+
+    /// A boolean as Go's `strconv.ParseBool` reads it. Empty is unset.
+    pub(super) fn boolean(&mut self, variable: Variable) -> Option<bool> {
+        self.value(variable, "true or false", |text| match text {
+            "" => Some(None),
+            "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(Some(true)),
+            "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(Some(false)),
+            _ => None,
+        })
+    }
+}
+
+fn is_name(text: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    (1..=253).contains(&text.len()) && text.chars().all(allowed) && text != "." && text != ".."
+}
+
+/// The beginning of a value, without the credentials of an address.
+fn shown(value: &str) -> String {
+    let public = match (value.split_once("://"), value.rsplit_once('@')) {
+        (Some((scheme, _)), Some((_, host))) => format!("{scheme}://…@{host}"),
+        _ => value.to_owned(),
+    };
+    match public.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}…", &public[..end]),
+        None => public,
+    }
+}

@@ -1,0 +1,308 @@
+// SPDX-License-Identifier: Apache-2.0
+
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+};
+
+use proptest::prelude::*;
+
+use super::*;
+
+const SOCKET: (&str, &str) = ("SPIFFE_ENDPOINT_SOCKET", "unix:///run/spire/sockets/agent.sock");
+
+fn parse(set: &[(&str, &str)]) -> Result<Config, Mistakes> {
+    let set: BTreeMap<_, _> = [SOCKET].iter().chain(set).copied().collect();
+    Config::parse(|name| set.get(name).map(|value| (*value).to_owned()))
+}
+
+#[test]
+fn g01_defaults_are_those_of_the_go_struct() {
+    let config = parse(&[]).unwrap();
+    let seconds = Duration::from_secs;
+    assert_eq!(
+        config,
+        Config {
+            name: "proxy".into(),
+            service_name: "proxy".into(),
+            connect_to: "unix:///var/lib/networkservicemesh/nsm.io.sock".into(),
+            dial_timeout: seconds(5),
+            request_timeout: seconds(15),
+            max_token_lifetime: seconds(24 * 3600),
+            ipam_service: "ipam-service:7777".into(),
+            host: String::new(),
+            network_service_name: "load-balancer".into(),
+            trench: "default".into(),
+            conduit: "load-balancer".into(),
+            nsp_service: "nsp-service-default.default:7778".into(),
+            families: &Family::BOTH,
+            log_level: LogLevel::Debug,
+            mtu: 1500,
+            grpc_keepalive_time: seconds(30),
+            grpc_probe_rpc_timeout: seconds(1),
+            grpc_max_backoff: seconds(5),
+            ip_release_delay: seconds(20),
+            bridge_ip_renew_interval: seconds(300),
+            spiffe_endpoint_socket: SOCKET.1.into(),
+            telemetry: false,
+            warnings: Vec::new(),
+        }
+    );
+}
+
+#[test]
+fn g01_every_variable_is_read_under_its_name() {
+    let config = parse(&[
+        ("NSM_NAME", "proxy-a-x7"),
+        ("NSM_SERVICE_NAME", "proxy.a.t.ns"),
+        ("NSM_CONNECT_TO", "tcp://[::1]:5001"),
+        ("NSM_DIAL_TIMEOUT", "1s"),
+        ("NSM_REQUEST_TIMEOUT", "2s"),
+        ("NSM_MAX_TOKEN_LIFETIME", "10m"),
+        ("NSM_IPAM_SERVICE", "ipam-service-t:7777"),
+        ("NSM_HOST", "node-1.example"),
+        ("NSM_NETWORK_SERVICE_NAME", "a.t.ns"),
+        ("NSM_NAMESPACE", "ns"),
+        ("NSM_TRENCH", "t"),
+        ("NSM_CONDUIT", "a"),
+        ("NSM_NSP_SERVICE_NAME", "nsp"),
+        ("NSM_NSP_SERVICE_PORT", "1"),
+        ("NSM_IP_FAMILY", "IPv6"),
+        ("NSM_LOG_LEVEL", "TRACE"),
+        ("NSM_MTU", "1280"),
+        ("NSM_GRPC_KEEPALIVE_TIME", "3s"),
+        ("NSM_GRPC_PROBE_RPC_TIMEOUT", "4s"),
+        ("NSM_GRPC_MAX_BACKOFF", "6s"),
+        ("NSM_IP_RELEASE_DELAY", "7s"),
+        ("NSM_BRIDGE_IP_RENEW_INTERVAL", "8s"),
+        ("SPIFFE_ENDPOINT_SOCKET", "tcp://127.0.0.1:8081"),
+        ("TELEMETRY", "true"),
+    ])
+    .unwrap();
+    let seconds = Duration::from_secs;
+    assert_eq!(
+        config,
+        Config {
+            name: "proxy-a-x7".into(),
+            service_name: "proxy.a.t.ns".into(),
+            connect_to: "tcp://[::1]:5001".into(),
+            dial_timeout: seconds(1),
+            request_timeout: seconds(2),
+            max_token_lifetime: seconds(600),
+            ipam_service: "ipam-service-t:7777".into(),
+            host: "node-1.example".into(),
+            network_service_name: "a.t.ns".into(),
+            trench: "t".into(),
+            conduit: "a".into(),
+            nsp_service: "nsp-t.ns:1".into(),
+            families: &[Family::V6],
+            log_level: LogLevel::Trace,
+            mtu: 1280,
+            grpc_keepalive_time: seconds(3),
+            grpc_probe_rpc_timeout: seconds(4),
+            grpc_max_backoff: seconds(6),
+            ip_release_delay: seconds(7),
+            bridge_ip_renew_interval: seconds(8),
+            spiffe_endpoint_socket: "tcp://127.0.0.1:8081".into(),
+            telemetry: true,
+            warnings: Vec::new(),
+        }
+    );
+}
+
+#[test]
+fn g01_the_unprefixed_name_counts_only_where_the_prefixed_one_is_unset() {
+    let unprefixed = [
+        ("IP_FAMILY", "ipv4"),
+        ("GRPC_KEEPALIVE_TIME", "1s"),
+        ("GRPC_PROBE_RPC_TIMEOUT", "2s"),
+        ("GRPC_MAX_BACKOFF", "3s"),
+        ("IP_RELEASE_DELAY", "40s"),
+        ("BRIDGE_IP_RENEW_INTERVAL", "5s"),
+    ];
+    let config = parse(&unprefixed).unwrap();
+    let of = |c: &Config| {
+        let durations = [
+            c.grpc_keepalive_time,
+            c.grpc_probe_rpc_timeout,
+            c.grpc_max_backoff,
+            c.ip_release_delay,
+            c.bridge_ip_renew_interval,
+        ];
+        (c.families, durations.map(|duration| duration.as_secs()))
+    };
+    assert_eq!(of(&config), (&[Family::V4][..], [1, 2, 3, 40, 5]));
+    let prefixed =
+        unprefixed.map(|(name, _)| (format!("NSM_{name}"), if name == "IP_FAMILY" { "ipv6" } else { "60s" }));
+    let prefixed = prefixed.iter().map(|(name, value)| (name.as_str(), *value));
+    let both: Vec<_> = unprefixed.into_iter().chain(prefixed).collect();
+    assert_eq!(of(&parse(&both).unwrap()), (&[Family::V6][..], [60; 5]));
+    // Others have no second name.
+    assert_eq!(parse(&[("MTU", "9000"), ("NAME", "other")]).unwrap(), parse(&[]).unwrap());
+}
+
+#[test]
+fn g01_a_malformed_variable_is_named_with_its_value_and_what_is_accepted() {
+    let long = "a".repeat(254);
+    let huge = format!("unix:///{}", "a".repeat(2000));
+    let table: &[(&str, &[&str], &str)] = &[
+        ("NSM_NAME", &["", "a/b", "a b", ".", "..", "naïve", &long], "1 to 253 letters"),
+        ("NSM_SERVICE_NAME", &["", "a\nb"], "1 to 253 letters"),
+        (
+            "NSM_CONNECT_TO",
+            &["", "nsm.io.sock", "unix://", "unix://relative", "http://a:1", "tcp://a", "tcp://:1", &huge],
+            "unix:///path",
+        ),
+        (
+            "NSM_DIAL_TIMEOUT",
+            &["", "5", "0", "-5s", "1d", "five", "1us", "8761h", "9223372036s"],
+            "1ms to 8760h",
+        ),
+        ("NSM_REQUEST_TIMEOUT", &["15 s"], "Go duration"),
+        ("NSM_MAX_TOKEN_LIFETIME", &["0s"], "Go duration"),
+        (
+            "NSM_IPAM_SERVICE",
+            &["", "ipam", "ipam:", "ipam:0", "ipam:65536", ":7777", "a b:1", "[::1:7777", "::1:7777"],
+            "host:port",
+        ),
+        ("NSM_HOST", &["node 1", "a/b"], "1 to 253 letters"),
+        ("NSM_NETWORK_SERVICE_NAME", &[""], "1 to 253 letters"),
+        ("NSM_NAMESPACE", &["a:b"], "1 to 253 letters"),
+        ("NSM_TRENCH", &[""], "1 to 253 letters"),
+        ("NSM_CONDUIT", &["a,b"], "1 to 253 letters"),
+        ("NSM_NSP_SERVICE_NAME", &["http://nsp"], "1 to 253 letters"),
+        ("NSM_NSP_SERVICE_PORT", &["", "0", "65536", "-1", "http", "7778.0"], "1 to 65535"),
+        ("NSM_IP_FAMILY", &["", "ipv5", "dual-stack", "4"], "ipv4, ipv6 or dualstack"),
+        ("IP_FAMILY", &["both"], "ipv4, ipv6 or dualstack"),
+        ("NSM_MTU", &["", "1279", "65536", "-1", "1500.0", "jumbo"], "1280 to 65535"),
+        ("NSM_GRPC_KEEPALIVE_TIME", &["x"], "Go duration"),
+        ("GRPC_PROBE_RPC_TIMEOUT", &["x"], "Go duration"),
+        ("NSM_GRPC_MAX_BACKOFF", &["x"], "Go duration"),
+        ("NSM_IP_RELEASE_DELAY", &["-1ns", "x"], "0s to 8760h"),
+        ("NSM_BRIDGE_IP_RENEW_INTERVAL", &["0"], "Go duration"),
+        ("SPIFFE_ENDPOINT_SOCKET", &["", "/run/agent.sock"], "unix:///path"),
+        ("TELEMETRY", &["yes", "on", "tRUE"], "true or false"),
+        ("OTEL_SDK_DISABLED", &["yes"], "true or false"),
+        (
+            "OTEL_EXPORTER_OTLP_ENDPOINT",
+            &["localhost:4317", "https://a:1", "grpc://a:1", "http://"],
+            "http://host:port",
+        ),
+        ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", &["x"], "http://host:port"),
+    ];
+    let mut covered = BTreeSet::new();
+    for (name, values, accepted) in table {
+        covered.insert(*name);
+        for value in *values {
+            let mistakes = parse(&[(name, value)]).expect_err(&format!("{name}={value:?}")).0;
+            assert_eq!(mistakes.len(), 1, "{name}={value:?}: {mistakes:?}");
+            assert_eq!(mistakes[0].variable, *name);
+            assert!(mistakes[0].accepted.contains(accepted), "{}", mistakes[0]);
+            let cut: String = format!("{value:?}").trim_matches('"').chars().take(32).collect();
+            assert!(mistakes[0].to_string().starts_with(&format!("{name}=\"{cut}")), "{}", mistakes[0]);
+            assert!(mistakes[0].to_string().len() < 300);
+        }
+    }
+    let every = VARIABLES.iter().filter(|variable| variable.parsed && variable.name != "NSM_LOG_LEVEL");
+    for variable in every {
+        let named = |name: &str| covered.contains(name);
+        assert!(
+            named(variable.name) || variable.alias.is_some_and(named),
+            "{} has no bad value in the table",
+            variable.name
+        );
+    }
+}
+
+#[test]
+fn g01_all_mistakes_are_reported_at_once() {
+    let mistakes = Config::parse(|_| Some("!".to_owned())).unwrap_err();
+    let named: BTreeSet<_> = mistakes.0.iter().map(|mistake| mistake.variable).collect();
+    let expected = VARIABLES.iter().filter(|variable| variable.parsed && variable.name != "NSM_LOG_LEVEL");
+    assert_eq!(named, expected.map(|variable| variable.name).collect());
+    assert_eq!(mistakes.to_string().lines().count(), mistakes.0.len());
+}
+
+#[test]
+fn the_workload_api_address_is_required() {
+    let mistakes = Config::parse(|_| None).unwrap_err();
+    assert_eq!(mistakes.0.len(), 1);
+    assert_eq!(mistakes.0[0].variable, "SPIFFE_ENDPOINT_SOCKET");
+}
+
+#[test]
+fn the_parser_asks_for_the_variables_of_the_table_and_no_others() {
+    let asked = RefCell::new(BTreeSet::new());
+    let _ = Config::parse(|name| {
+        asked.borrow_mut().insert(name.to_owned());
+        None
+    });
+    let parsed = VARIABLES.iter().filter(|variable| variable.parsed);
+    let expected = parsed.flat_map(|variable| [Some(variable.name), variable.alias]).flatten();
+    assert_eq!(*asked.borrow(), expected.map(str::to_owned).collect());
+}
+
+#[test]
+fn an_unknown_log_level_means_info_and_is_said() {
+    for (value, level) in [("TRACE", LogLevel::Trace), ("debug", LogLevel::Debug), ("INFO", LogLevel::Info)] {
+        let config = parse(&[("NSM_LOG_LEVEL", value)]).unwrap();
+        assert_eq!((config.log_level, config.warnings.len()), (level, 0), "{value}");
+    }
+    for value in ["", "WARNING", "verbose"] {
+        let config = parse(&[("NSM_LOG_LEVEL", value)]).unwrap();
+        assert_eq!(config.log_level, LogLevel::Info);
+        assert!(config.warnings[0].contains("NSM_LOG_LEVEL") && config.warnings[0].contains(value));
+    }
+}
+
+#[test]
+fn a_release_delay_shorter_than_a_request_is_warned_of() {
+    let config = parse(&[("IP_RELEASE_DELAY", "10s")]).unwrap();
+    assert!(config.warnings[0].contains("NSM_IP_RELEASE_DELAY"), "{:?}", config.warnings);
+}
+
+#[test]
+fn the_smallest_mtu_depends_on_the_family() {
+    for (family, least) in [("ipv4", 576), ("ipv6", 1280), ("dualstack", 1280)] {
+        let with = |mtu: u32| parse(&[("NSM_IP_FAMILY", family), ("NSM_MTU", &mtu.to_string())]);
+        assert_eq!(with(least).unwrap().mtu, least);
+        assert!(with(least - 1).is_err());
+    }
+}
+
+#[test]
+fn spans_are_exported_if_asked_for_or_if_an_endpoint_is_set() {
+    let endpoint = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4317");
+    let traces = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://collector:4317");
+    let table: &[(&[(&str, &str)], bool)] = &[
+        (&[], false),
+        (&[("TELEMETRY", "true")], true),
+        (&[("TELEMETRY", "1")], true),
+        (&[("TELEMETRY", "")], false),
+        (&[endpoint], true),
+        (&[traces], true),
+        (&[("OTEL_EXPORTER_OTLP_ENDPOINT", "")], false),
+        (&[endpoint, ("TELEMETRY", "false")], false),
+        (&[endpoint, ("OTEL_SDK_DISABLED", "true")], false),
+        (&[endpoint, ("OTEL_SDK_DISABLED", "false")], true),
+    ];
+    for (set, expected) in table {
+        assert_eq!(parse(set).unwrap().telemetry, *expected, "{set:?}");
+    }
+}
+
+#[test]
+fn credentials_in_an_address_are_not_repeated() {
+    let mistakes = parse(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "https://user:secret@host:1")]).unwrap_err();
+    assert!(!mistakes.to_string().contains("secret"), "{mistakes}");
+    assert!(mistakes.to_string().contains("https://…@host:1"), "{mistakes}");
+}
+
+proptest! {
+    #[test]
+    fn no_value_panics_and_every_refusal_names_a_variable(value in "\\PC{0,80}") {
+        if let Err(mistakes) = Config::parse(|_| Some(value.clone())) {
+            prop_assert!(!mistakes.0.is_empty());
+        }
+    }
+}

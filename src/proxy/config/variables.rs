@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+//! List every environment variable that the proxy reads, with its default and meaning.
+//!
+//! One table: the parser takes its defaults from it, `--help` prints it, and the README's table is compared with it.
+
+/// An environment variable of the proxy.
+#[derive(Clone, Copy, Debug)]
+pub struct Variable {
+    /// Name, as in the pod's manifest.
+    pub name: &'static str,
+    /// A second name that counts when the first is unset; Meridio's proxy reads some variables also without `NSM_`.
+    pub alias: Option<&'static str>,
+    /// Value of an unset variable, as text. Empty means none.
+    pub default: &'static str,
+    /// What it does, in one line.
+    pub meaning: &'static str,
+    /// Whether the proxy parses it. The others are read by the OpenTelemetry SDK as its specification says.
+    pub parsed: bool,
+}
+
+impl Variable {
+    const fn new(name: &'static str, default: &'static str, meaning: &'static str) -> Self {
+        Self { name, alias: None, default, meaning, parsed: true }
+    }
+
+    const fn or(self, alias: &'static str) -> Self {
+        Self { alias: Some(alias), ..self }
+    }
+
+    const fn of_sdk(name: &'static str, default: &'static str, meaning: &'static str) -> Self {
+        Self { parsed: false, ..Self::new(name, default, meaning) }
+    }
+}
+
+macro_rules! variables {
+    ($($constant:ident = $variable:expr;)+) => {
+        $(pub(super) const $constant: Variable = $variable;)+
+        /// Every variable, in the order of `--help`.
+        pub const VARIABLES: &[Variable] = &[$($constant),+];
+    };
+}
+
+variables! {
+    NAME = Variable::new("NSM_NAME", "proxy", "Name of the pod: of the endpoint, in paths and in connection ids");
+    SERVICE_NAME = Variable::new("NSM_SERVICE_NAME", "proxy", "Network service that targets request: proxy.<conduit>.<trench>.<namespace>");
+    CONNECT_TO = Variable::new("NSM_CONNECT_TO", "unix:///var/lib/networkservicemesh/nsm.io.sock", "Address of nsmgr");
+    DIAL_TIMEOUT = Variable::new("NSM_DIAL_TIMEOUT", "5s", "Time to dial nsmgr");
+    REQUEST_TIMEOUT = Variable::new("NSM_REQUEST_TIMEOUT", "15s", "Time for one Request or Close");
+    MAX_TOKEN_LIFETIME = Variable::new("NSM_MAX_TOKEN_LIFETIME", "24h", "Longest lifetime of tokens");
+    IPAM_SERVICE = Variable::new("NSM_IPAM_SERVICE", "ipam-service:7777", "Address of IPAM, host:port");
+    HOST = Variable::new("NSM_HOST", "", "Name of the node: IPAM's node and the label nodeName");
+    NETWORK_SERVICE_NAME = Variable::new("NSM_NETWORK_SERVICE_NAME", "load-balancer", "Network service of the load balancers: <conduit>.<trench>.<namespace>");
+    NAMESPACE = Variable::new("NSM_NAMESPACE", "default", "Namespace of the NSP service");
+    TRENCH = Variable::new("NSM_TRENCH", "default", "Name of the trench");
+    CONDUIT = Variable::new("NSM_CONDUIT", "load-balancer", "Name of the conduit");
+    NSP_SERVICE_NAME = Variable::new("NSM_NSP_SERVICE_NAME", "nsp-service", "NSP is <this>-<trench>.<namespace>");
+    NSP_SERVICE_PORT = Variable::new("NSM_NSP_SERVICE_PORT", "7778", "Port of NSP");
+    IP_FAMILY = Variable::new("NSM_IP_FAMILY", "dualstack", "ipv4, ipv6 or dualstack").or("IP_FAMILY");
+    LOG_LEVEL = Variable::new("NSM_LOG_LEVEL", "DEBUG", "TRACE, DEBUG or INFO; SIGUSR2 switches to TRACE, SIGUSR1 back");
+    MTU = Variable::new("NSM_MTU", "1500", "MTU of every connection; at least 576, with IPv6 1280");
+    GRPC_KEEPALIVE_TIME = Variable::new("NSM_GRPC_KEEPALIVE_TIME", "30s", "Keepalive interval towards IPAM and NSP").or("GRPC_KEEPALIVE_TIME");
+    GRPC_PROBE_RPC_TIMEOUT = Variable::new("NSM_GRPC_PROBE_RPC_TIMEOUT", "1s", "Time for one probe of the own endpoint").or("GRPC_PROBE_RPC_TIMEOUT");
+    GRPC_MAX_BACKOFF = Variable::new("NSM_GRPC_MAX_BACKOFF", "5s", "Longest pause between attempts to connect").or("GRPC_MAX_BACKOFF");
+    IP_RELEASE_DELAY = Variable::new("NSM_IP_RELEASE_DELAY", "20s", "Time from the Close of a connection to the release of its addresses").or("IP_RELEASE_DELAY");
+    BRIDGE_IP_RENEW_INTERVAL = Variable::new("NSM_BRIDGE_IP_RENEW_INTERVAL", "5m", "Interval at which the bridge's addresses are renewed in IPAM").or("BRIDGE_IP_RENEW_INTERVAL");
+    SPIFFE_ENDPOINT_SOCKET = Variable::new("SPIFFE_ENDPOINT_SOCKET", "", "Address of the SPIFFE Workload API; required");
+    TELEMETRY = Variable::new("TELEMETRY", "", "true exports spans by OTLP/gRPC, false does not; unset: if an endpoint is set");
+    OTLP_ENDPOINT = Variable::new("OTEL_EXPORTER_OTLP_ENDPOINT", "", "Address of the OTLP collector (http://localhost:4317 with TELEMETRY=true)");
+    OTLP_TRACES_ENDPOINT = Variable::new("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "", "The same for traces alone; wins over the other");
+    SDK_DISABLED = Variable::new("OTEL_SDK_DISABLED", "false", "true exports nothing, whatever the others say");
+    OTLP_HEADERS = Variable::of_sdk("OTEL_EXPORTER_OTLP_HEADERS", "", "Headers for the collector: key=value,…");
+    OTLP_TIMEOUT = Variable::of_sdk("OTEL_EXPORTER_OTLP_TIMEOUT", "10000", "Milliseconds for one export");
+    OTEL_SERVICE_NAME = Variable::of_sdk("OTEL_SERVICE_NAME", "meridio-proxy", "The resource's service.name");
+    OTEL_RESOURCE_ATTRIBUTES = Variable::of_sdk("OTEL_RESOURCE_ATTRIBUTES", "", "Attributes of the resource: key=value,…");
+    OTEL_TRACES_SAMPLER = Variable::of_sdk("OTEL_TRACES_SAMPLER", "parentbased_always_on", "Which traces are recorded");
+    OTEL_TRACES_SAMPLER_ARG = Variable::of_sdk("OTEL_TRACES_SAMPLER_ARG", "", "Argument of the sampler");
+    OTEL_BSP_SCHEDULE_DELAY = Variable::of_sdk("OTEL_BSP_SCHEDULE_DELAY", "5000", "Milliseconds between exports");
+    OTEL_BSP_MAX_QUEUE_SIZE = Variable::of_sdk("OTEL_BSP_MAX_QUEUE_SIZE", "2048", "Spans that wait for export at most");
+    OTEL_BSP_MAX_EXPORT_BATCH_SIZE = Variable::of_sdk("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "512", "Spans in one export at most");
+}
