@@ -4,7 +4,14 @@
 //! The lab stands where a cluster would: its own certificate authority and Workload API, so that every connection is mTLS with
 //! an identity per pod, as it is with SPIRE.
 
+pub mod addresses;
 mod authority;
+pub mod enter;
+pub mod links;
+pub mod netlink;
+pub mod netns;
+pub mod routes;
+pub mod rules;
 mod workload;
 
 pub use self::{

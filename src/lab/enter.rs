@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Enter namespaces of the lab's own, by running this program once more inside them.
+//!
+//! The outer process makes a mount, network and PID namespace, and as an ordinary user a user namespace first. It runs the same
+//! program with the argument [`INSIDE`]; that one is process 1 of the PID namespace, so that whatever ends it, `kill -9`
+//! included, ends everything in it, and the last process to go takes mounts, links and namespaces along. The outer process holds
+//! the write end of the inner one's stdin: its first line is the process id as seen outside, its end means "stop now".
+//!
+//! Nothing here may start a thread: a process with threads cannot enter a user namespace.
+
+use std::{
+    io::{self, BufRead, Write},
+    os::unix::process::{CommandExt, ExitStatusExt},
+    process::{Child, Command, ExitStatus, Stdio},
+};
+
+use nix::{
+    errno::Errno,
+    sched::{CloneFlags, unshare},
+    sys::signal::{SigSet, Signal},
+};
+use rustix::process::{Signal as ChildSignal, set_parent_process_death_signal};
+
+/// First argument of the program inside its namespaces.
+pub const INSIDE: &str = "inside";
+
+/// Exit status of a run that was interrupted, as shells report SIGINT.
+pub const INTERRUPTED: u8 = 130;
+
+/// The lab could not enter its namespaces.
+#[derive(Debug, thiserror::Error)]
+pub enum EnterError {
+    /// The kernel refuses what even an ordinary user may have on most machines. Root is not refused.
+    #[error("{0}; as root the lab runs without it")]
+    Refused(String),
+    /// The kernel refused for another reason. A container needs the capability SYS_ADMIN.
+    #[error("cannot {doing}: {source}")]
+    Kernel {
+        /// What was tried.
+        doing: &'static str,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+}
+
+fn failed(doing: &'static str) -> impl Fn(io::Error) -> EnterError {
+    move |source| EnterError::Kernel { doing, source }
+}
+
+/// Run this program with its `arguments` in new namespaces and wait for its end. SIGINT, SIGTERM and SIGHUP stop it; the second
+/// one kills it.
+///
+/// # Errors
+/// [`EnterError`] if it did not even start.
+pub fn run_inside(arguments: &[String]) -> Result<u8, EnterError> {
+    let signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGCHLD]);
+    signals.thread_block().map_err(|errno| failed("block signals")(errno.into()))?;
+    make_namespaces()?;
+    let start = || {
+        let mut inner = Command::new("/proc/self/exe")
+            .arg(INSIDE)
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .process_group(0) // a terminal's Ctrl-C comes to us alone, so that it counts once
+            .spawn()?;
+        let pid = inner.id();
+        writeln!(inner.stdin.as_mut().ok_or(io::ErrorKind::BrokenPipe)?, "{pid}")?;
+        Ok(inner)
+    };
+    let status = wait(start().map_err(failed("run the lab inside its namespaces"))?, &signals);
+    Ok(exit_code(status.map_err(failed("wait for the lab"))?))
+}
+
+fn make_namespaces() -> Result<(), EnterError> {
+    let namespaces = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWNET;
+    match unshare(namespaces) {
+        Ok(()) => return Ok(()),
+        Err(Errno::EPERM) => {}
+        Err(errno) => return Err(failed("make namespaces")(errno.into())),
+    }
+    let (uid, gid) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
+    unshare(CloneFlags::CLONE_NEWUSER).map_err(|errno| refused(errno.into()))?;
+    let map = || {
+        std::fs::write("/proc/self/setgroups", "deny")?;
+        std::fs::write("/proc/self/uid_map", format!("0 {uid} 1"))?;
+        std::fs::write("/proc/self/gid_map", format!("0 {gid} 1"))
+    };
+    map().map_err(refused)?;
+    unshare(namespaces).map_err(|errno| refused(errno.into()))
+}
+
+/// Name the setting that keeps ordinary users from namespaces of their own.
+fn refused(error: io::Error) -> EnterError {
+    let settings = [
+        ("/proc/sys/kernel/unprivileged_userns_clone", "0", "1"),
+        ("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1", "0"),
+        ("/proc/sys/user/max_user_namespaces", "0", "10000"),
+    ];
+    let is = |file: &str, value: &str| std::fs::read_to_string(file).is_ok_and(|now| now.trim() == value);
+    let found = settings.iter().find(|(file, value, _)| is(file, value));
+    let why = match found {
+        Some((file, _, wanted)) => {
+            let name = file.trim_start_matches("/proc/sys/").replace('/', ".");
+            format!(
+                "this kernel refuses user namespaces to ordinary users (`sysctl -w {name}={wanted}` allows them)"
+            )
+        }
+        None => {
+            format!("user namespaces are refused ({error}): a container's seccomp or LSM policy, usually")
+        }
+    };
+    EnterError::Refused(why)
+}
+
+fn wait(mut inner: Child, signals: &SigSet) -> io::Result<ExitStatus> {
+    let mut stop = inner.stdin.take();
+    loop {
+        if let Some(status) = inner.try_wait()? {
+            return Ok(status);
+        }
+        match signals.wait()? {
+            Signal::SIGCHLD => {}
+            _ if stop.take().is_some() => {} // its stdin has ended now
+            _ => inner.kill()?,
+        }
+    }
+}
+
+fn exit_code(status: ExitStatus) -> u8 {
+    let code =
+        status.code().or_else(|| Some(128 + status.signal()?)).and_then(|code| u8::try_from(code).ok());
+    code.unwrap_or(u8::MAX)
+}
+
+/// What the outer process tells the inner one.
+#[derive(Debug)]
+pub struct Outside {
+    /// Process id of the inner process as seen outside.
+    pub pid: u32,
+    /// Completes when the outer process is gone or wants the lab to stop.
+    pub stop: tokio_util::sync::CancellationToken,
+}
+
+impl Outside {
+    /// Begin the life of the inner process: unblock its signals, die with the outer one, and listen to it.
+    ///
+    /// # Errors
+    /// The program was started with [`INSIDE`] by hand: no process id on its stdin.
+    pub fn meet() -> io::Result<Self> {
+        set_parent_process_death_signal(Some(ChildSignal::KILL))?;
+        SigSet::all().thread_unblock()?;
+        let mut line = String::new();
+        io::stdin().lock().read_line(&mut line)?;
+        let pid =
+            line.trim().parse().map_err(|_| io::Error::other("the lab enters its namespaces by itself"))?;
+        let stop = tokio_util::sync::CancellationToken::new();
+        let ended = stop.clone();
+        std::thread::spawn(move || {
+            while io::stdin().lock().read_line(&mut String::new()).is_ok_and(|read| read > 0) {}
+            ended.cancel();
+        });
+        Ok(Self { pid, stop })
+    }
+}

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Routes with one or more next hops, in a table.
+
+use std::net::IpAddr;
+
+use futures::TryStreamExt;
+use ipnet::IpNet;
+use rtnetlink::{
+    RouteMessageBuilder, RouteNextHopBuilder,
+    packet_route::{
+        AddressFamily,
+        route::{RouteAttribute, RouteMessage, RouteProtocol, RouteScope, RouteType},
+    },
+};
+
+use super::netlink::{Netlink, NetlinkError, doing, missing};
+use crate::api::Family;
+
+/// The table that unmarked traffic uses.
+pub const MAIN: u32 = 254;
+const LOCAL: u32 = 255;
+
+/// A way to the next hop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Via {
+    /// Address of the next hop; `None` where the destination is on the link itself.
+    pub gateway: Option<IpAddr>,
+    /// Index of the link.
+    pub link: u32,
+}
+
+impl Netlink {
+    /// Set the route to a prefix, in place of an earlier one. Gateways count as reachable on their link.
+    ///
+    /// # Errors
+    /// The list is empty, or a link is down or gone.
+    pub async fn set_route(&self, to: IpNet, table: u32, ways: &[Via]) -> Result<(), NetlinkError> {
+        let what = || format!("route {to} in table {table} through {ways:?}");
+        let hops = ways.iter().map(|way| hop(Family::of_net(&to), way)).collect::<Result<Vec<_>, _>>();
+        let hops = hops.map_err(|source| NetlinkError { doing: what(), source })?;
+        let route = to_prefix(to, table).multipath(hops).build();
+        doing(self.handle.route().add(route).replace().execute().await, what)
+    }
+
+    /// Remove the route to a prefix from a table. One that is gone is no error.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub async fn delete_route(&self, to: IpNet, table: u32) -> Result<(), NetlinkError> {
+        let route = to_prefix(to, table).protocol(RouteProtocol::Unspec).scope(RouteScope::NoWhere).build();
+        match self.handle.route().del(route).execute().await {
+            Err(error) if missing(&error) => Ok(()),
+            done => doing(done, || format!("remove route {to} from table {table}")),
+        }
+    }
+
+    /// Number of routes outside the tables `main` and `local`, of both families.
+    ///
+    /// # Errors
+    /// The dump failed.
+    pub async fn count_extra_routes(&self) -> Result<usize, NetlinkError> {
+        let mut count = 0;
+        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+            let mut query = RouteMessage::default();
+            query.header.address_family = family;
+            let all: Result<Vec<_>, _> = self.handle.route().get(query).execute().try_collect().await;
+            let all = doing(all, || "list routes".into())?;
+            count += all.iter().filter(|route| ![MAIN, LOCAL].contains(&table_of(route))).count();
+        }
+        Ok(count)
+    }
+}
+
+fn to_prefix(to: IpNet, table: u32) -> RouteMessageBuilder<IpAddr> {
+    let mut builder = RouteMessageBuilder::<IpAddr>::new().table_id(table).kind(RouteType::Unicast);
+    let message = builder.get_mut();
+    message.header.destination_prefix_length = to.prefix_len();
+    message.header.address_family = family(Family::of_net(&to));
+    if to.prefix_len() > 0 {
+        message.attributes.push(RouteAttribute::Destination(to.network().into()));
+    }
+    builder
+}
+
+fn hop(family: Family, way: &Via) -> std::io::Result<rtnetlink::packet_route::route::RouteNextHop> {
+    let builder = match family {
+        Family::V4 => RouteNextHopBuilder::new_ipv4(),
+        Family::V6 => RouteNextHopBuilder::new_ipv6(),
+    };
+    let builder = builder.interface(way.link);
+    let builder = match way.gateway {
+        Some(gateway) => builder.via(gateway).map_err(std::io::Error::other)?.onlink(),
+        None => builder,
+    };
+    Ok(builder.build())
+}
+
+pub(super) fn family(family: Family) -> AddressFamily {
+    match family {
+        Family::V4 => AddressFamily::Inet,
+        Family::V6 => AddressFamily::Inet6,
+    }
+}
+
+fn table_of(route: &RouteMessage) -> u32 {
+    let attribute = route.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Table(table) => Some(*table),
+        _ => None,
+    });
+    attribute.unwrap_or_else(|| route.header.table.into())
+}
