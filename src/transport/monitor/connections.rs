@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Hold the connections of an endpoint and the streams that watch them.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use prost::Message;
+use tokio::sync::mpsc;
+use tonic::Status;
+
+use super::{
+    selector::matches,
+    subscription::{Change, Subscription, event},
+};
+use crate::api::{
+    Connection, State,
+    pb::connection::{ConnectionEvent, ConnectionEventType, MonitorScopeSelector},
+};
+
+/// Bounds of [`Connections`].
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Streams open at once.
+    pub streams: usize,
+    /// Events that may wait for one reader before its stream is ended.
+    pub events: usize,
+    /// Path segments and network services of one selector.
+    pub selector: usize,
+    /// Bytes of the first event. Peers refuse messages above 4 MiB.
+    pub first: usize,
+}
+
+impl Default for Limits {
+    /// Two streams for each of 4,096 connections; 256 events.
+    fn default() -> Self {
+        Self { streams: 8192, events: 256, selector: 64, first: 4 << 20 }
+    }
+}
+
+/// Why a subscription was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// Too many streams are open. Retry later.
+    #[error("{0} monitor streams are open (at most {0})")]
+    Streams(usize),
+    /// The selector is too long. Select by fewer segments or services.
+    #[error("the selector has {found} {what} (at most {limit})")]
+    Selector {
+        /// What there is too much of.
+        what: &'static str,
+        /// How much there is.
+        found: usize,
+        /// What is accepted.
+        limit: usize,
+    },
+    /// The selected connections do not fit in one message. Narrow the selector.
+    #[error("the selected connections take {found} bytes (at most {limit}): narrow the selector")]
+    First {
+        /// Bytes of the event.
+        found: usize,
+        /// What is accepted.
+        limit: usize,
+    },
+}
+
+impl From<Refused> for Status {
+    fn from(refused: Refused) -> Self {
+        Status::resource_exhausted(refused.to_string())
+    }
+}
+
+/// The connections of an endpoint, by the endpoint's own id of each, and who watches them. Clones share them.
+///
+/// Publishing never waits: a reader whose queue is full loses its stream, not the publisher its time.
+#[derive(Clone, Default)]
+pub struct Connections(Arc<Mutex<Inner>>);
+
+#[derive(Default)]
+struct Inner {
+    limits: Limits,
+    known: HashMap<String, Arc<Connection>>,
+    readers: HashMap<u64, Reader>,
+    next: u64,
+}
+
+struct Reader {
+    selector: MonitorScopeSelector,
+    changes: mpsc::Sender<Change>,
+    behind: Arc<AtomicBool>,
+}
+
+impl Connections {
+    /// No connections and no readers yet.
+    pub fn new(limits: Limits) -> Self {
+        Self(Arc::new(Mutex::new(Inner { limits, ..Inner::default() })))
+    }
+
+    /// Set a connection under the own segment's id and send `UPDATE` to its readers.
+    pub fn publish(&self, id: &str, mut connection: Connection) {
+        id.clone_into(&mut connection.id); // events carry the publisher's id as key and in the message
+        let connection = Arc::new(connection);
+        let mut inner = self.lock();
+        inner.known.insert(id.to_owned(), Arc::clone(&connection));
+        inner.send(Change { kind: ConnectionEventType::Update, connection });
+    }
+
+    /// Remove a connection and send `DELETE` with its last state. Nothing happens if it is unknown.
+    pub fn remove(&self, id: &str) {
+        let mut inner = self.lock();
+        if let Some(connection) = inner.known.remove(id) {
+            inner.send(Change { kind: ConnectionEventType::Delete, connection });
+        }
+    }
+
+    /// Set the state of a connection to `DOWN` and send `UPDATE`. Nothing happens if it is unknown or down already.
+    pub fn down(&self, id: &str) {
+        let mut inner = self.lock();
+        if let Some(known) = inner.known.get_mut(id).filter(|known| known.state() != State::Down) {
+            Arc::make_mut(known).set_state(State::Down);
+            let connection = Arc::clone(known);
+            inner.send(Change { kind: ConnectionEventType::Update, connection });
+        }
+    }
+
+    /// Watch the selected connections.
+    ///
+    /// # Errors
+    /// [`Refused`] names the bound that would be exceeded.
+    pub fn subscribe(&self, selector: MonitorScopeSelector) -> Result<Subscription, Refused> {
+        let mut inner = self.lock();
+        let first = inner.first(&selector)?;
+        let (sender, changes) = mpsc::channel(inner.limits.events);
+        let (id, behind) = (inner.next, Arc::<AtomicBool>::default());
+        inner.next += 1;
+        inner.readers.insert(id, Reader { selector, changes: sender, behind: Arc::clone(&behind) });
+        let leave = Leave { connections: Arc::downgrade(&self.0), id };
+        Ok(Subscription { first: Some(first), changes, behind, _leave: leave })
+    }
+
+    /// The connection with this id, as last published.
+    pub fn get(&self, id: &str) -> Option<Arc<Connection>> {
+        self.lock().known.get(id).cloned()
+    }
+
+    /// Number of connections.
+    pub fn len(&self) -> usize {
+        self.lock().known.len()
+    }
+
+    /// Whether there are no connections.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Number of open streams.
+    pub fn streams(&self) -> usize {
+        self.lock().readers.len()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        lock(&self.0)
+    }
+}
+
+impl Inner {
+    /// The event that starts a stream, if the stream keeps within the limits.
+    fn first(&self, selector: &MonitorScopeSelector) -> Result<ConnectionEvent, Refused> {
+        let Limits { streams, selector: limit, first, .. } = self.limits;
+        if self.readers.len() >= streams {
+            return Err(Refused::Streams(streams));
+        }
+        let counts = [
+            ("path segments", selector.path_segments.len()),
+            ("network services", selector.network_services.len()),
+        ];
+        if let Some((what, found)) = counts.into_iter().find(|(_, found)| *found > limit) {
+            return Err(Refused::Selector { what, found, limit });
+        }
+        let selected = self.known.values().filter(|connection| matches(selector, connection));
+        let all = event(ConnectionEventType::InitialStateTransfer, selected);
+        match all.encoded_len() {
+            found if found > first => Err(Refused::First { found, limit: first }),
+            _ => Ok(all),
+        }
+    }
+
+    /// Queue a change for every reader that it concerns. Those without room are ended.
+    fn send(&mut self, change: Change) {
+        self.readers.retain(|_, reader| {
+            if !matches(&reader.selector, &change.connection) {
+                return true;
+            }
+            match reader.changes.try_send(change.clone()) {
+                Ok(()) => true,
+                Err(mpsc::error::TrySendError::Closed(_)) => false,
+                Err(mpsc::error::TrySendError::Full(_)) => {
+                    reader.behind.store(true, Ordering::Release);
+                    false
+                }
+            }
+        });
+    }
+}
+
+/// Ends a subscription when its stream is dropped.
+pub(super) struct Leave {
+    connections: Weak<Mutex<Inner>>,
+    id: u64,
+}
+
+impl Drop for Leave {
+    fn drop(&mut self) {
+        if let Some(connections) = self.connections.upgrade() {
+            lock(&connections).readers.remove(&self.id);
+        }
+    }
+}
+
+fn lock(inner: &Mutex<Inner>) -> MutexGuard<'_, Inner> {
+    inner.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Decide when to register again.
+
+use std::time::Duration;
+
+/// Time that a registration lasts if the answer does not say.
+pub const DEFAULT_LIFE: Duration = Duration::from_secs(60);
+/// Shortest time between two refreshes, however short a registration lasts.
+pub const SHORTEST: Duration = Duration::from_secs(1);
+/// Longest time between two refreshes, whatever a registry promises.
+pub const LONGEST: Duration = Duration::from_secs(3600);
+
+/// Time to wait before the refresh of a registration that lasts another `left`.
+///
+/// Two thirds of it, as NSM does. But nsmgr drops an entry one call deadline early, so with a short `left` two thirds is too late:
+/// then the refresh comes a `margin` before that. At least [`SHORTEST`], at most [`LONGEST`].
+pub fn refresh_after(left: Duration, deadline: Duration, margin: Duration) -> Duration {
+    (left.saturating_mul(2) / 3).min(left.saturating_sub(deadline + margin)).clamp(SHORTEST, LONGEST)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refresh_comes_in_time_by_the_table() {
+        let s = Duration::from_secs;
+        #[rustfmt::skip]
+        let table = [
+            // left, deadline, margin, refresh after
+            (s(60), s(15), s(5), s(40)), // the usual: dropped after 45 s
+            (s(60), s(5), s(5), s(40)), // dropped after 55 s
+            (s(45), s(15), s(5), s(25)), // two thirds would be 30 s, the drop is at 30 s
+            (s(30), s(15), s(5), s(10)),
+            (s(30), s(5), s(5), s(20)),
+            (s(20), s(15), s(5), s(1)), // hopeless, but never a tight loop
+            (s(3), s(15), s(5), s(1)),
+            (s(0), s(15), s(5), s(1)),
+            (s(600), s(15), s(5), s(400)),
+            (s(u64::MAX), s(15), s(5), s(3600)), // nonsense from a registry
+        ];
+        for (left, deadline, margin, expected) in table {
+            assert_eq!(
+                refresh_after(left, deadline, margin),
+                expected,
+                "{left:?} left, deadline {deadline:?}"
+            );
+        }
+    }
+}
