@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Count the connections that carry traffic out (Meridio's `Egress` health).
+//!
+//! A connection counts from the moment a Request succeeded until its Close begins. Whether its next hop is installed is the
+//! kernel's to say; a proxy is ready when both agree.
+//!
+//! # Order
+//! Above `source_route` and `bridge`: a connection counts only when its port and next hop are declared, and a Close takes it out
+//! of the count before they are withdrawn.
+//!
+//! # Close
+//! Ends the count first, whatever becomes of the Close.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use crate::{
+    api::Connection,
+    chain::{Close, Element, Next, Order, Request, Result},
+};
+
+/// Element that counts, and the handle to the count. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Egress(Arc<watch::Sender<usize>>);
+
+/// One counted connection.
+struct Counted(Egress);
+
+impl Default for Egress {
+    fn default() -> Self {
+        Self(Arc::new(watch::Sender::new(0)))
+    }
+}
+
+impl Egress {
+    /// Number of connections that carry traffic now.
+    pub fn count(&self) -> usize {
+        *self.0.borrow()
+    }
+
+    /// The number now and from now on.
+    pub fn subscribe(&self) -> watch::Receiver<usize> {
+        self.0.subscribe()
+    }
+
+    fn counted(&self) -> Counted {
+        self.0.send_modify(|count| *count += 1);
+        Counted(self.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.0.send_modify(|count| *count = count.saturating_sub(1));
+    }
+}
+
+impl Element for Egress {
+    const NAME: &'static str = "egress";
+    const ORDER: Order = Order { after: &["metadata"], before: &["source_route", "bridge", "connect"] };
+
+    async fn request(&self, request: Request, next: Next) -> Result<Box<Connection>> {
+        let scope = request.context.scope.clone();
+        let connection = next.request(request).await?;
+        if scope.get::<Counted>().is_none() {
+            scope.insert(self.counted());
+        }
+        Ok(connection)
+    }
+
+    async fn close(&self, close: Close, next: Next) -> Result<Box<Connection>> {
+        drop(close.context.scope.take::<Counted>());
+        next.close(close).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chain::{Call, Chain, Error, Reason, Tasks, begin::BeginLayer, laws, metadata::MetadataLayer};
+
+    #[tokio::test(start_paused = true)]
+    async fn b25_a_connection_counts_from_its_request_until_its_close_begins() {
+        let (egress, tasks) = (Egress::default(), Tasks::default());
+        let seen = egress.clone();
+        let end = tower::service_fn(move |call: Call| {
+            let closing = matches!(call, Call::Close(_));
+            let count = seen.count();
+            async move {
+                match (closing, count) {
+                    (true, 0) => Err(Error::from(Reason::Refused("the peer is gone".into()))),
+                    (true, count) => panic!("{count} still count while closing"),
+                    (false, _) => Ok(call.into_connection()),
+                }
+            }
+        });
+        let chain = Chain::new()
+            .layer("begin", BeginLayer::client(tasks.clone()))
+            .layer("metadata", MetadataLayer)
+            .with(egress.clone());
+        let chain = chain.build(end).unwrap();
+        for _refresh in 0..3 {
+            chain.request(Request::new(Connection::named("lb-1"))).await.unwrap();
+            assert_eq!(egress.count(), 1);
+        }
+        let failed = chain.close(Close::new(Connection::named("lb-1"))).await;
+        assert!(failed.is_err());
+        assert_eq!(egress.count(), 0, "also when the Close fails");
+        tasks.stop().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_keeps_the_laws() {
+        let egress = Egress::default();
+        laws::check_with(|| egress.clone(), || egress.count()).await.unwrap();
+    }
+}

@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Close a connection whose caller does not refresh it (NSM `timeout`).
+//!
+//! The caller's token expires at a time that the path segment before ours says. A timer closes the connection before that, so that
+//! the Close is still authorized at the hops behind us:
+//! 1. The segment before ours must say when it expires.
+//! 2. The timer fires as long before the expiry as the call's deadline is away.
+//! 3. But not before half of what is left: callers refresh well before that, also where certificates are short-lived.
+//! 4. What has expired already fires at once.
+//!
+//! Without a segment before ours the connection starts here, and there is no timer.
+//!
+//! # State
+//! The timer, replaced by each Request that succeeds.
+//!
+//! # Close
+//! Stops the timer first. A Close that fails is retried by `begin`.
+
+use std::time::{Duration, SystemTime};
+
+use tokio::time::sleep;
+
+use crate::{
+    api::Connection,
+    chain::{Close, Element, Kind, Next, Order, Reason, Request, Result, Task},
+};
+
+/// Element that closes on the caller's expiry.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Timeout;
+
+struct Timer(#[expect(dead_code, reason = "a guard")] Task);
+
+/// Rules 2 to 4: time until the timer fires.
+fn fires_in(expires: SystemTime, left: Duration, now: SystemTime) -> Duration {
+    let lives = expires.duration_since(now).unwrap_or_default();
+    lives.saturating_sub(left).max(lives / 2)
+}
+
+/// Rule 1: expiry of the segment before ours; none if there is no such segment.
+fn callers_expiry(connection: &Connection) -> Result<Option<SystemTime>> {
+    let Some(previous) = connection.previous_segment() else {
+        return Ok(None);
+    };
+    match previous.expires_at() {
+        Some(expires) => Ok(Some(expires)),
+        None => {
+            let text = format!("path segment `{}` before ours has no expiry", previous.name);
+            Err(Reason::Invalid(text).into())
+        }
+    }
+}
+
+impl Element for Timeout {
+    const NAME: &'static str = "timeout";
+    const ORDER: Order = Order { after: &["begin", "update_token", "metadata"], before: &[] };
+
+    async fn request(&self, request: Request, next: Next) -> Result<Box<Connection>> {
+        let (scope, events) = (request.context.scope.clone(), request.context.events.clone());
+        let expires = callers_expiry(&request.connection)?;
+        let left = request.context.left();
+        let connection = next.request(request).await?;
+        if let Some(expires) = expires {
+            let fires = fires_in(expires, left, SystemTime::now());
+            scope.insert(Timer(events.spawn(move |events| async move {
+                sleep(fires).await;
+                tracing::info!("the caller did not refresh in time: closing");
+                if let Err(error) = events.close(Kind::Timeout).await {
+                    tracing::debug!(%error, "the Close after the timeout failed");
+                }
+            })));
+        }
+        Ok(connection)
+    }
+
+    async fn close(&self, close: Close, next: Next) -> Result<Box<Connection>> {
+        drop(close.context.scope.take::<Timer>());
+        next.close(close).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    };
+
+    use super::*;
+    use crate::{
+        chain::{Call, Chain, Error, Tasks, begin::BeginLayer, laws, metadata::MetadataLayer},
+        elements::given::{self, Given},
+    };
+
+    #[test]
+    fn it_fires_by_the_table() {
+        let now = SystemTime::now();
+        // lifetime left of the caller's token, deadline of the call, time until the timer fires; seconds
+        for (rule, lives, left, fires) in [
+            ("2 ten minutes", 600, 15, 585),
+            ("2 one minute", 60, 15, 45),
+            ("3 short", 20, 15, 10),
+            ("3 shorter than the deadline", 10, 15, 5),
+            ("4 expired", 0, 15, 0),
+        ] {
+            let s = Duration::from_secs;
+            assert_eq!(fires_in(now + s(lives), s(left), now), s(fires), "{rule}");
+        }
+        assert_eq!(fires_in(now - Duration::from_secs(9), Duration::ZERO, now), Duration::ZERO, "4");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_caller_that_refreshes_is_not_closed_and_one_that_stops_is() {
+        let (closes, tasks) = (Arc::new(AtomicUsize::new(0)), Tasks::default());
+        let counted = Arc::clone(&closes);
+        let end = tower::service_fn(move |call: Call| {
+            counted.fetch_add(usize::from(matches!(call, Call::Close(_))), SeqCst);
+            async move { Ok::<_, Error>(call.into_connection()) }
+        });
+        let chain = Chain::new()
+            .layer("begin", BeginLayer::endpoint(tasks.clone()))
+            .layer("metadata", MetadataLayer)
+            .with(Timeout);
+        let chain = chain.build(end).unwrap();
+        let request = || {
+            let mut connection = Connection::named("a");
+            given::path(&mut connection, 1, &[Some(60), None]);
+            Request::new(connection)
+        };
+        for _refresh in 0..4 {
+            chain.request(request()).await.unwrap();
+            sleep(Duration::from_secs(40)).await;
+            assert_eq!(closes.load(SeqCst), 0);
+        }
+        sleep(Duration::from_secs(6)).await;
+        assert_eq!((closes.load(SeqCst), tasks.len()), (1, 0));
+    }
+
+    #[tokio::test]
+    async fn a_path_without_the_callers_expiry_is_refused_before_anything_is_done() {
+        let chain = Chain::new().with(Timeout);
+        let end =
+            tower::service_fn(|_: Call| async { panic!("must not be called") as Result<Box<Connection>> });
+        let mut connection = Connection::named("a");
+        given::path(&mut connection, 1, &[None, None]);
+        let error = chain.build(end).unwrap().request(Request::new(connection)).await.unwrap_err();
+        assert_eq!(error.to_string(), "timeout: path segment `hop0` before ours has no expiry");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_keeps_the_laws() {
+        let given = |c: &mut Connection, _: &mut _| given::path(c, 1, &[Some(60), None]);
+        laws::check(|| Given(Timeout, given)).await.unwrap();
+    }
+}

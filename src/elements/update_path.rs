@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Keep this hop's segment in the path of every call (NSM `updatepath`).
+//!
+//! On the way down the connection moves to this hop's segment, which is found, renamed or added by the rules of
+//! [`path`](crate::chain::path). On the way back the caller's id and index are restored. A path that the rules refuse is
+//! [`Reason::Invalid`].
+//!
+//! # Order
+//! Above `begin`, which serializes calls by the id set here.
+
+use uuid::Uuid;
+
+use crate::{
+    api::Connection,
+    chain::{Close, Element, Next, Order, Reason, Request, Result, path},
+};
+
+/// Element that enters and leaves the path.
+#[derive(Clone, Debug)]
+pub struct UpdatePath {
+    name: String,
+}
+
+impl UpdatePath {
+    /// `name` is the name of this hop's segment. It must differ from that of the hop before, or that hop's segment is taken for ours.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self { name: name.into() }
+    }
+
+    fn enter(&self, connection: &mut Connection) -> Result<usize> {
+        let entered = path::enter(connection, &self.name, || Uuid::new_v4().to_string());
+        Ok(entered.map_err(|error| Reason::Invalid(error.to_string()))?)
+    }
+}
+
+impl Element for UpdatePath {
+    const NAME: &'static str = "update_path";
+    const ORDER: Order = Order { after: &[], before: &["begin"] };
+
+    async fn request(&self, mut request: Request, next: Next) -> Result<Box<Connection>> {
+        let back = self.enter(&mut request.connection)?;
+        let mut connection = next.request(request).await?;
+        path::leave(&mut connection, back);
+        Ok(connection)
+    }
+
+    async fn close(&self, mut close: Close, next: Next) -> Result<Box<Connection>> {
+        let back = self.enter(&mut close.connection)?;
+        let mut connection = next.close(close).await?;
+        path::leave(&mut connection, back);
+        Ok(connection)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        chain::{Call, Chain, Error, laws},
+        elements::given::{self, Given},
+    };
+
+    async fn through(hops: &[&str], connection: Box<Connection>) -> Result<Box<Connection>> {
+        let chain = hops.iter().fold(Chain::new(), |chain, hop| chain.with(UpdatePath::new(*hop)));
+        let end = tower::service_fn(|call: Call| async { Ok::<_, Error>(call.into_connection()) });
+        chain.build(end)?.request(Request::new(connection)).await
+    }
+
+    #[tokio::test]
+    async fn each_hop_has_a_segment_of_its_own_and_the_caller_gets_back_its_id_and_index() {
+        let answer = through(&["client", "nsmgr", "endpoint"], Connection::named("a")).await.unwrap();
+        let names: Vec<_> = answer.segments().iter().map(|segment| &*segment.name).collect();
+        assert_eq!((names, &*answer.id, answer.index()), (vec!["client", "nsmgr", "endpoint"], "a", 0));
+        let (nsmgr, endpoint) = (&answer.segments()[1].id, &answer.segments()[2].id);
+        assert_ne!(nsmgr, endpoint);
+        assert!(nsmgr.parse::<Uuid>().is_ok_and(|id| id.get_version_num() == 4), "{nsmgr}");
+        let again = through(&["client", "nsmgr", "endpoint"], answer.clone()).await.unwrap();
+        assert_eq!(again, answer);
+    }
+
+    #[tokio::test]
+    async fn a_path_index_out_of_range_is_refused_with_both_numbers() {
+        let mut connection = *Connection::named("a");
+        given::path(&mut connection, 0, &[None]);
+        connection.path_mut().index = 10_000;
+        let error = through(&["endpoint"], Box::new(connection)).await.unwrap_err();
+        assert_eq!(error.code(), tonic::Code::InvalidArgument);
+        assert!(error.to_string().contains("10000 is not within 1"), "{error}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_keeps_the_laws() {
+        let given = |c: &mut Connection, _: &mut _| given::path(c, 0, &[None]);
+        laws::check(|| Given(UpdatePath::new("me"), given)).await.unwrap();
+    }
+}
