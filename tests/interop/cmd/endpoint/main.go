@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command endpoint serves the sdk's endpoint chain with its policies on and prints what it sees.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/networkservicemesh/api/pkg/api/networkservice"
+	kernelmech "github.com/networkservicemesh/api/pkg/api/networkservice/mechanisms/kernel"
+	"github.com/networkservicemesh/api/pkg/api/registry"
+	chain "github.com/networkservicemesh/sdk/pkg/networkservice/chains/endpoint"
+	"github.com/networkservicemesh/sdk/pkg/networkservice/common/authorize"
+	"github.com/networkservicemesh/sdk/pkg/networkservice/common/mechanisms"
+	"github.com/networkservicemesh/sdk/pkg/networkservice/common/mechanisms/kernel"
+	"github.com/networkservicemesh/sdk/pkg/networkservice/common/mechanisms/recvfd"
+	"github.com/networkservicemesh/sdk/pkg/networkservice/common/mechanisms/sendfd"
+
+	"meridio-proxy/tests/interop/internal/peer"
+	"meridio-proxy/tests/interop/internal/report"
+)
+
+func main() {
+	name := flag.String("name", "endpoint", "name in the path and in the registry")
+	service := flag.String("service", "service", "network service to register")
+	payload := flag.String("payload", "ETHERNET", "payload of the network service")
+	listen := flag.String("listen", "", "unix:// address; default a socket in a new folder")
+	manager := flag.String("connect", "", "unix:// address of the manager; empty: do not register")
+	lifetime := flag.Duration("lifetime", 10*time.Minute, "lifetime of tokens")
+
+	peer.Main(func(ctx context.Context, out *report.Writer) error {
+		self, err := peer.New(ctx, *lifetime)
+		if err != nil {
+			return err
+		}
+		defer self.Close()
+		out.Event("started", report.Fields{"id": self.ID, "netns": report.Inode("/proc/self/ns/net")})
+
+		if *listen == "" {
+			dir, err := os.MkdirTemp("", "endpoint")
+			if err != nil {
+				return err
+			}
+			defer func() { _ = os.RemoveAll(dir) }()
+			*listen = "unix://" + filepath.Join(dir, "listen.on")
+		}
+		// The server outlives the signal until the registration is withdrawn.
+		serving, stop := context.WithCancel(context.WithoutCancel(ctx))
+		defer stop()
+		server := self.NewServer()
+		chain.NewServer(serving, self.Tokens,
+			chain.WithName(*name),
+			chain.WithAuthorizeServer(authorize.NewServer()),
+			chain.WithAdditionalFunctionality(
+				recvfd.NewServer(),
+				report.NewServer(out),
+				mechanisms.NewServer(map[string]networkservice.NetworkServiceServer{
+					kernelmech.MECHANISM: kernel.NewServer(),
+				}),
+				sendfd.NewServer(),
+			),
+		).Register(server)
+		address, ended, err := peer.Listen(serving, out, *listen, server)
+		if err != nil {
+			return err
+		}
+
+		if *manager == "" {
+			return peer.Wait(ctx, ended)
+		}
+		managerURL, err := url.Parse(*manager)
+		if err != nil {
+			return fmt.Errorf("-connect %q: %w", *manager, err)
+		}
+		registered, unregister, err := self.Register(serving, managerURL,
+			&registry.NetworkService{Name: *service, Payload: *payload},
+			&registry.NetworkServiceEndpoint{
+				Name:                *name,
+				NetworkServiceNames: []string{*service},
+				Url:                 address.String(),
+			})
+		if err != nil {
+			return err
+		}
+		out.Event("registered", report.Fields{
+			"name":    registered.GetName(),
+			"path":    registered.GetPathIds(),
+			"expires": time.Until(registered.GetExpirationTime().AsTime()).Seconds(),
+		})
+		if err := peer.Wait(ctx, ended); err != nil {
+			return err
+		}
+		if err := unregister(); err != nil {
+			return fmt.Errorf("cannot unregister: %w", err)
+		}
+		out.Event("unregistered", report.Fields{})
+		return nil
+	})
+}

@@ -1,0 +1,10 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Our wire against peers built on NSM's own Go sdk, with all of NSM's policies on.
+//!
+//! Run by `make interop`, which builds the peers first. Every identity comes from our own Workload API server; the Go clients and
+//! endpoints have network namespaces of their own, so that a descriptor says whose it is.
+
+mod client_case;
+mod control;
+mod node;
+mod programs;
