@@ -2,3 +2,4 @@
 //! The product: configuration, health, logs, and how the parts come up and go down.
 
 pub mod config;
+pub mod log;

@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Log as Meridio does: JSON lines, a level from the configuration, SIGUSR2 for TRACE and SIGUSR1 back.
+//!
+//! Of other crates only warnings are logged, at TRACE also what they report at INFO, never more: h2 prints the headers of a
+//! call at DEBUG, and those contain tokens.
+
+mod line;
+
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{Metadata, Subscriber, level_filters::LevelFilter, subscriber::Interest};
+use tracing_subscriber::{
+    Layer,
+    fmt::MakeWriter,
+    layer::{Context, Filter},
+    registry::LookupSpan,
+};
+
+pub use self::line::{CRITICAL, JsonLines, WithSources};
+use super::config::LogLevel;
+
+/// Name of the service in every line.
+pub const SERVICE: &str = "Meridio-proxy";
+
+/// The layer that logs, and the switch for its level.
+pub fn layer<S, W>(level: LogLevel, writer: W) -> (impl Layer<S> + Send + Sync, Verbosity)
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let verbosity = Verbosity { configured: level, trace: Arc::default() };
+    let lines = JsonLines::new(SERVICE, writer);
+    (lines.with_filter(verbosity.clone()), verbosity)
+}
+
+/// How much is logged now. Clones are one switch.
+#[derive(Clone, Debug)]
+pub struct Verbosity {
+    configured: LogLevel,
+    trace: Arc<AtomicBool>,
+}
+
+impl Verbosity {
+    /// The level in effect.
+    pub fn level(&self) -> LogLevel {
+        if self.trace.load(Ordering::Relaxed) { LogLevel::Trace } else { self.configured }
+    }
+
+    /// Log at TRACE, or go back to the configured level.
+    pub fn set_trace(&self, on: bool) {
+        self.trace.store(on, Ordering::Relaxed);
+        tracing::callsite::rebuild_interest_cache();
+    }
+
+    /// Switch on SIGUSR2 and back on SIGUSR1, until dropped. The signals are caught from this call on.
+    ///
+    /// # Errors
+    /// The signals cannot be caught. They would end the process, so do not go on.
+    pub fn follow_signals(&self) -> io::Result<impl Future<Output = ()> + Send + 'static> {
+        let (mut back, mut trace) =
+            (signal(SignalKind::user_defined1())?, signal(SignalKind::user_defined2())?);
+        let switch = self.clone();
+        Ok(async move {
+            loop {
+                let on = tokio::select! {
+                    _ = back.recv() => false,
+                    _ = trace.recv() => true,
+                };
+                switch.set_trace(on);
+                tracing::info!(level = ?switch.level(), "log level set by signal");
+            }
+        })
+    }
+
+    fn admits(&self, metadata: &Metadata<'_>) -> bool {
+        let most = match (origin(metadata), self.level()) {
+            (Source::Own, level) => most(level),
+            (Source::Row, LogLevel::Trace) => LevelFilter::TRACE,
+            (Source::Foreign, LogLevel::Trace) => LevelFilter::INFO,
+            (Source::Foreign, _) => LevelFilter::WARN,
+            (Source::Row, _) | (Source::Exporter, _) => LevelFilter::OFF,
+        };
+        *metadata.level() <= most
+    }
+}
+
+/// Where an event or span comes from.
+enum Source {
+    Own,
+    /// The span of one row of a chain: it has no fields that a line would show.
+    Row,
+    /// The OpenTelemetry SDK, whose failures [`telemetry`](super::telemetry) reports at a bounded rate.
+    Exporter,
+    Foreign,
+}
+
+fn origin(metadata: &Metadata<'_>) -> Source {
+    match metadata.target().split("::").next() {
+        Some("meridio_proxy" | "proxy") if metadata.is_span() && metadata.name() == "row" => Source::Row,
+        Some("meridio_proxy" | "proxy") => Source::Own,
+        Some(name) if name.starts_with("opentelemetry") => Source::Exporter,
+        _ => Source::Foreign,
+    }
+}
+
+const fn most(level: LogLevel) -> LevelFilter {
+    match level {
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
+    }
+}
+
+impl<S> Filter<S> for Verbosity {
+    fn enabled(&self, metadata: &Metadata<'_>, _: &Context<'_, S>) -> bool {
+        self.admits(metadata)
+    }
+
+    /// Cached by tracing until [`Verbosity::set_trace`] rebuilds the cache.
+    fn callsite_enabled(&self, metadata: &'static Metadata<'static>) -> Interest {
+        if self.admits(metadata) { Interest::always() } else { Interest::never() }
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        Some(most(self.level()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use tracing_subscriber::prelude::*;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Lines {
+        fn count(&self) -> usize {
+            self.0.lock().unwrap().iter().filter(|byte| **byte == b'\n').count()
+        }
+    }
+
+    /// Lines written for one event of each level and source, and for a row's span.
+    fn written(level: LogLevel, trace: bool) -> [bool; 7] {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let (layer, verbosity) = layer(level, move || writer.clone());
+        let mut seen = Vec::new();
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+            verbosity.set_trace(trace);
+            let mut note = |event: &dyn Fn()| {
+                let before = lines.count();
+                event();
+                seen.push(lines.count() > before);
+            };
+            note(&|| tracing::info!(target: "meridio_proxy::a", "x"));
+            note(&|| tracing::debug!(target: "meridio_proxy::a", "x"));
+            note(&|| tracing::trace!(target: "meridio_proxy::a", "x"));
+            note(&|| tracing::warn!(target: "h2", "x"));
+            note(&|| tracing::info!(target: "h2", "x"));
+            note(&|| tracing::debug!(target: "h2", "header: nsm-client-token"));
+            note(&|| tracing::error!(target: "opentelemetry_sdk", "x"));
+        });
+        seen.try_into().unwrap()
+    }
+
+    #[test]
+    fn levels_admit_what_they_say_and_headers_of_calls_never() {
+        let (y, n) = (true, false);
+        assert_eq!(written(LogLevel::Info, false), [y, n, n, y, n, n, n]);
+        assert_eq!(written(LogLevel::Debug, false), [y, y, n, y, n, n, n]);
+        assert_eq!(written(LogLevel::Trace, false), [y, y, y, y, y, n, n]);
+        assert_eq!(written(LogLevel::Info, true), [y, y, y, y, y, n, n]);
+    }
+
+    #[test]
+    fn rows_of_chains_open_spans_for_the_log_only_at_trace() {
+        let (layer, verbosity) = layer(LogLevel::Debug, io::sink);
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+            let row = || tracing::debug_span!(target: "meridio_proxy::chain::element", "row");
+            assert!(row().is_disabled());
+            verbosity.set_trace(true);
+            assert!(!row().is_disabled());
+            verbosity.set_trace(false);
+            assert!(row().is_disabled());
+        });
+    }
+
+    #[tokio::test]
+    async fn sigusr2_switches_to_trace_and_sigusr1_back() {
+        let (_layer, verbosity) = layer::<tracing_subscriber::Registry, _>(LogLevel::Info, io::sink);
+        let tasks = crate::chain::Tasks::default();
+        tasks.spawn(verbosity.follow_signals().unwrap());
+        let own = rustix::process::getpid();
+        for (signal, level) in [
+            (rustix::process::Signal::USR2, LogLevel::Trace),
+            (rustix::process::Signal::USR1, LogLevel::Info),
+        ] {
+            rustix::process::kill_process(own, signal).unwrap();
+            for _ in 0..500 {
+                if verbosity.level() == level {
+                    break;
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            }
+            assert_eq!(verbosity.level(), level, "after {signal:?}");
+        }
+        tasks.stop().await;
+    }
+}
