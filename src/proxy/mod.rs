@@ -2,4 +2,5 @@
 //! The product: configuration, health, logs, and how the parts come up and go down.
 
 pub mod config;
+pub mod health;
 pub mod log;

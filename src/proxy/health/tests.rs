@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+
+use std::path::PathBuf;
+
+use tokio::time::{Instant, timeout};
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+
+use super::*;
+use crate::chain::Tasks;
+
+const LIMIT: Duration = Duration::from_secs(5);
+
+fn all_serve(health: &Health) {
+    for part in Part::ALL {
+        health.set(part, true, "");
+    }
+}
+
+struct Dir(tempfile::TempDir);
+
+impl Dir {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.0.path().join("a/b/health.sock")
+    }
+}
+
+#[tokio::test]
+async fn g02_every_name_answers_over_the_socket_and_follows_its_part() {
+    let (dir, health, tasks) = (Dir::new(), Health::default(), Tasks::default());
+    let served = serve(&dir.socket(), &health, &tasks).unwrap();
+    let ask = async |name: &str| probe(&dir.socket(), name, LIMIT).await.map_err(|error| error.code());
+    assert_eq!(ask("").await, Ok(()));
+    assert_eq!(ask("Liveness").await, Ok(()), "the start is still patient");
+    for name in ["Readiness", "IPAMCli", "NSPCli", "NSMEndpoint", "Egress"] {
+        assert_eq!(ask(name).await, Err(4), "{name}");
+    }
+    all_serve(&health);
+    for name in ["", "Liveness", "Readiness", "IPAMCli", "NSPCli", "NSMEndpoint", "Egress"] {
+        assert_eq!(ask(name).await, Ok(()), "{name}");
+    }
+    health.set(Part::Egress, false, "no next hop");
+    assert_eq!(
+        (ask("Egress").await, ask("Readiness").await, ask("Liveness").await),
+        (Err(4), Err(4), Ok(()))
+    );
+    health.set(Part::Endpoint, false, "refused");
+    assert_eq!(ask("Liveness").await, Err(4));
+    assert_eq!(ask("Startup").await, Err(3), "unknown name");
+    drop(served);
+    assert_eq!(ask("").await, Err(2), "nobody listens");
+    assert!(!dir.socket().exists());
+    tasks.stop().await;
+}
+
+#[tokio::test]
+async fn a_stale_socket_is_replaced_but_a_file_is_left_alone() {
+    let (dir, health, tasks) = (Dir::new(), Health::default(), Tasks::default());
+    std::fs::create_dir_all(dir.socket().parent().unwrap()).unwrap();
+    drop(std::os::unix::net::UnixListener::bind(dir.socket()).unwrap());
+    assert!(dir.socket().exists(), "std leaves the socket behind");
+    let served = serve(&dir.socket(), &health, &tasks).unwrap();
+    assert!(probe(&dir.socket(), "", LIMIT).await.is_ok());
+    drop(served);
+    std::fs::write(dir.socket(), "mine").unwrap();
+    let error = serve(&dir.socket(), &health, &tasks).unwrap_err();
+    assert!(matches!(error, ServeError::Occupied { .. }), "{error}");
+    assert_eq!(std::fs::read(dir.socket()).unwrap(), b"mine");
+    tasks.stop().await;
+}
+
+#[tokio::test]
+async fn a_directory_that_cannot_be_made_is_named() {
+    let (health, tasks) = (Health::default(), Tasks::default());
+    let error = serve(std::path::Path::new("/proc/nowhere/health.sock"), &health, &tasks).unwrap_err();
+    assert!(error.to_string().contains("/proc/nowhere/health.sock"), "{error}");
+}
+
+#[tokio::test]
+async fn a_watch_sees_the_state_at_once_and_then_only_changes() {
+    let (dir, health, tasks) = (Dir::new(), Health::default(), Tasks::default());
+    let _served = serve(&dir.socket(), &health, &tasks).unwrap();
+    let endpoint =
+        tonic::transport::Endpoint::from_shared(format!("unix://{}", dir.socket().display())).unwrap();
+    let mut client = HealthClient::new(endpoint.connect().await.unwrap());
+    let mut watch = async |service: &str| {
+        let request = HealthCheckRequest { service: service.to_owned() };
+        client.watch(request).await.unwrap().into_inner()
+    };
+    let (mut readiness, mut unknown) = (watch("Readiness").await, watch("nobody").await);
+    let next = async |stream: &mut tonic::Streaming<_>| {
+        let response: tonic_health::pb::HealthCheckResponse =
+            timeout(LIMIT, stream.message()).await.expect("an event within 5 s").unwrap().unwrap();
+        response.status().as_str_name()
+    };
+    assert_eq!(next(&mut readiness).await, "NOT_SERVING");
+    assert_eq!(next(&mut unknown).await, "SERVICE_UNKNOWN");
+    health.set(Part::Egress, false, "another reason is no change");
+    all_serve(&health);
+    assert_eq!(next(&mut readiness).await, "SERVING");
+    health.set(Part::Nsp, false, "gone");
+    assert_eq!(next(&mut readiness).await, "NOT_SERVING");
+    tasks.stop().await;
+}
+
+#[tokio::test]
+async fn a_probe_of_a_silent_server_ends_at_its_limit() {
+    let dir = Dir::new();
+    std::fs::create_dir_all(dir.socket().parent().unwrap()).unwrap();
+    let _silent = std::os::unix::net::UnixListener::bind(dir.socket()).unwrap();
+    let started = Instant::now();
+    let error = probe(&dir.socket(), "", Duration::from_millis(100)).await.unwrap_err();
+    assert_eq!(error.code(), 2, "{error}");
+    assert!(started.elapsed() < LIMIT);
+}
+
+#[tokio::test(start_paused = true)]
+async fn liveness_waits_ten_minutes_for_the_start_and_no_longer() {
+    let health = Health::default();
+    let tasks = Tasks::default();
+    tasks.spawn(health.lose_patience(PATIENCE));
+    health.waits_on("IPAM");
+    let liveness = || health.of(LIVENESS).unwrap();
+    tokio::time::sleep(PATIENCE - Duration::from_secs(1)).await;
+    assert_eq!(liveness(), Verdict { serving: true, reason: "waits on IPAM".into() });
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(liveness(), Verdict { serving: false, reason: "waits on IPAM".into() });
+    all_serve(&health);
+    assert!(liveness().serving);
+    tasks.stop().await;
+}
