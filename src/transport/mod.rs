@@ -1,7 +1,33 @@
 // SPDX-License-Identifier: Apache-2.0
+
 //! The edge: everything that is bytes, sockets, certificates or headers.
 
+mod backoff;
+pub mod caller;
+mod causes;
+pub mod channel;
+pub mod dial;
+pub mod fd;
+pub mod identity;
+pub mod listen;
 pub mod monitor;
 pub mod registry;
 pub mod server;
+pub mod target;
+pub mod token;
 pub mod trace_context;
+pub mod wire;
+
+pub(crate) use self::causes::causes;
+pub use self::{
+    backoff::Backoff,
+    caller::Caller,
+    channel::{Channel, ChannelSettings, Link},
+    dial::{DialError, Dialer},
+    fd::{FdHub, FdStream, SendFds},
+    identity::{Identity, Peer, Svid},
+    listen::{Accepted, ListenError, Listener},
+    target::{InvalidTarget, Target},
+    token::{Denied, Token},
+    wire::{Wire, origin},
+};

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Wait longer after each failure, never as long as another process does.
+
+use std::time::Duration;
+
+/// Delays between attempts: doubling from a first one to a longest one, each with ± 20 % jitter.
+#[derive(Clone, Debug)]
+pub struct Backoff {
+    first: Duration,
+    longest: Duration,
+    next: Duration,
+}
+
+impl Backoff {
+    /// Delays from `first` to `longest`, before jitter.
+    pub fn new(first: Duration, longest: Duration) -> Self {
+        Self { first, longest, next: first.min(longest) }
+    }
+
+    /// The delay before the next attempt, at most 1.2 × the longest.
+    pub fn delay(&mut self) -> Duration {
+        let delay = self.next;
+        self.next = (self.next * 2).min(self.longest);
+        delay.mul_f64(rand::random_range(0.8..1.2))
+    }
+
+    /// Start again from the first delay, after a success.
+    pub fn reset(&mut self) {
+        self.next = self.first.min(self.longest);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn delays_double_up_to_the_longest_and_start_anew_after_a_success() {
+        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_millis(350));
+        for expected in [100, 200, 350, 350] {
+            let delay = backoff.delay().as_millis();
+            assert!((expected * 8 / 10..=expected * 12 / 10).contains(&delay), "{delay} for {expected}");
+        }
+        backoff.reset();
+        assert!(backoff.delay() <= Duration::from_millis(120));
+    }
+}

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Dial a peer: socket, mTLS, HTTP/2, with one deadline for all of it.
+
+mod dialer;
+mod error;
+
+use std::{sync::Arc, time::Duration};
+
+use hyper::client::conn::http2::Builder;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rustls::pki_types::ServerName;
+use tokio::time::{Instant, timeout_at};
+use tokio_rustls::TlsConnector;
+
+pub use self::{dialer::Dialer, error::DialError};
+use super::{
+    identity::{ALPN, Peer, Svid},
+    target::{Socket, Target},
+    wire::{Driver, Wire},
+};
+
+/// Longest header list accepted, in bytes: a registry path carries one token for each hop.
+pub const MAX_HEADER_LIST: u32 = 64 * 1024;
+
+/// How long a peer may take to answer a ping.
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
+
+impl Wire {
+    /// Connect to `target` and show it `svid`. One attempt.
+    ///
+    /// # Errors
+    /// [`DialError`] with the step that failed.
+    pub async fn dial(target: &Target, svid: Arc<Svid>, deadline: Instant) -> Result<Self, DialError> {
+        Self::dial_pinging(target, svid, deadline, None).await
+    }
+
+    /// Like [`dial`](Self::dial); while calls or streams are open, the connection is probed by a ping each `keepalive`. NSM's Go
+    /// servers close a connection that pings more often than every five minutes.
+    ///
+    /// # Errors
+    /// Those of `dial`.
+    pub async fn dial_pinging(
+        target: &Target,
+        svid: Arc<Svid>,
+        deadline: Instant,
+        keepalive: Option<Duration>,
+    ) -> Result<Self, DialError> {
+        let late = |_| DialError::Deadline { target: target.clone(), last: None };
+        timeout_at(deadline, connect(target, svid, keepalive)).await.map_err(late)?
+    }
+}
+
+async fn connect(target: &Target, svid: Arc<Svid>, keepalive: Option<Duration>) -> Result<Wire, DialError> {
+    let at = || target.clone();
+    let config = svid.client_config()?;
+    let socket =
+        Socket::connect(target).await.map_err(|source| DialError::Connect { target: at(), source })?;
+    let hub = socket.hub();
+    // The name is not verified, but TLS needs one. Go's clients use this one over unix sockets.
+    let name = ServerName::try_from("localhost").map_err(|_| rustls::Error::UnsupportedNameType)?;
+    let tls = TlsConnector::from(config).connect(name, socket).await;
+    let tls = tls.map_err(|source| DialError::Handshake { target: at(), source })?;
+    let session = tls.get_ref().1;
+    // rustls completes a handshake without ALPN; only the first call would fail.
+    if session.alpn_protocol() != Some(ALPN) {
+        return Err(DialError::NotHttp2 { target: at() });
+    }
+    let peer = Peer::of_chain(session.peer_certificates());
+    let peer = peer.map_err(|source| DialError::Leaf { target: at(), source })?;
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder.timer(TokioTimer::new()).max_header_list_size(MAX_HEADER_LIST);
+    builder.keep_alive_interval(keepalive).keep_alive_timeout(PING_TIMEOUT);
+    let (sender, connection) = builder
+        .handshake(TokioIo::new(tls))
+        .await
+        .map_err(|source| DialError::Http2 { target: at(), source })?;
+    let driver = Arc::new(Driver::run(connection));
+    Ok(Wire { sender, driver, hub, svid, peer: Arc::new(peer) })
+}

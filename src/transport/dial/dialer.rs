@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Dial again while the peer is not there, until the deadline.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+use tracing::debug;
+
+use super::DialError;
+use crate::transport::{Backoff, Identity, Target, Wire, causes};
+
+/// How to reach one peer. A restarted nsmgr removes its socket and makes a new one: a dial waits for it.
+#[derive(Clone, Debug)]
+pub struct Dialer {
+    /// Where the peer listens.
+    pub target: Target,
+    /// Who we are; each attempt shows the SVID of that moment.
+    pub identity: Identity,
+    /// How long one attempt may take.
+    pub dial_timeout: Duration,
+    /// How long the tokens of calls to this peer live; for [`Wire::call`].
+    pub token_lifetime: Duration,
+}
+
+impl Dialer {
+    /// Connect to the peer. Waits for an identity, and retries while the peer's socket is missing, refuses or breaks.
+    ///
+    /// # Errors
+    /// [`DialError`] at once if another attempt would not help; otherwise when none would come before the deadline, with the last
+    /// attempt's error.
+    pub async fn dial(&self, deadline: Instant) -> Result<Wire, DialError> {
+        let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
+        loop {
+            let svid = self.identity.ready(deadline).await?;
+            let attempt = deadline.min(Instant::now() + self.dial_timeout);
+            let error = match Wire::dial(&self.target, svid, attempt).await {
+                Err(error) if error.is_transient() => error,
+                done => return done,
+            };
+            debug!(error = causes(&error), "dial failed");
+            let pause = backoff.delay();
+            if Instant::now() + pause >= deadline {
+                return Err(DialError::Deadline { target: self.target.clone(), last: Some(Box::new(error)) });
+            }
+            sleep(pause).await;
+        }
+    }
+}

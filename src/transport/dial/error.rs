@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Say which step of a dial failed, and whether another attempt may help.
+
+use std::io::{self, ErrorKind};
+
+use tonic::Status;
+
+use crate::transport::{
+    causes,
+    identity::{InvalidLeaf, NoIdentity},
+    target::Target,
+};
+
+/// Why a peer could not be dialled.
+#[derive(Debug, thiserror::Error)]
+pub enum DialError {
+    /// There was no identity to show by the deadline. See its source for what the Workload API did.
+    #[error("cannot dial without an identity")]
+    Identity(#[from] NoIdentity),
+    /// The socket is missing or refuses, or the host is unknown. The peer does not run (yet).
+    #[error("cannot connect to {target}")]
+    Connect {
+        /// Where to.
+        target: Target,
+        /// The error of the socket.
+        source: io::Error,
+    },
+    /// TLS failed: the peer went away in the middle, or its certificate is not trusted.
+    #[error("TLS handshake with {target} failed")]
+    Handshake {
+        /// Where to.
+        target: Target,
+        /// The error of TLS; a certificate that is refused names the rule.
+        source: io::Error,
+    },
+    /// The peer did not choose HTTP/2. It does not speak gRPC.
+    #[error("{target} did not choose HTTP/2 (accepted: ALPN h2)")]
+    NotHttp2 {
+        /// Where to.
+        target: Target,
+    },
+    /// The peer's certificate is not an SVID.
+    #[error("{target} presented no SVID")]
+    Leaf {
+        /// Where to.
+        target: Target,
+        /// What is wrong with it.
+        source: InvalidLeaf,
+    },
+    /// HTTP/2 failed right after TLS.
+    #[error("HTTP/2 with {target} failed")]
+    Http2 {
+        /// Where to.
+        target: Target,
+        /// The error of HTTP/2.
+        source: hyper::Error,
+    },
+    /// No TLS configuration could be built from the SVID.
+    #[error("no TLS configuration from the SVID")]
+    Config(#[from] rustls::Error),
+    /// The deadline passed. The peer was silent, or each attempt failed.
+    #[error("{target} was not reached by the deadline")]
+    Deadline {
+        /// Where to.
+        target: Target,
+        /// The error of the last attempt, if one had failed.
+        #[source]
+        last: Option<Box<DialError>>,
+    },
+}
+
+impl DialError {
+    /// Whether another attempt may succeed without anybody changing a configuration.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Connect { source, .. } => {
+                !matches!(source.kind(), ErrorKind::PermissionDenied | ErrorKind::InvalidInput)
+            }
+            // What TLS itself refused stays refused; what the socket broke may heal.
+            Self::Handshake { source, .. } => source.kind() != ErrorKind::InvalidData,
+            Self::Http2 { .. } | Self::Deadline { .. } => true,
+            Self::Identity(_) | Self::NotHttp2 { .. } | Self::Leaf { .. } | Self::Config(_) => false,
+        }
+    }
+}
+
+/// `DeadlineExceeded` or `Unavailable`, with all causes in the message.
+impl From<DialError> for Status {
+    fn from(error: DialError) -> Self {
+        let text = causes(&error);
+        match error {
+            DialError::Deadline { .. } => Status::deadline_exceeded(text),
+            _ => Status::unavailable(text),
+        }
+    }
+}

@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Carry file descriptors beside the bytes of a unix stream, as NSM does.
+//!
+//! [`FdStream`] lies below TLS and HTTP/2, which do not know of it. A descriptor rides on any byte of the stream; nothing in the
+//! stream says which. Messages name it by device and inode number ([`Inode`](crate::api::Inode)), and the receiver claims it from
+//! the [`FdHub`] of its connection. Whatever nobody claims is closed with the connection.
+//!
+//! # Known limits
+//! A descriptor needs a byte to ride on: what is queued while nothing is written stays queued.
+
+mod hub;
+mod stream;
+
+pub use self::{
+    hub::{FdHub, MAX_QUEUED, MAX_UNCLAIMED, Queued, SendFds},
+    stream::{FdStream, MAX_PER_MESSAGE},
+};

@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Keep the descriptors of one physical connection: those that wait to leave, and those that wait to be claimed.
+
+use std::{
+    collections::VecDeque,
+    fmt, io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    pin::pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::{sync::Notify, time::Instant};
+
+use super::stream::MAX_PER_MESSAGE;
+use crate::api::Inode;
+
+/// Most descriptors that wait to leave on one connection.
+pub const MAX_QUEUED: usize = 256;
+
+/// Most received descriptors that one connection keeps unclaimed. One more closes the oldest.
+pub const MAX_UNCLAIMED: usize = 256;
+
+/// Descriptors of one call. Put it into the extensions of a [`tonic::Request`]: they leave with the first bytes of the call, and
+/// are withdrawn if the call ends before that.
+#[derive(Clone, Debug)]
+pub struct SendFds(pub Vec<Arc<OwnedFd>>);
+
+/// The descriptors of one physical connection, in both directions. Bounded; closed with the connection.
+#[derive(Default)]
+pub struct FdHub {
+    state: Mutex<State>,
+    arrived: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    queue: VecDeque<Waiting>,
+    tickets: u64,
+    unclaimed: VecDeque<(Inode, OwnedFd)>,
+    discards: bool,
+    closed: bool,
+}
+
+struct Waiting {
+    ticket: u64,
+    fd: Arc<OwnedFd>,
+}
+
+/// Descriptors in the queue of a hub; dropping it withdraws those that have not left.
+#[must_use = "dropping it withdraws the descriptors"]
+pub struct Queued {
+    hub: Arc<FdHub>,
+    ticket: u64,
+}
+
+impl FdHub {
+    /// Queue a descriptor. It leaves with the next bytes that the connection writes.
+    ///
+    /// # Errors
+    /// `BrokenPipe` when the connection is closed; `QuotaExceeded` when [`MAX_QUEUED`] descriptors wait already.
+    pub fn send(&self, fd: Arc<OwnedFd>) -> io::Result<()> {
+        self.push(&[fd]).map(drop)
+    }
+
+    /// Queue the descriptors of one call, all or none. Keep the result until the call has ended.
+    ///
+    /// # Errors
+    /// Those of [`send`](Self::send).
+    pub fn queue(self: &Arc<Self>, fds: &SendFds) -> io::Result<Queued> {
+        let ticket = self.push(&fds.0)?;
+        Ok(Queued { hub: Arc::clone(self), ticket })
+    }
+
+    /// Claim a received descriptor, waiting until it arrives. One arrival satisfies one claim.
+    ///
+    /// `None` if it has not arrived by the deadline, or the connection is closed.
+    pub async fn take(&self, inode: Inode, deadline: Instant) -> Option<OwnedFd> {
+        let claim = async {
+            loop {
+                let mut arrived = pin!(self.arrived.notified());
+                arrived.as_mut().enable();
+                let (fd, closed) = self.claim(inode);
+                if fd.is_some() || closed {
+                    return fd;
+                }
+                arrived.await;
+            }
+        };
+        tokio::time::timeout_at(deadline, claim).await.ok().flatten()
+    }
+
+    /// Close what waits unclaimed, and close every descriptor on arrival from now on. For connections whose answers bring
+    /// descriptors that nobody here opens, such as Find.
+    pub fn discard_received(&self) {
+        let mut state = self.lock();
+        state.discards = true;
+        let unclaimed = std::mem::take(&mut state.unclaimed);
+        drop(state);
+        drop(unclaimed);
+    }
+
+    /// Number of descriptors that wait to leave.
+    pub fn queued(&self) -> usize {
+        self.lock().queue.len()
+    }
+
+    /// Number of received descriptors that nobody has claimed.
+    pub fn unclaimed(&self) -> usize {
+        self.lock().unclaimed.len()
+    }
+
+    /// Keep a received descriptor until it is claimed.
+    pub(super) fn store(&self, fd: OwnedFd) {
+        let Ok(inode) = Inode::of(&fd) else { return };
+        let mut state = self.lock();
+        if state.discards || state.closed {
+            return;
+        }
+        let oldest = (state.unclaimed.len() >= MAX_UNCLAIMED).then(|| state.unclaimed.pop_front());
+        state.unclaimed.push_back((inode, fd));
+        drop(state);
+        drop(oldest);
+        self.arrived.notify_waiters();
+    }
+
+    /// Call `write` with the descriptors of the next message and whether more wait behind them; on success they have left.
+    pub(super) fn leave(
+        &self,
+        write: impl FnOnce(&[BorrowedFd<'_>], bool) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        let mut state = self.lock();
+        let count = state.queue.len().min(MAX_PER_MESSAGE);
+        let more = state.queue.len() > count;
+        let fds: Vec<BorrowedFd<'_>> =
+            state.queue.iter().take(count).map(|waiting| waiting.fd.as_fd()).collect();
+        let written = write(&fds, more)?;
+        drop(fds);
+        let left: Vec<Waiting> = state.queue.drain(..count).collect();
+        drop(state);
+        drop(left);
+        Ok(written)
+    }
+
+    /// Drop everything, end all waits, refuse what comes later.
+    pub(super) fn close(&self) {
+        let mut state = self.lock();
+        state.closed = true;
+        let rest = (std::mem::take(&mut state.queue), std::mem::take(&mut state.unclaimed));
+        drop(state);
+        drop(rest);
+        self.arrived.notify_waiters();
+    }
+
+    fn push(&self, fds: &[Arc<OwnedFd>]) -> io::Result<u64> {
+        let mut state = self.lock();
+        if state.closed {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        if state.queue.len() + fds.len() > MAX_QUEUED {
+            let text = format!(
+                "{} descriptors wait to be sent (accepted: {MAX_QUEUED})",
+                state.queue.len() + fds.len()
+            );
+            return Err(io::Error::new(io::ErrorKind::QuotaExceeded, text));
+        }
+        state.tickets += 1;
+        let ticket = state.tickets;
+        state.queue.extend(fds.iter().map(|fd| Waiting { ticket, fd: Arc::clone(fd) }));
+        Ok(ticket)
+    }
+
+    fn claim(&self, inode: Inode) -> (Option<OwnedFd>, bool) {
+        let mut state = self.lock();
+        let place = state.unclaimed.iter().position(|(of, _)| *of == inode);
+        let fd = place.and_then(|place| state.unclaimed.remove(place)).map(|(_, fd)| fd);
+        (fd, state.closed)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Queued {
+    fn drop(&mut self) {
+        self.hub.lock().queue.retain(|waiting| waiting.ticket != self.ticket);
+    }
+}
+
+impl fmt::Debug for FdHub {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.lock();
+        f.debug_struct("FdHub")
+            .field("queued", &state.queue.len())
+            .field("unclaimed", &state.unclaimed.len())
+            .field("closed", &state.closed)
+            .finish_non_exhaustive()
+    }
+}

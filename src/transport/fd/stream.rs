@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Read and write a unix stream with `recvmsg` and `sendmsg`, so that descriptors pass beside the bytes.
+
+use std::{
+    io::{self, IoSlice, IoSliceMut},
+    mem::MaybeUninit,
+    os::fd::BorrowedFd,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
+    net::UnixStream,
+};
+
+use super::FdHub;
+
+/// Most descriptors sent in one message: what NSM's Go peers have room for.
+pub const MAX_PER_MESSAGE: usize = 64;
+
+/// Most descriptors that Linux passes in one message.
+const MAX_RECEIVED: usize = 253;
+
+/// Most buffers in one message: IOV_MAX of Linux.
+const MAX_BUFFERS: usize = 1024;
+
+/// A unix stream that carries descriptors beside its bytes. Dropping it closes its [`FdHub`].
+#[derive(Debug)]
+pub struct FdStream {
+    io: UnixStream,
+    hub: Arc<FdHub>,
+}
+
+impl FdStream {
+    /// A stream over a connected socket, with an empty hub.
+    pub fn new(io: UnixStream) -> Self {
+        Self { io, hub: Arc::default() }
+    }
+
+    /// The descriptors of this connection.
+    pub fn hub(&self) -> Arc<FdHub> {
+        Arc::clone(&self.hub)
+    }
+
+    fn poll_send(&self, cx: &mut Context<'_>, buffers: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        // A stream socket carries descriptors only with a byte.
+        if buffers.iter().all(|buffer| buffer.is_empty()) {
+            return Poll::Ready(Ok(0));
+        }
+        let buffers = &buffers[..buffers.len().min(MAX_BUFFERS)];
+        loop {
+            ready!(self.io.poll_write_ready(cx))?;
+            match self
+                .io
+                .try_io(Interest::WRITABLE, || self.hub.leave(|fds, more| self.send(buffers, fds, more)))
+            {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+                result => return Poll::Ready(result),
+            }
+        }
+    }
+
+    /// One message: all of the descriptors, or an error. When more descriptors wait than one message carries, it spends one byte
+    /// on this batch; a message with all bytes would leave the others waiting for a write that may never come.
+    fn send(&self, buffers: &[IoSlice<'_>], fds: &[BorrowedFd<'_>], more: bool) -> io::Result<usize> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_PER_MESSAGE))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        if !fds.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(fds)) {
+            return Err(io::Error::other("no room for the descriptors of one message"));
+        }
+        let one;
+        let buffers = match buffers.iter().find(|buffer| !buffer.is_empty()) {
+            Some(buffer) if more => {
+                one = [IoSlice::new(&buffer[..1])];
+                &one[..]
+            }
+            _ => buffers,
+        };
+        Ok(sendmsg(&self.io, buffers, &mut ancillary, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)?)
+    }
+
+    /// One message into `buffer`; its descriptors go to the hub.
+    fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_RECEIVED))];
+        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+        let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
+        let message = recvmsg(&self.io, &mut [IoSliceMut::new(buffer)], &mut ancillary, flags)?;
+        for message in ancillary.drain() {
+            if let RecvAncillaryMessage::ScmRights(fds) = message {
+                fds.for_each(|fd| self.hub.store(fd));
+            }
+        }
+        if message.flags.contains(ReturnFlags::CTRUNC) {
+            return Err(io::Error::other(
+                "descriptors were cut off: too many in one message, or none left in this process",
+            ));
+        }
+        Ok(message.bytes)
+    }
+}
+
+impl AsyncRead for FdStream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if buffer.remaining() == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        loop {
+            ready!(self.io.poll_read_ready(cx))?;
+            let unfilled = buffer.initialize_unfilled();
+            match self.io.try_io(Interest::READABLE, || self.receive(unfilled)) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+                Err(error) => return Poll::Ready(Err(error)),
+                Ok(bytes) => {
+                    buffer.advance(bytes);
+                    return Poll::Ready(Ok(()));
+                }
+            }
+        }
+    }
+}
+
+impl AsyncWrite for FdStream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_send(cx, &[IoSlice::new(buffer)])
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffers: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_send(cx, buffers)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+impl Drop for FdStream {
+    fn drop(&mut self) {
+        self.hub.close();
+    }
+}

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Know who we are and who the peer is: X.509 SVIDs from the SPIFFE Workload API.
+//!
+//! [`Identity`] follows the Workload API and holds the newest [`Svid`]. An `Svid` is frozen: the TLS configurations of one
+//! connection and the signatures of the tokens sent over it come from the same one, for peers verify the tokens with the
+//! certificate of the connection. After a rotation old connections keep their SVID and new ones get the new SVID. Sessions are
+//! never resumed, since a resumed session has the certificate of an earlier one.
+//!
+//! # Errors
+//! An SVID that is expired, not of its trust domain's bundle, without a P-256 key, or malformed is refused ([`RefusedSvid`]); what
+//! was before stays in use until it expires.
+
+mod follow;
+mod peer;
+mod standing;
+mod svid;
+mod trust;
+
+use std::sync::Arc;
+
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout_at},
+};
+
+pub(crate) use self::svid::ALPN;
+pub use self::{
+    peer::{InvalidLeaf, Peer},
+    standing::{NoIdentity, Standing, Trouble},
+    svid::{RefusedSvid, Svid},
+    trust::Unverified,
+};
+use crate::chain::Tasks;
+
+/// Our identity, as the Workload API gives it. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    standing: watch::Receiver<Standing>,
+}
+
+impl Identity {
+    /// Follow the Workload API at `socket` (`unix:///path`) in a task of `tasks`.
+    pub fn follow(socket: &str, tasks: &Tasks) -> Self {
+        let (known, standing) = watch::channel(Standing::default());
+        tasks.spawn(follow::Follower::new(socket, known).run());
+        Self { standing }
+    }
+
+    /// An identity that does not change, for programs without a Workload API.
+    pub fn fixed(svid: Arc<Svid>) -> Self {
+        Self { standing: watch::channel(Standing { svid: Some(svid), trouble: None }).1 }
+    }
+
+    /// The SVID for a new connection; `None` while there is none that is valid.
+    pub fn current(&self) -> Option<Arc<Svid>> {
+        self.standing.borrow().valid()
+    }
+
+    /// Wait for a valid SVID.
+    ///
+    /// # Errors
+    /// [`NoIdentity`] at the deadline, with what the Workload API did last.
+    pub async fn ready(&self, deadline: Instant) -> Result<Arc<Svid>, NoIdentity> {
+        if let Some(svid) = self.current() {
+            return Ok(svid);
+        }
+        let mut standing = self.standing.clone();
+        match timeout_at(deadline, standing.wait_for(|standing| standing.valid().is_some())).await {
+            Ok(Ok(standing)) => standing.valid().ok_or(NoIdentity::Waiting(Trouble::Expired)),
+            Ok(Err(_stopped)) => Err(NoIdentity::Stopped),
+            Err(_elapsed) => Err(self
+                .standing
+                .borrow()
+                .trouble
+                .clone()
+                .map_or(NoIdentity::Unanswered, NoIdentity::Waiting)),
+        }
+    }
+
+    /// Every change of standing: rotations, troubles and their end.
+    pub fn subscribe(&self) -> watch::Receiver<Standing> {
+        self.standing.clone()
+    }
+}

@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Follow the Workload API: ask until there is an SVID, then take every rotation.
+//!
+//! The agent refuses while the workload has no entry yet; it is asked again within a second until the first SVID is there, so
+//! that a start waits no longer than the entry. Later failures are retried with a growing delay, and the SVID stays in use until
+//! it expires. A refused SVID is reported and asked for again.
+
+use std::{
+    pin::{Pin, pin},
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use futures::{Stream, StreamExt};
+use spiffe::{WorkloadApiClient, WorkloadApiError, X509Context};
+use tokio::{
+    sync::watch,
+    time::{sleep, timeout},
+};
+use tracing::{debug, info, warn};
+
+use super::{Standing, Svid, Trouble};
+use crate::transport::backoff::Backoff;
+
+/// How long the agent may take to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+type Answers = Pin<Box<dyn Stream<Item = Result<X509Context, WorkloadApiError>> + Send>>;
+
+/// The task behind an [`Identity`](super::Identity).
+pub(super) struct Follower {
+    socket: String,
+    known: watch::Sender<Standing>,
+    backoff: Backoff,
+}
+
+impl Follower {
+    pub(super) fn new(socket: &str, known: watch::Sender<Standing>) -> Self {
+        Self { socket: socket.to_owned(), known, backoff: eager() }
+    }
+
+    /// Ask, listen while answers come, and ask again; for ever.
+    pub(super) async fn run(mut self) {
+        loop {
+            let trouble = match timeout(PATIENCE, ask(&self.socket)).await {
+                Err(_elapsed) => Trouble::Silent,
+                Ok(Err(error)) => error.into(),
+                Ok(Ok((first, answers))) => self.listen(first, answers).await,
+            };
+            self.report(trouble);
+            self.pause().await;
+        }
+    }
+
+    /// Take answers until one cannot be used, the stream ends or the SVID expires; returns which.
+    async fn listen(&mut self, first: X509Context, mut answers: Answers) -> Trouble {
+        let mut answer = first;
+        loop {
+            match Svid::new(&answer) {
+                Ok(svid) => self.accept(svid),
+                Err(why) => return why.into(),
+            }
+            answer = tokio::select! {
+                next = answers.next() => match next {
+                    Some(Ok(next)) => next,
+                    Some(Err(error)) => return error.into(),
+                    None => return Trouble::Unreachable("the stream ended".into()),
+                },
+                () = self.expiry() => return self.expire(),
+            }
+        }
+    }
+
+    /// Wait before asking again; an SVID that expires meanwhile is reported at that moment.
+    async fn pause(&mut self) {
+        let mut pause = pin!(sleep(self.backoff.delay()));
+        loop {
+            tokio::select! {
+                () = &mut pause => return,
+                () = self.expiry() => {
+                    let trouble = self.expire();
+                    self.report(trouble);
+                }
+            }
+        }
+    }
+
+    /// Completes when the SVID expires; never if there is none.
+    fn expiry(&self) -> impl Future<Output = ()> + use<> {
+        let svid = self.known.borrow().svid.clone();
+        async move {
+            match svid {
+                Some(svid) => sleep(svid.left(SystemTime::now()).unwrap_or_default()).await,
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    fn accept(&mut self, svid: Svid) {
+        info!(id = svid.id(), serial = svid.serial(), "new SVID");
+        self.backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
+        self.known.send_replace(Standing { svid: Some(Arc::new(svid)), trouble: None });
+    }
+
+    fn expire(&mut self) -> Trouble {
+        self.backoff = eager();
+        self.known.send_modify(|standing| standing.svid = None);
+        Trouble::Expired
+    }
+
+    /// Publish a trouble, and log it once for as long as it lasts.
+    fn report(&self, trouble: Trouble) {
+        let news = self.known.send_if_modified(|standing| {
+            let news = standing.trouble.as_ref() != Some(&trouble);
+            standing.trouble = Some(trouble.clone());
+            news
+        });
+        match news {
+            true => warn!(%trouble, "no newer SVID"),
+            false => debug!(%trouble, "still no newer SVID"),
+        }
+    }
+}
+
+/// Delays while there is no SVID.
+fn eager() -> Backoff {
+    Backoff::new(Duration::from_millis(200), Duration::from_millis(800))
+}
+
+/// Open the stream and wait for its first answer.
+async fn ask(socket: &str) -> Result<(X509Context, Answers), WorkloadApiError> {
+    let client = WorkloadApiClient::connect_to(socket).await?;
+    let mut answers: Answers = Box::pin(client.stream_x509_contexts().await?);
+    let first = answers.next().await.ok_or(WorkloadApiError::EmptyResponse)??;
+    Ok((first, answers))
+}

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Make a listening socket, and remove its file when it is no longer needed.
+
+use std::{
+    fs,
+    io::{self, ErrorKind},
+    os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt},
+    path::{Path, PathBuf},
+    task::{Context, Poll, ready},
+};
+
+use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tracing::warn;
+
+use crate::transport::target::{Socket, Target};
+
+/// Why nothing can listen there.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// The folder of the socket cannot be created. Check its parent's permissions.
+    #[error("cannot create the folder of {0}")]
+    Folder(Target, #[source] io::Error),
+    /// Another process listens on the socket. Stop it, or use another path.
+    #[error("another process listens on {0}")]
+    InUse(Target),
+    /// The path is that of another file. Remove it, or use another path.
+    #[error("there is a file at {0} that is no socket")]
+    Occupied(Target),
+    /// The socket file that an earlier process left cannot be removed. In a sticky folder only its owner can.
+    #[error("cannot remove the socket that an earlier process left at {0}")]
+    Stale(Target, #[source] io::Error),
+    /// The system refused.
+    #[error("cannot listen on {0}")]
+    Bind(Target, #[source] io::Error),
+}
+
+/// A socket that listens.
+pub(super) enum Listening {
+    Unix(UnixListener, SocketFile),
+    Tcp(TcpListener),
+}
+
+/// The file of a unix socket; removed on drop unless somebody has replaced it.
+pub(super) struct SocketFile {
+    path: PathBuf,
+    inode: u64,
+}
+
+impl Listening {
+    pub(super) async fn bind(target: &Target) -> Result<Self, ListenError> {
+        let bind = |error| ListenError::Bind(target.clone(), error);
+        match target {
+            Target::Tcp(address) => TcpListener::bind(address.as_str()).await.map(Self::Tcp).map_err(bind),
+            Target::Unix(path) => {
+                if let Some(folder) = path.parent() {
+                    fs::create_dir_all(folder).map_err(|error| ListenError::Folder(target.clone(), error))?;
+                }
+                clear(target, path).await?;
+                let listener = UnixListener::bind(path).map_err(bind)?;
+                let inode = fs::symlink_metadata(path).map_err(bind)?.ino();
+                let file = SocketFile { path: path.clone(), inode };
+                fs::set_permissions(path, fs::Permissions::from_mode(0o777)).map_err(bind)?;
+                Ok(Self::Unix(listener, file))
+            }
+        }
+    }
+
+    pub(super) fn target(&self) -> io::Result<Target> {
+        match self {
+            Self::Unix(_, file) => Ok(Target::Unix(file.path.clone())),
+            Self::Tcp(listener) => Ok(Target::Tcp(listener.local_addr()?.to_string())),
+        }
+    }
+
+    pub(super) fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<Socket>> {
+        Poll::Ready(match self {
+            Self::Unix(listener, _) => ready!(listener.poll_accept(cx)).map(|(stream, _)| stream.into()),
+            Self::Tcp(listener) => ready!(listener.poll_accept(cx)).and_then(|(stream, _)| stream.try_into()),
+        })
+    }
+}
+
+/// Make the path free: remove a socket that nobody listens on.
+async fn clear(target: &Target, path: &Path) -> Result<(), ListenError> {
+    let stale = |error| ListenError::Stale(target.clone(), error);
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(stale(error)),
+        Ok(found) if !found.file_type().is_socket() => return Err(ListenError::Occupied(target.clone())),
+        Ok(_) => {}
+    }
+    match UnixStream::connect(path).await {
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => fs::remove_file(path).map_err(stale),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        // A full backlog is a listener too.
+        Err(error) if error.kind() != ErrorKind::WouldBlock => Err(stale(error)),
+        _ => Err(ListenError::InUse(target.clone())),
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if fs::symlink_metadata(&self.path).is_ok_and(|found| found.ino() == self.inode)
+            && let Err(error) = fs::remove_file(&self.path)
+        {
+            warn!(path = %self.path.display(), %error, "cannot remove the socket");
+        }
+    }
+}

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Treat unix and TCP streams as one type.
+
+use std::{
+    io::{self, IoSlice},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpStream, UnixStream},
+};
+
+use super::Target;
+use crate::transport::fd::{FdHub, FdStream};
+
+/// A connected stream. Only the unix one carries descriptors.
+#[derive(Debug)]
+pub enum Socket {
+    /// A unix stream with descriptors beside its bytes.
+    Unix(FdStream),
+    /// A TCP stream.
+    Tcp(TcpStream),
+}
+
+impl Socket {
+    /// Connect to a target. A host name is resolved, and its addresses are tried in order.
+    ///
+    /// # Errors
+    /// The error of the last address tried.
+    pub async fn connect(target: &Target) -> io::Result<Self> {
+        match target {
+            Target::Unix(path) => Ok(UnixStream::connect(path).await?.into()),
+            Target::Tcp(address) => TcpStream::connect(address.as_str()).await?.try_into(),
+        }
+    }
+
+    /// The descriptors of this connection; `None` for TCP.
+    pub fn hub(&self) -> Option<Arc<FdHub>> {
+        match self {
+            Socket::Unix(stream) => Some(stream.hub()),
+            Socket::Tcp(_) => None,
+        }
+    }
+}
+
+impl From<UnixStream> for Socket {
+    fn from(stream: UnixStream) -> Self {
+        Self::Unix(FdStream::new(stream))
+    }
+}
+
+impl TryFrom<TcpStream> for Socket {
+    type Error = io::Error;
+
+    /// HTTP/2 writes small frames: they must not wait for one another.
+    fn try_from(stream: TcpStream) -> io::Result<Self> {
+        stream.set_nodelay(true)?;
+        Ok(Self::Tcp(stream))
+    }
+}
+
+/// Pass a poll on to the stream that is there.
+macro_rules! either {
+    ($socket:expr, $stream:ident => $poll:expr) => {
+        match $socket {
+            Socket::Unix($stream) => $poll,
+            Socket::Tcp($stream) => $poll,
+        }
+    };
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        either!(self.get_mut(), stream => Pin::new(stream).poll_read(cx, buffer))
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &[u8]) -> Poll<io::Result<usize>> {
+        either!(self.get_mut(), stream => Pin::new(stream).poll_write(cx, buffer))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffers: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        either!(self.get_mut(), stream => Pin::new(stream).poll_write_vectored(cx, buffers))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        either!(self.get_mut(), stream => Pin::new(stream).poll_flush(cx))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        either!(self.get_mut(), stream => Pin::new(stream).poll_shutdown(cx))
+    }
+}

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Decide whether the tokens of a path authorize a call: NSM's default policies, as numbered rules.
+//!
+//! 1. `tokens_valid`: each segment has a JWT of three parts that can be decoded and is at most [`MAX_TOKEN`](super::MAX_TOKEN) bytes.
+//! 2. `tokens_expired`: each token has an `exp`, and it is in the future. No allowance for clocks.
+//! 3. `tokens_chained`: of each two neighbours, the `aud` array of the left contains the `sub` of the right.
+//! 4. On a received path, `prev_token_signed`: there is a segment left of our own, and the certificate of the TLS client signed its
+//!    token. On an answer, `next_token_signed`: the same of the segment right of our own, and the TLS server.
+//!
+//! Signatures further away are verified by nobody here: each hop verifies its neighbours.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::claims::Claims;
+use crate::{api::PathSegment, transport::identity::Peer};
+
+/// The policy that refused a path, and the segment it stumbled over.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Denied {
+    /// Rule 1. The hop did not set its token, or set something else.
+    #[error("no sufficient privileges: tokens_valid: segment {0} has no token of NSM")]
+    Valid(usize),
+    /// Rule 2. The hop did not refresh, or clocks differ.
+    #[error("no sufficient privileges: tokens_expired: the token of segment {0} has expired")]
+    Expired(usize),
+    /// Rule 3. A hop was left out, or its token was meant for somebody else.
+    #[error(
+        "no sufficient privileges: tokens_chained: the token of segment {0} was not meant for the next segment"
+    )]
+    Chained(usize),
+    /// Rule 4 on a received path. The caller signed with another key than that of its certificate, or has no segment.
+    #[error(
+        "no sufficient privileges: prev_token_signed: the caller `{0}` did not sign the token before ours"
+    )]
+    PreviousUnsigned(String),
+    /// Rule 4 on an answer. The peer signed with another key than that of its certificate, or has no segment.
+    #[error("no sufficient privileges: next_token_signed: the peer `{0}` did not sign the token after ours")]
+    NextUnsigned(String),
+}
+
+/// Verify a received path up to our own segment, which is the last of `segments` and has its token already.
+///
+/// # Errors
+/// [`Denied`], with the first rule that does not hold.
+pub fn verify_received(segments: &[PathSegment], peer: &Peer, now: SystemTime) -> Result<(), Denied> {
+    common(segments, now)?;
+    match segments {
+        [.., previous, _own] if peer.signed(&previous.token) => Ok(()),
+        _ => Err(Denied::PreviousUnsigned(peer.id().to_owned())),
+    }
+}
+
+/// Verify the whole path of an answer; our own segment has index `own`.
+///
+/// # Errors
+/// [`Denied`], with the first rule that does not hold.
+pub fn verify_answer(
+    segments: &[PathSegment],
+    own: usize,
+    peer: &Peer,
+    now: SystemTime,
+) -> Result<(), Denied> {
+    common(segments, now)?;
+    match own.checked_add(1).and_then(|next| segments.get(next)) {
+        Some(next) if peer.signed(&next.token) => Ok(()),
+        _ => Err(Denied::NextUnsigned(peer.id().to_owned())),
+    }
+}
+
+/// Rules 1 to 3.
+fn common(segments: &[PathSegment], now: SystemTime) -> Result<(), Denied> {
+    let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+    let read =
+        |(index, segment): (usize, &PathSegment)| Claims::decode(&segment.token).ok_or(Denied::Valid(index));
+    let tokens: Vec<Claims> = segments.iter().enumerate().map(read).collect::<Result<_, _>>()?;
+    if let Some(index) = tokens.iter().position(|token| token.expiry().is_none_or(|expiry| now >= expiry)) {
+        return Err(Denied::Expired(index));
+    }
+    match tokens.windows(2).position(|pair| !pair[0].leads_to(&pair[1])) {
+        Some(index) => Err(Denied::Chained(index)),
+        None => Ok(()),
+    }
+}

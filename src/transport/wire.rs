@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Call a peer over one physical connection that cannot reconnect.
+//!
+//! Descriptors, the peer's certificate and the key that signs tokens belong to one connection. A [`Wire`] holds them together: what
+//! is sent with a call leaves over the connection that the call uses, or not at all. It lies under the generated clients:
+//! `NetworkServiceClient::new(wire.clone())`.
+//!
+//! # Close
+//! The connection is closed when the last clone of the `Wire` and the last answer that is still being read are dropped.
+
+mod answer;
+mod driver;
+
+use std::{sync::Arc, task::Poll, time::Duration};
+
+use futures::future::BoxFuture;
+use http::{Uri, uri::PathAndQuery};
+use hyper::client::conn::http2::SendRequest;
+use tokio::time::Instant;
+use tonic::{Request, Status, body::Body};
+use tower::BoxError;
+
+use self::answer::Limit;
+pub(crate) use self::driver::Driver;
+use super::{
+    fd::{FdHub, SendFds},
+    identity::{Peer, Svid},
+    token,
+};
+
+/// Scheme and authority of all calls: Go's servers accept any, and expect `localhost` over unix sockets.
+pub fn origin() -> Uri {
+    Uri::from_static("http://localhost")
+}
+
+/// One physical connection to a peer: mTLS and HTTP/2 over a unix or TCP stream. Clones share it.
+#[derive(Clone)]
+pub struct Wire {
+    pub(crate) sender: SendRequest<Body>,
+    pub(crate) driver: Arc<Driver>,
+    pub(crate) hub: Option<Arc<FdHub>>,
+    pub(crate) svid: Arc<Svid>,
+    pub(crate) peer: Arc<Peer>,
+}
+
+impl Wire {
+    /// The peer, from its certificate.
+    pub fn peer(&self) -> &Arc<Peer> {
+        &self.peer
+    }
+
+    /// The SVID that the peer saw.
+    pub fn svid(&self) -> &Arc<Svid> {
+        &self.svid
+    }
+
+    /// Descriptors beside this connection; `None` over TCP.
+    pub fn hub(&self) -> Option<&Arc<FdHub>> {
+        self.hub.as_ref()
+    }
+
+    /// Wait until the connection is closed, by either side.
+    pub async fn closed(&self) {
+        self.driver.closed().await;
+    }
+
+    /// Whether the connection is closed.
+    pub fn is_closed(&self) -> bool {
+        self.sender.is_closed()
+    }
+
+    /// A call for this peer: with a new token that lives for `lifetime` and, unless it opens a stream, a deadline. The deadline is
+    /// sent as `grpc-timeout`, and enforced here half a second after the peer should have.
+    ///
+    /// # Errors
+    /// `DeadlineExceeded` if the deadline has passed; `Internal` if the token cannot be signed.
+    pub fn call<M>(
+        &self,
+        message: M,
+        deadline: Option<Instant>,
+        lifetime: Duration,
+    ) -> Result<Request<M>, Status> {
+        let token = token::issue(&self.svid, &self.peer, lifetime);
+        let token = token.map_err(|unsigned| Status::internal(unsigned.to_string()))?;
+        let mut request = Request::new(message);
+        token.attach(request.metadata_mut());
+        if let Some(deadline) = deadline {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(Status::deadline_exceeded("the deadline had passed before the call"));
+            }
+            request.set_timeout(left);
+            request.extensions_mut().insert(Limit(deadline));
+        }
+        Ok(request)
+    }
+}
+
+impl tower::Service<http::Request<Body>> for Wire {
+    type Response = http::Response<Body>;
+    type Error = BoxError;
+    type Future = BoxFuture<'static, Result<Self::Response, BoxError>>;
+
+    fn poll_ready(&mut self, cx: &mut std::task::Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.sender.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
+        complete(request.uri_mut());
+        let limit = request.extensions_mut().remove::<Limit>();
+        // Queued before the headers of the call are written: they leave with their first byte, or earlier.
+        let queued = match (request.extensions_mut().remove::<SendFds>(), &self.hub) {
+            (None, _) => Ok(None),
+            (Some(fds), Some(hub)) => {
+                hub.queue(&fds).map(Some).map_err(|error| Status::resource_exhausted(error.to_string()))
+            }
+            (Some(_), None) => Err(Status::failed_precondition("descriptors pass over unix sockets only")),
+        };
+        let queued = match queued {
+            Ok(queued) => queued,
+            Err(status) => return Box::pin(std::future::ready(Err(status.into()))),
+        };
+        let response = self.sender.send_request(request);
+        Box::pin(answer::receive(response, queued, limit, Arc::clone(&self.driver)))
+    }
+}
+
+/// HTTP/2 needs scheme and authority; generated clients without an origin give only the path.
+fn complete(uri: &mut Uri) {
+    if uri.authority().is_some() {
+        return;
+    }
+    let path = uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+    let mut parts = origin().into_parts();
+    parts.path_and_query = Some(path);
+    if let Ok(complete) = Uri::from_parts(parts) {
+        *uri = complete;
+    }
+}
+
+impl std::fmt::Debug for Wire {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Wire")
+            .field("peer", &self.peer.id())
+            .field("svid", &self.svid)
+            .finish_non_exhaustive()
+    }
+}
