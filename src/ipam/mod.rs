@@ -1,1 +1,32 @@
-//! stub
+// SPDX-License-Identifier: Apache-2.0
+
+//! Keep the addresses that connections need for as long as something holds them: the port to Meridio's IPAM.
+//!
+//! A [`Lease`] is the address of a name in each family. [`Leases`] asks an [`Allocator`] for it once, however many callers and
+//! refreshes there are, renews it, and gives it back some time after the last holder is gone. The allocator is
+//! [`GrpcAllocator`] in production and [`InMemory`], which has Meridio's [`Tree`] and can be made to fail, in tests and in the lab.
+
+mod allocator;
+mod call;
+#[cfg(test)]
+pub(crate) mod contract;
+mod entry;
+mod faults;
+mod grpc;
+mod keeper;
+mod leases;
+mod memory;
+mod state;
+mod tree;
+
+#[cfg(test)]
+mod tests;
+
+pub use self::{
+    allocator::{AllocateError, Allocator, NO_MORE_PREFIX, Subnet, parse_answer},
+    faults::{Calls, Fault, Faults},
+    grpc::GrpcAllocator,
+    leases::{Lease, LeaseError, Leases, MAX_HOLDERS, MAX_LEASES, MAX_NAME, Settings, Status},
+    memory::InMemory,
+    tree::{Pool, Tree, TreeError},
+};

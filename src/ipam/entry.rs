@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Keep what belongs to one lease beside its state: who waits, how often to renew, how long to wait after failures.
+
+use std::{mem, sync::Arc, time::Duration};
+
+use ipnet::IpNet;
+use rand::Rng;
+use tokio::{sync::oneshot, time::Instant};
+
+use super::{
+    Lease, LeaseError,
+    leases::Slot,
+    state::{Answers, State},
+};
+use crate::api::Dual;
+
+/// Wait before a call that failed is made again: the first time, at most, and during a flush.
+const RETRY: Duration = Duration::from_secs(2);
+const RETRY_MAX: Duration = Duration::from_secs(60);
+const RETRY_IN_FLUSH: Duration = Duration::from_millis(200);
+
+/// A caller that waits for a lease.
+pub(super) struct Waiting {
+    pub(super) slot: Slot,
+    pub(super) reply: oneshot::Sender<Result<Lease, LeaseError>>,
+}
+
+impl Waiting {
+    pub(super) fn refuse(self, error: LeaseError) {
+        let _left = self.reply.send(Err(error));
+    }
+
+    /// Hand out the lease. If the caller has left, the lease is dropped here, and counts as one whose holder has gone.
+    fn grant(self, child: &Arc<str>, addresses: Dual<IpNet>) {
+        let _left = self.reply.send(Ok(Lease::new(Arc::clone(child), addresses, self.slot)));
+    }
+}
+
+pub(super) struct Entry {
+    child: Arc<str>,
+    pub(super) state: State,
+    /// When the task looks at it next.
+    pub(super) scheduled: Option<Instant>,
+    waiting: Vec<Waiting>,
+    renew: Duration,
+    failures: u32,
+}
+
+impl Entry {
+    pub(super) fn new(child: Arc<str>, renew: Duration) -> Self {
+        Self { child, state: State::FREE, scheduled: None, waiting: Vec::new(), renew, failures: 0 }
+    }
+
+    /// Renew at least this often.
+    pub(super) fn renew_every(&mut self, every: Duration) {
+        if every < self.renew {
+            self.renew = every;
+            self.state.renew_by(Instant::now() + vary(every));
+        }
+    }
+
+    pub(super) fn acquire(&mut self, waiting: Waiting) {
+        if let Some(addresses) = self.state.moved() {
+            tracing::warn!(child = %self.child, ?addresses, "hands out the addresses that a renewal answered");
+        }
+        match self.state.acquire() {
+            Some(addresses) => waiting.grant(&self.child, addresses),
+            None => {
+                self.forget_those_who_left();
+                self.waiting.push(waiting);
+            }
+        }
+    }
+
+    /// An Allocate has ended: all callers get the addresses, or the first error.
+    pub(super) fn allocated(&mut self, answers: &Answers, release_at: Instant, rpc_timeout: Duration) {
+        self.forget_those_who_left();
+        let waiting = mem::take(&mut self.waiting);
+        let doubtful = self.state.doubtful;
+        match self.state.allocated(answers, waiting.len(), release_at) {
+            Ok(addresses) => waiting.into_iter().for_each(|caller| caller.grant(&self.child, addresses)),
+            Err((family, source)) => {
+                let error = LeaseError::Allocate { child: self.child.to_string(), family, source };
+                waiting.into_iter().for_each(|caller| caller.refuse(error.clone()));
+            }
+        }
+        self.failures = 0;
+        let next = if doubtful { rpc_timeout.min(self.renew) } else { self.renew };
+        self.state.renew_at(Instant::now() + vary(next));
+    }
+
+    /// A Renew has ended.
+    pub(super) fn renewed(&mut self, answers: &Answers) {
+        if self.state.renewed(answers) {
+            tracing::error!(
+                child = %self.child, answers = ?self.state.moved(), in_use = ?self.state.addresses(),
+                "a renewal answered other addresses than those in use, which stay until the lease is acquired anew"
+            );
+        }
+        let next = match answers.iter().all(|(_, answer)| answer.is_ok()) {
+            true => {
+                self.failures = 0;
+                vary(self.renew)
+            }
+            false => self.backoff().min(self.renew),
+        };
+        self.state.renew_at(Instant::now() + next);
+    }
+
+    /// A Release has ended.
+    pub(super) fn released(&mut self, ok: bool, flushing: bool) {
+        self.forget_those_who_left();
+        let retry = match (ok, flushing) {
+            (true, _) => Duration::ZERO,
+            (false, true) => RETRY_IN_FLUSH,
+            (false, false) => self.backoff(),
+        };
+        self.state.released(ok, self.waiting.len(), Instant::now() + retry);
+    }
+
+    fn forget_those_who_left(&mut self) {
+        self.waiting.retain(|caller| !caller.reply.is_closed());
+    }
+
+    /// Twice as long after each failure in a row.
+    fn backoff(&mut self) -> Duration {
+        let doubled = RETRY * (1 << self.failures.min(5));
+        self.failures = self.failures.saturating_add(1);
+        vary(doubled.min(RETRY_MAX))
+    }
+}
+
+/// Vary a time by up to a tenth, so that not all leases of all nodes come at once.
+fn vary(time: Duration) -> Duration {
+    time.mul_f64(rand::rng().random_range(0.9..=1.1))
+}

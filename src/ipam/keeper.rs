@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Own all leases in one task: feed their state machines, make the calls they decide on, answer the callers.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use futures::{
+    future::{BoxFuture, FutureExt},
+    stream::{FuturesUnordered, StreamExt},
+};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::{Instant, sleep_until},
+};
+
+use super::{
+    Allocator, LeaseError, Settings, Status,
+    call::{Caller, Done, Outcome},
+    entry::{Entry, Waiting},
+    leases::MAX_LEASES,
+    state::{Phase, State},
+};
+
+/// What a handle asks of the task.
+pub(super) enum Ask {
+    Acquire { child: Arc<str>, renew: Option<Duration>, waiting: Waiting },
+    Flush { deadline: Instant, done: oneshot::Sender<()> },
+}
+
+pub(super) struct Keeper<A> {
+    caller: Caller<A>,
+    settings: Settings,
+    asks: mpsc::Receiver<Ask>,
+    dropped: mpsc::Receiver<Arc<str>>,
+    publish: watch::Sender<Status>,
+    status: Status,
+    entries: HashMap<Arc<str>, Entry>,
+    schedule: BTreeSet<(Instant, Arc<str>)>,
+    calls: FuturesUnordered<BoxFuture<'static, Done>>,
+    flush: Option<(Instant, oneshot::Sender<()>)>,
+}
+
+impl<A: Allocator> Keeper<A> {
+    pub(super) fn new(
+        allocator: A,
+        settings: Settings,
+        asks: mpsc::Receiver<Ask>,
+        dropped: mpsc::Receiver<Arc<str>>,
+        publish: watch::Sender<Status>,
+    ) -> Self {
+        Self {
+            caller: Caller::new(allocator, settings.families.clone(), settings.rpc_timeout),
+            settings,
+            asks,
+            dropped,
+            publish,
+            status: Status::default(),
+            entries: HashMap::new(),
+            schedule: BTreeSet::new(),
+            calls: FuturesUnordered::new(),
+            flush: None,
+        }
+    }
+
+    /// Run until flushed, or until nobody can ask and nothing is left to do. What is asked after a holder has gone finds it gone.
+    pub(super) async fn run(mut self) {
+        while !self.flushed() {
+            self.report();
+            let wake = self.wake();
+            tokio::select! {
+                biased;
+                Some(child) = self.dropped.recv() => self.holder_gone(&child),
+                Some(done) = self.calls.next() => self.ended(done),
+                Some(ask) = self.asks.recv() => self.asked(ask),
+                () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => self.due(),
+                else => break,
+            }
+        }
+        self.report();
+        if let Some((_, done)) = self.flush.take() {
+            let _left = done.send(());
+        }
+    }
+
+    fn asked(&mut self, ask: Ask) {
+        match ask {
+            Ask::Acquire { waiting, .. } if self.flush.is_some() => waiting.refuse(LeaseError::Stopped),
+            Ask::Acquire { child, renew, waiting } => self.acquire(child, renew, waiting),
+            Ask::Flush { deadline, done } => self.start_flush(deadline, done),
+        }
+    }
+
+    fn acquire(&mut self, child: Arc<str>, renew: Option<Duration>, waiting: Waiting) {
+        if self.entries.len() >= MAX_LEASES && !self.entries.contains_key(&child) {
+            return waiting.refuse(LeaseError::TooMany { limit: MAX_LEASES });
+        }
+        let every = self.settings.renew;
+        self.entries.entry(Arc::clone(&child)).or_insert_with(|| Entry::new(Arc::clone(&child), every));
+        self.step(&child, |entry| {
+            if let Some(every) = renew {
+                entry.renew_every(every);
+            }
+            entry.acquire(waiting);
+        });
+    }
+
+    fn holder_gone(&mut self, child: &Arc<str>) {
+        let at = self.release_at();
+        self.step(child, |entry| entry.state.dropped(at));
+    }
+
+    fn ended(&mut self, done: Done) {
+        let (release_at, flushing, rpc_timeout) =
+            (self.release_at(), self.flush.is_some(), self.settings.rpc_timeout);
+        let Done { child, outcome } = done;
+        self.note(&child, &outcome);
+        self.step(&child, |entry| match outcome {
+            Outcome::Allocated(answers) => entry.allocated(&answers, release_at, rpc_timeout),
+            Outcome::Renewed(answers) => entry.renewed(&answers),
+            Outcome::Released(answer) => entry.released(answer.is_ok(), flushing),
+        });
+    }
+
+    fn due(&mut self) {
+        let now = Instant::now();
+        while let Some((at, child)) = self.schedule.first().cloned()
+            && at <= now
+        {
+            self.step(&child, |_| ());
+        }
+    }
+
+    /// Change one lease, begin the call it decides on, and note when to look at it again.
+    fn step(&mut self, child: &Arc<str>, change: impl FnOnce(&mut Entry)) {
+        let Some(entry) = self.entries.get_mut(child) else {
+            return;
+        };
+        count(&mut self.status, &entry.state, -1);
+        if let Some(at) = entry.scheduled.take() {
+            self.schedule.remove(&(at, Arc::clone(child)));
+        }
+        change(entry);
+        if let Some(call) = entry.state.begin(Instant::now()) {
+            self.calls.push(self.caller.call(Arc::clone(child), call).boxed());
+        }
+        entry.scheduled = entry.state.wake();
+        if let Some(at) = entry.scheduled {
+            self.schedule.insert((at, Arc::clone(child)));
+        }
+        count(&mut self.status, &entry.state, 1);
+        if entry.state.is_free() {
+            self.entries.remove(child);
+        }
+    }
+
+    fn start_flush(&mut self, deadline: Instant, done: oneshot::Sender<()>) {
+        self.flush = Some((deadline, done));
+        let (now, children) = (Instant::now(), self.entries.keys().cloned().collect::<Vec<_>>());
+        for child in children {
+            self.step(&child, |entry| entry.state.hurry(now));
+        }
+    }
+
+    /// Whether a flush is over: nothing is left to release, or its deadline has come.
+    fn flushed(&self) -> bool {
+        let idle = self.status.wanted + self.status.releasing == 0;
+        self.flush.as_ref().is_some_and(|(deadline, _)| idle || *deadline <= Instant::now())
+    }
+
+    fn wake(&self) -> Option<Instant> {
+        let next = self.schedule.first().map(|(at, _)| *at);
+        next.into_iter().chain(self.flush.as_ref().map(|(deadline, _)| *deadline)).min()
+    }
+
+    /// When a lease whose last holder goes now is released.
+    fn release_at(&self) -> Instant {
+        let delay = if self.flush.is_some() { Duration::ZERO } else { self.settings.release_delay };
+        Instant::now() + delay
+    }
+
+    /// Remember and log how a call ended; the same failure again is not worth a warning.
+    fn note(&mut self, child: &str, outcome: &Outcome) {
+        let (call, error) = match outcome {
+            Outcome::Allocated(answers) => {
+                ("allocate", answers.iter().find_map(|(_, answer)| answer.as_ref().err()))
+            }
+            Outcome::Renewed(answers) => {
+                ("renew", answers.iter().find_map(|(_, answer)| answer.as_ref().err()))
+            }
+            Outcome::Released(answer) => ("release", answer.as_ref().err()),
+        };
+        if let Some(error) = error {
+            self.status.failures += 1;
+            if self.status.last_error.as_ref() == Some(error) {
+                tracing::debug!(child, call, %error, "the address service failed again");
+            } else {
+                tracing::warn!(child, call, %error, "the address service failed");
+            }
+        }
+        self.status.last_error = error.cloned();
+    }
+
+    fn report(&self) {
+        self.publish.send_if_modified(|published| {
+            let modified = *published != self.status;
+            published.clone_from(&self.status);
+            modified
+        });
+    }
+}
+
+/// Count a lease in (1) or out (-1) of the figures.
+fn count(status: &mut Status, state: &State, by: isize) {
+    let figure = match state.phase {
+        Phase::Free => None,
+        Phase::Wanted => Some(&mut status.wanted),
+        Phase::Held { .. } => Some(&mut status.held),
+        Phase::Releasing { .. } => Some(&mut status.releasing),
+    };
+    let moved = state.moved().map(|_| &mut status.moved);
+    for figure in figure.into_iter().chain(moved) {
+        *figure = figure.saturating_add_signed(by);
+    }
+}

@@ -1,0 +1,242 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Hold the addresses of names: acquire a lease, clone it for each holder, drop it.
+
+use std::{sync::Arc, time::Duration};
+
+use ipnet::IpNet;
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::{Instant, timeout_at},
+};
+
+use super::{
+    AllocateError, Allocator,
+    entry::Waiting,
+    keeper::{Ask, Keeper},
+};
+use crate::{
+    api::{Dual, Family},
+    chain::Tasks,
+};
+
+/// Most leases at a time.
+pub const MAX_LEASES: usize = 16_384;
+/// Most holders and waiting callers of all leases at a time.
+pub const MAX_HOLDERS: usize = 4 * MAX_LEASES;
+/// Longest name of a child, in bytes.
+pub const MAX_NAME: usize = 1_024;
+
+/// What is the same for all leases.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Families of every lease; at least one.
+    pub families: Vec<Family>,
+    /// Time between the end of the last holder and the release. Longer than a Request may take.
+    pub release_delay: Duration,
+    /// Time between renewals, varied by a tenth. Well below the age at which the service collects what is not renewed.
+    pub renew: Duration,
+    /// Longest time for one call.
+    pub rpc_timeout: Duration,
+}
+
+impl Default for Settings {
+    /// Both families, released after 20 s, renewed every 10 min, 10 s for a call.
+    fn default() -> Self {
+        Self {
+            families: Family::BOTH.to_vec(),
+            release_delay: Duration::from_secs(20),
+            renew: Duration::from_secs(600),
+            rpc_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// What the leases are doing, for health and metrics.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Status {
+    /// Leases that callers wait for.
+    pub wanted: usize,
+    /// Leases with holders.
+    pub held: usize,
+    /// Leases without holders that are not released yet.
+    pub releasing: usize,
+    /// Held leases for which a renewal answered other addresses than those in use, until they are acquired anew.
+    pub moved: usize,
+    /// Calls that failed so far.
+    pub failures: u64,
+    /// Why the last call failed, if it did.
+    pub last_error: Option<AllocateError>,
+}
+
+/// The leases of one conduit on one node. Clones share them.
+///
+/// One task owns all leases and makes the calls, so that a caller that goes away leaves nothing half done.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use meridio_proxy::{api::Family, chain::Tasks, ipam::{InMemory, Leases, Settings, Subnet, Tree}};
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let tree = Tree::new("trench-a");
+/// tree.add_conduit("load-balancer")?;
+/// let subnet = Subnet { trench: "trench-a".into(), conduit: "load-balancer".into(), node: "node-a".into() };
+/// let tasks = Tasks::default();
+/// let leases = Leases::start(InMemory::new(tree, subnet), Settings::default(), &tasks);
+///
+/// let deadline = tokio::time::Instant::now() + Duration::from_secs(15);
+/// let lease = leases.acquire("target-a-src", deadline).await?;
+/// assert_eq!(lease.addresses().v4.map(|net| net.to_string()).as_deref(), Some("169.255.0.1/24"));
+/// drop(lease); // the last holder: released after `Settings::release_delay`
+/// # tasks.stop().await; Ok(()) }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Leases {
+    asks: mpsc::Sender<Ask>,
+    slots: mpsc::Sender<Arc<str>>,
+    status: watch::Receiver<Status>,
+}
+
+impl Leases {
+    /// Start without leases. The task ends with `tasks`, after [`flush`](Self::flush), or when nothing is left to do for anybody.
+    pub fn start(allocator: impl Allocator, settings: Settings, tasks: &Tasks) -> Self {
+        let (asks, asked) = mpsc::channel(1_024);
+        let (slots, dropped) = mpsc::channel(MAX_HOLDERS);
+        let (publish, status) = watch::channel(Status::default());
+        tasks.spawn(Keeper::new(allocator, settings, asked, dropped, publish).run());
+        Self { asks, slots, status }
+    }
+
+    /// Get the addresses of a child. All families are allocated at once; if one fails, the others are released. A lease that is held is
+    /// answered without a call.
+    ///
+    /// # Errors
+    /// [`LeaseError`]. The future may be dropped at any time: what was allocated for it is released, or kept for the next caller.
+    pub async fn acquire(&self, child: &str, deadline: Instant) -> Result<Lease, LeaseError> {
+        self.ask(child, None, deadline).await
+    }
+
+    /// Like [`acquire`](Self::acquire), renewed at least this often as long as it is held.
+    ///
+    /// # Errors
+    /// Like [`acquire`](Self::acquire).
+    pub async fn acquire_renewed(
+        &self,
+        child: &str,
+        every: Duration,
+        deadline: Instant,
+    ) -> Result<Lease, LeaseError> {
+        self.ask(child, Some(every), deadline).await
+    }
+
+    async fn ask(
+        &self,
+        child: &str,
+        renew: Option<Duration>,
+        deadline: Instant,
+    ) -> Result<Lease, LeaseError> {
+        if child.is_empty() || child.len() > MAX_NAME {
+            return Err(LeaseError::Name { length: child.len() });
+        }
+        let slot = self.slots.clone().try_reserve_owned().map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => LeaseError::TooMany { limit: MAX_HOLDERS },
+            mpsc::error::TrySendError::Closed(_) => LeaseError::Stopped,
+        })?;
+        let (reply, answer) = oneshot::channel();
+        let ask = Ask::Acquire { child: child.into(), renew, waiting: Waiting { slot, reply } };
+        let asked = async {
+            self.asks.send(ask).await.map_err(|_| LeaseError::Stopped)?;
+            answer.await.map_err(|_| LeaseError::Stopped)?
+        };
+        timeout_at(deadline, asked).await.map_err(|_| LeaseError::Deadline)?
+    }
+
+    /// What the leases are doing now and from now on.
+    pub fn status(&self) -> watch::Receiver<Status> {
+        self.status.clone()
+    }
+
+    /// Stop: release at once what has no holder, as far as possible until the deadline, then make no more calls. What is held stays
+    /// allocated, also when its holders are dropped later: for whoever serves these names next.
+    pub async fn flush(&self, deadline: Instant) {
+        let (done, flushed) = oneshot::channel();
+        let flushed = async {
+            if self.asks.send(Ask::Flush { deadline, done }).await.is_ok() {
+                let _stopped = flushed.await;
+            }
+        };
+        // The task keeps the deadline; the margin only matters if it is overloaded.
+        let _late = timeout_at(deadline + Duration::from_secs(1), flushed).await;
+    }
+}
+
+/// One holder of the addresses of a name. A clone is another holder; they are released some time after the last one is dropped.
+#[derive(Clone, Debug)]
+#[must_use = "the addresses are released when the last holder is dropped"]
+pub struct Lease(Arc<Holder>);
+
+#[derive(Debug)]
+struct Holder {
+    child: Arc<str>,
+    addresses: Dual<IpNet>,
+    slot: Option<Slot>,
+}
+
+/// Room for the message that a holder is gone, reserved before there is a holder: dropping one cannot fail and needs no waiting.
+pub(super) type Slot = mpsc::OwnedPermit<Arc<str>>;
+
+impl Lease {
+    pub(super) fn new(child: Arc<str>, addresses: Dual<IpNet>, slot: Slot) -> Self {
+        Self(Arc::new(Holder { child, addresses, slot: Some(slot) }))
+    }
+
+    /// Name of the child.
+    pub fn child(&self) -> &str {
+        &self.0.child
+    }
+
+    /// One host address per family, with the prefix length of the node.
+    pub fn addresses(&self) -> Dual<IpNet> {
+        self.0.addresses
+    }
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        if let Some(slot) = self.slot.take() {
+            let _sender = slot.send(Arc::clone(&self.child));
+        }
+    }
+}
+
+/// Why there is no lease.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LeaseError {
+    /// The name is empty or too long. Not to be asked again.
+    #[error("the name of a lease has {length} bytes (accepted: 1 to {MAX_NAME})")]
+    Name {
+        /// Its length in bytes.
+        length: usize,
+    },
+    /// There are too many leases, holders or callers. Ask again when some have gone.
+    #[error("too many leases or holders (accepted: {limit})")]
+    TooMany {
+        /// The bound that was reached.
+        limit: usize,
+    },
+    /// No answer before the caller's deadline. The call goes on; ask again.
+    #[error("no address before the deadline")]
+    Deadline,
+    /// The leases have been flushed, or their task was stopped. Not to be asked again.
+    #[error("the leases are not kept any more")]
+    Stopped,
+    /// One family could not be allocated; the others are released. Ask again, or do what the source says.
+    #[error("no {family} address for `{child}`")]
+    Allocate {
+        /// Name of the child.
+        child: String,
+        /// The family, the first of them if both failed.
+        family: Family,
+        /// Why.
+        source: AllocateError,
+    },
+}
