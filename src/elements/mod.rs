@@ -7,8 +7,12 @@
 //! share is in the connection, in the call's extensions, or in the scope as a type of a lower floor.
 
 pub mod egress;
+pub mod ipam;
+pub mod mechanism;
 pub mod mtu;
+pub mod refresh;
 pub mod timeout;
+pub mod trace;
 pub mod trim_path;
 pub mod update_path;
 

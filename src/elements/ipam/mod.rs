@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Give both ends of a link their addresses (Meridio `ipcontext`).
+//!
+//! A connection has two leases, `<id>-src` and `<id>-dst`, where the id is that of the client that started it, so that addresses
+//! survive a replaced proxy. What is written is decided by [`rules`].
+//!
+//! # State
+//! Both leases. A refresh asks for them again, which makes no RPC as long as they are held, and brings new addresses if the service
+//! has moved them.
+//!
+//! # Close
+//! Nothing to do: the leases are dropped with the scope when the Close has succeeded, or when the path has expired, and released
+//! some time later. Those of a first Request that fails are dropped with it.
+
+mod client;
+mod endpoint;
+pub mod rules;
+
+#[cfg(test)]
+mod tests;
+
+use tokio::time::Instant;
+
+pub use self::{client::Client, endpoint::Endpoint};
+use crate::{
+    chain::{Error, Reason, Result},
+    ipam::{AllocateError, Lease, LeaseError, Leases},
+};
+
+/// The leases of a connection.
+struct Held {
+    src: Lease,
+    dst: Lease,
+}
+
+/// Acquire both leases at once.
+async fn acquire(leases: &Leases, id: &str, deadline: Instant) -> Result<Held> {
+    let (src, dst) = (format!("{id}-src"), format!("{id}-dst"));
+    let both = futures::future::try_join(leases.acquire(&src, deadline), leases.acquire(&dst, deadline));
+    let (src, dst) = both.await.map_err(|error| Error::from(reason(&error)))?;
+    Ok(Held { src, dst })
+}
+
+/// The reason that tells a caller what to do.
+fn reason(error: &LeaseError) -> Reason {
+    let text = error.to_string();
+    match error {
+        LeaseError::Name { .. } => Reason::Invalid(text),
+        LeaseError::TooMany { .. } => Reason::Exhausted(text),
+        LeaseError::Deadline => Reason::Deadline,
+        LeaseError::Stopped => Reason::Unavailable(text),
+        LeaseError::Allocate { source, .. } => {
+            let text = format!("{text}: {source}");
+            match source {
+                AllocateError::Exhausted(_) => Reason::Exhausted(text),
+                AllocateError::Refused(_) => Reason::Refused(text),
+                _ => Reason::Unavailable(text),
+            }
+        }
+    }
+}

@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Both elements over leases of an allocator in memory.
+
+use std::time::Duration;
+
+use ipnet::IpNet;
+use tokio::{sync::watch, time::Instant};
+
+use super::{Client, Endpoint};
+use crate::{
+    api::{Connection, Dual, Family},
+    chain::{
+        Call, Chain, Close, Element, Error, Next, Request, Tasks, begin::BeginLayer, laws,
+        metadata::MetadataLayer,
+    },
+    elements::given,
+    ipam::{AllocateError, Fault, Faults, InMemory, Leases, Settings, Subnet, Tree},
+};
+
+fn leases(tasks: &Tasks) -> (Leases, Faults) {
+    let tree = Tree::new("trench-a");
+    tree.add_conduit("lb").unwrap();
+    let subnet = Subnet { trench: "trench-a".into(), conduit: "lb".into(), node: "node-a".into() };
+    let memory = InMemory::new(tree, subnet);
+    let faults = memory.faults().clone();
+    (Leases::start(memory, Settings::default(), tasks), faults)
+}
+
+fn bridge() -> (watch::Sender<Dual<IpNet>>, watch::Receiver<Dual<IpNet>>) {
+    watch::channel(Dual { v4: "169.255.0.254/24".parse().ok(), v6: "fd00::fe/64".parse().ok() })
+}
+
+fn chain(element: impl Element, tasks: &Tasks) -> Next {
+    let end = tower::service_fn(|call: Call| async { Ok::<_, Error>(call.into_connection()) });
+    let rows =
+        Chain::new().layer("begin", BeginLayer::endpoint(tasks.clone())).layer("metadata", MetadataLayer);
+    rows.with(element).build(end).unwrap()
+}
+
+/// A connection whose own id differs from that of the client that started it.
+fn target() -> Box<Connection> {
+    let mut connection = Connection::named("own");
+    given::path(&mut connection, 1, &[None, None]);
+    connection.path_mut().path_segments[0].id = "target-a".into();
+    connection
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refresh_makes_no_call_and_the_addresses_stay() {
+    let tasks = Tasks::default();
+    let ((leases, faults), (_sender, gateways)) = (leases(&tasks), bridge());
+    let chain = chain(Endpoint::new(leases, gateways), &tasks);
+    let first = chain.request(Request::new(target())).await.unwrap();
+    assert_eq!(faults.calls().allocate, 4);
+    faults.stand(Fault::Fail(AllocateError::Unavailable("down".into())));
+    for _refresh in 0..3 {
+        assert_eq!(chain.request(Request::new(first.clone())).await.unwrap(), first);
+    }
+    assert_eq!(faults.calls().allocate, 4);
+    tasks.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn l05_addresses_of_one_link_are_allocated_at_once() {
+    let tasks = Tasks::default();
+    let ((leases, faults), (_sender, gateways)) = (leases(&tasks), bridge());
+    faults.stand(Fault::Delay(Duration::from_secs(2)));
+    let chain = chain(Endpoint::new(leases, gateways), &tasks);
+    let start = Instant::now();
+    chain.request(Request::new(target())).await.unwrap();
+    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+    tasks.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn b14_the_client_that_started_the_connection_names_the_leases() {
+    let tasks = Tasks::default();
+    let ((leases, _), (_sender, gateways)) = (leases(&tasks), bridge());
+    let endpoint = chain(Endpoint::new(leases.clone(), gateways), &tasks);
+    let as_target = endpoint.request(Request::new(target())).await.unwrap();
+    let again = chain(Client::new(leases.clone()), &tasks);
+    let swapped = again.request(Request::new(target())).await.unwrap();
+    let (target, balancer) = (as_target.ip_context().unwrap(), swapped.ip_context().unwrap());
+    assert_eq!(
+        (&target.src_ip_addrs, &target.dst_ip_addrs),
+        (&balancer.dst_ip_addrs, &balancer.src_ip_addrs)
+    );
+    assert_eq!(leases.status().borrow().held, 2, "the second chain holds the same ones");
+    tasks.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn g17_a_target_is_not_answered_without_a_gateway_of_every_family() {
+    let v4 = "169.255.0.254/24".parse().ok();
+    for (gateways, family) in [(Dual::NONE, "IP"), (Dual { v4, v6: None }, "IPv6")] {
+        let tasks = Tasks::default();
+        let ((leases, _), (sender, receiver)) = (leases(&tasks), watch::channel(gateways));
+        let chain = chain(Endpoint::new(leases, receiver), &tasks);
+        let error = chain.request(Request::new(target())).await.unwrap_err();
+        assert_eq!(error.code(), tonic::Code::Unavailable);
+        assert!(error.to_string().contains(&format!("no {family} address")), "{error}");
+        sender.send_replace(Dual { v4, v6: "fd00::fe/64".parse().ok() });
+        chain.request(Request::new(target())).await.unwrap();
+        tasks.stop().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_address_service_says_reaches_the_caller_with_its_code() {
+    use tonic::Code;
+    let table = [
+        (
+            AllocateError::Exhausted("no more prefix available".into()),
+            Code::ResourceExhausted,
+            "no more prefix",
+        ),
+        (AllocateError::Unavailable("connection refused".into()), Code::Unavailable, "connection refused"),
+        (AllocateError::Refused("no such trench".into()), Code::Unknown, "no such trench"),
+        (
+            AllocateError::Garbage {
+                value: "banana/24".into(),
+                problem: "not an address",
+                family: Family::V4,
+            },
+            Code::Unavailable,
+            "`banana/24`",
+        ),
+        (AllocateError::Deadline, Code::Unavailable, "in time"),
+    ];
+    for (fault, code, text) in table {
+        let tasks = Tasks::default();
+        let (leases, faults) = leases(&tasks);
+        faults.stand(Fault::Fail(fault));
+        let error = chain(Client::new(leases), &tasks).request(Request::new(target())).await.unwrap_err();
+        assert_eq!(error.code(), code, "{error}");
+        assert!(error.to_string().contains(text) && error.to_string().contains("target-a-"), "{error}");
+        tasks.stop().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn b17_leases_end_some_time_after_the_close_not_with_it() {
+    let tasks = Tasks::default();
+    let (leases, faults) = leases(&tasks);
+    let chain = chain(Client::new(leases.clone()), &tasks);
+    chain.request(Request::new(target())).await.unwrap();
+    chain.close(Close::new(target())).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(19)).await;
+    assert_eq!((leases.status().borrow().releasing, faults.calls().release), (2, 0));
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!((leases.status().borrow().releasing, faults.calls().release), (0, 4));
+    tasks.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn both_keep_the_laws() {
+    let tasks = Tasks::default();
+    let ((leases, _), (_sender, gateways)) = (leases(&tasks), bridge());
+    // Releases are due after 20 s; until then what the laws did before counts as releasing, not as held.
+    let held = || leases.status().borrow().held;
+    laws::check_with(|| Client::new(leases.clone()), held).await.unwrap();
+    laws::check_with(|| Endpoint::new(leases.clone(), gateways.clone()), held).await.unwrap();
+    tasks.stop().await;
+}

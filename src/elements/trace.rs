@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Open a span for every call, as a child of the caller's (NSM `trace`).
+//!
+//! The parent is the W3C trace context that came with the call; without one it is the current span. Calls that an element starts
+//! later (refresh, heal, timeout) are roots of their own, linked to the last Request, since they happen minutes after it. Where
+//! nothing records the span, this costs one look-up.
+//!
+//! # Order
+//! First: the spans of all other rows are inside this one.
+
+use std::sync::Arc;
+
+use tracing::{Instrument, Span};
+
+use crate::{
+    api::Connection,
+    chain::{Close, Context, Element, Next, Order, Request, Result, event::OnEvent},
+    transport::{server::TraceContext, trace_context},
+};
+
+/// Element that opens the span of a call: fields `id`, `network_service` and `method`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Trace;
+
+fn open(method: &'static str, connection: &Connection, context: &Context) -> Span {
+    let span = tracing::info_span!(
+        "call",
+        otel.name = method,
+        method,
+        id = connection.id,
+        network_service = connection.network_service
+    );
+    if let Some(caller) = context.extensions.get::<TraceContext>() {
+        trace_context::set_parent(&span, &caller.traceparent, &caller.tracestate);
+    }
+    span
+}
+
+/// Link the spans of events to this call.
+fn link_events(context: &mut Context, span: &Span) {
+    if let Some((parent, state)) = trace_context::current(span) {
+        let link = move |root: &Span| trace_context::link(root, &parent, &state);
+        context.extensions.insert(OnEvent(Arc::new(link)));
+    }
+}
+
+impl Element for Trace {
+    const NAME: &'static str = "trace";
+    const ORDER: Order = Order { after: &[], before: &["update_path", "begin"] };
+
+    async fn request(&self, mut request: Request, next: Next) -> Result<Box<Connection>> {
+        let span = open("Request", &request.connection, &request.context);
+        link_events(&mut request.context, &span);
+        next.request(request).instrument(span).await
+    }
+
+    async fn close(&self, close: Close, next: Next) -> Result<Box<Connection>> {
+        let span = open("Close", &close.connection, &close.context);
+        next.close(close).instrument(span).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chain::laws;
+
+    // What the spans say is tested in a process of its own: tests/trace.rs.
+    #[tokio::test(start_paused = true)]
+    async fn it_keeps_the_laws() {
+        laws::check(|| Trace).await.unwrap();
+    }
+}
