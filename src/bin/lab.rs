@@ -1,2 +1,8 @@
-//! stub
-fn main() {}
+// SPDX-License-Identifier: Apache-2.0
+//! Run the proxy in a network of its own: `lab [--json] [--keep]`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ExitCode::from(meridio_proxy::lab::program::main(std::env::args().skip(1).collect()))
+}

@@ -6,12 +6,25 @@
 
 pub mod addresses;
 mod authority;
+pub mod echo;
 pub mod enter;
+pub mod error;
+pub mod fabric;
+pub mod flows;
+pub mod ground;
+pub mod leak;
 pub mod links;
 pub mod netlink;
 pub mod netns;
+pub mod pod;
+pub mod privileges;
+pub mod program;
 pub mod routes;
 pub mod rules;
+pub mod run;
+pub mod stream;
+pub mod topology;
+pub mod verdict;
 mod workload;
 
 pub use self::{

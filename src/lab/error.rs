@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Say what the lab could not do.
+
+use super::netlink::NetlinkError;
+
+/// Something the lab needs could not be done. The lab stops; nothing is left.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {doing}")]
+pub struct LabError {
+    /// What was tried.
+    pub doing: String,
+    /// Why it failed.
+    pub source: tower::BoxError,
+}
+
+impl From<NetlinkError> for LabError {
+    fn from(error: NetlinkError) -> Self {
+        Self { doing: error.doing, source: error.source.into() }
+    }
+}
+
+/// Give an error what was being done.
+pub trait Doing<T> {
+    /// `what` completes the sentence "cannot …".
+    ///
+    /// # Errors
+    /// The error of the result, with `what`.
+    fn doing(self, what: impl FnOnce() -> String) -> Result<T, LabError>;
+}
+
+impl<T, E: Into<tower::BoxError>> Doing<T> for Result<T, E> {
+    fn doing(self, what: impl FnOnce() -> String) -> Result<T, LabError> {
+        self.map_err(|error| LabError { doing: what(), source: error.into() })
+    }
+}
+
+/// An error with all its sources, in one line.
+pub fn explain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Prepare the mount namespace of the lab: its own `/proc`, an empty `/run`, and a copy of the proxy in it.
+//!
+//! Everything the lab writes is on file systems in memory that nobody else sees.
+
+use std::{
+    fs::{self, Permissions},
+    io,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
+
+use nix::mount::{MsFlags, mount};
+
+use super::{
+    error::{Doing, LabError},
+    netns,
+};
+
+/// The proxy, where every pod finds it.
+pub const PROXY: &str = "/run/proxy";
+
+/// Folders of the lab in its `/run`.
+#[derive(Clone, Debug)]
+pub struct Ground;
+
+impl Ground {
+    /// Mount, and copy `proxy` into place. This process must be the first of a new PID namespace, in a mount namespace of its own.
+    ///
+    /// # Errors
+    /// Names what is missing or refused.
+    pub fn prepare(proxy: &Path) -> Result<Self, LabError> {
+        let program = fs::read(proxy).doing(|| format!("read {} (build it first)", proxy.display()))?;
+        private_mounts().doing(|| "make mounts private".into())?;
+        mount_new("proc", "/proc").doing(|| {
+            "mount /proc (in a container it must not be masked: run the lab outside, or as root)".into()
+        })?;
+        mount_new("tmpfs", "/run").doing(|| "mount a tmpfs on /run".into())?;
+        let place = || {
+            fs::create_dir(netns::NAMED)?;
+            fs::write(PROXY, program)?;
+            fs::set_permissions(PROXY, Permissions::from_mode(0o755))
+        };
+        place().doing(|| format!("write {PROXY}"))?;
+        Ok(Self)
+    }
+
+    /// Folder of a pod, made if need be. Every process in the lab may write there.
+    ///
+    /// # Errors
+    /// The name is not a file name.
+    pub fn folder(&self, pod: &str) -> io::Result<PathBuf> {
+        let folder = PathBuf::from(format!("/run/pods/{pod}"));
+        fs::create_dir_all(&folder)?;
+        fs::set_permissions(&folder, Permissions::from_mode(0o777))?;
+        Ok(folder)
+    }
+}
+
+fn private_mounts() -> io::Result<()> {
+    Ok(mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)?)
+}
+
+/// Mount a new file system of a kind.
+pub(super) fn mount_new(kind: &str, on: &str) -> io::Result<()> {
+    let data = (kind == "tmpfs").then_some("mode=1777");
+    Ok(mount(Some(kind), on, Some(kind), MsFlags::MS_NOSUID, data)?)
+}
+
+/// Show a file or folder at another place.
+pub(super) fn bind(from: &Path, to: &str) -> io::Result<()> {
+    Ok(mount(Some(from), to, None::<&str>, MsFlags::MS_BIND, None::<&str>)?)
+}

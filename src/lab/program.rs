@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Be the program `lab`: read its arguments, enter the namespaces, run, report.
+
+use std::{fs, io, path::PathBuf};
+
+use super::{
+    enter::{self, INSIDE, INTERRUPTED, Outside},
+    error::{Doing, LabError, explain},
+    ground::Ground,
+    run::Run,
+    topology::Topology,
+    verdict::Report,
+};
+
+const HELP: &str = "\
+Run the proxy between load balancers and targets, in namespaces of its own, and judge what it does.
+
+Usage: lab [--json] [--keep] [--smallest]
+
+  --json      print the verdicts as one line of JSON, the last line of stdout; progress goes to stderr
+  --keep      when the verdicts are in, leave everything running until Ctrl-C, and print how to enter
+  --smallest  one load balancer, one target and one IPv4 VIP instead of the whole network
+  --help      print this
+
+Needs nothing but Linux: root, or a kernel that allows user namespaces. Exit status 0 only if every verdict is true.";
+
+/// What the arguments ask for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Print JSON instead of a table.
+    pub json: bool,
+    /// Wait for Ctrl-C before the end.
+    pub keep: bool,
+    /// Run [`Topology::smallest`].
+    pub smallest: bool,
+}
+
+impl Options {
+    /// # Errors
+    /// The first argument that is not known.
+    fn parse(arguments: &[String]) -> Result<Self, String> {
+        let mut options = Self::default();
+        for argument in arguments {
+            match argument.as_str() {
+                "--json" => options.json = true,
+                "--keep" => options.keep = true,
+                "--smallest" => options.smallest = true,
+                other => {
+                    return Err(format!(
+                        "`{other}` is not an argument (accepted: --json, --keep, --smallest, --help)"
+                    ));
+                }
+            }
+        }
+        Ok(options)
+    }
+
+    fn topology(&self) -> Topology {
+        if self.smallest { Topology::smallest() } else { Topology::whole() }
+    }
+}
+
+/// Run the program with its arguments, without its name. Returns the exit status.
+pub fn main(mut arguments: Vec<String>) -> u8 {
+    let inside = arguments.first().is_some_and(|first| first == INSIDE);
+    if inside {
+        arguments.remove(0);
+    }
+    if arguments.iter().any(|argument| argument == "--help") {
+        println!("{HELP}");
+        return 0;
+    }
+    let options = match Options::parse(&arguments) {
+        Ok(options) => options,
+        Err(error) => {
+            eprintln!("lab: {error}");
+            return 2;
+        }
+    };
+    let done = if inside { run(&options).map_err(|error| explain(&error)) } else { enter(&arguments) };
+    done.unwrap_or_else(|error| {
+        eprintln!("lab: {error}");
+        1
+    })
+}
+
+fn enter(arguments: &[String]) -> Result<u8, String> {
+    enter::run_inside(arguments).map_err(|error| explain(&error))
+}
+
+/// The program of the proxy: beside this one.
+fn proxy() -> io::Result<PathBuf> {
+    Ok(fs::read_link("/proc/self/exe")?.with_file_name("proxy"))
+}
+
+fn run(options: &Options) -> Result<u8, LabError> {
+    let outside = Outside::meet().doing(|| "learn about the outside".into())?;
+    let proxy = proxy().doing(|| "find the proxy beside this program".into())?;
+    let ground = Ground::prepare(&proxy)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = runtime.doing(|| "start threads".into())?;
+    let code = runtime.block_on(async {
+        let topology = options.topology();
+        eprintln!("{topology}\n");
+        tokio::select! {
+            report = Run::perform(&topology, &ground) => conclude(report?, options, &outside).await,
+            () = outside.stop.cancelled() => {
+                eprintln!("lab: interrupted");
+                Ok(INTERRUPTED)
+            }
+        }
+    });
+    // What still runs ends with this process, the first of its PID namespace.
+    runtime.shutdown_background();
+    code
+}
+
+async fn conclude(report: (Report, Run), options: &Options, outside: &Outside) -> Result<u8, LabError> {
+    let (report, _run) = report;
+    let table = format!("\n{report}");
+    if options.json {
+        eprintln!("{table}")
+    } else {
+        println!("{table}")
+    }
+    if options.keep {
+        eprintln!("\n{}", how_to_enter(outside.pid));
+        outside.stop.cancelled().await;
+    }
+    if options.json {
+        println!("{}", report.json().doing(|| "write the verdicts".into())?);
+    }
+    Ok(u8::from(!report.ok()))
+}
+
+fn how_to_enter(pid: u32) -> String {
+    format!(
+        "Everything runs until Ctrl-C. To look around:\n  \
+         nsenter --user --mount --net --pid --preserve-credentials --target {pid} sh     # as the user who started the lab\n  \
+         nsenter --mount --net --pid --target {pid} sh                                   # as root\n\
+         then, inside, `ls /run/netns` and\n  \
+         nsenter --net=/run/netns/proxy sh"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_are_known_or_named() {
+        let parse = |arguments: &[&str]| {
+            Options::parse(&arguments.iter().map(ToString::to_string).collect::<Vec<_>>())
+        };
+        assert_eq!(parse(&[]), Ok(Options::default()));
+        let all = Options { json: true, keep: true, smallest: true };
+        assert_eq!(parse(&["--keep", "--smallest", "--json"]), Ok(all));
+        assert!(parse(&["--jsn"]).unwrap_err().contains("`--jsn`"));
+    }
+}

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Collect what the lab found out: one verdict per promise, with the figures it rests on.
+
+use std::{collections::BTreeMap, fmt};
+
+use serde::Serialize;
+use serde_json::Value;
+
+/// Whether one promise held.
+#[derive(Clone, Debug, Serialize, PartialEq)]
+pub struct Verdict {
+    /// What was promised, as a short sentence.
+    pub name: String,
+    /// Whether it held.
+    pub ok: bool,
+    /// What was counted or measured.
+    pub figures: BTreeMap<String, Value>,
+}
+
+impl Verdict {
+    /// A verdict without figures yet.
+    pub fn new(name: impl Into<String>, ok: bool) -> Self {
+        Self { name: name.into(), ok, figures: BTreeMap::new() }
+    }
+
+    /// Add a figure.
+    #[must_use]
+    pub fn figure(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.figures.insert(name.to_owned(), value.into());
+        self
+    }
+}
+
+/// All verdicts of a run. `Display` prints a table.
+#[derive(Clone, Debug, Default, Serialize, PartialEq)]
+pub struct Report {
+    ok: bool,
+    verdicts: Vec<Verdict>,
+}
+
+impl Report {
+    /// Add a verdict.
+    pub fn add(&mut self, verdict: Verdict) {
+        self.verdicts.push(verdict);
+        self.ok = self.verdicts.iter().all(|verdict| verdict.ok);
+    }
+
+    /// Whether there are verdicts and every one is true.
+    pub fn ok(&self) -> bool {
+        self.ok
+    }
+
+    /// The report as one line of JSON.
+    ///
+    /// # Errors
+    /// A figure is not a finite number.
+    pub fn json(&self) -> serde_json::Result<String> {
+        serde_json::to_string(self)
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}  {}", if self.ok { "ok    " } else { "FAILED" }, self.name)?;
+        let figures = self.figures.iter().map(|(name, value)| match value {
+            Value::String(text) => format!("{name} {text}"),
+            other => format!("{name} {other}"),
+        });
+        let figures = figures.collect::<Vec<_>>().join(", ");
+        if figures.is_empty() { Ok(()) } else { write!(f, "  ({figures})") }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for verdict in &self.verdicts {
+            writeln!(f, "  {verdict}")?;
+        }
+        let held = self.verdicts.iter().filter(|verdict| verdict.ok).count();
+        write!(f, "{held} of {} hold", self.verdicts.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_is_true_only_if_it_has_verdicts_and_all_are() {
+        let mut report = Report::default();
+        assert!(!report.ok(), "an empty report proves nothing");
+        report.add(Verdict::new("packets come back", true).figure("sent", 7).figure("by", "t1 t2"));
+        assert!(report.ok());
+        assert_eq!(
+            report.json().unwrap(),
+            r#"{"ok":true,"verdicts":[{"name":"packets come back","ok":true,"figures":{"by":"t1 t2","sent":7}}]}"#
+        );
+        report.add(Verdict::new("nothing leaks", false));
+        assert!(!report.ok());
+        report.add(Verdict::new("nothing is left", true));
+        assert!(!report.ok());
+        assert_eq!(
+            report.to_string(),
+            "  ok      packets come back  (by t1 t2, sent 7)\n  FAILED  nothing leaks\n  ok      nothing is left\n2 of 3 hold"
+        );
+    }
+}
