@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Define what the reconciler needs of a kernel.
+
+use std::{fmt, future::Future, io};
+
+use super::{Observed, Op, Ours};
+
+/// A kernel: the real one by netlink, or one in memory.
+pub trait Backend: Send + 'static {
+    /// Read everything that may be ours.
+    ///
+    /// # Errors
+    /// The kernel's answer, or the end of the connection to it.
+    fn dump(&mut self, ours: &Ours) -> impl Future<Output = Result<Observed, Refusal>> + Send;
+
+    /// Make one change. Adding what is there and removing what is gone succeed.
+    ///
+    /// # Errors
+    /// The kernel's answer, or the end of the connection to it.
+    fn apply(&mut self, ours: &Ours, op: &Op) -> impl Future<Output = Result<(), Refusal>> + Send;
+
+    /// Wait until something that may be ours has changed, or changes may have been missed. Changes made before the call count,
+    /// and so may our own. Cancel-safe.
+    fn changed(&mut self) -> impl Future<Output = ()> + Send;
+
+    /// Replace the connection to the kernel by a fresh one.
+    ///
+    /// # Errors
+    /// The error of the socket call.
+    fn reopen(&mut self) -> io::Result<()>;
+}
+
+/// The kernel's answer to something that it did not do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The error number; 0 if the connection broke before an answer came.
+    pub errno: i32,
+    /// What the kernel says about it (extended acknowledgement), or what broke.
+    pub text: Option<String>,
+}
+
+impl Refusal {
+    /// An answer without text.
+    pub const fn errno(errno: i32) -> Self {
+        Self { errno, text: None }
+    }
+
+    /// The connection broke.
+    pub fn broken(why: impl fmt::Display) -> Self {
+        Self { errno: 0, text: Some(why.to_string()) }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.errno, &self.text) {
+            (0, text) => {
+                write!(f, "no answer from the kernel: {}", text.as_deref().unwrap_or("connection closed"))
+            }
+            (errno, None) => io::Error::from_raw_os_error(errno).fmt(f),
+            (errno, Some(text)) => write!(f, "{}: {text}", io::Error::from_raw_os_error(errno)),
+        }
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+/// Error numbers with a meaning here.
+pub(super) mod errno {
+    pub(in crate::kernel) const ENOENT: i32 = 2;
+    pub(in crate::kernel) const ESRCH: i32 = 3;
+    pub(in crate::kernel) const EEXIST: i32 = 17;
+    pub(in crate::kernel) const ENODEV: i32 = 19;
+    pub(in crate::kernel) const EADDRNOTAVAIL: i32 = 99;
+    pub(in crate::kernel) const EHOSTUNREACH: i32 = 113;
+    pub(in crate::kernel) const ENETUNREACH: i32 = 101;
+}
+
+/// Whether an answer means that the change is in effect already.
+pub(super) fn in_effect(op: &Op, errno: i32) -> bool {
+    match op {
+        Op::AddRule(_) | Op::AddAddress(_) | Op::CreateBridge(_) => errno == errno::EEXIST,
+        Op::DeleteRule(_) => errno == errno::ENOENT,
+        Op::DeleteRoute(..) => errno == errno::ESRCH,
+        Op::DeleteAddress(_) => errno == errno::EADDRNOTAVAIL,
+        Op::DeleteBridge | Op::Detach(..) => errno == errno::ENODEV,
+        Op::RaiseBridge | Op::SetNextHops(..) | Op::SetBlackhole(_) | Op::Attach(..) => false,
+    }
+}

@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Declare what should be true, and see what is.
+
+use std::{io, net::IpAddr, sync::Arc, thread};
+
+use ipnet::IpNet;
+use tokio::{
+    sync::{oneshot, watch},
+    time::Instant,
+};
+
+use super::{Backend, Settings, Status, claims::Claims, reconcile::Reconciler};
+use crate::{
+    api::{Dual, InterfaceName},
+    chain::Tasks,
+};
+
+/// Handle on the desired state of one conduit. Clones share the state. Declaring never waits: the reconciler makes true what was
+/// declared, tries again what fails, and tells in [`Status`].
+///
+/// ```
+/// # use meridio_proxy::{api::Dual, chain::Tasks, kernel::{Kernel, Memory, Settings}};
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let tasks = Tasks::default();
+/// let linux = Memory::default();
+/// let kernel = Kernel::start(Settings::of("trench", "conduit", "node"), linux.clone(), &tasks);
+/// kernel.set_gateways(Dual { v4: Some("172.16.1.1/24".parse()?), v6: None });
+/// kernel.set_vips(&["20.0.0.1/32".parse()?]);
+/// let hop = kernel.next_hop("172.16.1.2".parse()?, "lb-1");
+/// kernel.settled().await;
+/// assert!(kernel.status().borrow().has_next_hop("172.16.1.2".parse()?));
+/// drop(hop);
+/// kernel.settled().await;
+/// assert!(!kernel.status().borrow().has_next_hop("172.16.1.2".parse()?));
+/// # tasks.stop().await; Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct Kernel {
+    claims: Arc<Claims>,
+    status: watch::Receiver<Status>,
+}
+
+/// Keeps a link desired as a port of the bridge; see [`Kernel::port`].
+#[must_use = "the port is withdrawn when the guard is dropped"]
+pub struct PortGuard {
+    claims: Arc<Claims>,
+    name: InterfaceName,
+    guard: u64,
+}
+
+/// Keeps a next hop desired; see [`Kernel::next_hop`].
+#[must_use = "the next hop is withdrawn when the guard is dropped"]
+pub struct NextHopGuard {
+    claims: Arc<Claims>,
+    address: IpAddr,
+    guard: u64,
+}
+
+impl Kernel {
+    /// Start the reconciler as a task of the current runtime: for a kernel in memory, also under paused time.
+    pub fn start<B: Backend>(settings: Settings, backend: B, tasks: &Tasks) -> Self {
+        let (kernel, reconciler) = Self::prepare(settings, backend);
+        tasks.spawn(reconciler.run());
+        kernel
+    }
+
+    /// Start the reconciler on a thread with its own runtime, so that nothing else that this process does can delay it. The
+    /// thread is in the network namespace of the caller, as are the sockets that `open` makes on it. It ends with the tasks.
+    ///
+    /// # Errors
+    /// Those of `open`, and of starting a thread or a runtime.
+    pub async fn start_on_thread<B: Backend>(
+        settings: Settings,
+        open: impl FnOnce() -> io::Result<B> + Send + 'static,
+        tasks: &Tasks,
+    ) -> io::Result<Self> {
+        let (started, starting) = oneshot::channel();
+        let (alive, stop) = oneshot::channel::<()>();
+        let (ended, end) = oneshot::channel::<()>();
+        let run = move || {
+            let _ended = ended;
+            let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+                Ok(runtime) => runtime,
+                Err(error) => return drop(started.send(Err(error))),
+            };
+            runtime.block_on(async {
+                let (kernel, reconciler) = match open() {
+                    Ok(backend) => Self::prepare(settings, backend),
+                    Err(error) => return drop(started.send(Err(error))),
+                };
+                if started.send(Ok(kernel)).is_ok() {
+                    tokio::select! { _ = stop => {} () = reconciler.run() => {} }
+                }
+            });
+        };
+        thread::Builder::new().name("kernel".into()).spawn(run)?;
+        let kernel =
+            starting.await.unwrap_or_else(|_| Err(io::Error::other("the reconciler's thread panicked")))?;
+        tasks.spawn(async move {
+            let _alive = alive;
+            let _closed = end.await;
+        });
+        Ok(kernel)
+    }
+
+    fn prepare<B: Backend>(settings: Settings, backend: B) -> (Self, Reconciler<B>) {
+        let claims = Arc::new(Claims::new(settings));
+        let (reconciler, status) = Reconciler::new(backend, claims.clone());
+        (Self { claims, status }, reconciler)
+    }
+
+    /// Desire that a link is a port of the bridge, as long as the guard lives. The link may appear later. Until it is a port, and
+    /// after it was one, what it receives is forwarded nowhere. Several guards for one link count as one.
+    pub fn port(&self, name: InterfaceName, owner: &str) -> PortGuard {
+        let guard = self.claims.declare(|state, _| state.claim_port(&name, owner));
+        PortGuard { claims: self.claims.clone(), name, guard }
+    }
+
+    /// Desire that packets from VIPs may go to this neighbour, as long as the guard lives. The address must be in the subnet of a
+    /// gateway. Several guards for one address count as one.
+    pub fn next_hop(&self, address: IpAddr, owner: &str) -> NextHopGuard {
+        let guard = self.claims.declare(|state, _| state.claim_next_hop(address, owner));
+        NextHopGuard { claims: self.claims.clone(), address, guard }
+    }
+
+    /// Set the addresses of the bridge, with the length of their subnets. Former ones stay for the adoption time, as neighbours
+    /// may still use them.
+    pub fn set_gateways(&self, gateways: Dual<IpNet>) {
+        self.claims.declare(|state, settings| state.set_gateways(gateways, settings));
+    }
+
+    /// Set the VIPs, of both families. An empty list after a non-empty one takes effect after the grace time.
+    pub fn set_vips(&self, vips: &[IpNet]) {
+        self.claims.declare(|state, settings| state.set_vips(vips, settings));
+    }
+
+    /// Tell that every load balancer has been tried once, so that what an earlier process left for them is not waited for.
+    pub fn mesh_settled(&self) {
+        self.claims.declare(|state, _| state.mesh_settled());
+    }
+
+    /// State of the kernel, as of the last pass.
+    pub fn status(&self) -> watch::Receiver<Status> {
+        self.status.clone()
+    }
+
+    /// Wait until a pass has had everything that was declared before the call. It is then true, or [`Status`] says why not.
+    pub async fn settled(&self) {
+        let revision = self.claims.revision();
+        let mut status = self.status.clone();
+        let _ended = status
+            .wait_for(|status| status.stopped || status.passes > 0 && status.revision >= revision)
+            .await;
+    }
+
+    /// Withdraw next hops and VIP rules, then the bridge, then the leak stop, and end the reconciler. If the bridge still has
+    /// ports, it stays, with the leak stop, for a successor. Guards that live longer have no effect. Returns at the deadline, at
+    /// the latest.
+    pub async fn stop(self, deadline: Instant) {
+        self.claims.declare(|state, _| state.stop());
+        let mut status = self.status.clone();
+        let stopped = status.wait_for(|status| status.stopped);
+        if tokio::time::timeout_at(deadline, stopped).await.is_err() {
+            tracing::error!("the reconciler did not withdraw everything before the deadline");
+        }
+    }
+}
+
+impl Drop for PortGuard {
+    fn drop(&mut self) {
+        self.claims.declare(|state, settings| state.release_port(&self.name, self.guard, settings));
+    }
+}
+
+impl Drop for NextHopGuard {
+    fn drop(&mut self) {
+        self.claims.declare(|state, _| state.release_next_hop(self.address, self.guard));
+    }
+}

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Behave like the kernel, in memory: the twin of the netlink backend, for tests.
+//!
+//! It answers as Linux does in everything that a plan may ask for, and a contract test compares the two step by step. Whatever
+//! others do to a kernel (links that come and go, rules of the Go proxy) tests do by [`Memory::change`].
+
+use std::{
+    collections::BTreeMap,
+    io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::sync::Notify;
+
+use super::{Backend, Link, LinkKind, Observed, Op, Ours, Refusal, backend::in_effect, world::World};
+
+/// A kernel in memory. Clones share it.
+#[derive(Clone, Default)]
+pub struct Memory(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    world: World,
+    /// Changes asked for so far.
+    asked: u64,
+    /// Changes made so far.
+    made: Vec<Op>,
+    /// Answers to single changes, by how many were asked for before.
+    refusals: BTreeMap<u64, i32>,
+    /// Answer to all changes.
+    refuse_all: Option<i32>,
+    /// Answer to dumps.
+    blind: Option<i32>,
+}
+
+impl Memory {
+    /// Do to the kernel what others may do.
+    pub fn change<T>(&self, change: impl FnOnce(&mut World) -> T) -> T {
+        let result = change(&mut self.lock().world);
+        self.0.changed.notify_one();
+        result
+    }
+
+    /// Add a link that is up, and return its index. An existing link of that name stays.
+    ///
+    /// # Panics
+    /// If the name is not an interface name.
+    #[allow(clippy::expect_used)] // called by tests
+    pub fn add_link(&self, name: &str, alias: Option<&str>) -> u32 {
+        let name = name.parse().expect("an interface name");
+        let alias = alias.map(str::to_owned);
+        let link = Link { name, alias, up: true, controller: None, kind: LinkKind::Other };
+        self.change(|world| world.add_link(link))
+    }
+
+    /// Remove a link by name.
+    pub fn remove_link(&self, name: &str) {
+        self.change(|world| world.remove_link(name));
+    }
+
+    /// Refuse the change that is asked for after `skip` others, once.
+    pub fn refuse(&self, skip: u64, errno: i32) {
+        let mut state = self.lock();
+        let at = state.asked + skip;
+        state.refusals.insert(at, errno);
+    }
+
+    /// Refuse all changes, or none any more.
+    pub fn refuse_all(&self, errno: Option<i32>) {
+        self.lock().refuse_all = errno;
+    }
+
+    /// Refuse all dumps, or none any more.
+    pub fn refuse_dumps(&self, errno: Option<i32>) {
+        self.lock().blind = errno;
+    }
+
+    /// What a dump shows.
+    pub fn observed(&self, ours: &Ours) -> Observed {
+        self.lock().world.observed(ours)
+    }
+
+    /// Changes made so far by the reconciler, in order.
+    pub fn made(&self) -> Vec<Op> {
+        self.lock().made.clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn apply(&mut self, ours: &Ours, op: &Op) -> Result<(), Refusal> {
+        let injected = self.refusals.remove(&self.asked).or(self.refuse_all);
+        self.asked += 1;
+        match injected.map_or_else(|| self.world.apply(ours, op), Err) {
+            Err(errno) if !in_effect(op, errno) => Err(Refusal::errno(errno)),
+            _ => {
+                self.made.push(op.clone());
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Backend for Memory {
+    async fn dump(&mut self, ours: &Ours) -> Result<Observed, Refusal> {
+        let state = self.lock();
+        state.blind.map_or_else(|| Ok(state.world.observed(ours)), |errno| Err(Refusal::errno(errno)))
+    }
+
+    async fn apply(&mut self, ours: &Ours, op: &Op) -> Result<(), Refusal> {
+        self.lock().apply(ours, op)
+    }
+
+    async fn changed(&mut self) {
+        self.0.changed.notified().await;
+    }
+
+    fn reopen(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Compare what is with what should be, and say what to change, in an order that breaks nothing on the way.
+//!
+//! 1. The leak stops come first and go last, so that no packet finds the way to the primary network in between.
+//! 2. What carries traffic is added from the ground up (bridge, addresses, routes, rules, ports) before anything is removed.
+//! 3. Rules are added from high priorities to low and removed from low to high: a `goto` never leads nowhere.
+//! 4. A default route is replaced, never removed and added; it is removed only when no next hop is left.
+//! 5. Ports leave after their next hops.
+//! 6. What is not ours stays: other tables, rules of other shapes, links that no connection has named. If the name of the bridge is
+//!    taken by a link of another kind, only the leak stops are added.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{
+    Desired, Link, Observed, Op, Ours, Route, Rule, Target,
+    observed::{LinkKind, metric},
+};
+use crate::api::{Family, InterfaceName};
+
+/// What to change, in order. Empty if everything is as desired, or waits for something that only others can bring.
+pub fn plan(observed: &Observed, desired: &Desired) -> Vec<Op> {
+    let bridge = bridge(observed, &desired.ours);
+    let keep = desired.present || bridge.is_some_and(|(index, _)| observed.ports_of(index).next().is_some());
+    let mut plan = Plan { observed, desired, bridge: bridge.map(|(index, _)| index), keep, ops: Vec::new() };
+    let rules = plan.rules();
+    plan.ops.extend(rules.stops.into_iter().map(Op::AddRule));
+    let taken = bridge.is_none() && observed.link(&desired.ours.bridge).is_some();
+    if taken {
+        return plan.ops;
+    }
+    if keep {
+        plan.ground(bridge.map(|(_, link)| link));
+    }
+    plan.routes();
+    plan.ops.extend(rules.added.into_iter().rev().map(Op::AddRule));
+    plan.ports();
+    plan.ops.extend(rules.removed.into_iter().map(Op::DeleteRule));
+    plan.leave();
+    plan.ops.extend(rules.unneeded.into_iter().map(Op::DeleteRule));
+    plan.ops
+}
+
+/// Our bridge, if there is a link of that name and it is a bridge.
+pub(super) fn bridge<'a>(observed: &'a Observed, ours: &Ours) -> Option<(u32, &'a Link)> {
+    observed.link(&ours.bridge).filter(|(_, link)| link.kind == LinkKind::Bridge)
+}
+
+struct Plan<'a> {
+    observed: &'a Observed,
+    desired: &'a Desired,
+    bridge: Option<u32>,
+    /// The bridge and what stops leaks are to be there.
+    keep: bool,
+    ops: Vec<Op>,
+}
+
+/// Changes of rules, in the order of [`Rule`].
+#[derive(Default)]
+struct Rules {
+    /// Leak stops to add.
+    stops: Vec<Rule>,
+    /// VIP rules to add.
+    added: Vec<Rule>,
+    /// VIP rules to remove.
+    removed: Vec<Rule>,
+    /// Leak stops to remove.
+    unneeded: Vec<Rule>,
+}
+
+impl Plan<'_> {
+    fn rules(&self) -> Rules {
+        let ours = &self.desired.ours;
+        let stops = self.leak_stops();
+        let vips = self.desired.vip_rules.as_deref();
+        let mut there = BTreeSet::new();
+        let mut out = Rules::default();
+        let mut observed: Vec<&Rule> = self.observed.rules.iter().collect();
+        observed.sort_unstable();
+        for rule in observed {
+            let again = !there.insert(rule);
+            let stop = rule.stops_leaks_of(ours).is_some();
+            let managed = rule.protocol == ours.protocol || rule.made_by_go(ours);
+            match vips {
+                _ if stop && (again || !stops.contains(rule)) => out.unneeded.push(rule.clone()),
+                Some(vips) if !stop && managed && (again || !vips.contains(rule)) => {
+                    out.removed.push(rule.clone());
+                }
+                _ => {}
+            }
+        }
+        let missing = |rule: &&Rule| !there.contains(rule);
+        out.stops.extend(stops.iter().filter(missing).cloned());
+        let possible = |rule: &&Rule| !(self.observed.without_v6 && rule.family == Family::V6);
+        out.added.extend(vips.into_iter().flatten().filter(possible).filter(missing).cloned());
+        out
+    }
+
+    /// Leak stops of the bridge, and of every link that is, will be or was a port, as long as it exists: outside of the bridge, a
+    /// link answers ARP for the gateway with its own address, and its packets would take the primary network.
+    fn leak_stops(&self) -> BTreeSet<Rule> {
+        let Desired { ours, ports, leaving, .. } = self.desired;
+        let exists = |name: &&InterfaceName| self.observed.link(name).is_some();
+        let mut links: BTreeSet<&InterfaceName> = leaving.iter().collect();
+        links.extend(self.observed.rules.iter().filter_map(|rule| rule.stops_leaks_of(ours)).filter(exists));
+        links.extend(self.bridge.into_iter().flat_map(|index| self.observed.ports_of(index)));
+        links.extend(ports.iter().filter(|name| !self.primary(name)));
+        links.remove(&ours.bridge);
+        links.extend(self.keep.then_some(&ours.bridge));
+        let each = |family| links.iter().map(move |link| Rule::leak_stop(ours, family, link));
+        self.observed.families().flat_map(each).collect()
+    }
+
+    /// The bridge and its addresses.
+    fn ground(&mut self, bridge: Option<&Link>) {
+        match bridge {
+            Some(link) if !link.up => self.ops.push(Op::RaiseBridge),
+            Some(_) => {}
+            None => self.ops.push(Op::CreateBridge(self.desired.mac)),
+        }
+        let wanted = self.desired.addresses.iter().flatten();
+        let missing = wanted.filter(|net| !self.observed.addresses.contains(net));
+        self.ops.extend(missing.copied().map(Op::AddAddress));
+    }
+
+    /// The default routes of our table: the working one, and the blackhole behind it.
+    fn routes(&mut self) {
+        for family in self.observed.families() {
+            let there: BTreeMap<u32, &Route> =
+                self.observed.routes.iter().filter(|r| r.family == family).map(|r| (r.metric, r)).collect();
+            let has_blackhole = self.is_blackhole(there.get(&metric::BLACKHOLE).copied());
+            if self.keep && !has_blackhole {
+                self.ops.push(Op::SetBlackhole(family));
+            }
+            let working = metric::working(family);
+            let hops: BTreeSet<_> =
+                self.desired.next_hops.iter().copied().filter(|hop| Family::of(*hop) == family).collect();
+            match there.get(&working) {
+                _ if !hops.is_empty() && self.leads_to(there.get(&working).copied(), &hops) => {}
+                _ if !hops.is_empty() => self.ops.push(Op::SetNextHops(family, hops)),
+                Some(route) if route.target != Target::Foreign => {
+                    self.ops.push(Op::DeleteRoute(family, working))
+                }
+                _ => {}
+            }
+            let strays = there.values().filter(|route| {
+                let kept = route.metric == working || (route.metric == metric::BLACKHOLE && self.keep);
+                route.protocol == self.desired.ours.protocol && !kept
+            });
+            self.ops.extend(strays.map(|route| Op::DeleteRoute(family, route.metric)));
+        }
+    }
+
+    fn is_blackhole(&self, route: Option<&Route>) -> bool {
+        route.is_some_and(|route| {
+            route.target == Target::Blackhole && route.protocol == self.desired.ours.protocol
+        })
+    }
+
+    /// Whether a route is ours, and leads to exactly these neighbours by way of the bridge.
+    fn leads_to(&self, route: Option<&Route>, hops: &BTreeSet<std::net::IpAddr>) -> bool {
+        let Some(Route { protocol, target: Target::Hops(there), .. }) = route else { return false };
+        *protocol == self.desired.ours.protocol
+            && there.len() == hops.len()
+            && there.iter().all(|hop| Some(hop.device) == self.bridge && hops.contains(&hop.via))
+    }
+
+    /// Links that are to become ports, as far as they exist.
+    fn ports(&mut self) {
+        for name in &self.desired.ports {
+            if let Some((index, link)) = self.observed.link(name) {
+                let there = link.controller.is_some() && link.controller == self.bridge;
+                if !there && !self.primary(name) {
+                    self.ops.push(Op::Attach(name.clone(), index));
+                }
+            }
+        }
+    }
+
+    /// A link that must never be a port: the bridge itself, or a way out of the pod.
+    fn primary(&self, name: &InterfaceName) -> bool {
+        let primary = |(_, link): (u32, &Link)| link.kind == LinkKind::Primary;
+        *name == self.desired.ours.bridge || self.observed.link(name).is_some_and(primary)
+    }
+
+    /// Links that are no longer to be ports, addresses that are no longer ours, and the bridge if nothing needs it.
+    fn leave(&mut self) {
+        let Some(bridge) = self.bridge else { return };
+        for (index, link) in &self.observed.links {
+            let leaves =
+                self.desired.leaving.contains(&link.name) && !self.desired.ports.contains(&link.name);
+            if leaves && link.controller == Some(bridge) {
+                self.ops.push(Op::Detach(link.name.clone(), *index));
+            }
+        }
+        match &self.desired.addresses {
+            _ if !self.keep => self.ops.push(Op::DeleteBridge),
+            Some(wanted) => {
+                let surplus = self.observed.addresses.iter().filter(|net| !wanted.contains(net));
+                self.ops.extend(surplus.copied().map(Op::DeleteAddress));
+            }
+            None => {}
+        }
+    }
+}

@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Keep the kernel as it was declared.
+//!
+//! A pass is: dump, compare, change, dump again. Passes start when something is declared, when the kernel reports a change, when
+//! time changes the desired state, and now and then for what nobody reported. At once when idle; when busy, a pass waits for as
+//! long as the last one took, twice over, and so takes what has come meanwhile as one batch. A pass that finds everything as
+//! desired writes nothing.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until},
+};
+use tracing::Instrument;
+
+use super::{
+    Backend, Degraded, Failure, Observed, Op, Status,
+    apply::apply,
+    claims::{Claims, Snapshot},
+    plan::{bridge, plan},
+};
+
+/// Attempts within a pass: one, and one more on a fresh connection.
+const ATTEMPTS: usize = 2;
+/// First pause after a pass that failed; doubled each time.
+const FIRST_BACKOFF: Duration = Duration::from_millis(100);
+
+/// The loop that owns the connection to the kernel.
+pub(super) struct Reconciler<B> {
+    backend: B,
+    claims: Arc<Claims>,
+    status: watch::Sender<Status>,
+    /// Passes in a row that did not reach the desired state.
+    failed: u32,
+    /// Revision that the last pass reached.
+    reached: Option<u64>,
+    /// When the next pass is due if nothing happens.
+    due: Instant,
+}
+
+/// What a pass found at its end.
+struct Outcome {
+    snapshot: Snapshot,
+    observed: Observed,
+    /// Changes that were still to be made.
+    left: Vec<Op>,
+    /// Changes that the first look found necessary.
+    found: usize,
+    writes: u64,
+    failures: Vec<Failure>,
+}
+
+impl<B: Backend> Reconciler<B> {
+    pub(super) fn new(backend: B, claims: Arc<Claims>) -> (Self, watch::Receiver<Status>) {
+        let (status, receiver) = watch::channel(Status::default());
+        (Self { backend, claims, status, failed: 0, reached: None, due: Instant::now() }, receiver)
+    }
+
+    /// Run until [`stop`](super::Kernel::stop) has been called and everything is withdrawn.
+    pub(super) async fn run(mut self) {
+        loop {
+            let started = Instant::now();
+            let stopping = self.claims.stopping();
+            let span = tracing::debug_span!("reconcile", changes = tracing::field::Empty);
+            let done = self.pass().instrument(span).await;
+            if stopping && done {
+                self.status.send_modify(|status| status.stopped = true);
+                return;
+            }
+            let ended = Instant::now();
+            self.wait(ended + 2 * (ended - started)).await;
+        }
+    }
+
+    /// Wait for a reason to make a pass, but not less than until `earliest`.
+    async fn wait(&mut self, earliest: Instant) {
+        let events_from = match self.failed {
+            0 => earliest,
+            _ => earliest.max(Instant::now() + FIRST_BACKOFF),
+        };
+        let event = async {
+            self.backend.changed().await;
+            sleep_until(events_from).await;
+        };
+        tokio::select! {
+            () = self.claims.changed.notified() => {}
+            () = event => {}
+            () = sleep_until(self.due) => {}
+        }
+        sleep_until(earliest).await;
+    }
+
+    /// One pass; true if it reached the desired state.
+    async fn pass(&mut self) -> bool {
+        match self.converge().await {
+            Ok(outcome) => self.conclude(outcome),
+            Err(failure) => {
+                tracing::warn!(%failure, "the kernel cannot be read");
+                self.failed += 1;
+                self.due = Instant::now() + self.backoff();
+                self.status.send_modify(|status| {
+                    status.revision = self.claims.revision();
+                    status.passes += 1;
+                    status.degraded = vec![Degraded::Failing];
+                    status.list(vec![failure]);
+                });
+                false
+            }
+        }
+    }
+
+    async fn converge(&mut self) -> Result<Outcome, Failure> {
+        let (mut writes, mut found, mut attempt) = (0, None, 0);
+        let mut failures = Vec::new();
+        loop {
+            let observed = self.dump().await?;
+            let snapshot = self.claims.snapshot(&observed, Instant::now());
+            let left = plan(&observed, &snapshot.desired);
+            let found = *found.get_or_insert(left.len());
+            if left.is_empty() || attempt == ATTEMPTS {
+                failures.truncate(if left.is_empty() { 0 } else { failures.len() });
+                return Ok(Outcome { snapshot, observed, left, found, writes, failures });
+            }
+            let applied = apply(&mut self.backend, &snapshot.desired.ours, &left).await;
+            writes += applied.writes;
+            failures = applied.failures;
+            attempt += 1;
+            if !failures.is_empty() && attempt < ATTEMPTS {
+                self.reopen();
+            }
+        }
+    }
+
+    /// Read the kernel; once more on a fresh connection if that fails.
+    async fn dump(&mut self) -> Result<Observed, Failure> {
+        if let Ok(observed) = self.backend.dump(&self.claims.settings.ours).await {
+            return Ok(observed);
+        }
+        self.reopen();
+        let again = self.backend.dump(&self.claims.settings.ours).await;
+        again.map_err(|refusal| Failure { op: None, refusal })
+    }
+
+    fn reopen(&mut self) {
+        if let Err(error) = self.backend.reopen() {
+            tracing::warn!(%error, "no fresh connection to the kernel");
+        }
+    }
+
+    /// Publish the outcome, and decide when to look again.
+    fn conclude(&mut self, outcome: Outcome) -> bool {
+        let Outcome { snapshot, observed, left, found, writes, failures } = outcome;
+        tracing::Span::current().record("changes", writes);
+        let done = left.is_empty();
+        let drift = self.reached == Some(snapshot.revision) && writes > 0;
+        self.failed = if done { 0 } else { self.failed + 1 };
+        self.reached = done.then_some(snapshot.revision);
+        let pause = if done { self.jittered(self.claims.settings.resync) } else { self.backoff() };
+        let later = Instant::now() + pause;
+        self.due = snapshot.due.map_or(later, |due| due.min(later));
+        let ours = &self.claims.settings.ours;
+        let left_for_successor = !snapshot.desired.present && bridge(&observed, ours).is_some();
+        self.status.send_modify(|status| {
+            status.read(&observed, &snapshot.desired, &snapshot.gateways);
+            status.revision = snapshot.revision;
+            status.passes += 1;
+            status.writes += writes;
+            status.drift = if drift { found } else { 0 };
+            status.orphans = snapshot.orphans;
+            status.degraded = snapshot.degraded;
+            status.degraded.extend((!done).then_some(Degraded::Failing));
+            status.degraded.extend((done && left_for_successor).then_some(Degraded::LeftForSuccessor));
+            status.list(failures);
+        });
+        done
+    }
+
+    fn backoff(&self) -> Duration {
+        let doubled = FIRST_BACKOFF.saturating_mul(1 << (self.failed.saturating_sub(1)).min(16));
+        self.jittered(doubled.min(self.claims.settings.max_backoff))
+    }
+
+    /// ± 10 %.
+    fn jittered(&self, duration: Duration) -> Duration {
+        duration.mul_f64(rand::random_range(0.9..=1.1))
+    }
+}

@@ -1,0 +1,253 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! The handle over the kernel in memory, under paused time.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, advance};
+
+use crate::{
+    api::{Dual, Family, InterfaceName},
+    chain::Tasks,
+    kernel::{Degraded, Kernel, LinkKind, Memory, Op, Ours, Settings, Status},
+};
+
+struct Rig {
+    tasks: Tasks,
+    linux: Memory,
+    kernel: Kernel,
+}
+
+fn rig() -> Rig {
+    over(Memory::default())
+}
+
+fn over(linux: Memory) -> Rig {
+    let tasks = Tasks::default();
+    let kernel = Kernel::start(Settings::of("trench", "conduit", "node"), linux.clone(), &tasks);
+    Rig { tasks, linux, kernel }
+}
+
+impl Rig {
+    /// Gateways, one VIP and one next hop.
+    async fn working() -> (Self, crate::kernel::NextHopGuard) {
+        let rig = rig();
+        rig.kernel.set_gateways(gateways());
+        rig.kernel.set_vips(&["20.0.0.1/32".parse().unwrap()]);
+        let hop = rig.kernel.next_hop("172.16.1.2".parse().unwrap(), "lb-1");
+        rig.kernel.settled().await;
+        (rig, hop)
+    }
+
+    fn status(&self) -> Status {
+        self.kernel.status().borrow().clone()
+    }
+
+    fn rules(&self) -> Vec<String> {
+        self.linux.observed(&Ours::default()).rules.iter().map(ToString::to_string).collect()
+    }
+
+    /// Wait for a state under paused time.
+    async fn until(&self, what: impl FnMut(&Status) -> bool) -> Status {
+        let mut status = self.kernel.status();
+        let found = tokio::time::timeout(Duration::from_secs(300), status.wait_for(what)).await;
+        match found {
+            Ok(status) => status.unwrap().clone(),
+            Err(_) => panic!("not reached: {:?}", self.status()),
+        }
+    }
+
+    async fn end(self) {
+        drop(self.kernel);
+        self.tasks.stop().await;
+        assert!(self.tasks.is_empty());
+    }
+}
+
+fn gateways() -> Dual<ipnet::IpNet> {
+    Dual { v4: Some("172.16.1.1/24".parse().unwrap()), v6: Some("fd00::1/64".parse().unwrap()) }
+}
+
+fn name(name: &str) -> InterfaceName {
+    name.parse().unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn before_anything_is_known_only_the_leak_stop_is_in() {
+    let rig = rig();
+    rig.kernel.settled().await;
+    assert!(rig.status().leak_stop);
+    assert_eq!(
+        rig.rules(),
+        ["32765: from all (IPv4) iif bridge0 blackhole", "32765: from all (IPv6) iif bridge0 blackhole"]
+    );
+    let made = rig.linux.made();
+    assert!(matches!(made[0], Op::AddRule(_)), "the rules stand before the bridge does: {made:?}");
+    assert!(matches!(made[2], Op::CreateBridge(_)), "{made:?}");
+    rig.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_link_that_appears_after_its_claim_becomes_a_port() {
+    let (rig, _hop) = Rig::working().await;
+    let port = rig.kernel.port(name("nsm-1"), "target-1");
+    rig.kernel.settled().await;
+    assert_eq!(rig.status().pending, [name("nsm-1")].into());
+    assert!(rig.rules().iter().any(|rule| rule.contains("iif nsm-1 blackhole")), "{:?}", rig.rules());
+    rig.linux.add_link("nsm-1", None);
+    rig.until(|status| status.ports == [name("nsm-1")].into() && status.pending.is_empty()).await;
+    drop(port);
+    rig.until(|status| status.ports.is_empty()).await;
+    assert!(rig.rules().iter().any(|rule| rule.contains("iif nsm-1 blackhole")), "{:?}", rig.rules());
+    rig.linux.remove_link("nsm-1");
+    advance(Duration::from_secs(61)).await;
+    rig.kernel.settled().await;
+    rig.until(|_| !rig.rules().iter().any(|rule| rule.contains("nsm-1"))).await;
+    rig.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn l02_a_port_that_was_refused_is_tried_again() {
+    let (rig, _hop) = Rig::working().await;
+    rig.linux.add_link("nsm-1", None);
+    rig.kernel.settled().await;
+    for skip in 0..12 {
+        rig.linux.refuse(skip, 16);
+    }
+    let _port = rig.kernel.port(name("nsm-1"), "target-1");
+    rig.kernel.settled().await;
+    let refused = rig.status();
+    assert!(refused.pending.contains(&name("nsm-1")) && !refused.failures.is_empty(), "{refused:?}");
+    assert!(refused.degraded.contains(&Degraded::Failing));
+    let whole = rig.until(|status| status.ports.contains(&name("nsm-1"))).await;
+    assert_eq!((whole.failures, whole.degraded), (vec![], vec![]));
+    rig.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_guards_for_one_next_hop_count_as_one() {
+    let (rig, first) = Rig::working().await;
+    let second = rig.kernel.next_hop("172.16.1.2".parse().unwrap(), "lb-1");
+    let before = rig.linux.made().len();
+    drop(first);
+    rig.kernel.settled().await;
+    assert_eq!(rig.linux.made().len(), before, "a refresh changes nothing");
+    drop(second);
+    rig.kernel.settled().await;
+    assert_eq!(rig.linux.made().last(), Some(&Op::DeleteRoute(Family::V4, 0)));
+    rig.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_next_hop_that_no_gateway_reaches_does_not_spoil_the_others() {
+    let (rig, _hop) = Rig::working().await;
+    let _stray = rig.kernel.next_hop("10.9.9.9".parse().unwrap(), "lb-2");
+    let _itself = rig.kernel.next_hop("172.16.1.1".parse().unwrap(), "lb-3");
+    let _good = rig.kernel.next_hop("172.16.1.4".parse().unwrap(), "lb-4");
+    rig.kernel.settled().await;
+    let status = rig.status();
+    assert!(
+        status.has_next_hop("172.16.1.2".parse().unwrap())
+            && status.has_next_hop("172.16.1.4".parse().unwrap())
+    );
+    let unreachable = ["10.9.9.9", "172.16.1.1"].map(|hop| Degraded::Unreachable(hop.parse().unwrap()));
+    assert_eq!(status.degraded, unreachable);
+    rig.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_empty_vip_list_is_held_and_said_aloud() {
+    let (rig, _hop) = Rig::working().await;
+    let vip = "30000: from 20.0.0.1/32 iif bridge0 lookup 1".to_owned();
+    assert!(rig.rules().contains(&vip), "{:?}", rig.rules());
+    rig.kernel.set_vips(&[]);
+    rig.kernel.settled().await;
+    assert!(rig.rules().contains(&vip));
+    assert!(rig.status().degraded.contains(&Degraded::VipsHeld));
+    rig.until(|status| !status.degraded.contains(&Degraded::VipsHeld)).await;
+    assert!(!rig.rules().contains(&vip));
+    rig.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_way_out_of_the_pod_is_never_made_a_port() {
+    let (rig, _hop) = Rig::working().await;
+    let index = rig.linux.add_link("eth0", None);
+    rig.linux.change(|world| {
+        world.links.entry(index).and_modify(|link| link.kind = LinkKind::Primary);
+    });
+    let _port = rig.kernel.port(name("eth0"), "a connection that names it");
+    let _bridge = rig.kernel.port(name("bridge0"), "a connection that names it");
+    rig.kernel.settled().await;
+    let status = rig.status();
+    assert_eq!(status.degraded, ["bridge0", "eth0"].map(|link| Degraded::NotAPort(name(link))));
+    assert!(status.ports.is_empty() && !rig.rules().iter().any(|rule| rule.contains("iif eth0")));
+    rig.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_others_take_away_comes_back() {
+    let (rig, _hop) = Rig::working().await;
+    let whole = rig.linux.observed(&Ours::default());
+    rig.linux.change(|world| world.rules.clear());
+    rig.until(|status| status.drift > 0).await;
+    rig.linux.change(|world| world.set_down("bridge0"));
+    rig.until(|_| rig.linux.observed(&Ours::default()).links == whole.links).await;
+    rig.linux.remove_link("bridge0");
+    let status =
+        rig.until(|status| status.passes > 0 && rig.linux.observed(&Ours::default()).links.len() == 1).await;
+    assert!(status.leak_stop && status.has_next_hop("172.16.1.2".parse().unwrap()), "{status:?}");
+    rig.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_without_ports_leaves_nothing() {
+    let (rig, hop) = Rig::working().await;
+    let Rig { tasks, linux, kernel } = rig;
+    kernel.stop(Instant::now() + Duration::from_secs(5)).await;
+    let left = linux.observed(&Ours::default());
+    assert_eq!((left.links.len(), left.routes.len(), left.rules.len()), (0, 0, 0), "{left:?}");
+    assert!(matches!(linux.made().last(), Some(Op::DeleteRule(rule)) if rule.priority == 32_765));
+    drop(hop);
+    tasks.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_with_a_port_left_leaves_the_leak_stop() {
+    let (rig, _hop) = Rig::working().await;
+    rig.linux.add_link("nsm-1", None);
+    let _port = rig.kernel.port(name("nsm-1"), "target-1");
+    rig.kernel.settled().await;
+    let Rig { tasks, linux, kernel } = rig;
+    let status = kernel.status();
+    kernel.stop(Instant::now() + Duration::from_secs(5)).await;
+    let left = linux.observed(&Ours::default());
+    assert!(
+        left.rules.iter().all(|rule| rule.priority == 32_765) && left.rules.len() == 4,
+        "{:?}",
+        left.rules
+    );
+    assert_eq!(left.ports_of(1).collect::<Vec<_>>(), [&name("nsm-1")], "ingress goes on");
+    assert_eq!(left.next_hops(Family::V4).count(), 0);
+    assert!(status.borrow().degraded.contains(&Degraded::LeftForSuccessor));
+    tasks.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kernel_that_refuses_everything_is_reported_and_tried_again() {
+    let linux = Memory::default();
+    linux.refuse_all(Some(1));
+    let rig = over(linux);
+    rig.kernel.settled().await;
+    let status = rig.status();
+    assert!(!status.leak_stop && status.degraded.contains(&Degraded::Failing), "{status:?}");
+    assert!(status.failures[0].to_string().contains("Operation not permitted"), "{}", status.failures[0]);
+    rig.linux.refuse_all(None);
+    rig.until(|status| status.leak_stop && status.degraded.is_empty()).await;
+    rig.linux.refuse_dumps(Some(105));
+    let _hop = rig.kernel.next_hop("172.16.1.2".parse().unwrap(), "lb-1");
+    rig.until(|status| status.degraded.contains(&Degraded::Failing)).await;
+    rig.linux.refuse_dumps(None);
+    rig.until(|status| !status.degraded.contains(&Degraded::Failing)).await;
+    rig.end().await;
+}

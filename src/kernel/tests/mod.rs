@@ -1,0 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Tests of the whole: the handle over the kernel in memory, and over a real one in a namespace of its own.
+
+mod handle;

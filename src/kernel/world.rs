@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Model the part of Linux that a plan touches, with the error numbers that Linux answers.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use ipnet::IpNet;
+
+use super::{Hop, Link, LinkKind, Observed, Op, Ours, Route, Rule, Target, backend::errno, observed::metric};
+use crate::api::{Family, InterfaceName};
+
+/// State of a kernel in memory.
+#[derive(Clone, Debug, Default)]
+pub struct World {
+    /// Links by index.
+    pub links: BTreeMap<u32, Link>,
+    /// Addresses by index of their link.
+    pub addresses: BTreeSet<(u32, IpNet)>,
+    /// Default routes of our table.
+    pub routes: Vec<Route>,
+    /// Rules, in the order in which they are walked.
+    pub rules: Vec<Rule>,
+    last_index: u32,
+}
+
+impl World {
+    /// Add a link and return its index. An existing link of that name stays.
+    pub fn add_link(&mut self, link: Link) -> u32 {
+        if let Some(index) = self.index(link.name.as_str()) {
+            return index;
+        }
+        self.last_index += 1;
+        self.links.insert(self.last_index, link);
+        self.last_index
+    }
+
+    /// Remove a link, with its addresses and routes; its ports become free.
+    pub fn remove_link(&mut self, name: &str) {
+        let Some(index) = self.index(name) else { return };
+        self.links.remove(&index);
+        self.addresses.retain(|(link, _)| *link != index);
+        self.links
+            .values_mut()
+            .filter(|link| link.controller == Some(index))
+            .for_each(|link| link.controller = None);
+        self.flush_routes(index, &Family::BOTH);
+    }
+
+    /// Set a link down: its routes go, and its IPv6 addresses.
+    pub fn set_down(&mut self, name: &str) {
+        let Some(index) = self.index(name) else { return };
+        self.links.entry(index).and_modify(|link| link.up = false);
+        self.addresses.retain(|(link, net)| *link != index || Family::of_net(net) == Family::V4);
+        self.flush_routes(index, &Family::BOTH);
+    }
+
+    /// Add a rule behind those of its priority.
+    ///
+    /// # Errors
+    /// `EEXIST`. A rule without a source equals those with one, and the target of a goto does not count.
+    pub fn add_rule(&mut self, rule: Rule) -> Result<(), i32> {
+        let kind = |rule: &Rule| match rule.action {
+            super::Action::Lookup(table) => (1, table),
+            super::Action::Goto(_) => (2, 0),
+            super::Action::Blackhole => (6, 0),
+        };
+        let same = |other: &&Rule| {
+            (other.family, other.priority, &other.input, kind(other))
+                == (rule.family, rule.priority, &rule.input, kind(&rule))
+                && (rule.source.is_none() || other.source == rule.source)
+        };
+        if self.rules.iter().any(|other| same(&other)) {
+            return Err(errno::EEXIST);
+        }
+        let at = self.rules.partition_point(|other| other.priority <= rule.priority);
+        self.rules.insert(at, rule);
+        Ok(())
+    }
+
+    pub(super) fn observed(&self, ours: &Ours) -> Observed {
+        let bridge = self.index(ours.bridge.as_str());
+        let of_bridge = self.addresses.iter().filter(|(link, _)| Some(*link) == bridge);
+        Observed {
+            links: self.links.clone(),
+            addresses: of_bridge.map(|(_, net)| *net).collect(),
+            routes: self.routes.clone(),
+            rules: self.rules.clone(),
+            without_v6: false,
+        }
+    }
+
+    pub(super) fn apply(&mut self, ours: &Ours, op: &Op) -> Result<(), i32> {
+        let bridge = || self.index(ours.bridge.as_str()).ok_or(errno::ENODEV);
+        match op {
+            Op::AddRule(rule) => self.add_rule(rule.clone()),
+            Op::DeleteRule(rule) => {
+                let at = self.rules.iter().position(|there| there == rule).ok_or(errno::ENOENT)?;
+                self.rules.remove(at);
+                Ok(())
+            }
+            Op::CreateBridge(_) if bridge().is_ok() => Err(errno::EEXIST),
+            Op::CreateBridge(_) => {
+                let (name, kind) = (ours.bridge.clone(), LinkKind::Bridge);
+                self.add_link(Link { name, alias: None, up: true, controller: None, kind });
+                Ok(())
+            }
+            Op::RaiseBridge => {
+                let index = bridge()?;
+                self.links.entry(index).and_modify(|link| link.up = true);
+                Ok(())
+            }
+            Op::DeleteBridge => {
+                bridge()?;
+                self.remove_link(ours.bridge.as_str());
+                Ok(())
+            }
+            Op::AddAddress(net) => {
+                let index = bridge()?;
+                if self.addresses.insert((index, *net)) { Ok(()) } else { Err(errno::EEXIST) }
+            }
+            Op::DeleteAddress(net) => self.delete_address(bridge()?, net),
+            Op::SetNextHops(family, hops) => self.set_next_hops(bridge()?, ours, *family, hops),
+            Op::SetBlackhole(family) => {
+                self.set_route(ours, *family, metric::BLACKHOLE, Target::Blackhole);
+                Ok(())
+            }
+            Op::DeleteRoute(family, metric) => {
+                let here = |route: &Route| route.family == *family && route.metric == *metric;
+                let at = self.routes.iter().position(here).ok_or(errno::ESRCH)?;
+                self.routes.remove(at);
+                Ok(())
+            }
+            Op::Attach(_, index) => {
+                let bridge = bridge()?;
+                self.links.get_mut(index).ok_or(errno::ENODEV)?.controller = Some(bridge);
+                Ok(())
+            }
+            Op::Detach(_, index) => {
+                self.links.get_mut(index).ok_or(errno::ENODEV)?.controller = None;
+                Ok(())
+            }
+        }
+    }
+
+    fn delete_address(&mut self, link: u32, net: &IpNet) -> Result<(), i32> {
+        if !self.addresses.remove(&(link, *net)) {
+            return Err(errno::EADDRNOTAVAIL);
+        }
+        let left =
+            |family| self.addresses.iter().any(|(of, net)| *of == link && Family::of_net(net) == family);
+        if Family::of_net(net) == Family::V4 && !left(Family::V4) {
+            self.flush_routes(link, &[Family::V4]);
+        }
+        Ok(())
+    }
+
+    fn set_next_hops(
+        &mut self,
+        bridge: u32,
+        ours: &Ours,
+        family: Family,
+        hops: &BTreeSet<IpAddr>,
+    ) -> Result<(), i32> {
+        let on_link =
+            |hop: &IpAddr| self.addresses.iter().any(|(link, net)| *link == bridge && net.contains(hop));
+        if hops.iter().any(|hop| !on_link(hop)) {
+            return Err(match family {
+                Family::V4 => errno::ENETUNREACH,
+                Family::V6 => errno::EHOSTUNREACH,
+            });
+        }
+        let hops = hops.iter().map(|via| Hop { via: *via, device: bridge }).collect();
+        self.set_route(ours, family, metric::working(family), Target::Hops(hops));
+        Ok(())
+    }
+
+    fn set_route(&mut self, ours: &Ours, family: Family, metric: u32, target: Target) {
+        self.routes.retain(|route| (route.family, route.metric) != (family, metric));
+        self.routes.push(Route { family, metric, protocol: ours.protocol, target });
+    }
+
+    fn flush_routes(&mut self, device: u32, families: &[Family]) {
+        self.routes.retain(|route| {
+            let by_device = match &route.target {
+                Target::Hops(hops) => hops.iter().any(|hop| hop.device == device),
+                Target::Blackhole | Target::Foreign => false,
+            };
+            !(by_device && families.contains(&route.family))
+        });
+    }
+
+    fn index(&self, name: &str) -> Option<u32> {
+        let named = |name: &InterfaceName, wanted: &str| name.as_str() == wanted;
+        self.links.iter().find(|(_, link)| named(&link.name, name)).map(|(index, _)| *index)
+    }
+}
