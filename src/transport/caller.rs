@@ -21,20 +21,30 @@ pub struct Caller {
     pub svid: Arc<Svid>,
     /// Who called, from the certificate of the connection.
     pub peer: Arc<Peer>,
-    /// The caller's token, not verified; `None` if it sent none.
+    /// The caller's token, not verified; `None` if it sent none, or one that cannot be read.
     pub token: Option<Token>,
 }
 
 impl Caller {
     /// The caller of a request that arrived over a [`Listener`](super::listen::Listener).
     ///
+    /// Malformed token metadata is as good as none, as NSM has it: who needs the token then refuses the call.
+    ///
     /// # Errors
-    /// `InvalidArgument` if the token metadata is malformed; `Internal` if the request came another way.
+    /// `Internal` if the request came another way.
     pub fn of<T>(request: &Request<T>) -> Result<Self, Status> {
         let connection: &Caller = request
             .extensions()
             .get()
             .ok_or_else(|| Status::internal("the call came over no connection of ours"))?;
-        Ok(Self { token: Token::of_call(request.metadata())?, ..connection.clone() })
+        let token = Token::of_call(request.metadata()).unwrap_or_else(|malformed| {
+            tracing::warn!(
+                peer = connection.peer.id(),
+                reason = malformed.message(),
+                "token of a call ignored"
+            );
+            None
+        });
+        Ok(Self { token, ..connection.clone() })
     }
 }

@@ -3,16 +3,18 @@
 //! Tell peers what becomes of connections (NSM `MonitorConnections`).
 //!
 //! [`Connections`] holds the connections that an endpoint has and the streams that watch them. The endpoint's `monitor` element
-//! publishes; [`server`](super::server) answers the RPC with a [`Subscription`]; [`watch`] and [`recover`] are the client's side.
+//! publishes; [`server`](super::server) answers the RPC with a [`Subscription`]; [`watch`] and [`picture`] are the client's side.
 //!
 //! A forwarder opens one stream per link and takes its end for a broken connection. So a stream stays open until its reader leaves,
 //! the server stops, or the reader falls too far behind.
 
+mod client;
 mod connections;
 mod selector;
 mod subscription;
 
 pub use self::{
+    client::{Events, NoPicture, picture, watch},
     connections::{Connections, Limits, Refused},
     selector::matches,
     subscription::Subscription,

@@ -1,8 +1,31 @@
 // SPDX-License-Identifier: Apache-2.0
 
 //! Register at NSM's registry, stay registered, and find others.
+//!
+//! [`Registry`] is what a registry does; [`Client`] speaks to one through nsmgr. [`Registration`] keeps an endpoint registered for as
+//! long as it lives. [`discovery`](super::discovery) follows the endpoints of others.
 
+mod client;
+mod error;
 pub mod path;
+mod port;
+mod registration;
 mod schedule;
+mod service;
+mod state;
 
-pub use self::schedule::{DEFAULT_LIFE, LONGEST, SHORTEST, refresh_after};
+pub use self::{
+    client::Client,
+    error::Error,
+    path::TokenPath,
+    port::{Found, Registry},
+    registration::{Offer, Registration, Settings},
+    schedule::{DEFAULT_LIFE, LONGEST, SHORTEST, refresh_after},
+    service::{Standing, ensure},
+    state::State,
+};
+
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+pub(super) mod twin;

@@ -21,7 +21,7 @@ pub const MAX_BYTES: usize = 32 << 10;
 ///
 /// `Debug` does not show the tokens.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Path {
+pub struct TokenPath {
     #[serde(rename = "Index", alias = "index", default)]
     index: u32,
     #[serde(rename = "PathSegments", alias = "pathSegments", alias = "pathsegments", default)]
@@ -56,7 +56,7 @@ pub enum InvalidPath {
     Json(String),
 }
 
-impl Path {
+impl TokenPath {
     /// Read the header; the last one counts if there are several. `Ok(None)` if there is none.
     ///
     /// # Errors
@@ -131,9 +131,9 @@ impl Path {
     }
 }
 
-impl fmt::Debug for Path {
+impl fmt::Debug for TokenPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Path {{ index: {}, segments: {} }}", self.index, self.len())
+        write!(f, "TokenPath {{ index: {}, segments: {} }}", self.index, self.len())
     }
 }
 
@@ -149,7 +149,7 @@ mod tests {
         metadata
     }
 
-    fn written(path: &Path) -> String {
+    fn written(path: &TokenPath) -> String {
         let mut metadata = MetadataMap::new();
         path.write(&mut metadata);
         metadata.get(HEADER).unwrap().to_str().unwrap().to_owned()
@@ -157,34 +157,38 @@ mod tests {
 
     #[test]
     fn the_first_header_is_what_go_writes() {
-        assert_eq!(written(&Path::default()), r#"{"Index":0,"PathSegments":null}"#);
+        assert_eq!(written(&TokenPath::default()), r#"{"Index":0,"PathSegments":null}"#);
     }
 
     #[test]
     fn a_returned_path_is_repeated_byte_for_byte() {
         let text = r#"{"Index":0,"PathSegments":[{"token":"a.b.c"},{"token":"d.e.f"},{"token":"g.h.i"}]}"#;
-        let path = Path::read(&header(&[text])).unwrap().unwrap();
+        let path = TokenPath::read(&header(&[text])).unwrap().unwrap();
         assert_eq!(path.tokens().collect::<Vec<_>>(), ["a.b.c", "d.e.f", "g.h.i"]);
         assert_eq!(written(&path), text);
-        assert_eq!(format!("{path:?}"), "Path { index: 0, segments: 3 }", "tokens are not shown");
+        assert_eq!(format!("{path:?}"), "TokenPath { index: 0, segments: 3 }", "tokens are not shown");
     }
 
     #[test]
     fn reads_what_go_accepts() {
-        let one = Path { index: 0, segments: Some(vec![Segment { token: "t".into() }]) };
-        let empty = Path { index: 0, segments: Some(vec![]) };
+        let one = TokenPath { index: 0, segments: Some(vec![Segment { token: "t".into() }]) };
+        let empty = TokenPath { index: 0, segments: Some(vec![]) };
         let table = [
-            ("{}", Path::default()),
-            (r#"{"Index":0,"PathSegments":null}"#, Path::default()),
+            ("{}", TokenPath::default()),
+            (r#"{"Index":0,"PathSegments":null}"#, TokenPath::default()),
             (r#"{"Index":0,"PathSegments":[]}"#, empty),
             (r#"{"index":0,"pathSegments":[{"Token":"t"}]}"#, one.clone()),
             (r#"{"Index":0,"PathSegments":[{"token":"t","more":1}]}"#, one),
         ];
         for (text, expected) in table {
-            assert_eq!(Path::read(&header(&[text])), Ok(Some(expected)), "{text}");
+            assert_eq!(TokenPath::read(&header(&[text])), Ok(Some(expected)), "{text}");
         }
-        assert_eq!(Path::read(&header(&[])), Ok(None));
-        assert_eq!(Path::read(&header(&["rubbish", "{}"])), Ok(Some(Path::default())), "the last one counts");
+        assert_eq!(TokenPath::read(&header(&[])), Ok(None));
+        assert_eq!(
+            TokenPath::read(&header(&["rubbish", "{}"])),
+            Ok(Some(TokenPath::default())),
+            "the last one counts"
+        );
     }
 
     #[test]
@@ -200,17 +204,18 @@ mod tests {
             ("".into(), "is not a path: Eof error"),
         ];
         for (text, expected) in table {
-            let error = Path::read(&header(&[&text])).unwrap_err().to_string();
+            let error = TokenPath::read(&header(&[&text])).unwrap_err().to_string();
             assert!(error.contains(expected) && !error.contains("secret"), "{error}");
         }
-        assert!(Path::read(&header(&[&segments(64)])).is_ok());
+        assert!(TokenPath::read(&header(&[&segments(64)])).is_ok());
     }
 
     #[test]
     fn each_hop_leaves_its_tokens_and_the_answer_points_at_the_caller() {
-        for mut path in
-            [Path::default(), Path { index: 0, segments: Some(vec![Segment { token: "old".into() }; 3]) }]
-        {
+        for mut path in [
+            TokenPath::default(),
+            TokenPath { index: 0, segments: Some(vec![Segment { token: "old".into() }; 3]) },
+        ] {
             path.enter("client>manager".into(), "manager>client".into());
             let mut further = path.next();
             further.enter("manager>registry".into(), "registry>manager".into());

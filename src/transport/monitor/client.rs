@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Monitor the connections of a peer.
+
+use std::time::Duration;
+
+use futures::{StreamExt, TryStreamExt, stream::BoxStream};
+use tokio::time::{Instant, timeout_at};
+use tonic::Status;
+
+use crate::{
+    api::pb::connection::{
+        ConnectionEvent, MonitorScopeSelector, monitor_connection_client::MonitorConnectionClient,
+    },
+    transport::{DialError, Dialer, Wire, origin},
+};
+
+/// Events of a peer's connections. It ends, with or without an error, when the peer goes away.
+pub type Events = BoxStream<'static, Result<ConnectionEvent, Status>>;
+
+/// Watch the selected connections of the peer of a wire. The stream opens when it is first polled, and keeps the wire open.
+///
+/// # Errors
+/// None while opening: a peer that refuses ends the stream with its status.
+pub fn watch(wire: &Wire, selector: MonitorScopeSelector, lifetime: Duration) -> Events {
+    let wire = wire.clone();
+    let open = async move {
+        let request = wire.call(selector, None, lifetime)?;
+        let events =
+            MonitorConnectionClient::with_origin(wire, origin()).monitor_connections(request).await?;
+        Ok::<_, Status>(events.into_inner())
+    };
+    futures::stream::once(open).try_flatten().boxed()
+}
+
+/// The connections that a peer has now were not learned.
+#[derive(Debug, thiserror::Error)]
+pub enum NoPicture {
+    /// The peer was not reached.
+    #[error("the peer was not reached")]
+    Dial(#[from] DialError),
+    /// The peer refused, or ended the stream.
+    #[error("the peer answered {code:?}: {message}", code = .0.code(), message = .0.message())]
+    Status(Box<Status>),
+    /// The first event did not come in time.
+    #[error("no event within {0:?}")]
+    Late(Duration),
+}
+
+/// The selected connections that a peer has now: dial, read the first event, leave. All of it takes no longer than `within`.
+///
+/// # Errors
+/// [`NoPicture`]. A peer that has none answers with an event without connections, which is no error.
+pub async fn picture(
+    dialer: &Dialer,
+    selector: MonitorScopeSelector,
+    within: Duration,
+) -> Result<ConnectionEvent, NoPicture> {
+    let deadline = Instant::now() + within;
+    let wire = dialer.dial(deadline).await?;
+    let mut events = watch(&wire, selector, dialer.token_lifetime);
+    let first = timeout_at(deadline, events.next()).await.map_err(|_| NoPicture::Late(within))?;
+    let ended = || Err(Status::unavailable("the stream ended before its first event"));
+    first.unwrap_or_else(ended).map_err(|status| NoPicture::Status(Box::new(status)))
+}

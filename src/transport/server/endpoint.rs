@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Turn NSM's calls into calls of a chain, and its errors into gRPC statuses.
+
+use futures::{StreamExt, stream::BoxStream};
+use tonic::{Request, Response, Status, service::Routes};
+
+use super::{Stopping, TraceContext, bounds, deadline::patience};
+use crate::{
+    api::{
+        Connection, Mechanism,
+        pb::{
+            connection::{
+                ConnectionEvent, MonitorScopeSelector,
+                monitor_connection_server::{MonitorConnection, MonitorConnectionServer},
+            },
+            networkservice::{
+                NetworkServiceRequest,
+                network_service_server::{NetworkService, NetworkServiceServer},
+            },
+        },
+    },
+    chain::{self, Context, Next, Reason},
+    transport::{Caller, monitor::Connections},
+};
+
+/// A chain that peers call: NetworkService, and MonitorConnection over the connections that the chain publishes.
+///
+/// The chain finds the [`Caller`] and the [`TraceContext`] of a call in the extensions of its context. Its work goes on when the
+/// caller goes away, if it has a `begin` row.
+#[derive(Clone)]
+pub struct Endpoint {
+    chain: Next,
+    connections: Connections,
+    discards: bool,
+}
+
+impl Endpoint {
+    /// Serve a chain.
+    pub fn new(chain: Next, connections: Connections) -> Self {
+        Self { chain, connections, discards: false }
+    }
+
+    /// Close received descriptors on arrival. For a chain that never claims one: forwarders send one with every refresh.
+    pub fn discard_descriptors(self) -> Self {
+        Self { discards: true, ..self }
+    }
+
+    /// The two services. Add [`health`](super::health) and what else is to be served.
+    pub fn routes(self) -> Routes {
+        let network_service =
+            NetworkServiceServer::new(self.clone()).max_decoding_message_size(bounds::MESSAGE);
+        let monitor = MonitorConnectionServer::new(self).max_decoding_message_size(bounds::MESSAGE);
+        Routes::new(network_service).add_service(monitor)
+    }
+
+    /// What a call brings beside its message.
+    fn context<T>(&self, request: &Request<T>) -> Result<Context, Status> {
+        let caller = Caller::of(request)?;
+        if let (true, Some(hub)) = (self.discards, &caller.hub) {
+            hub.discard_received();
+        }
+        let mut context = Context::within(patience(request.metadata())?);
+        if let Some(trace) = TraceContext::read(request.metadata()) {
+            context.extensions.insert(trace);
+        }
+        context.extensions.insert(caller);
+        Ok(context)
+    }
+}
+
+/// The connection of a call, checked.
+fn checked(connection: Option<Connection>, preferences: &[Mechanism]) -> chain::Result<Box<Connection>> {
+    let connection = connection.ok_or_else(|| Reason::Invalid("the request has no connection".into()))?;
+    bounds::check(&connection, preferences)?;
+    Ok(Box::new(connection))
+}
+
+#[tonic::async_trait]
+impl NetworkService for Endpoint {
+    async fn request(&self, request: Request<NetworkServiceRequest>) -> Result<Response<Connection>, Status> {
+        let context = self.context(&request)?;
+        let NetworkServiceRequest { connection, mechanism_preferences: preferences } = request.into_inner();
+        let connection = checked(connection, &preferences)?;
+        let answer = self.chain.request(chain::Request { connection, preferences, context }).await?;
+        Ok(Response::new(*answer))
+    }
+
+    async fn close(&self, request: Request<Connection>) -> Result<Response<()>, Status> {
+        let context = self.context(&request)?;
+        let connection = checked(Some(request.into_inner()), &[])?;
+        self.chain.close(chain::Close { connection, context }).await?;
+        Ok(Response::new(()))
+    }
+}
+
+#[tonic::async_trait]
+impl MonitorConnection for Endpoint {
+    type MonitorConnectionsStream = BoxStream<'static, Result<ConnectionEvent, Status>>;
+
+    async fn monitor_connections(
+        &self,
+        request: Request<MonitorScopeSelector>,
+    ) -> Result<Response<Self::MonitorConnectionsStream>, Status> {
+        let stopping = Stopping::of(&request);
+        let events = self.connections.subscribe(request.into_inner())?;
+        Ok(Response::new(events.take_until(stopping.stopped()).boxed()))
+    }
+}
