@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+# The words that developers and CI use. `make lab` and `make test` need a Rust toolchain, a C linker and make.
+
+CARGO ?= cargo
+LAB ?=
+# Tests make network namespaces: an ordinary user gets them inside a user namespace.
+INSIDE := $(shell [ "$$(id -u)" = 0 ] || echo unshare --user --map-root-user)
+
+.PHONY: lab test lint examples interop bench image
+
+lab: ## Run the whole data path in namespaces: real mTLS, real traffic. LAB="--json --keep" passes arguments on.
+	@.ci/require rust cc namespaces
+	$(CARGO) build --release --locked --bins
+	target/release/lab $(LAB)
+
+test: ## Run every test that needs nothing but this machine.
+	@.ci/require rust cc ip namespaces
+	$(INSIDE) $(CARGO) test --locked
+
+lint: ## Format, clippy and rustdoc, all warnings as errors.
+	@.ci/require rust cc
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items
+
+examples: ## Run every example; each asserts what it shows.
+	@.ci/require rust cc
+	@set -e; for example in examples/*.rs; do \
+	  name=$$(basename $$example .rs); echo "== $$name"; $(CARGO) run --quiet --locked --example $$name; done
+
+interop: ## Prove the wire against Go's NSM sdk.
+	@.ci/require rust cc go
+	$(MAKE) -C tests/interop build
+	INTEROP_BIN=$(CURDIR)/tests/interop/bin $(CARGO) test --locked --test interop
+
+bench: ## Measure; the figures are ratios within one run.
+	@.ci/require rust cc
+	$(CARGO) bench --locked
+
+image: ## Build the container image. IMAGE, RUST_IMAGE and RUNTIME_IMAGE choose names.
+	@.ci/require docker
+	docker build $(if $(RUST_IMAGE),--build-arg RUST_IMAGE=$(RUST_IMAGE)) \
+	  $(if $(RUNTIME_IMAGE),--build-arg RUNTIME_IMAGE=$(RUNTIME_IMAGE)) \
+	  --tag $(or $(IMAGE),meridio-proxy:dev) .
