@@ -11,6 +11,8 @@
 
 mod hub;
 mod stream;
+#[cfg(test)]
+mod tests;
 
 pub use self::{
     hub::{FdHub, MAX_QUEUED, MAX_UNCLAIMED, Queued, SendFds},

@@ -15,6 +15,8 @@ mod follow;
 mod peer;
 mod standing;
 mod svid;
+#[cfg(test)]
+mod tests;
 mod trust;
 
 use std::sync::Arc;

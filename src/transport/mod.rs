@@ -14,6 +14,8 @@ pub mod monitor;
 pub mod registry;
 pub mod server;
 pub mod target;
+#[cfg(test)]
+mod testing;
 pub mod token;
 pub mod trace_context;
 pub mod wire;

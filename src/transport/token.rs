@@ -8,6 +8,8 @@
 
 mod claims;
 mod policy;
+#[cfg(test)]
+mod tests;
 
 use std::{
     fmt,

@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: Apache-2.0
+
+use std::sync::Arc;
+
+use rcgen::{ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384};
+use rustls::pki_types::{CertificateDer, UnixTime};
+use spiffe::TrustDomain;
+use tokio::{sync::watch, time::Instant};
+
+use super::{trust::Trust, *};
+use crate::transport::testing::{Agent, Authority, Leaf, Word, eventually, moment, soon, uri};
+
+/// What the verifier of a workload of `authority` says of a leaf.
+fn verify(authority: &Authority, leaf: &Leaf) -> Result<(), Unverified> {
+    let provider = rustls::crypto::ring::default_provider();
+    let root = CertificateDer::from(authority.root());
+    let anchor = webpki::anchor_from_trusted_cert(&root).unwrap().to_owned();
+    let anchors = [(TrustDomain::new("a.test").unwrap(), vec![anchor])].into();
+    let trust = Trust { anchors, algorithms: provider.signature_verification_algorithms };
+    trust.check(&CertificateDer::from(leaf.certificate.as_slice()), &[], UnixTime::now())
+}
+
+#[test]
+fn a_peer_is_verified_by_the_four_rules() {
+    let (ours, impostor, other) =
+        (Authority::new("a.test"), Authority::new("a.test"), Authority::new("b.test"));
+    let leaf =
+        |change: fn(&mut rcgen::CertificateParams)| ours.odd_leaf("x", &PKCS_ECDSA_P256_SHA256, change);
+    let id = || "spiffe://a.test/x".to_owned();
+    let table: Vec<(&str, Leaf, Result<(), Unverified>)> = vec![
+        ("an SVID", ours.leaf("x"), Ok(())),
+        ("no URI", leaf(|params| params.subject_alt_names.clear()), Err(Unverified::Nameless)),
+        (
+            "two URIs",
+            leaf(|params| params.subject_alt_names.push(uri("spiffe://a.test/y"))),
+            Err(Unverified::Nameless),
+        ),
+        (
+            "another URI",
+            leaf(|params| params.subject_alt_names = vec![uri("https://a.test/x")]),
+            Err(Unverified::Nameless),
+        ),
+        (
+            "a CA",
+            leaf(|params| params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained)),
+            Err(Unverified::Authority(id())),
+        ),
+        (
+            "may sign certificates",
+            leaf(|params| params.key_usages.push(KeyUsagePurpose::KeyCertSign)),
+            Err(Unverified::Authority(id())),
+        ),
+        (
+            "may sign revocations",
+            leaf(|params| params.key_usages.push(KeyUsagePurpose::CrlSign)),
+            Err(Unverified::Authority(id())),
+        ),
+        ("foreign", other.leaf("x"), Err(Unverified::Foreign("spiffe://b.test/x".into()))),
+        ("expired", ours.leaf_until("x", -1), Err(Unverified::Expired(id()))),
+        (
+            "not valid yet",
+            leaf(|params| params.not_before = moment(60).into()),
+            Err(Unverified::NotYetValid(id())),
+        ),
+        (
+            "any purpose",
+            leaf(|params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::CodeSigning]),
+            Ok(()),
+        ),
+        ("any host name", leaf(|params| params.subject_alt_names.push(dns("elsewhere"))), Ok(())),
+    ];
+    for (what, leaf, expected) in table {
+        assert_eq!(verify(&ours, &leaf), expected, "{what}");
+    }
+    // Both say that they are the authority of a.test.
+    let forged = verify(&ours, &impostor.leaf("x")).unwrap_err();
+    assert!(matches!(&forged, Unverified::Untrusted { id, .. } if id == "spiffe://a.test/x"), "{forged:?}");
+    assert_eq!(verify(&ours, &Leaf { certificate: vec![1, 2], key: vec![] }), Err(Unverified::Nameless));
+}
+
+fn dns(name: &str) -> rcgen::SanType {
+    rcgen::SanType::DnsName(name.try_into().unwrap())
+}
+
+#[test]
+fn an_svid_that_peers_would_not_accept_is_refused_with_its_reason() {
+    let (ours, other) = (Authority::new("a.test"), Authority::new("a.test"));
+    let table = [
+        (ours.context(&ours.leaf_until("x", -1)), "has expired"),
+        (other.context(&ours.leaf("x")), "not of the bundle"),
+        (ours.context(&ours.odd_leaf("x", &PKCS_ECDSA_P384_SHA384, |_| {})), "not ECDSA P-256"),
+        (spiffe::X509Context::new([], spiffe::X509BundleSet::new()), "no SVID"),
+        (
+            ours.context(&Leaf { key: ours.leaf("x").key, certificate: ours.leaf("x").certificate }),
+            "certificate and key",
+        ),
+    ];
+    for (context, reason) in table {
+        let why = crate::transport::causes(&Svid::new(&context).unwrap_err());
+        assert!(why.contains(reason), "`{why}` says `{reason}`");
+    }
+}
+
+#[test]
+fn neither_an_svid_nor_an_identity_shows_its_key() {
+    let authority = Authority::new("a.test");
+    let text = format!("{:?} {:?}", authority.svid("x"), authority.identity("x"));
+    assert!(text.contains("spiffe://a.test/x") && !text.to_lowercase().contains("key"), "{text}");
+}
+
+/// Follow an agent that says `word` first.
+fn follow(word: Word) -> (Identity, Agent, crate::chain::Tasks, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("agent.sock");
+    let agent = Agent::listen(&socket, word);
+    let tasks = crate::chain::Tasks::default();
+    (Identity::follow(&format!("unix://{}", socket.display()), &tasks), agent, tasks, folder)
+}
+
+async fn trouble(standing: &mut watch::Receiver<Standing>, like: &str) -> Standing {
+    let found =
+        |standing: &Standing| standing.trouble.as_ref().is_some_and(|it| it.to_string().contains(like));
+    let standing = standing.clone();
+    eventually(|| standing.borrow().clone(), found).await
+}
+
+#[tokio::test]
+async fn a_workload_without_an_entry_gets_its_identity_as_soon_as_there_is_one() {
+    let authority = Authority::new("a.test");
+    let (identity, agent, tasks, _folder) = follow(Word::Refusal);
+    trouble(&mut identity.subscribe(), "refuses: no identity issued").await;
+    assert!(identity.current().is_none());
+    let error = identity.ready(Instant::now()).await.unwrap_err();
+    assert!(matches!(error, NoIdentity::Waiting(Trouble::Refused(_))), "{error:?}");
+    agent.say(authority.message("x", &authority.leaf("x")));
+    let start = Instant::now();
+    assert_eq!(identity.ready(soon()).await.unwrap().id(), "spiffe://a.test/x");
+    assert!(start.elapsed().as_secs() < 5, "asked again within a second: {:?}", start.elapsed());
+    assert_eq!(identity.subscribe().borrow().trouble, None);
+    tasks.stop().await;
+    assert!(tasks.is_empty());
+}
+
+#[tokio::test]
+async fn a_rotation_replaces_the_svid_and_what_cannot_be_used_does_not() {
+    let authority = Authority::new("a.test");
+    let other = Authority::new("a.test");
+    let (identity, agent, _tasks, _folder) = follow(authority.message("x", &authority.leaf("x")));
+    let first = identity.ready(soon()).await.unwrap();
+    agent.say(authority.message("x", &authority.leaf("x")));
+    let second = eventually(|| identity.current().unwrap(), |now| now.serial() != first.serial()).await;
+    let p384 = authority.odd_leaf("x", &PKCS_ECDSA_P384_SHA384, |_| {});
+    let garbage = Leaf { certificate: vec![0x30, 0x03, 1, 2, 3], key: authority.leaf("x").key };
+    let table = [
+        (authority.message("x", &authority.leaf_until("x", -1)), "expired"),
+        (authority.message("x", &other.leaf("x")), "not of the bundle"),
+        (authority.message("x", &p384), "not ECDSA P-256"),
+        (authority.message("x", &garbage), "failed to parse"),
+    ];
+    for (word, reason) in table {
+        agent.say(word);
+        trouble(&mut identity.subscribe(), reason).await;
+        assert!(Arc::ptr_eq(&identity.current().unwrap(), &second), "{reason}");
+    }
+    agent.say(authority.message("x", &authority.leaf("x")));
+    eventually(|| identity.current().unwrap(), |now| now.serial() != second.serial()).await;
+    assert_eq!(identity.subscribe().borrow().trouble, None);
+}
+
+#[tokio::test]
+async fn an_svid_that_expires_without_a_successor_is_no_longer_used() {
+    let authority = Authority::new("a.test");
+    let (identity, agent, _tasks, _folder) = follow(authority.message("x", &authority.leaf_until("x", 3)));
+    identity.ready(soon()).await.unwrap();
+    agent.say(Word::Silence);
+    trouble(&mut identity.subscribe(), "has expired").await;
+    assert!(identity.current().is_none());
+    agent.say(authority.message("x", &authority.leaf("x")));
+    identity.ready(soon() + std::time::Duration::from_secs(5)).await.unwrap();
+}
+
+/// Time is paused: five seconds pass as soon as nothing else happens.
+#[tokio::test(start_paused = true)]
+async fn a_silent_agent_is_named_and_so_is_a_missing_one() {
+    let (identity, agent, _tasks, folder) = follow(Word::Silence);
+    trouble(&mut identity.subscribe(), "silent").await;
+    drop((agent, folder));
+    trouble(&mut identity.subscribe(), "cannot be reached").await;
+    assert!(identity.ready(Instant::now()).await.is_err());
+}
+
+#[tokio::test]
+async fn an_agent_that_restarts_is_asked_again_and_the_svid_stays_meanwhile() {
+    let authority = Authority::new("a.test");
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("agent.sock");
+    let agent = Agent::listen(&socket, authority.message("x", &authority.leaf("x")));
+    let tasks = crate::chain::Tasks::default();
+    let identity = Identity::follow(&format!("unix://{}", socket.display()), &tasks);
+    let first = identity.ready(soon()).await.unwrap();
+    drop(agent);
+    std::fs::remove_file(&socket).unwrap();
+    trouble(&mut identity.subscribe(), "cannot be reached").await;
+    assert!(Arc::ptr_eq(&identity.current().unwrap(), &first));
+    let _agent = Agent::listen(&socket, authority.message("x", &authority.leaf("x")));
+    eventually(|| identity.current().unwrap(), |now| now.serial() != first.serial()).await;
+}
