@@ -4,3 +4,4 @@
 pub mod config;
 pub mod health;
 pub mod log;
+pub mod telemetry;

@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Export spans by OTLP over gRPC.
+//!
+//! The standard `OTEL_*` variables are read by the OpenTelemetry SDK itself. Only spans and events of this crate are
+//! exported, down to one span per row of a chain. Trace context enters and leaves with calls by
+//! [`trace_context`](crate::transport::trace_context). A collector that does not answer costs the spans, a counter and at most
+//! one log line a minute: spans wait in a bounded queue, and are exported by a thread of the SDK that no call waits for.
+
+mod losses;
+
+use std::{sync::Arc, time::Duration};
+
+use opentelemetry::{Key, KeyValue, trace::TracerProvider as _};
+use opentelemetry_otlp::{SpanExporter, WithExportConfig};
+use opentelemetry_sdk::{
+    Resource,
+    trace::{SdkTracer, SdkTracerProvider},
+};
+use tokio::{task::spawn_blocking, time::timeout};
+use tracing::{Subscriber, level_filters::LevelFilter};
+use tracing_subscriber::{Layer, filter::Targets, registry::LookupSpan};
+
+use self::losses::Counted;
+pub use self::losses::Losses;
+
+/// `service.name` unless `OTEL_SERVICE_NAME` or `OTEL_RESOURCE_ATTRIBUTES` says otherwise.
+pub const SERVICE_NAME: &str = "meridio-proxy";
+
+/// The exporter cannot be set up, because a variable that the SDK reads is malformed. Correct it.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot set up the export of spans")]
+pub struct TelemetryError(#[from] opentelemetry_otlp::ExporterBuildError);
+
+/// A running export of spans.
+#[derive(Debug)]
+pub struct Telemetry {
+    provider: SdkTracerProvider,
+    losses: Arc<Losses>,
+}
+
+impl Telemetry {
+    /// Set up the export for the instance `name`, to `endpoint` or else where the standard variables say. Connects when there
+    /// is something to send.
+    ///
+    /// Call it inside a tokio runtime, which runs the connection.
+    ///
+    /// # Errors
+    /// [`TelemetryError`] for a malformed variable, never for a collector that is not there.
+    pub fn start(name: &str, endpoint: Option<&str>) -> Result<Self, TelemetryError> {
+        let mut exporter = SpanExporter::builder().with_tonic();
+        if let Some(endpoint) = endpoint {
+            exporter = exporter.with_endpoint(endpoint);
+        }
+        let losses = Arc::new(Losses::default());
+        let exporter = Counted::new(exporter.build()?, Arc::clone(&losses));
+        let provider =
+            SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource(name)).build();
+        Ok(Self { provider, losses })
+    }
+
+    /// The layer that turns spans into exported spans.
+    pub fn layer<S>(&self) -> impl Layer<S> + Send + Sync + use<S>
+    where
+        S: Subscriber + for<'a> LookupSpan<'a> + Send + Sync,
+    {
+        let tracer: SdkTracer = self.provider.tracer(SERVICE_NAME);
+        let own = Targets::new().with_target("meridio_proxy", LevelFilter::DEBUG);
+        tracing_opentelemetry::layer().with_tracer(tracer).with_threads(false).with_filter(own)
+    }
+
+    /// What was not exported so far.
+    pub fn losses(&self) -> Arc<Losses> {
+        Arc::clone(&self.losses)
+    }
+
+    /// Export what waits, at most for `limit`, and stop. Spans that end later are not exported.
+    pub async fn stop(self, limit: Duration) {
+        let provider = self.provider;
+        // The SDK blocks in its shutdown, and its own limit does not cover all of it.
+        let stopping = spawn_blocking(move || provider.shutdown_with_timeout(limit));
+        match timeout(limit + Duration::from_millis(500), stopping).await {
+            Ok(Ok(Ok(()))) => {}
+            Ok(Ok(Err(error))) => tracing::warn!(%error, "spans lost at shutdown"),
+            Ok(Err(_)) | Err(_) => tracing::warn!("spans lost at shutdown: the exporter does not stop"),
+        }
+    }
+}
+
+/// The standard resource with our defaults where it has none of its own.
+fn resource(name: &str) -> Resource {
+    let standard = Resource::builder().build();
+    let mut defaults = Vec::new();
+    let of = |key: &'static str| standard.get(&Key::from_static_str(key)).map(|value| value.to_string());
+    if of("service.name").is_none_or(|name| name.starts_with("unknown_service")) {
+        defaults.push(KeyValue::new("service.name", SERVICE_NAME));
+    }
+    for (key, value) in [("service.instance.id", name), ("service.version", env!("CARGO_PKG_VERSION"))] {
+        if of(key).is_none() {
+            defaults.push(KeyValue::new(key, value.to_owned()));
+        }
+    }
+    Resource::builder().with_attributes(defaults).build()
+}
+
+#[cfg(test)]
+mod tests;
