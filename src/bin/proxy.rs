@@ -1,2 +1,30 @@
-//! stub
-fn main() {}
+// SPDX-License-Identifier: Apache-2.0
+//! Meridio's proxy: arguments in, exit code out.
+
+use std::{
+    fmt::Display,
+    io::{self, Write},
+    process::ExitCode,
+};
+
+use meridio_proxy::proxy::{app, arguments, arguments::Command, config};
+
+fn main() -> ExitCode {
+    match Command::parse(config::arguments()) {
+        Ok(Command::Run) => app::run(),
+        Ok(Command::Help) => print(arguments::help()),
+        Ok(Command::Version) => print(format_args!("{}\n", env!("CARGO_PKG_VERSION"))),
+        Ok(Command::Probe { service, socket, limit }) => app::probe(&socket, &service, limit),
+        Err(usage) => {
+            let _lost = writeln!(io::stderr(), "proxy: {usage}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn print(text: impl Display) -> ExitCode {
+    match write!(io::stdout(), "{text}") {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}

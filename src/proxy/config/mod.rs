@@ -3,7 +3,8 @@
 //!
 //! The variables, their defaults, their names without `NSM_` and Go's duration syntax are those of Meridio's proxy, so an
 //! existing manifest works unchanged. Differences: an unknown `NSM_IP_FAMILY` is a mistake (there it silently means
-//! dualstack), and every mistake is reported at once. The process environment is read only in [`Config::from_environment`].
+//! dualstack), and every mistake is reported at once. The environment and the arguments of
+//! the process are read only here.
 
 mod duration;
 mod reader;
@@ -18,9 +19,14 @@ pub use self::{
     variables::{VARIABLES, Variable},
 };
 use self::{reader::Reader, variables as var};
-use crate::api::Family;
+use crate::{api::Family, transport::Target};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
+
+/// The arguments of the process, without its name.
+pub fn arguments() -> impl Iterator<Item = String> {
+    std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned())
+}
 
 /// How much is logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,16 +46,16 @@ pub struct Config {
     pub name: String,
     /// Network service that targets request.
     pub service_name: String,
-    /// Address of nsmgr: `unix:///path` or `tcp://host:port`.
-    pub connect_to: String,
+    /// Where nsmgr listens.
+    pub connect_to: Target,
     /// Time to dial nsmgr.
     pub dial_timeout: Duration,
     /// Time for one Request or Close.
     pub request_timeout: Duration,
     /// Longest lifetime of tokens.
     pub max_token_lifetime: Duration,
-    /// Address of IPAM, `host:port`.
-    pub ipam_service: String,
+    /// Where IPAM listens.
+    pub ipam_service: Target,
     /// Name of the node; empty if unknown.
     pub host: String,
     /// Network service of the load balancers.
@@ -58,8 +64,8 @@ pub struct Config {
     pub trench: String,
     /// Name of the conduit.
     pub conduit: String,
-    /// Address of NSP, `<service>-<trench>.<namespace>:<port>`.
-    pub nsp_service: String,
+    /// Where NSP listens: `<service>-<trench>.<namespace>:<port>`.
+    pub nsp_service: Target,
     /// Enabled families, IPv4 first. Never empty.
     pub families: &'static [Family],
     /// How much is logged.
@@ -102,11 +108,11 @@ impl Config {
         let mut config = Self {
             name: r.name(var::NAME),
             service_name: r.name(var::SERVICE_NAME),
-            connect_to: rules::socket_address(&mut r, var::CONNECT_TO),
+            connect_to: rules::target(&mut r, var::CONNECT_TO),
             dial_timeout: r.duration(var::DIAL_TIMEOUT, MILLISECOND),
             request_timeout: r.duration(var::REQUEST_TIMEOUT, MILLISECOND),
             max_token_lifetime: r.duration(var::MAX_TOKEN_LIFETIME, MILLISECOND),
-            ipam_service: rules::host_port(&mut r, var::IPAM_SERVICE),
+            ipam_service: rules::service(&mut r, var::IPAM_SERVICE),
             host: rules::node(&mut r, var::HOST),
             network_service_name: r.name(var::NETWORK_SERVICE_NAME),
             trench: r.name(var::TRENCH),
@@ -120,7 +126,7 @@ impl Config {
             grpc_max_backoff: r.duration(var::GRPC_MAX_BACKOFF, MILLISECOND),
             ip_release_delay: r.duration(var::IP_RELEASE_DELAY, Duration::ZERO),
             bridge_ip_renew_interval: r.duration(var::BRIDGE_IP_RENEW_INTERVAL, MILLISECOND),
-            spiffe_endpoint_socket: rules::socket_address(&mut r, var::SPIFFE_ENDPOINT_SOCKET),
+            spiffe_endpoint_socket: rules::target_text(&mut r, var::SPIFFE_ENDPOINT_SOCKET),
             telemetry: rules::telemetry(&mut r),
             warnings: Vec::new(),
         };

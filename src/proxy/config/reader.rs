@@ -76,12 +76,23 @@ impl<G: Get> Reader<G> {
         accepted: impl fmt::Display,
         parse: impl FnOnce(&str) -> Option<T>,
     ) -> T {
+        self.value_or(variable, accepted, T::default, parse)
+    }
+
+    /// Like [`value`](Self::value) with a stand-in of its own.
+    pub(super) fn value_or<T>(
+        &mut self,
+        variable: Variable,
+        accepted: impl fmt::Display,
+        stand_in: impl FnOnce() -> T,
+        parse: impl FnOnce(&str) -> Option<T>,
+    ) -> T {
         let (name, value) = self.raw(variable);
         let parsed = if value.len() <= MAX_VALUE { parse(&value) } else { None };
         parsed.unwrap_or_else(|| {
             let value = shown(&value);
             self.mistakes.push(Mistake { variable: name, value, accepted: accepted.to_string() });
-            T::default()
+            stand_in()
         })
     }
 

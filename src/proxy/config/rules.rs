@@ -1,43 +1,35 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Say for each kind of variable which values are accepted and what they mean.
 
-use std::path::Path;
-
 use super::{
     LogLevel,
     reader::{Get, Reader},
     variables::{self as var, Variable},
 };
-use crate::api::Family;
+use crate::{api::Family, transport::Target};
 
-/// `unix:///path` or `tcp://host:port`.
-pub(super) fn socket_address(r: &mut Reader<impl Get>, variable: Variable) -> String {
-    r.value(variable, "unix:///path or tcp://host:port", |text| {
-        let unix = text.strip_prefix("unix://").is_some_and(|path| Path::new(path).is_absolute());
-        let tcp = text.strip_prefix("tcp://").is_some_and(is_host_port);
-        (unix || tcp).then(|| text.to_owned())
+/// Where a peer listens.
+pub(super) fn target(r: &mut Reader<impl Get>, variable: Variable) -> Target {
+    r.value_or(variable, "unix:///path or tcp://host:port", nowhere, |text| text.parse().ok())
+}
+
+/// The text of a target, for a library that parses it itself.
+pub(super) fn target_text(r: &mut Reader<impl Get>, variable: Variable) -> String {
+    r.value(variable, "unix:///path or tcp://ip:port", |text| {
+        let schemed = text.starts_with("unix:") || text.starts_with("tcp:");
+        (schemed && text.parse::<Target>().is_ok()).then(|| text.to_owned())
     })
 }
 
 /// `host:port`.
-pub(super) fn host_port(r: &mut Reader<impl Get>, variable: Variable) -> String {
-    r.value(variable, "host:port", |text| is_host_port(text).then(|| text.to_owned()))
+pub(super) fn service(r: &mut Reader<impl Get>, variable: Variable) -> Target {
+    r.value_or(variable, "host:port", nowhere, |text| {
+        text.parse().ok().filter(|target| matches!(target, Target::Tcp(_)))
+    })
 }
 
-/// A host name or address and a port; an IPv6 address stands in brackets.
-fn is_host_port(text: &str) -> bool {
-    text.rsplit_once(':')
-        .is_some_and(|(host, port)| is_host(host) && port.parse::<u16>().is_ok_and(|port| port > 0))
-}
-
-fn is_host(host: &str) -> bool {
-    match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
-        None => {
-            let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-            (1..=253).contains(&host.len()) && host.chars().all(allowed)
-        }
-    }
+fn nowhere() -> Target {
+    Target::Tcp(String::new())
 }
 
 /// A name, or empty for unknown.
@@ -46,11 +38,11 @@ pub(super) fn node(r: &mut Reader<impl Get>, variable: Variable) -> String {
 }
 
 /// `<service>-<trench>.<namespace>:<port>`. The trench is checked where it is read itself.
-pub(super) fn nsp_service(r: &mut Reader<impl Get>) -> String {
+pub(super) fn nsp_service(r: &mut Reader<impl Get>) -> Target {
     let (name, namespace) = (r.name(var::NSP_SERVICE_NAME), r.name(var::NAMESPACE));
     let port = r
         .value(var::NSP_SERVICE_PORT, "1 to 65535", |text| text.parse::<u16>().ok().filter(|port| *port > 0));
-    format!("{name}-{}.{namespace}:{port}", r.raw(var::TRENCH).1)
+    Target::Tcp(format!("{name}-{}.{namespace}:{port}", r.raw(var::TRENCH).1))
 }
 
 /// Enabled families, IPv4 first.

@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Run the proxy as a process: logs, signals, bring-up, shutdown, exit code.
+
+mod signals;
+
+use std::{io, path::Path, process::ExitCode, time::Duration};
+
+use tracing_subscriber::prelude::*;
+
+use self::signals::Termination;
+use super::{
+    capabilities::{self, Capabilities, CapabilityError},
+    config::{Config, LogLevel, Mistakes},
+    health::{self, Health},
+    log::{self, WithSources},
+    telemetry::{Telemetry, TelemetryError},
+};
+use crate::chain::Tasks;
+
+/// Threads that run calls. The kernel has its own, so that calls cannot starve it.
+const WORKERS: usize = 2;
+/// Time for the last spans.
+const FLUSH: Duration = Duration::from_secs(1);
+
+/// Why the proxy ends before it serves, or cannot serve on.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// Without NET_ADMIN nothing can be done.
+    #[error("not permitted to configure the network")]
+    Capabilities(#[from] CapabilityError),
+    /// The runtime, the signals or the log cannot be set up; the system is short of something.
+    #[error("cannot start")]
+    System(#[from] io::Error),
+    /// A variable of the exporter is malformed.
+    #[error("cannot export spans")]
+    Telemetry(#[from] TelemetryError),
+    /// Another subscriber is installed: the proxy must be the only program in its process.
+    #[error("cannot log")]
+    Log(#[from] tracing_subscriber::util::TryInitError),
+    /// The probes of the pod cannot be answered.
+    #[error("cannot serve health")]
+    Health(#[from] health::ServeError),
+}
+
+/// Run until a signal ends it. Exit code 0 after an orderly shutdown, 1 with the reason in the log otherwise.
+pub fn run() -> ExitCode {
+    // Before the runtime: capabilities belong to threads, and its threads inherit them.
+    let permitted = capabilities::raise();
+    match Config::from_environment() {
+        Ok(config) => run_with(config, permitted),
+        Err(mistakes) => refuse(&mistakes),
+    }
+}
+
+/// Ask the health socket of a running proxy; exit code 0 only if `service` is SERVING there.
+pub fn probe(socket: &Path, service: &str, limit: Duration) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let asked = match &runtime {
+        Ok(runtime) => runtime.block_on(health::probe(socket, service, limit)),
+        Err(error) => {
+            let _lost = io::Write::write_fmt(&mut io::stderr(), format_args!("proxy: {error}\n"));
+            return ExitCode::FAILURE;
+        }
+    };
+    match asked {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let line = format_args!("proxy: {}\n", WithSources(&error));
+            let _lost = io::Write::write_fmt(&mut io::stderr(), line);
+            ExitCode::from(error.code())
+        }
+    }
+}
+
+/// Say every mistake in a line of its own.
+fn refuse(mistakes: &Mistakes) -> ExitCode {
+    let (layer, _verbosity) = log::layer(LogLevel::Info, io::stderr);
+    tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+        for mistake in &mistakes.0 {
+            let accepted = mistake.accepted.as_str();
+            let (variable, value) = (mistake.variable, mistake.value.as_str());
+            tracing::error!(critical = true, variable, value, accepted, "variable not accepted");
+        }
+    });
+    ExitCode::FAILURE
+}
+
+fn run_with(config: Config, permitted: Result<Capabilities, CapabilityError>) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build();
+    let ended = runtime.map_err(Failure::from).and_then(|runtime| runtime.block_on(live(config, permitted)));
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            let failure: &(dyn std::error::Error + 'static) = &failure;
+            tracing::error!(critical = true, error = failure, "proxy ends");
+            // The log may be what failed.
+            let _lost =
+                io::Write::write_fmt(&mut io::stderr(), format_args!("proxy: {}\n", WithSources(failure)));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn live(config: Config, permitted: Result<Capabilities, CapabilityError>) -> Result<(), Failure> {
+    let telemetry = config.telemetry.then(|| Telemetry::start(&config.name, None)).transpose()?;
+    let (lines, verbosity) = log::layer(config.log_level, io::stderr);
+    let spans = telemetry.as_ref().map(Telemetry::layer);
+    tracing_subscriber::registry().with(lines).with(spans).try_init()?;
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), name = config.name, "proxy starts");
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    let tasks = Tasks::default();
+    let mut termination = Termination::catch()?;
+    tasks.spawn(verbosity.follow_signals()?);
+    let ended = serve(&config, permitted, &tasks, &mut termination).await;
+    tasks.stop().await;
+    if let Some(telemetry) = telemetry {
+        telemetry.stop(FLUSH).await;
+    }
+    ended
+}
+
+/// Bring everything up, wait for the end, and take it down in reverse.
+async fn serve(
+    _config: &Config,
+    permitted: Result<Capabilities, CapabilityError>,
+    tasks: &Tasks,
+    termination: &mut Termination,
+) -> Result<(), Failure> {
+    let health = Health::default();
+    tasks.spawn(health.lose_patience(health::PATIENCE));
+    let _served = health::serve(Path::new(health::SOCKET), &health, tasks)?;
+    let capabilities = permitted?;
+    tracing::info!(net_raw = capabilities.net_raw, "permitted to configure the network");
+    let signal = termination.received().await;
+    tracing::info!(signal, "proxy ends");
+    Ok(())
+}

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Check that the process may configure the network, and use what it is permitted.
+//!
+//! A container that does not run as root has NET_ADMIN only in its permitted set if the binary's file capabilities say `=p`
+//! (with `=ep` it could not even start where a capability is missing). So what is permitted is made effective here.
+//! Capabilities belong to a thread and are inherited: call [`raise`] before the runtime starts its threads.
+
+use std::io;
+
+use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
+
+/// Why the network cannot be configured.
+#[derive(Debug, thiserror::Error)]
+pub enum CapabilityError {
+    /// NET_ADMIN is not permitted.
+    #[error(
+        "CAP_NET_ADMIN is missing, without which links, routes and rules cannot be set \
+         (run as root, or add NET_ADMIN to the container's capabilities and to the file: setcap cap_net_admin=p)"
+    )]
+    NetAdmin,
+    /// The kernel refuses to tell or to set capabilities; a seccomp profile may forbid it.
+    #[error("cannot use capabilities")]
+    Kernel(#[from] io::Error),
+}
+
+/// What the process may do beyond configuring the network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capabilities {
+    /// NET_RAW: addresses can be announced to neighbours.
+    pub net_raw: bool,
+}
+
+/// Make NET_ADMIN, and NET_RAW if permitted, effective for this thread and those it starts.
+///
+/// # Errors
+/// [`CapabilityError`]; the proxy cannot work then.
+pub fn raise() -> Result<Capabilities, CapabilityError> {
+    let before = capabilities(None).map_err(io::Error::from)?;
+    let (after, found) = wanted(before)?;
+    if after.effective != before.effective {
+        set_capabilities(None, after).map_err(io::Error::from)?;
+    }
+    Ok(found)
+}
+
+/// The sets to use, given those at hand.
+fn wanted(sets: CapabilitySets) -> Result<(CapabilitySets, Capabilities), CapabilityError> {
+    if !sets.permitted.contains(CapabilitySet::NET_ADMIN) {
+        return Err(CapabilityError::NetAdmin);
+    }
+    let usable = sets.permitted & (CapabilitySet::NET_ADMIN | CapabilitySet::NET_RAW);
+    let found = Capabilities { net_raw: usable.contains(CapabilitySet::NET_RAW) };
+    Ok((CapabilitySets { effective: sets.effective | usable, ..sets }, found))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_permitted_becomes_effective_and_nothing_else() {
+        let (admin, raw, chown) = (CapabilitySet::NET_ADMIN, CapabilitySet::NET_RAW, CapabilitySet::CHOWN);
+        let none = CapabilitySet::empty();
+        // permitted, effective before, effective after and NET_RAW; or an error
+        let table = [
+            (none, none, None),
+            (raw, raw, None),
+            (admin, none, Some((admin, false))),
+            (admin, admin, Some((admin, false))),
+            (admin | raw, none, Some((admin | raw, true))),
+            (admin | raw | chown, chown, Some((admin | raw | chown, true))),
+            (admin | chown, none, Some((admin, false))),
+        ];
+        for (permitted, effective, expected) in table {
+            let sets = CapabilitySets { effective, permitted, inheritable: none };
+            let got = wanted(sets).ok().map(|(after, found)| {
+                assert_eq!((after.permitted, after.inheritable), (permitted, none));
+                (after.effective, found.net_raw)
+            });
+            assert_eq!(got, expected, "{permitted:?} {effective:?}");
+        }
+    }
+
+    #[test]
+    fn a_missing_capability_is_named_with_what_to_do() {
+        let text = CapabilityError::NetAdmin.to_string();
+        assert!(text.contains("CAP_NET_ADMIN") && text.contains("setcap"), "{text}");
+    }
+}

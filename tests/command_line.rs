@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Run the real binary with its flags, with malformed variables, and as a probe.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // of tests and what they share
+
+use std::process::{Command, Output};
+
+use meridio_proxy::{
+    chain::Tasks,
+    proxy::{
+        config::VARIABLES,
+        health::{self, Health, Part},
+    },
+};
+
+fn proxy(arguments: &[&str], variables: &[(&str, &str)]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_proxy"));
+    command.args(arguments).env_clear().envs(variables.iter().copied());
+    command.output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+#[test]
+fn g02_help_and_version_print_and_exit_with_0_under_one_dash_or_two() {
+    for flag in ["--help", "-help", "-h"] {
+        let output = proxy(&[flag], &[]);
+        assert!(output.status.success(), "{flag}");
+        let help = text(&output.stdout);
+        for variable in VARIABLES {
+            assert!(help.contains(variable.name), "{}", variable.name);
+        }
+    }
+    for flag in ["--version", "-version"] {
+        let output = proxy(&[flag], &[]);
+        assert!(output.status.success(), "{flag}");
+        assert_eq!(text(&output.stdout).trim(), env!("CARGO_PKG_VERSION"));
+    }
+}
+
+#[test]
+fn g02_an_unknown_flag_is_named_and_exits_with_2() {
+    for arguments in [&["--verbose"][..], &["-x"], &["serve"], &["probe"], &["probe", "a", "--x"]] {
+        let output = proxy(arguments, &[]);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        let named = arguments.last().unwrap();
+        assert!(text(&output.stderr).contains(named), "{}", text(&output.stderr));
+        assert!(output.stdout.is_empty());
+    }
+}
+
+#[test]
+fn g01_every_malformed_variable_has_a_critical_line_with_value_and_what_is_accepted() {
+    let output = proxy(
+        &[],
+        &[("NSM_MTU", "jumbo"), ("IP_FAMILY", "ipv5"), ("NSM_DIAL_TIMEOUT", "5"), ("TELEMETRY", "yes")],
+    );
+    assert_eq!(output.status.code(), Some(1));
+    let stderr = text(&output.stderr);
+    let lines: Vec<serde_json::Value> =
+        stderr.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
+    let found: Vec<_> = lines
+        .iter()
+        .map(|line| {
+            assert_eq!(line["severity"], "critical", "{line}");
+            assert!(!line["extra_data"]["accepted"].as_str().unwrap().is_empty());
+            let field = |name: &str| line["extra_data"][name].as_str().unwrap().to_owned();
+            (field("variable"), field("value"))
+        })
+        .collect();
+    let expected = [
+        ("NSM_DIAL_TIMEOUT", "5"),
+        ("IP_FAMILY", "ipv5"),
+        ("SPIFFE_ENDPOINT_SOCKET", ""),
+        ("TELEMETRY", "yes"),
+        ("NSM_MTU", "jumbo"),
+    ];
+    assert_eq!(found, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_probe_exits_with_0_only_if_the_service_is_serving() {
+    let (directory, tasks, board) = (tempfile::tempdir().unwrap(), Tasks::default(), Health::default());
+    let socket = directory.path().join("health.sock");
+    let probe = async |name: &'static str| {
+        let socket = socket.to_str().unwrap().to_owned();
+        let run = move || proxy(&["probe", name, "--socket", &socket, "--timeout", "5s"], &[]);
+        tokio::task::spawn_blocking(run).await.unwrap().status.code()
+    };
+    assert_eq!(probe("").await, Some(2), "nobody listens");
+    let _served = health::serve(&socket, &board, &tasks).unwrap();
+    assert_eq!(probe("").await, Some(0));
+    assert_eq!(probe("Readiness").await, Some(4));
+    assert_eq!(probe("nobody").await, Some(3));
+    for part in Part::ALL {
+        board.set(part, true, "");
+    }
+    assert_eq!(probe("Readiness").await, Some(0));
+    tasks.stop().await;
+}
