@@ -20,6 +20,8 @@ use crate::{
     chain::Tasks,
 };
 
+/// Name of the child whose addresses are those of the bridge: the gateways of the targets. Meridio's IPAM never collects it.
+pub const BRIDGE: &str = "bridge";
 /// Most leases at a time.
 pub const MAX_LEASES: usize = 16_384;
 /// Most holders and waiting callers of all leases at a time.
@@ -106,8 +108,8 @@ impl Leases {
         Self { asks, slots, status }
     }
 
-    /// Get the addresses of a child. All families are allocated at once; if one fails, the others are released. A lease that is held is
-    /// answered without a call.
+    /// Get the addresses of a child. All families are allocated at once; if one fails, the others are released. A lease that is
+    /// held is answered without a call.
     ///
     /// # Errors
     /// [`LeaseError`]. The future may be dropped at any time: what was allocated for it is released, or kept for the next caller.

@@ -26,7 +26,7 @@ pub use self::{
     allocator::{AllocateError, Allocator, NO_MORE_PREFIX, Subnet, parse_answer},
     faults::{Calls, Fault, Faults},
     grpc::GrpcAllocator,
-    leases::{Lease, LeaseError, Leases, MAX_HOLDERS, MAX_LEASES, MAX_NAME, Settings, Status},
+    leases::{BRIDGE, Lease, LeaseError, Leases, MAX_HOLDERS, MAX_LEASES, MAX_NAME, Settings, Status},
     memory::InMemory,
     tree::{Pool, Tree, TreeError},
 };

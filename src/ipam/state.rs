@@ -9,13 +9,13 @@
 //!                   │                   └─ acquire before Release ┘   │
 //!                   └─────────────────── acquire during Release ──────┘
 //! ```
-//! 1. At most one call is made for a name at a time. What is decided meanwhile waits until it has ended: an Allocate never overtakes a
-//!    Release of the same name.
+//! 1. At most one call is made for a name at a time. What is decided meanwhile waits until it has ended: an Allocate never
+//!    overtakes a Release of the same name.
 //! 2. Wanted: Allocate, one call per family for all callers. Held: Renew when due. Releasing: Release when due.
 //! 3. A lease that is held, or released but not given back yet, is granted without a call.
 //! 4. An Allocate that succeeds when no caller is left is kept as if its last holder had just gone.
-//! 5. An Allocate that fails is rolled back like a lease whose last holder has just gone, unless nothing can have been allocated since
-//!    the last Release. The delay leaves a previous holder of the name, known to the address service only, time to ask again.
+//! 5. An Allocate that fails is rolled back like a lease whose last holder has just gone, unless nothing can have been allocated
+//!    since the last Release. The delay leaves a previous holder of the name, known to the address service only, time to ask again.
 //! 6. From the start of a Release its addresses are not ours. A Release that fails is tried again, unless somebody wants the lease.
 //! 7. A Release that failed may still take effect later. The lease that follows is *doubtful*: renew it early.
 //! 8. A Renew that answers differently changes nothing for the holders; the next caller gets the new addresses.
@@ -137,7 +137,8 @@ impl State {
         }
     }
 
-    /// An Allocate has ended, with this many callers waiting. Ok: each of them is a holder now. Error: of the first family that failed.
+    /// An Allocate has ended, with this many callers waiting. Ok: each of them is a holder now. Error: that of the first family
+    /// that failed.
     pub(super) fn allocated(
         &mut self,
         answers: &Answers,

@@ -3,7 +3,8 @@
 //! Give out addresses as Meridio's IPAM does: a tree of prefixes, trench, conduit, node, child.
 //!
 //! 1. A child keeps its address until it is released: the same name gives the same address.
-//! 2. A new conduit, node or child gets the lowest free prefix of its parent. The first and the last address of a node are not given out.
+//! 2. A new conduit, node or child gets the lowest free prefix of its parent. The first and the last address of a node are not
+//!    given out.
 //! 3. The answer is the child's address with the length of its node.
 //! 4. A node appears with its first child and stays. A conduit is added and removed by the configuration; its nodes go with it.
 //! 5. Releasing what is unknown succeeds.

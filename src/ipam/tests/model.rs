@@ -97,7 +97,7 @@ async fn take(world: &World, hands: &mut Hands, step: &Step) {
         }
         &Step::Close { lane, name } => drop(hands.remove(&(lane, name))),
         &Step::FailedClose { lane, name } => {
-            let kept = hands.remove(&(lane, name)).map(|lease| lease.clone());
+            let kept = hands.get(&(lane, name)).cloned();
             hands.extend(kept.map(|lease| ((lane, name), lease)));
         }
         &Step::Burst { name } => {
