@@ -7,6 +7,7 @@ pub mod caller;
 mod causes;
 pub mod channel;
 pub mod dial;
+pub mod discovery;
 pub mod fd;
 pub mod identity;
 pub mod listen;

@@ -2,16 +2,17 @@
 
 //! Keep the set of known endpoints true, by these rules:
 //!
-//! 1. An endpoint reported by the watch or by a picture is added, or updated. Names are unique; the last report counts.
+//! 1. An endpoint reported by the watch or by a picture is added, or updated. Names are unique; the last report counts. A picture is
+//!    as old as its question: it does not bring back what the watch has deleted since.
 //! 2. `deleted`, or an expiration before 1970 as older registries send it, removes at once.
-//! 3. A picture that lacks an endpoint counts as an absence; so does one that shows it with an expiration long past.
+//! 3. A whole picture that lacks an endpoint counts as an absence; so does one that shows it with an expiration long past.
 //! 4. An endpoint is removed when absent from two consecutive pictures that lie [`settle`](Rules::settle) apart, if in addition its
 //!    last expiration has passed or the caller says that it is dead. An outage of the registry, or a manager that restarts and knows
 //!    nobody yet, removes nothing.
 //! 5. What is malformed or beyond the bounds is left out and counted.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -37,7 +38,12 @@ pub struct Rules {
 impl Default for Rules {
     /// 1,024 endpoints of 16 KiB; 10 s between clocks; 20 s between pictures.
     fn default() -> Self {
-        Self { endpoints: 1024, bytes: 16 << 10, slack: Duration::from_secs(10), settle: Duration::from_secs(20) }
+        Self {
+            endpoints: 1024,
+            bytes: 16 << 10,
+            slack: Duration::from_secs(10),
+            settle: Duration::from_secs(20),
+        }
     }
 }
 
@@ -65,35 +71,48 @@ struct Entry {
 }
 
 /// The endpoints known so far.
-pub(super) struct Known {
+pub(super) struct State {
     rules: Rules,
     entries: BTreeMap<String, Entry>,
+    /// Names deleted since the picture that is being taken was asked for.
+    deleted: BTreeSet<String>,
     left_out: u64,
 }
 
-impl Known {
+impl State {
     pub(super) fn new(rules: Rules) -> Self {
-        Self { rules, entries: BTreeMap::new(), left_out: 0 }
+        Self { rules, entries: BTreeMap::new(), deleted: BTreeSet::new(), left_out: 0 }
     }
 
     /// Rules 1 and 2: take a report of the watch.
     pub(super) fn report(&mut self, endpoint: NetworkServiceEndpoint, deleted: bool) {
         if deleted || endpoint.expiration_time.is_some_and(|at| at.seconds < 0) {
-            self.entries.remove(&endpoint.name);
+            if self.entries.remove(&endpoint.name).is_some() {
+                self.deleted.insert(endpoint.name);
+            }
         } else {
+            self.deleted.remove(&endpoint.name);
             self.accept(endpoint);
         }
     }
 
-    /// Rules 1, 3 and 4: take a complete picture.
+    /// A picture is asked for.
+    pub(super) fn ask(&mut self) {
+        self.deleted.clear();
+    }
+
+    /// Rules 1, 3 and 4: take the picture. Unless it is `whole`, what it lacks is not known to be absent.
     pub(super) fn picture(
         &mut self,
         found: Vec<NetworkServiceEndpoint>,
+        whole: bool,
         now: Now,
         dead: &(dyn Fn(&str) -> bool + Send + Sync),
     ) {
-        let present: Vec<_> = found.into_iter().filter(|endpoint| !self.passed(expires(endpoint), now)).collect();
-        for entry in self.entries.values_mut() {
+        let live =
+            |e: &NetworkServiceEndpoint| !self.passed(expires(e), now) && !self.deleted.contains(&e.name);
+        let present: Vec<_> = found.into_iter().filter(live).collect();
+        for entry in self.entries.values_mut().filter(|_| whole) {
             entry.absent.get_or_insert(now.at);
         }
         for endpoint in present {
@@ -102,9 +121,10 @@ impl Known {
         let Rules { settle, .. } = self.rules;
         let over = |name: &String, entry: &Entry| {
             let twice = entry.absent.is_some_and(|since| now.at.duration_since(since) >= settle);
-            twice && (self.passed(entry.expires, now) || dead(name))
+            whole && twice && (self.passed(entry.expires, now) || dead(name))
         };
-        let over: Vec<_> = self.entries.iter().filter(|(name, entry)| over(name, entry)).map(|(n, _)| n.clone()).collect();
+        let over: Vec<_> =
+            self.entries.iter().filter(|(name, entry)| over(name, entry)).map(|(n, _)| n.clone()).collect();
         for name in over {
             self.entries.remove(&name);
         }
@@ -168,7 +188,7 @@ mod tests {
         }
     }
 
-    fn names(known: &Known) -> String {
+    fn names(known: &State) -> String {
         known.endpoints().into_keys().collect::<Vec<_>>().join(" ")
     }
 
@@ -177,14 +197,17 @@ mod tests {
 
     #[test]
     fn reports_add_update_and_remove() {
-        let (clock, mut known) = (Clock::start(), Known::new(Rules::default()));
+        let (clock, mut known) = (Clock::start(), State::new(Rules::default()));
         known.report(clock.endpoint("a", S(0)), false);
         known.report(clock.endpoint("b", S(0)), false);
         assert_eq!(names(&known), "a b");
         let before = known.endpoints();
         known.report(clock.endpoint("a", S(40)), false);
         assert_eq!(known.endpoints(), before, "a refresh is no change");
-        known.report(NetworkServiceEndpoint { url: "inode://4/2".into(), ..clock.endpoint("a", S(40)) }, false);
+        known.report(
+            NetworkServiceEndpoint { url: "inode://4/2".into(), ..clock.endpoint("a", S(40)) },
+            false,
+        );
         assert_ne!(known.endpoints(), before, "another socket is");
         known.report(clock.endpoint("a", S(40)), true);
         known.report(clock.endpoint("never seen", S(40)), true);
@@ -193,10 +216,13 @@ mod tests {
 
     #[test]
     fn an_expiration_before_1970_is_how_old_registries_delete() {
-        let (clock, mut known) = (Clock::start(), Known::new(Rules::default()));
+        let (clock, mut known) = (Clock::start(), State::new(Rules::default()));
         known.report(clock.endpoint("a", S(0)), false);
         let expiration_time = Some(prost_types::Timestamp { seconds: -1, nanos: 0 });
-        known.report(NetworkServiceEndpoint { name: "a".into(), expiration_time, ..Default::default() }, false);
+        known.report(
+            NetworkServiceEndpoint { name: "a".into(), expiration_time, ..Default::default() },
+            false,
+        );
         assert_eq!(names(&known), "");
     }
 
@@ -215,10 +241,10 @@ mod tests {
             ("dead, seen absent long enough", &[30, 31, 50], true, false),
         ];
         for (rule, pictures, is_dead, stays) in table {
-            let (clock, mut known) = (Clock::start(), Known::new(Rules::default()));
+            let (clock, mut known) = (Clock::start(), State::new(Rules::default()));
             known.report(clock.endpoint("a", S(0)), false);
             for at in pictures {
-                known.picture(vec![], clock.after(S(*at)), if is_dead { DEAD } else { ALIVE });
+                known.picture(vec![], true, clock.after(S(*at)), if is_dead { DEAD } else { ALIVE });
             }
             assert_eq!(names(&known) == "a", stays, "{rule}");
         }
@@ -227,66 +253,91 @@ mod tests {
     #[test]
     fn absences_count_only_if_nothing_reported_it_in_between() {
         for by_watch in [true, false] {
-            let (clock, mut known) = (Clock::start(), Known::new(Rules::default()));
+            let (clock, mut known) = (Clock::start(), State::new(Rules::default()));
             known.report(clock.endpoint("a", S(0)), false);
-            known.picture(vec![], clock.after(S(30)), DEAD);
+            known.picture(vec![], true, clock.after(S(30)), DEAD);
             if by_watch {
                 known.report(clock.endpoint("a", S(40)), false);
             } else {
-                known.picture(vec![clock.endpoint("a", S(40))], clock.after(S(40)), DEAD);
+                known.picture(vec![clock.endpoint("a", S(40))], true, clock.after(S(40)), DEAD);
             }
-            known.picture(vec![], clock.after(S(60)), DEAD);
+            known.picture(vec![], true, clock.after(S(60)), DEAD);
             assert_eq!(names(&known), "a", "by watch: {by_watch}");
-            known.picture(vec![], clock.after(S(90)), DEAD);
+            known.picture(vec![], true, clock.after(S(90)), DEAD);
             assert_eq!(names(&known), "", "by watch: {by_watch}");
         }
     }
 
     #[test]
     fn a_picture_adds_what_the_watch_missed_and_ignores_what_has_long_expired() {
-        let (clock, mut known) = (Clock::start(), Known::new(Rules::default()));
-        let found = vec![clock.endpoint("new", S(100)), clock.endpoint("stale", S(0)), clock.endpoint("late", S(35))];
-        known.picture(found, clock.after(S(100)), ALIVE);
+        let (clock, mut known) = (Clock::start(), State::new(Rules::default()));
+        let found =
+            vec![clock.endpoint("new", S(100)), clock.endpoint("stale", S(0)), clock.endpoint("late", S(35))];
+        known.picture(found, true, clock.after(S(100)), ALIVE);
         assert_eq!(names(&known), "late new", "`late` expired 5 s ago, which may be the clock");
     }
 
     #[test]
     fn the_dead_are_judged_one_by_one() {
-        let (clock, mut known) = (Clock::start(), Known::new(Rules::default()));
+        let (clock, mut known) = (Clock::start(), State::new(Rules::default()));
         for name in ["a", "b"] {
             known.report(clock.endpoint(name, S(0)), false);
         }
         for at in [10, 40] {
-            known.picture(vec![], clock.after(S(at)), &|name| name == "a");
+            known.picture(vec![], true, clock.after(S(at)), &|name| name == "a");
         }
         assert_eq!(names(&known), "b");
     }
 
     #[test]
     fn an_endpoint_without_an_expiration_never_expires() {
-        let (clock, mut known) = (Clock::start(), Known::new(Rules::default()));
+        let (clock, mut known) = (Clock::start(), State::new(Rules::default()));
         known.report(NetworkServiceEndpoint { expiration_time: None, ..clock.endpoint("a", S(0)) }, false);
         for at in [1000, 2000, 3000] {
-            known.picture(vec![], clock.after(S(at)), ALIVE);
+            known.picture(vec![], true, clock.after(S(at)), ALIVE);
         }
         assert_eq!(names(&known), "a");
     }
 
     #[test]
     fn what_is_malformed_or_too_much_is_left_out_and_counted() {
-        let (clock, mut known) = (Clock::start(), Known::new(Rules { endpoints: 2, ..Rules::default() }));
+        let (clock, mut known) = (Clock::start(), State::new(Rules { endpoints: 2, ..Rules::default() }));
         let far = Some(prost_types::Timestamp { seconds: i64::MAX, nanos: 0 });
         known.report(NetworkServiceEndpoint { expiration_time: far, ..clock.endpoint("a", S(0)) }, false);
         known.report(clock.endpoint("", S(0)), false);
-        known.report(NetworkServiceEndpoint { url: "u".repeat(20_000), ..clock.endpoint("big", S(0)) }, false);
+        known
+            .report(NetworkServiceEndpoint { url: "u".repeat(20_000), ..clock.endpoint("big", S(0)) }, false);
         known.report(clock.endpoint("b", S(0)), false);
         known.report(clock.endpoint("c", S(0)), false);
         assert_eq!((names(&known).as_str(), known.left_out()), ("a b", 3));
         known.report(clock.endpoint("a", S(1)), false);
         assert_eq!(known.left_out(), 3, "those that are in stay");
-        known.picture(vec![clock.endpoint("c", S(0))], clock.after(S(1)), ALIVE);
+        known.picture(vec![clock.endpoint("c", S(0))], true, clock.after(S(1)), ALIVE);
         known.report(clock.endpoint("b", S(0)), true);
         known.report(clock.endpoint("c", S(0)), false);
         assert_eq!(names(&known), "a c", "a free place is given away again");
+    }
+
+    #[test]
+    fn a_picture_does_not_bring_back_what_was_deleted_while_it_was_taken() {
+        let (clock, mut known) = (Clock::start(), State::new(Rules::default()));
+        known.report(clock.endpoint("a", S(0)), false);
+        known.ask();
+        known.report(clock.endpoint("a", S(0)), true);
+        known.picture(vec![clock.endpoint("a", S(0))], true, clock.after(S(1)), ALIVE);
+        assert_eq!(names(&known), "");
+        known.ask();
+        known.picture(vec![clock.endpoint("a", S(0))], true, clock.after(S(2)), ALIVE);
+        assert_eq!(names(&known), "a", "a later picture does");
+    }
+
+    #[test]
+    fn what_a_part_of_a_picture_lacks_is_not_absent() {
+        let (clock, mut known) = (Clock::start(), State::new(Rules::default()));
+        known.report(clock.endpoint("a", S(0)), false);
+        for at in [100, 200, 300] {
+            known.picture(vec![], false, clock.after(S(at)), DEAD);
+        }
+        assert_eq!(names(&known), "a");
     }
 }

@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Keep a watch open and take pictures beside it.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures::{StreamExt, TryStreamExt};
+use tokio::{
+    sync::{Notify, watch},
+    time::{Instant, sleep, timeout},
+};
+
+use super::{
+    Dead, Known, Settings,
+    known::{Now, State},
+};
+use crate::{
+    api::pb::registry::NetworkServiceEndpoint,
+    transport::{
+        Backoff, causes,
+        registry::{Error, Registry},
+    },
+};
+
+pub(super) struct Follower<R> {
+    registry: R,
+    service: String,
+    dead: Dead,
+    settings: Settings,
+    state: Mutex<State>,
+    known: watch::Sender<Known>,
+    /// A watch has ended: take a picture now.
+    look: Notify,
+}
+
+impl<R: Registry> Follower<R> {
+    pub(super) fn new(
+        registry: R,
+        service: &str,
+        dead: Dead,
+        settings: Settings,
+        known: watch::Sender<Known>,
+    ) -> Self {
+        let state = Mutex::new(State::new(settings.rules));
+        Self { registry, service: service.to_owned(), dead, settings, state, known, look: Notify::new() }
+    }
+
+    /// Follow until dropped.
+    pub(super) async fn follow(self) {
+        tokio::join!(self.watch(), self.look());
+    }
+
+    /// Keep a watch open. Its events are taken as they come, so that the registry never waits for us.
+    async fn watch(&self) {
+        let Settings { first_pause, longest_pause, good, .. } = self.settings;
+        let mut pauses = Backoff::new(first_pause, longest_pause);
+        loop {
+            let opened = Instant::now();
+            let ended = self.watch_once().await;
+            tracing::debug!(service = self.service, ended, "watch ended, opening it again");
+            if opened.elapsed() >= good {
+                pauses.reset();
+            }
+            self.look.notify_one();
+            sleep(pauses.delay()).await;
+        }
+    }
+
+    /// Take the events of one watch; why it ended.
+    async fn watch_once(&self) -> String {
+        let mut found = match self.registry.find(self.like(), true).await {
+            Ok(found) => found,
+            Err(error) => return causes(&error),
+        };
+        while let Some(event) = found.next().await {
+            match event {
+                Ok(event) => {
+                    if let Some(endpoint) = event.network_service_endpoint {
+                        self.state().report(endpoint, event.deleted);
+                        self.show(|_| {});
+                    }
+                }
+                Err(error) => return causes(&error),
+            }
+        }
+        "without an error".to_owned()
+    }
+
+    /// Take pictures.
+    async fn look(&self) {
+        let Settings { interval, first_pause, longest_pause, .. } = self.settings;
+        let mut pauses = Backoff::new(first_pause, longest_pause);
+        loop {
+            match self.picture().await {
+                Ok((found, whole)) => {
+                    pauses.reset();
+                    self.state().picture(found, whole, Now::read(), &*self.dead);
+                    self.show(|known| (known.complete, known.failure) = (true, None));
+                    let _at_once_or_in_time = timeout(interval, self.look.notified()).await;
+                }
+                Err(error) => {
+                    let text = causes(&error);
+                    if self.known.borrow().failure.as_ref() != Some(&text) {
+                        tracing::warn!(
+                            service = self.service,
+                            error = text,
+                            "endpoints not found, keeping those known"
+                        );
+                    }
+                    self.show(|known| known.failure = Some(text));
+                    sleep(pauses.delay()).await;
+                }
+            }
+        }
+    }
+
+    /// All endpoints of now, and whether these are all: what exceeds the rules is not read.
+    async fn picture(&self) -> Result<(Vec<NetworkServiceEndpoint>, bool), Error> {
+        self.state().ask();
+        let limit = self.settings.rules.endpoints;
+        let found = self.registry.find(self.like(), false).await?;
+        let mut found: Vec<_> = found.take(limit + 1).try_collect().await?;
+        let whole = found.len() <= limit;
+        found.retain(|response| !response.deleted);
+        Ok((found.into_iter().filter_map(|response| response.network_service_endpoint).collect(), whole))
+    }
+
+    /// Show the state if it has changed.
+    fn show(&self, change: impl FnOnce(&mut Known)) {
+        let state = self.state();
+        let (endpoints, left_out) = (state.endpoints(), state.left_out());
+        drop(state);
+        self.known.send_if_modified(|known| {
+            let before = known.clone();
+            change(known);
+            if *known.endpoints != endpoints {
+                tell(&self.service, &before, &endpoints, left_out);
+                known.endpoints = Arc::new(endpoints);
+            }
+            *known != before
+        });
+    }
+
+    fn like(&self) -> NetworkServiceEndpoint {
+        let network_service_names = vec![self.service.clone()];
+        NetworkServiceEndpoint { network_service_names, ..NetworkServiceEndpoint::default() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn tell(service: &str, before: &Known, after: &super::Endpoints, left_out: u64) {
+    let added: Vec<_> = after.keys().filter(|name| !before.endpoints.contains_key(*name)).collect();
+    let removed: Vec<_> = before.endpoints.keys().filter(|name| !after.contains_key(*name)).collect();
+    tracing::info!(service, ?added, ?removed, known = after.len(), left_out, "endpoints changed");
+}
