@@ -6,15 +6,20 @@
 //! `begin` and `metadata` are part of the machine, see [`chain`](crate::chain). An element never uses another element: what they
 //! share is in the connection, in the call's extensions, or in the scope as a type of a lower floor.
 
+pub mod authorize;
+pub mod bridge;
 pub mod egress;
 pub mod ipam;
 pub mod mechanism;
 pub mod mtu;
 pub mod refresh;
+pub mod send_fd;
+pub mod source_route;
 pub mod timeout;
 pub mod trace;
 pub mod trim_path;
 pub mod update_path;
+pub mod update_token;
 
 #[cfg(test)]
 pub(crate) mod given;

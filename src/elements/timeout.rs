@@ -7,7 +7,7 @@
 //! 1. The segment before ours must say when it expires.
 //! 2. The timer fires as long before the expiry as the call's deadline is away.
 //! 3. But not before half of what is left: callers refresh well before that, also where certificates are short-lived.
-//! 4. What has expired already fires at once.
+//! 4. What has expired already fires at once, and nothing later than in two days, whatever the caller claims.
 //!
 //! Without a segment before ours the connection starts here, and there is no timer.
 //!
@@ -26,6 +26,9 @@ use crate::{
     chain::{Close, Element, Kind, Next, Order, Reason, Request, Result, Task},
 };
 
+/// Longest time (rule 4). Tokens live for ten minutes, or a day where somebody wants so.
+const LONGEST: Duration = Duration::from_secs(48 * 3600);
+
 /// Element that closes on the caller's expiry.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Timeout;
@@ -35,7 +38,7 @@ struct Timer(#[expect(dead_code, reason = "a guard")] Task);
 /// Rules 2 to 4: time until the timer fires.
 fn fires_in(expires: SystemTime, left: Duration, now: SystemTime) -> Duration {
     let lives = expires.duration_since(now).unwrap_or_default();
-    lives.saturating_sub(left).max(lives / 2)
+    lives.saturating_sub(left).max(lives / 2).min(LONGEST)
 }
 
 /// Rule 1: expiry of the segment before ours; none if there is no such segment.
@@ -103,6 +106,7 @@ mod tests {
             ("3 short", 20, 15, 10),
             ("3 shorter than the deadline", 10, 15, 5),
             ("4 expired", 0, 15, 0),
+            ("4 never expires", 1 << 36, 15, 172_800),
         ] {
             let s = Duration::from_secs;
             assert_eq!(fires_in(now + s(lives), s(left), now), s(fires), "{rule}");

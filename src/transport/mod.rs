@@ -16,7 +16,7 @@ pub mod registry;
 pub mod server;
 pub mod target;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 pub mod token;
 pub mod trace_context;
 pub mod wire;

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Refuse answers whose path was not signed by those who answered.
+
+use std::time::SystemTime;
+
+use crate::{
+    api::Connection,
+    chain::{Close, Context, Element, Next, Order, Reason, Request, Result},
+    transport::{Wire, token},
+};
+
+/// Element for the client chain: verifies the whole path of an answer with the certificate of the peer.
+///
+/// The first answer of a connection that a policy refuses is closed, and the Request fails with [`Reason::Denied`]. Later ones are only
+/// reported: the link carries traffic, and taking it down would punish the targets for a clock or a rotation. A Close is never
+/// refused.
+///
+/// # State
+/// That an answer was accepted.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Client;
+
+struct Accepted;
+
+/// Answers of a chain that ends inside this process came over no wire, and are not verified.
+fn verify(answer: &Connection, context: &Context) -> Result<(), token::Denied> {
+    match context.scope.get::<Wire>() {
+        Some(wire) => token::verify_answer(answer.segments(), answer.index(), wire.peer(), SystemTime::now()),
+        None => Ok(()),
+    }
+}
+
+impl Element for Client {
+    const NAME: &'static str = "authorize";
+    const ORDER: Order = Order { after: &["update_path", "begin", "metadata"], before: &["connect"] };
+
+    async fn request(&self, request: Request, next: Next) -> Result<Box<Connection>> {
+        let context = request.context.clone();
+        let answer = next.request(request).await?;
+        match verify(&answer, &context) {
+            Ok(()) => {
+                context.scope.insert(Accepted);
+                Ok(answer)
+            }
+            Err(denied) if context.scope.get::<Accepted>().is_some() => {
+                tracing::warn!(id = answer.id, %denied, "the refreshed path is not authorized, the connection stays");
+                Ok(answer)
+            }
+            Err(denied) => {
+                if let Err(error) = next.close(Close { connection: answer, context }).await {
+                    tracing::warn!(%error, "could not close a connection that is not authorized");
+                }
+                Err(Reason::Denied(denied.to_string()).into())
+            }
+        }
+    }
+}

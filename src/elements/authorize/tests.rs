@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Both elements, with `update_token` above the endpoint's, against certificates of an authority in memory.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use hyper::client::conn::http2::Builder;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+
+use super::{Client, Endpoint};
+use crate::{
+    api::{Connection, PathSegment},
+    chain::{
+        Call, Chain, Close, Context, Error, Kind, Next, Origin, Reason, Request, Tasks, begin::BeginLayer,
+        laws, metadata::MetadataLayer,
+    },
+    elements::{given::Given, update_token::UpdateToken},
+    transport::{Caller, Peer, Svid, Token, Wire, testing::Authority, token, wire::Driver},
+};
+
+const LIFETIME: Duration = Duration::from_secs(600);
+
+/// An identity, and what others see of it.
+struct Hop {
+    svid: Arc<Svid>,
+    peer: Arc<Peer>,
+}
+
+fn hop(authority: &Authority, name: &str) -> Hop {
+    let leaf = authority.leaf(name);
+    let svid = Arc::new(Svid::new(&authority.context(&leaf)).unwrap());
+    Hop { svid, peer: Arc::new(Peer::of(&leaf.certificate).unwrap()) }
+}
+
+fn hops() -> [Hop; 3] {
+    let authority = Authority::new("test.domain");
+    ["client", "forwarder", "endpoint"].map(|name| hop(&authority, name))
+}
+
+fn token(from: &Hop, to: &Hop) -> Token {
+    token::issue(&from.svid, &to.peer, LIFETIME).unwrap()
+}
+
+fn segment(token: &Token) -> PathSegment {
+    PathSegment { token: token.jwt().into(), expires: Some(token.expires().into()), ..PathSegment::default() }
+}
+
+/// The endpoint's two rows above something that answers.
+fn endpoint() -> Next {
+    let end = tower::service_fn(|call: Call| async { Ok::<_, Error>(call.into_connection()) });
+    Chain::new().with(UpdateToken::new(LIFETIME)).with(Endpoint).build(end).unwrap()
+}
+
+/// A call of `caller` at `endpoint` with this token, on a path whose first segments are these.
+fn called(left: Vec<PathSegment>, caller: &Hop, endpoint: &Hop, token: Option<Token>) -> Request {
+    let mut connection = Connection::named("a");
+    let index = left.len() as u32;
+    connection.path_mut().path_segments = [left, vec![PathSegment::default()]].concat();
+    connection.path_mut().index = index;
+    let mut request = Request::new(connection);
+    let (svid, peer) = (Arc::clone(&endpoint.svid), Arc::clone(&caller.peer));
+    request.context.extensions.insert(Caller { hub: None, svid, peer, token });
+    request
+}
+
+#[tokio::test]
+async fn an_endpoint_takes_what_its_caller_signed_and_names_the_policy_that_refuses() {
+    let [client, forwarder, end] = hops();
+    let stranger = hop(&Authority::new("other.domain"), "stranger");
+    let (first, second) = (segment(&token(&client, &forwarder)), token(&forwarder, &end));
+    let path = || vec![first.clone(), PathSegment::default()];
+    let old = segment(&token(&forwarder, &end));
+    // what, segments left of ours, token of the call, the policy that refuses
+    #[rustfmt::skip]
+    let table = [
+        ("as it should be", path(), Some(second.clone()), None),
+        ("the token of the call replaces an old one", vec![first.clone(), PathSegment { token: "old".into(), ..old.clone() }], Some(second.clone()), None),
+        ("no token with the call, but in the path", vec![first.clone(), old.clone()], None, None),
+        ("no token at all", path(), None, Some("tokens_valid")),
+        ("a token for somebody else", path(), Some(token(&forwarder, &client)), Some("tokens_chained")),
+        ("a hop was left out", vec![PathSegment::default(), first.clone()], Some(second.clone()), Some("tokens_valid")),
+        ("signed by another", path(), Some(token(&stranger, &end)), Some("tokens_chained")),
+        ("signed by the client", vec![PathSegment::default()], Some(token(&client, &end)), Some("prev_token_signed")),
+        ("no segment of the caller", vec![], Some(second.clone()), Some("prev_token_signed")),
+    ];
+    for (what, left, token, refused) in table {
+        let request = called(left, &forwarder, &end, token);
+        let close = Close { connection: request.connection.clone(), context: request.context.clone() };
+        for answer in [endpoint().request(request.clone()).await, endpoint().close(close).await] {
+            match (answer, refused) {
+                (Ok(answer), None) => {
+                    let own = answer.own_segment().unwrap();
+                    assert!(end.peer.signed(&own.token) && own.expires.is_some(), "{what}");
+                    let previous = answer.previous_segment().unwrap();
+                    assert!(forwarder.peer.signed(&previous.token) && previous.expires.is_some(), "{what}");
+                }
+                (Err(error), Some(policy)) => {
+                    assert_eq!(error.code(), tonic::Code::PermissionDenied, "{what}");
+                    assert!(error.to_string().contains(policy), "{what}: {error}");
+                }
+                (got, _) => panic!("{what}: {got:?}"),
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_event_repeats_a_call_that_was_verified() {
+    let [client, forwarder, end] = hops();
+    let mut request = called(vec![segment(&token(&client, &forwarder))], &forwarder, &end, None);
+    request.context.origin = Origin::Event(Kind::Timeout);
+    let answer = endpoint().request(request.clone()).await.unwrap();
+    assert_eq!(answer, request.connection, "and nothing is stamped");
+}
+
+#[test]
+fn tokens_are_stamped_before_they_are_verified() {
+    let end = tower::service_fn(|call: Call| async { Ok::<_, Error>(call.into_connection()) });
+    let chain = Chain::new().with(Endpoint).with(UpdateToken::new(LIFETIME));
+    let wrong = chain.build(end).err().unwrap();
+    assert_eq!((wrong.first, wrong.second), ("update_token", "authorize"));
+}
+
+/// A wire to `peer` whose other end is silent.
+async fn wire(own: &Hop, peer: &Hop) -> (Wire, tokio::io::DuplexStream) {
+    let (near, far) = tokio::io::duplex(4096);
+    let (sender, connection) =
+        Builder::new(TokioExecutor::new()).handshake(TokioIo::new(near)).await.unwrap();
+    let driver = Arc::new(Driver::run(connection));
+    let (svid, peer) = (Arc::clone(&own.svid), Arc::clone(&peer.peer));
+    (Wire { sender, driver, hub: None, svid, peer }, far)
+}
+
+#[tokio::test]
+async fn a_first_answer_that_is_not_authorized_is_closed_and_a_later_one_only_reported() {
+    let [client, nsmgr, stranger] = hops();
+    let (wire, _far) = wire(&client, &nsmgr).await;
+    let closes = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&closes);
+    let (good, bad) = (segment(&token(&nsmgr, &client)), segment(&token(&stranger, &client)));
+    let own = segment(&token(&client, &nsmgr));
+    let end = tower::service_fn(move |mut call: Call| {
+        let (next, own, wire) =
+            (if call.connection().payload == "bad" { &bad } else { &good }, own.clone(), wire.clone());
+        let next = next.clone();
+        counted.fetch_add(usize::from(matches!(call, Call::Close(_))), SeqCst);
+        if let Call::Request(request) = &mut call {
+            request.context.scope.insert(wire);
+            request.connection.path_mut().path_segments = vec![own, next];
+        }
+        async move { Ok::<_, Error>(call.into_connection()) }
+    });
+    let tasks = Tasks::default();
+    let rows =
+        Chain::new().layer("begin", BeginLayer::endpoint(tasks.clone())).layer("metadata", MetadataLayer);
+    let chain = rows.with(Client).build(end).unwrap();
+    let request = |payload: &str| {
+        let mut connection = Connection::named("a");
+        connection.payload = payload.into();
+        Request::new(connection)
+    };
+    let error = chain.request(request("bad")).await.unwrap_err();
+    assert!(matches!(error.reason(), Reason::Denied(_)), "{error}");
+    assert!(error.to_string().contains("tokens_chained"), "{error}");
+    assert_eq!(closes.load(SeqCst), 1, "the peer does not keep it");
+    chain.request(request("good")).await.unwrap();
+    chain.request(request("bad")).await.unwrap();
+    assert_eq!(closes.load(SeqCst), 1, "a refresh is only reported");
+    chain.close(Close::new(Connection::named("a"))).await.unwrap();
+    tasks.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_keep_the_laws() {
+    let [_, forwarder, end] = hops();
+    let hops = Arc::new((forwarder, end));
+    let given = || {
+        let hops = Arc::clone(&hops);
+        move |connection: &mut Connection, context: &mut Context| {
+            let (forwarder, end) = &*hops;
+            let token = Some(token(forwarder, end));
+            let call = called(vec![segment(token.as_ref().unwrap())], forwarder, end, token);
+            connection.path = call.connection.path;
+            connection.path_mut().path_segments[1].token = self::token(end, forwarder).jwt().into();
+            context.extensions = call.context.extensions;
+        }
+    };
+    laws::check(|| Given(UpdateToken::new(LIFETIME), given())).await.unwrap();
+    laws::check(|| Given(Endpoint, given())).await.unwrap();
+    laws::check(|| Client).await.unwrap();
+}

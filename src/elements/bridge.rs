@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Make the link of a connection a port of the bridge (Meridio `interfacemonitor`).
+//!
+//! The element only declares it, under the name that the mechanism says; the kernel's reconciler makes it so when the link is
+//! there, and again whenever it is not. Links of other mechanisms are no ports.
+//!
+//! # Order
+//! [`Endpoint`] acts before the answer: the forwarder makes the link after it, and finds the port desired already. [`Client`] acts on
+//! the answer, when the link exists; `source_route` and `egress` stand above it, so that a port is there before a next hop, and a
+//! next hop before the connection counts.
+//!
+//! # Close
+//! Withdraws the port first, whatever becomes of the Close.
+
+use crate::{
+    api::{Connection, InterfaceName, MechanismKind, parameter},
+    chain::{Close, Element, Next, Order, Reason, Request, Result},
+    kernel::{Kernel, PortGuard},
+};
+
+/// Element for the endpoint chain.
+#[derive(Clone)]
+pub struct Endpoint {
+    kernel: Kernel,
+}
+
+/// Element for the client chain.
+#[derive(Clone)]
+pub struct Client {
+    kernel: Kernel,
+}
+
+struct Port(#[expect(dead_code, reason = "a guard")] PortGuard);
+
+impl Endpoint {
+    /// Declare ports at `kernel`.
+    pub fn new(kernel: Kernel) -> Self {
+        Self { kernel }
+    }
+}
+
+impl Client {
+    /// Declare ports at `kernel`.
+    pub fn new(kernel: Kernel) -> Self {
+        Self { kernel }
+    }
+}
+
+/// Name of the connection's link; none if its mechanism makes no link.
+fn link(connection: &Connection) -> Result<Option<InterfaceName>> {
+    let kernel = |kind| kind == Some(MechanismKind::Kernel);
+    let Some(mechanism) = connection.mechanism.as_ref().filter(|mechanism| kernel(mechanism.kind())) else {
+        return Ok(None);
+    };
+    let name = mechanism.parameters.get(parameter::NAME).map_or("", String::as_str);
+    let name =
+        name.parse().map_err(|error| Reason::Invalid(format!("mechanism parameter `name`: {error}")))?;
+    Ok(Some(name))
+}
+
+impl Element for Endpoint {
+    const NAME: &'static str = "bridge";
+    const ORDER: Order = Order { after: &["begin", "metadata", "mechanism"], before: &[] };
+
+    async fn request(&self, request: Request, next: Next) -> Result<Box<Connection>> {
+        let scope = &request.context.scope;
+        match link(&request.connection)? {
+            Some(name) => scope.insert(Port(self.kernel.port(name, &request.connection.id))),
+            None => drop(scope.take::<Port>()),
+        }
+        next.request(request).await
+    }
+
+    async fn close(&self, close: Close, next: Next) -> Result<Box<Connection>> {
+        drop(close.context.scope.take::<Port>());
+        next.close(close).await
+    }
+}
+
+impl Element for Client {
+    const NAME: &'static str = "bridge";
+    const ORDER: Order = Order { after: &["begin", "metadata"], before: &["connect"] };
+
+    async fn request(&self, request: Request, next: Next) -> Result<Box<Connection>> {
+        let scope = request.context.scope.clone();
+        let connection = next.request(request).await?;
+        match link(&connection)? {
+            Some(name) => scope.insert(Port(self.kernel.port(name, &connection.id))),
+            None => drop(scope.take::<Port>()),
+        }
+        Ok(connection)
+    }
+
+    async fn close(&self, close: Close, next: Next) -> Result<Box<Connection>> {
+        drop(close.context.scope.take::<Port>());
+        next.close(close).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        api::Mechanism,
+        chain::{Call, Chain, Error, Tasks, begin::BeginLayer, laws, metadata::MetadataLayer},
+        elements::given::Given,
+        kernel::{Memory, Settings},
+    };
+
+    fn kernel(tasks: &Tasks) -> Kernel {
+        let kernel = Kernel::start(Settings::of("trench", "conduit", "node"), Memory::default(), tasks);
+        kernel.set_gateways(crate::api::Dual { v4: "172.16.1.1/24".parse().ok(), v6: None });
+        kernel
+    }
+
+    fn linked(connection: &mut Connection, name: &str) {
+        let mut mechanism = Mechanism::local(MechanismKind::Kernel);
+        mechanism.parameters.insert(parameter::NAME.into(), name.into());
+        connection.mechanism = Some(mechanism);
+    }
+
+    fn named(name: &str) -> Box<Connection> {
+        let mut connection = Connection::named("a");
+        linked(&mut connection, name);
+        connection
+    }
+
+    /// Names of the links that are declared ports. None of them exists, so all are pending.
+    async fn declared(kernel: &Kernel) -> Vec<String> {
+        kernel.settled().await;
+        kernel.status().borrow().pending.iter().map(ToString::to_string).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_port_is_declared_before_the_answer_at_an_endpoint_and_after_it_at_a_client() {
+        let tasks = Tasks::default();
+        let kernel = kernel(&tasks);
+        let rows = || {
+            Chain::new().layer("begin", BeginLayer::endpoint(tasks.clone())).layer("metadata", MetadataLayer)
+        };
+        for (chain, before_the_answer) in
+            [(rows().with(Endpoint::new(kernel.clone())), 1), (rows().with(Client::new(kernel.clone())), 0)]
+        {
+            let seen = kernel.clone();
+            let end = tower::service_fn(move |call: Call| {
+                let kernel = seen.clone();
+                async move {
+                    let expected = if matches!(call, Call::Request(_)) { before_the_answer } else { 0 };
+                    assert_eq!(declared(&kernel).await.len(), expected, "{call:?}");
+                    Ok::<_, Error>(call.into_connection())
+                }
+            });
+            let chain = chain.build(end).unwrap();
+            chain.request(Request::new(named("nsm-1"))).await.unwrap();
+            assert_eq!(declared(&kernel).await, ["nsm-1"]);
+            chain.close(Close::new(named("nsm-1"))).await.unwrap();
+            assert!(declared(&kernel).await.is_empty());
+        }
+        tasks.stop().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn l07_a_failed_request_declares_nothing_and_a_new_name_replaces_the_old_one() {
+        let tasks = Tasks::default();
+        let kernel = kernel(&tasks);
+        let end = tower::service_fn(|call: Call| async move {
+            let mechanism = call.connection().mechanism.as_ref();
+            match mechanism.and_then(Mechanism::interface).is_some_and(|name| name.as_str() == "bad") {
+                true => Err(Error::from(Reason::Refused("as the test wants".into()))),
+                false => Ok(call.into_connection()),
+            }
+        });
+        let rows =
+            Chain::new().layer("begin", BeginLayer::endpoint(tasks.clone())).layer("metadata", MetadataLayer);
+        let chain = rows.with(Endpoint::new(kernel.clone())).build(end).unwrap();
+        chain.request(Request::new(named("bad"))).await.unwrap_err();
+        assert!(declared(&kernel).await.is_empty());
+        chain.request(Request::new(named("nsm-1"))).await.unwrap();
+        chain.request(Request::new(named("bad"))).await.unwrap_err();
+        assert_eq!(declared(&kernel).await, ["nsm-1"], "a failed refresh leaves what was");
+        chain.request(Request::new(named("nsm-2"))).await.unwrap();
+        assert_eq!(declared(&kernel).await, ["nsm-2"]);
+        let mut noop = named("x");
+        noop.mechanism = Some(Mechanism::local(MechanismKind::Noop));
+        chain.request(Request::new(noop)).await.unwrap();
+        assert!(declared(&kernel).await.is_empty(), "no link, no port");
+        let error = chain.request(Request::new(named("sixteen-letters-"))).await.unwrap_err();
+        assert!(error.to_string().contains("`sixteen-letters-` is not an interface name"), "{error}");
+        tasks.stop().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn both_keep_the_laws() {
+        let tasks = Tasks::default();
+        let kernel = kernel(&tasks);
+        let given = |c: &mut Connection, _: &mut _| linked(c, "nsm-1");
+        let ports = || kernel.status().borrow().pending.len();
+        laws::check_with(|| Given(Endpoint::new(kernel.clone()), given), ports).await.unwrap();
+        laws::check_with(|| Given(Client::new(kernel.clone()), given), ports).await.unwrap();
+        tasks.stop().await;
+    }
+}

@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Send what comes from a VIP to the load balancer at the other end (Meridio's next hops).
+//!
+//! The addresses of the other end, as answered, become next hops of the default route that VIP sources use:
+//! 1. At most one per family: what traffic is spread over is connections, not addresses.
+//! 2. Not an address of our own end, and none that no host can have.
+//!
+//! The element only declares them. The kernel's reconciler installs them once the VIPs are known, by way of the bridge.
+//!
+//! # Order
+//! Above `bridge`: the port is declared first. Below `egress`.
+//!
+//! # Close
+//! Withdraws the next hops before the Close goes on, whatever becomes of it.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use crate::{
+    api::{Connection, Family, parse_prefixes},
+    chain::{Close, Element, Next, Order, Request, Result},
+    kernel::{Kernel, NextHopGuard},
+};
+
+/// Element that declares next hops.
+#[derive(Clone)]
+pub struct SourceRoute {
+    kernel: Kernel,
+}
+
+struct NextHops(#[expect(dead_code, reason = "guards")] Vec<NextHopGuard>);
+
+impl SourceRoute {
+    /// Declare next hops at `kernel`.
+    pub fn new(kernel: Kernel) -> Self {
+        Self { kernel }
+    }
+}
+
+/// Rules 1 and 2.
+fn next_hops(connection: &Connection) -> Vec<IpAddr> {
+    let Some(ip) = connection.ip_context() else { return Vec::new() };
+    let own: Vec<IpAddr> = parse_prefixes(&ip.src_ip_addrs).iter().map(IpNet::addr).collect();
+    let theirs: Vec<IpAddr> = parse_prefixes(&ip.dst_ip_addrs).iter().map(IpNet::addr).collect();
+    let can = |address: &IpAddr| {
+        !own.contains(address)
+            && !address.is_unspecified()
+            && !address.is_loopback()
+            && !address.is_multicast()
+    };
+    let first = |family| theirs.iter().copied().filter(can).find(|address| Family::of(*address) == family);
+    Family::BOTH.into_iter().filter_map(first).collect()
+}
+
+impl Element for SourceRoute {
+    const NAME: &'static str = "source_route";
+    const ORDER: Order = Order { after: &["metadata", "egress"], before: &["bridge", "connect"] };
+
+    async fn request(&self, request: Request, next: Next) -> Result<Box<Connection>> {
+        let scope = request.context.scope.clone();
+        let connection = next.request(request).await?;
+        let addresses = next_hops(&connection);
+        if addresses.is_empty() {
+            tracing::warn!(id = connection.id, "the answer has no address that can be a next hop");
+        }
+        let declare = |address| self.kernel.next_hop(address, &connection.id);
+        scope.insert(NextHops(addresses.into_iter().map(declare).collect()));
+        Ok(connection)
+    }
+
+    async fn close(&self, close: Close, next: Next) -> Result<Box<Connection>> {
+        drop(close.context.scope.take::<NextHops>());
+        next.close(close).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        api::Dual,
+        chain::{Call, Chain, Error, Reason, Tasks, begin::BeginLayer, laws, metadata::MetadataLayer},
+        elements::given::Given,
+        kernel::{Memory, Settings},
+    };
+
+    fn addressed(connection: &mut Connection, src: &[&str], dst: &[&str]) {
+        let texts = |list: &[&str]| list.iter().map(ToString::to_string).collect();
+        connection.ip_context_mut().src_ip_addrs = texts(src);
+        connection.ip_context_mut().dst_ip_addrs = texts(dst);
+    }
+
+    #[test]
+    fn next_hops_are_found_by_the_table() {
+        // rule, own addresses, theirs, next hops
+        #[rustfmt::skip]
+        let table: &[(&str, &[&str], &[&str], &[&str])] = &[
+            ("both families, v4 first", &[], &["fd00::2/64", "172.16.1.2/24"], &["172.16.1.2", "fd00::2"]),
+            ("1 one per family", &[], &["172.16.1.2/24", "172.16.1.3/24"], &["172.16.1.2"]),
+            ("2 our own", &["172.16.1.2/24"], &["172.16.1.2/24", "172.16.1.3/24"], &["172.16.1.3"]),
+            ("2 no host's", &[], &["0.0.0.0/0", "127.0.0.1/8", "224.0.0.1/32", "::/0", "banana"], &[]),
+            ("none", &[], &[], &[]),
+        ];
+        for (rule, src, dst, expected) in table {
+            let mut connection = *Connection::named("lb-1");
+            addressed(&mut connection, src, dst);
+            let found: Vec<String> = next_hops(&connection).iter().map(ToString::to_string).collect();
+            assert_eq!(found, *expected, "{rule}");
+        }
+        assert!(next_hops(&Connection::named("lb-1")).is_empty(), "no context");
+    }
+
+    async fn kernel(tasks: &Tasks) -> Kernel {
+        let kernel = Kernel::start(Settings::of("trench", "conduit", "node"), Memory::default(), tasks);
+        kernel.set_gateways(Dual { v4: "172.16.1.1/24".parse().ok(), v6: None });
+        kernel.set_vips(&["20.0.0.1/32".parse().unwrap()]);
+        kernel.settled().await;
+        kernel
+    }
+
+    async fn installed(kernel: &Kernel) -> Vec<String> {
+        kernel.settled().await;
+        let hops = kernel.status().borrow().next_hops.v4.clone().unwrap_or_default();
+        hops.iter().map(ToString::to_string).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_answered_address_is_a_next_hop_until_the_close_begins() {
+        let tasks = Tasks::default();
+        let kernel = kernel(&tasks).await;
+        let seen = kernel.clone();
+        let end = tower::service_fn(move |mut call: Call| {
+            let kernel = seen.clone();
+            async move {
+                if let Call::Request(request) = &mut call {
+                    let theirs = format!("172.16.1.{}/24", request.connection.payload);
+                    addressed(&mut request.connection, &[], &[&theirs]);
+                    return Ok(call.into_connection());
+                }
+                assert!(installed(&kernel).await.is_empty(), "withdrawn before the Close goes on");
+                Err(Error::from(Reason::Refused("the load balancer is gone".into())))
+            }
+        });
+        let rows =
+            Chain::new().layer("begin", BeginLayer::endpoint(tasks.clone())).layer("metadata", MetadataLayer);
+        let chain = rows.with(SourceRoute::new(kernel.clone())).build(end).unwrap();
+        for host in ["2", "2", "3"] {
+            let mut connection = Connection::named("lb-1");
+            connection.payload = host.into();
+            chain.request(Request::new(connection)).await.unwrap();
+            assert_eq!(installed(&kernel).await, [format!("172.16.1.{host}")]);
+        }
+        chain.close(Close::new(Connection::named("lb-1"))).await.unwrap_err();
+        assert!(installed(&kernel).await.is_empty(), "also when the Close fails");
+        tasks.stop().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_keeps_the_laws() {
+        let tasks = Tasks::default();
+        let kernel = kernel(&tasks).await;
+        let given = |c: &mut Connection, _: &mut _| addressed(c, &[], &["172.16.1.2/24"]);
+        let hops = || kernel.status().borrow().next_hops.v4.as_ref().map_or(0, |hops| hops.len());
+        laws::check_with(|| Given(SourceRoute::new(kernel.clone()), given), hops).await.unwrap();
+        tasks.stop().await;
+    }
+}

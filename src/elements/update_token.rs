@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Put the caller's token and our own into the path (NSM `updatetoken`).
+//!
+//! 1. The segment before ours gets the token that came with the call, and its expiry. Without one it stays as it is: `authorize`
+//!    decides.
+//! 2. Our segment gets a new token for the caller, signed with the SVID that the caller saw, and its expiry.
+//!
+//! Only calls that came over a wire are concerned. Events repeat what was done for the last one.
+//!
+//! # Order
+//! Above `authorize`, which verifies both.
+
+use std::time::Duration;
+
+use crate::{
+    api::{Connection, PathSegment},
+    chain::{Close, Context, Element, Next, Order, Origin, Reason, Request, Result},
+    transport::{Caller, Token, token},
+};
+
+/// Element for the endpoint chain.
+#[derive(Clone, Copy, Debug)]
+pub struct UpdateToken {
+    lifetime: Duration,
+}
+
+impl UpdateToken {
+    /// Issue tokens that live at most this long.
+    pub fn new(lifetime: Duration) -> Self {
+        Self { lifetime }
+    }
+
+    /// Rules 1 and 2.
+    fn stamp(&self, connection: &mut Connection, context: &Context) -> Result<()> {
+        let (Origin::Caller, Some(caller)) = (context.origin, context.extensions.get::<Caller>()) else {
+            return Ok(());
+        };
+        let own = connection.index();
+        let segments = &mut connection.path_mut().path_segments;
+        let previous = own.checked_sub(1).and_then(|previous| segments.get_mut(previous));
+        if let (Some(token), Some(previous)) = (&caller.token, previous) {
+            write(previous, token);
+        }
+        if let Some(own) = segments.get_mut(own) {
+            let token = token::issue(&caller.svid, &caller.peer, self.lifetime);
+            write(own, &token.map_err(|unsigned| Reason::Other(unsigned.into()))?);
+        }
+        Ok(())
+    }
+}
+
+fn write(segment: &mut PathSegment, token: &Token) {
+    token.jwt().clone_into(&mut segment.token);
+    segment.expires = Some(token.expires().into());
+}
+
+impl Element for UpdateToken {
+    const NAME: &'static str = "update_token";
+    const ORDER: Order = Order { after: &["update_path", "begin"], before: &["authorize", "timeout"] };
+
+    async fn request(&self, mut request: Request, next: Next) -> Result<Box<Connection>> {
+        self.stamp(&mut request.connection, &request.context)?;
+        next.request(request).await
+    }
+
+    async fn close(&self, mut close: Close, next: Next) -> Result<Box<Connection>> {
+        self.stamp(&mut close.connection, &close.context)?;
+        next.close(close).await
+    }
+}
