@@ -21,6 +21,7 @@ pub mod nsp;
 pub mod pod;
 pub mod privileges;
 pub mod program;
+pub mod registry;
 pub mod routes;
 pub mod rules;
 pub mod run;

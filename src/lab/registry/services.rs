@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Serve the registry of network services.
+
+use std::{pin::Pin, sync::Arc};
+
+use futures::{Stream, StreamExt, stream};
+use tokio_stream::wrappers::BroadcastStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status};
+
+use super::{Change, Entry, Owners, Store, service_matches};
+use crate::api::pb::registry::{
+    NetworkService, NetworkServiceQuery, NetworkServiceResponse,
+    network_service_registry_server::NetworkServiceRegistry,
+};
+
+/// The service. Clones share what is registered.
+#[derive(Clone, Default)]
+pub struct Services {
+    store: Arc<Store<NetworkService>>,
+    owners: Arc<Owners>,
+    /// Ends the streams of those who watch.
+    pub stop: CancellationToken,
+}
+
+impl Services {
+    /// The service of a name.
+    pub fn get(&self, name: &str) -> Option<NetworkService> {
+        self.store.get(name)
+    }
+}
+
+fn answer(change: Change<NetworkService>) -> NetworkServiceResponse {
+    NetworkServiceResponse { network_service: Some(change.value), deleted: change.deleted }
+}
+
+#[tonic::async_trait]
+impl NetworkServiceRegistry for Services {
+    type FindStream = Pin<Box<dyn Stream<Item = Result<NetworkServiceResponse, Status>> + Send>>;
+
+    async fn register(&self, request: Request<NetworkService>) -> Result<Response<NetworkService>, Status> {
+        let authorized = self.owners.authorize(&request, &request.get_ref().name)?;
+        let mut service = request.into_inner();
+        if service.name.is_empty() {
+            return Err(Status::invalid_argument("a network service needs a name"));
+        }
+        if service.payload.is_empty() {
+            "IP".clone_into(&mut service.payload);
+        }
+        service.path_ids.clone_from(&authorized.path_ids);
+        if !self.store.set(&service.name, Entry { value: service.clone(), until: None }) {
+            return Err(Status::resource_exhausted("too many network services"));
+        }
+        let mut response = Response::new(service);
+        authorized.answer(response.metadata_mut());
+        Ok(response)
+    }
+
+    async fn find(
+        &self,
+        request: Request<NetworkServiceQuery>,
+    ) -> Result<Response<Self::FindStream>, Status> {
+        let query = request.into_inner();
+        let wanted = query.network_service.unwrap_or_default();
+        let (all, changes) = self.store.watch();
+        let now = stream::iter(all).map(|value| Change { value, deleted: false });
+        // A watcher that fell behind ends; it starts again with the whole picture.
+        let later = BroadcastStream::new(changes).take_while(|change| futures::future::ready(change.is_ok()));
+        let later = later.filter_map(|change| futures::future::ready(change.ok()));
+        let changes = if query.watch { now.chain(later).left_stream() } else { now.right_stream() };
+        let answers = changes
+            .filter(move |change| futures::future::ready(service_matches(&wanted, &change.value)))
+            .map(|change| Ok(answer(change)))
+            .take_until(self.stop.clone().cancelled_owned());
+        Ok(Response::new(Box::pin(answers)))
+    }
+
+    async fn unregister(&self, request: Request<NetworkService>) -> Result<Response<()>, Status> {
+        let name = request.get_ref().name.clone();
+        let authorized = self.owners.authorize(&request, &name)?;
+        self.store.remove(&name);
+        self.owners.release(&name);
+        let mut response = Response::new(());
+        authorized.answer(response.metadata_mut());
+        Ok(response)
+    }
+}

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Hold what is registered, and tell those who watch.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::{sync::broadcast, time::Instant};
+
+/// Changes that a watcher may be behind. One that is further behind ends, and starts again with the whole picture.
+const BEHIND: usize = 256;
+/// Most entries.
+const MOST: usize = 4096;
+
+/// Something registered, with when it is dropped.
+#[derive(Clone, Debug)]
+pub struct Entry<T> {
+    /// What was registered.
+    pub value: T,
+    /// When it is dropped unless it is registered again; `None` for what stays.
+    pub until: Option<Instant>,
+}
+
+/// An entry was set or dropped.
+#[derive(Clone, Debug)]
+pub struct Change<T> {
+    /// The entry as it is, or was.
+    pub value: T,
+    /// Whether it was dropped.
+    pub deleted: bool,
+}
+
+/// Entries by name.
+pub struct Store<T> {
+    entries: Mutex<BTreeMap<String, Entry<T>>>,
+    changes: broadcast::Sender<Change<T>>,
+}
+
+impl<T: Clone> Default for Store<T> {
+    fn default() -> Self {
+        Self { entries: Mutex::default(), changes: broadcast::channel(BEHIND).0 }
+    }
+}
+
+impl<T: Clone> Store<T> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Entry<T>>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Set an entry. `false` if there is no room for another.
+    pub fn set(&self, name: &str, entry: Entry<T>) -> bool {
+        let mut entries = self.lock();
+        if entries.len() >= MOST && !entries.contains_key(name) {
+            return false;
+        }
+        entries.insert(name.to_owned(), entry.clone());
+        let _ = self.changes.send(Change { value: entry.value, deleted: false });
+        true
+    }
+
+    /// Drop an entry.
+    pub fn remove(&self, name: &str) -> Option<T> {
+        let mut entries = self.lock();
+        let value = entries.remove(name)?.value;
+        let _ = self.changes.send(Change { value: value.clone(), deleted: true });
+        Some(value)
+    }
+
+    /// The entry of a name.
+    pub fn get(&self, name: &str) -> Option<T> {
+        self.lock().get(name).map(|entry| entry.value.clone())
+    }
+
+    /// All entries, by name.
+    pub fn all(&self) -> Vec<T> {
+        self.lock().values().map(|entry| entry.value.clone()).collect()
+    }
+
+    /// All entries and every change that follows, without a gap.
+    pub fn watch(&self) -> (Vec<T>, broadcast::Receiver<Change<T>>) {
+        let entries = self.lock();
+        let changes = self.changes.subscribe();
+        (entries.values().map(|entry| entry.value.clone()).collect(), changes)
+    }
+
+    /// Drop what has expired; the time of the next expiry.
+    pub fn expire(&self, now: Instant) -> Option<Instant> {
+        let mut entries = self.lock();
+        let due = |entry: &Entry<T>| entry.until.is_some_and(|until| until <= now);
+        let names: Vec<_> =
+            entries.iter().filter(|(_, entry)| due(entry)).map(|(name, _)| name.clone()).collect();
+        for name in names {
+            if let Some(entry) = entries.remove(&name) {
+                let _ = self.changes.send(Change { value: entry.value, deleted: true });
+            }
+        }
+        entries.values().filter_map(|entry| entry.until).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn entry(value: u8, until: Option<Instant>) -> Entry<u8> {
+        Entry { value, until }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_not_set_again_in_time_is_dropped_and_watchers_hear_it() {
+        let store = Store::default();
+        let now = Instant::now();
+        let second = Duration::from_secs(1);
+        assert!(store.set("stays", entry(1, None)) && store.set("goes", entry(2, Some(now + second))));
+        let (all, mut changes) = store.watch();
+        assert_eq!(all, [2, 1]);
+        assert_eq!(store.expire(now), Some(now + second));
+        assert!(store.set("goes", entry(3, Some(now + 3 * second))));
+        assert_eq!(store.expire(now + 2 * second), Some(now + 3 * second), "it was set again in time");
+        assert_eq!(store.expire(now + 3 * second), None);
+        assert_eq!(store.all(), [1]);
+        let seen: Vec<_> = [changes.recv().await, changes.recv().await]
+            .map(|change| change.map(|change| (change.value, change.deleted)).unwrap())
+            .into();
+        assert_eq!(seen, [(3, false), (3, true)]);
+        assert_eq!((store.remove("stays"), store.remove("stays")), (Some(1), None));
+    }
+}
