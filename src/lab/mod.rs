@@ -5,7 +5,9 @@
 //! an identity per pod, as it is with SPIRE.
 
 pub mod addresses;
+pub mod agent;
 mod authority;
+pub mod balance;
 pub mod echo;
 pub mod enter;
 pub mod error;
@@ -13,6 +15,7 @@ pub mod fabric;
 pub mod flows;
 pub mod forwarder;
 pub mod ground;
+pub mod hosted;
 pub mod ipam;
 pub mod leak;
 pub mod links;
