@@ -22,7 +22,7 @@ pub trait Backend: Send + 'static {
 
     /// Wait until something that may be ours has changed, or changes may have been missed. Changes made before the call count,
     /// and so may our own. Cancel-safe.
-    fn changed(&mut self) -> impl Future<Output = ()> + Send;
+    fn changed(&mut self, ours: &Ours) -> impl Future<Output = ()> + Send;
 
     /// Replace the connection to the kernel by a fresh one.
     ///
@@ -72,6 +72,7 @@ pub(super) mod errno {
     pub(in crate::kernel) const ESRCH: i32 = 3;
     pub(in crate::kernel) const EEXIST: i32 = 17;
     pub(in crate::kernel) const ENODEV: i32 = 19;
+    pub(in crate::kernel) const EAFNOSUPPORT: i32 = 97;
     pub(in crate::kernel) const EADDRNOTAVAIL: i32 = 99;
     pub(in crate::kernel) const EHOSTUNREACH: i32 = 113;
     pub(in crate::kernel) const ENETUNREACH: i32 = 101;

@@ -121,7 +121,7 @@ impl Backend for Memory {
         self.lock().apply(ours, op)
     }
 
-    async fn changed(&mut self) {
+    async fn changed(&mut self, _ours: &Ours) {
         self.0.changed.notified().await;
     }
 

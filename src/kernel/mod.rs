@@ -36,6 +36,7 @@ mod claims;
 mod desired;
 mod handle;
 mod memory;
+mod netlink;
 mod observed;
 mod op;
 mod plan;
@@ -52,6 +53,7 @@ pub use self::{
     desired::Desired,
     handle::{Kernel, NextHopGuard, PortGuard},
     memory::Memory,
+    netlink::Netlink,
     observed::{Hop, Link, LinkKind, Observed, Route, Target},
     op::Op,
     plan::plan,

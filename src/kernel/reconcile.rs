@@ -81,7 +81,7 @@ impl<B: Backend> Reconciler<B> {
             _ => earliest.max(Instant::now() + FIRST_BACKOFF),
         };
         let event = async {
-            self.backend.changed().await;
+            self.backend.changed(&self.claims.settings.ours).await;
             sleep_until(events_from).await;
         };
         tokio::select! {

@@ -3,3 +3,5 @@
 //! Tests of the whole: the handle over the kernel in memory, and over a real one in a namespace of its own.
 
 mod handle;
+mod linux;
+mod netns;

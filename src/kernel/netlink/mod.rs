@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Read and write the kernel of the current network namespace by rtnetlink.
+//!
+//! Needs `CAP_NET_ADMIN` in the user namespace that owns the network namespace; without it every change is refused with `EPERM`.
+
+mod message;
+mod parse;
+mod requests;
+mod watch;
+
+use std::io;
+
+use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
+
+use self::{requests::Requests, watch::Watch};
+use super::{
+    Backend, LinkKind, Observed, Op, Ours, Refusal,
+    backend::{errno, in_effect},
+    plan::bridge,
+};
+use crate::api::Family;
+
+/// The kernel of the network namespace that the thread was in when it was opened.
+pub struct Netlink {
+    requests: Requests,
+    watch: Watch,
+    /// Index of our bridge at the last dump.
+    bridge: Option<u32>,
+}
+
+impl Netlink {
+    /// Open the sockets, on a thread of a tokio runtime.
+    ///
+    /// # Errors
+    /// Those of the socket calls.
+    pub fn open() -> io::Result<Self> {
+        Ok(Self { requests: Requests::open()?, watch: Watch::open()?, bridge: None })
+    }
+
+    async fn links(&mut self, observed: &mut Observed) -> Result<(), Refusal> {
+        for answer in self.requests.dump(message::get_links()).await? {
+            if let RouteNetlinkMessage::NewLink(link) = answer {
+                observed.links.extend(parse::link(&link));
+            }
+        }
+        Ok(())
+    }
+
+    async fn addresses(&mut self, observed: &mut Observed, bridge: u32) -> Result<(), Refusal> {
+        match self.requests.dump(message::get_addresses(bridge)).await {
+            Err(refusal) if refusal.errno == errno::ENODEV => Ok(()),
+            Err(refusal) => Err(refusal),
+            Ok(answers) => {
+                for answer in answers {
+                    if let RouteNetlinkMessage::NewAddress(address) = answer {
+                        observed.addresses.extend(parse::address(&address, bridge));
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+
+    async fn rules(&mut self, observed: &mut Observed, ours: &Ours, family: Family) -> Result<(), Refusal> {
+        match self.requests.dump(message::get_rules(family)).await {
+            Err(refusal) if refusal.errno == errno::EAFNOSUPPORT && family == Family::V6 => {
+                observed.without_v6 = true;
+                Ok(())
+            }
+            Err(refusal) => Err(refusal),
+            Ok(answers) => {
+                for answer in answers {
+                    if let RouteNetlinkMessage::NewRule(rule) = answer {
+                        observed.rules.extend(parse::rule(&rule, ours));
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Default routes of a table. A table without routes does not exist for the kernel.
+    async fn routes(&mut self, family: Family, table: u32) -> Result<Vec<parse::DefaultRoute>, Refusal> {
+        match self.requests.dump(message::get_routes(family, table)).await {
+            Err(refusal) if refusal.errno == errno::ENOENT => Ok(Vec::new()),
+            Err(refusal) => Err(refusal),
+            Ok(answers) => {
+                let route = |answer| match answer {
+                    RouteNetlinkMessage::NewRoute(route) => parse::default_route(&route, table),
+                    _ => None,
+                };
+                Ok(answers.into_iter().filter_map(route).collect())
+            }
+        }
+    }
+
+    /// Mark the devices of the default routes of table main.
+    async fn primary(&mut self, observed: &mut Observed, family: Family) -> Result<(), Refusal> {
+        for route in self.routes(family, message::MAIN).await? {
+            for device in route.devices {
+                if let Some(link) =
+                    observed.links.get_mut(&device).filter(|link| link.kind == LinkKind::Other)
+                {
+                    link.kind = LinkKind::Primary;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Backend for Netlink {
+    async fn dump(&mut self, ours: &Ours) -> Result<Observed, Refusal> {
+        let mut observed = Observed::default();
+        self.links(&mut observed).await?;
+        self.bridge = bridge(&observed, ours).map(|(index, _)| index);
+        if let Some(bridge) = self.bridge {
+            self.addresses(&mut observed, bridge).await?;
+        }
+        for family in Family::BOTH {
+            self.rules(&mut observed, ours, family).await?;
+        }
+        for family in observed.families() {
+            let routes = self.routes(family, ours.table).await?;
+            observed.routes.extend(routes.into_iter().map(|route| route.route));
+            self.primary(&mut observed, family).await?;
+        }
+        Ok(observed)
+    }
+
+    async fn apply(&mut self, ours: &Ours, op: &Op) -> Result<(), Refusal> {
+        let bridge = match (self.bridge, op) {
+            (_, Op::AddRule(_) | Op::DeleteRule(_) | Op::CreateBridge(_)) => 0,
+            (Some(bridge), _) => bridge,
+            (None, _) => {
+                let mut observed = Observed::default();
+                self.links(&mut observed).await?;
+                let found = super::plan::bridge(&observed, ours).map(|(index, _)| index);
+                self.bridge = found;
+                found.unwrap_or_default()
+            }
+        };
+        let (message, flags) = message::of(ours, bridge, op);
+        match self.requests.change(message, flags).await {
+            Err(refusal) if !in_effect(op, refusal.errno) => Err(refusal),
+            _ => Ok(()),
+        }
+    }
+
+    async fn changed(&mut self, ours: &Ours) {
+        self.watch.changed(ours, self.bridge).await;
+    }
+
+    fn reopen(&mut self) -> io::Result<()> {
+        self.requests = Requests::open()?;
+        Ok(())
+    }
+}
+
+/// A family as netlink numbers it.
+const fn address_family(family: Family) -> AddressFamily {
+    match family {
+        Family::V4 => AddressFamily::Inet,
+        Family::V6 => AddressFamily::Inet6,
+    }
+}

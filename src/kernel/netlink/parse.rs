@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Read what the kernel shows.
+
+use std::{collections::BTreeSet, net::IpAddr};
+
+use ipnet::IpNet;
+use rtnetlink::packet_route::{
+    AddressFamily,
+    address::{AddressAttribute, AddressMessage, AddressScope},
+    link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage},
+    route::{RouteAddress, RouteAttribute, RouteMessage, RouteType},
+    rule::{RuleAction, RuleAttribute, RuleFlags, RuleMessage},
+};
+
+use crate::{
+    api::Family,
+    kernel::{Action, Hop, Link, LinkKind, Ours, Route, Rule, Target},
+};
+
+/// A link and its index; none if its name is not one that NSM could use.
+pub(super) fn link(message: &LinkMessage) -> Option<(u32, Link)> {
+    let (mut name, mut alias, mut controller) = (None, None, None);
+    let loopback = message.header.flags.contains(LinkFlags::Loopback);
+    let mut kind = if loopback { LinkKind::Primary } else { LinkKind::Other };
+    for attribute in &message.attributes {
+        match attribute {
+            LinkAttribute::IfName(text) => name = text.parse().ok(),
+            LinkAttribute::IfAlias(text) => alias = Some(text.clone()),
+            LinkAttribute::Controller(index) => controller = Some(*index).filter(|index| *index != 0),
+            LinkAttribute::LinkInfo(infos) if infos.contains(&LinkInfo::Kind(InfoKind::Bridge)) => {
+                kind = LinkKind::Bridge;
+            }
+            _ => {}
+        }
+    }
+    let up = message.header.flags.contains(LinkFlags::Up);
+    Some((message.header.index, Link { name: name?, alias, up, controller, kind }))
+}
+
+/// An address of a link; none if it belongs to another, or is of scope link.
+pub(super) fn address(message: &AddressMessage, link: u32) -> Option<IpNet> {
+    if message.header.index != link || message.header.scope == AddressScope::Link {
+        return None;
+    }
+    let local = message.attributes.iter().find_map(|attribute| match attribute {
+        AddressAttribute::Local(address) => Some(*address),
+        _ => None,
+    });
+    let remote = message.attributes.iter().find_map(|attribute| match attribute {
+        AddressAttribute::Address(address) => Some(*address),
+        _ => None,
+    });
+    IpNet::new(local.or(remote)?, message.header.prefix_len).ok()
+}
+
+/// A rule; none if it selects packets by anything else than source and input interface.
+pub(super) fn rule(message: &RuleMessage, ours: &Ours) -> Option<Rule> {
+    let header = &message.header;
+    let family = family(header.family)?;
+    let (mut priority, mut source, mut input) = (0, None, None);
+    let (mut goto, mut protocol, mut table) = (0, 0, u32::from(header.table));
+    let mut unknown = header.dst_len != 0 || header.tos != 0 || header.flags.contains(RuleFlags::Invert);
+    let mut future = false;
+    for attribute in &message.attributes {
+        match attribute {
+            RuleAttribute::Priority(value) => priority = *value,
+            RuleAttribute::Source(address) => source = Some(*address),
+            RuleAttribute::Iifname(name) => input = Some(name),
+            RuleAttribute::Goto(target) => goto = *target,
+            RuleAttribute::Table(value) => table = *value,
+            RuleAttribute::Protocol(value) => protocol = u8::from(*value),
+            RuleAttribute::SuppressPrefixLen(u32::MAX) | RuleAttribute::SuppressIfGroup(u32::MAX) => {}
+            RuleAttribute::Other(_) => future = true,
+            _ => unknown = true,
+        }
+    }
+    let action = match header.action {
+        RuleAction::ToTable => Action::Lookup(table),
+        RuleAction::Goto => Action::Goto(goto),
+        RuleAction::Blackhole => Action::Blackhole,
+        _ => return None,
+    };
+    // An attribute that this version does not know selects nothing on a rule that this program made.
+    if unknown || (future && protocol != ours.protocol) {
+        return None;
+    }
+    let source = source.map(|address| IpNet::new(address, header.src_len)).transpose().ok()?;
+    let input = input.map(|name| name.parse()).transpose().ok()?;
+    Some(Rule { priority, family, source, input, action, protocol })
+}
+
+/// A default route, and the devices it leads out by.
+pub(super) struct DefaultRoute {
+    pub(super) route: Route,
+    pub(super) devices: BTreeSet<u32>,
+}
+
+/// A default route of a table.
+pub(super) fn default_route(message: &RouteMessage, wanted: u32) -> Option<DefaultRoute> {
+    let header = &message.header;
+    if header.destination_prefix_length != 0 || table(message) != wanted {
+        return None;
+    }
+    let mut metric = 0;
+    let mut nexthops = vec![nexthop(&message.attributes, None)];
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Priority(value) => metric = *value,
+            RouteAttribute::MultiPath(hops) => {
+                let hop = |hop: &rtnetlink::packet_route::route::RouteNextHop| {
+                    nexthop(&hop.attributes, Some(hop.interface_index))
+                };
+                nexthops = hops.iter().map(hop).collect();
+            }
+            _ => {}
+        }
+    }
+    let devices = nexthops.iter().filter_map(|(_, device)| *device).collect();
+    let hops: Option<BTreeSet<Hop>> =
+        nexthops.into_iter().map(|(via, device)| Some(Hop { via: via?, device: device? })).collect();
+    let target = match (header.kind, hops) {
+        (RouteType::BlackHole, _) => Target::Blackhole,
+        (RouteType::Unicast, Some(hops)) => Target::Hops(hops),
+        _ => Target::Foreign,
+    };
+    let (family, protocol) = (family(header.address_family)?, u8::from(header.protocol));
+    Some(DefaultRoute { route: Route { family, metric, protocol, target }, devices })
+}
+
+/// Neighbour and device of a next hop: one hop of several, or the only one, which the kernel writes into the route itself.
+fn nexthop(attributes: &[RouteAttribute], device: Option<u32>) -> (Option<IpAddr>, Option<u32>) {
+    let (mut via, mut device) = (None, device);
+    for attribute in attributes {
+        match attribute {
+            RouteAttribute::Gateway(RouteAddress::Inet(address)) => via = Some(IpAddr::V4(*address)),
+            RouteAttribute::Gateway(RouteAddress::Inet6(address)) => via = Some(IpAddr::V6(*address)),
+            RouteAttribute::Oif(index) => device = Some(*index),
+            _ => {}
+        }
+    }
+    (via, device)
+}
+
+/// The table of a route: the attribute where there is one, as the header has room for 8 bits.
+pub(super) fn table(message: &RouteMessage) -> u32 {
+    let attribute = message.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Table(table) => Some(*table),
+        _ => None,
+    });
+    attribute.unwrap_or(u32::from(message.header.table))
+}
+
+fn family(family: AddressFamily) -> Option<Family> {
+    match family {
+        AddressFamily::Inet => Some(Family::V4),
+        AddressFamily::Inet6 => Some(Family::V6),
+        _ => None,
+    }
+}

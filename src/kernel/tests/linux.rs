@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! The handle over a real kernel.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::netns::{eventually, in_netns, ip, ip_fails, start, status};
+use crate::{
+    api::{Dual, InterfaceName},
+    chain::Tasks,
+    kernel::{Kernel, NextHopGuard},
+};
+
+fn gateways() -> Dual<IpNet> {
+    Dual { v4: Some("172.16.1.1/24".parse().unwrap()), v6: Some("fd00::1/64".parse().unwrap()) }
+}
+
+fn vips() -> Vec<IpNet> {
+    ["20.0.0.1/32", "2000::1/128"].map(|vip| vip.parse().unwrap()).into()
+}
+
+fn hop(kernel: &Kernel, address: &str) -> NextHopGuard {
+    kernel.next_hop(address.parse::<IpAddr>().unwrap(), "lb")
+}
+
+fn name(name: &str) -> InterfaceName {
+    name.parse().unwrap()
+}
+
+/// One VIP and two next hops per family.
+async fn working(tasks: &Tasks) -> (Kernel, [NextHopGuard; 4]) {
+    let kernel = start(tasks).await;
+    kernel.set_gateways(gateways());
+    kernel.set_vips(&vips());
+    let hops = ["172.16.1.2", "172.16.1.4", "fd00::2", "fd00::4"].map(|address| hop(&kernel, address));
+    kernel.settled().await;
+    let state = kernel.status().borrow().clone();
+    assert_eq!((&state.failures, &state.degraded), (&vec![], &vec![]), "{state:?}");
+    assert!(state.leak_stop && state.vips, "{state:?}");
+    (kernel, hops)
+}
+
+#[test]
+fn what_is_declared_is_in_the_kernel_and_a_stop_leaves_nothing() {
+    in_netns(|| async {
+        let before = [
+            ip("-d link"),
+            ip("addr"),
+            ip("rule"),
+            ip("-6 rule"),
+            ip("route show table all"),
+            ip("-6 route show table all"),
+        ];
+        let tasks = Tasks::default();
+        let (kernel, hops) = working(&tasks).await;
+        assert!(ip("-d link show bridge0").contains(&super::netns::settings().mac.to_string()));
+        assert!(ip("addr show bridge0").contains("inet6 fd00::1/64 scope global nodad"));
+        let route = ip("route show table 1");
+        for expected in [
+            "nexthop via 172.16.1.2 dev bridge0",
+            "nexthop via 172.16.1.4 dev bridge0",
+            "blackhole default proto 200 metric 4000",
+        ] {
+            assert!(route.contains(expected), "{expected} in {route}");
+        }
+        drop(hops);
+        kernel.stop(tokio::time::Instant::now() + std::time::Duration::from_secs(5)).await;
+        let after = [
+            ip("-d link"),
+            ip("addr"),
+            ip("rule"),
+            ip("-6 rule"),
+            ip("route show table all"),
+            ip("-6 route show table all"),
+        ];
+        assert_eq!(before, after);
+        tasks.stop().await;
+    });
+}
+
+/// A packet with this source that enters by this link finds no way out.
+fn dropped(source: &str, input: &str) {
+    let complaint = ip_fails(&format!("route get 198.51.100.1 from {source} iif {input}"));
+    assert!(complaint.contains("Invalid argument"), "{source} {input}: {complaint}");
+}
+
+#[test]
+fn e09_without_next_hops_or_vips_nothing_from_the_bridge_finds_the_primary_network() {
+    in_netns(|| async {
+        ip("link add eth0 type veth peer name far");
+        ip("addr add 192.0.2.2/24 dev eth0");
+        ip("link set eth0 up");
+        ip("link set far up");
+        ip("route add default via 192.0.2.1");
+        std::fs::write("/proc/sys/net/ipv4/conf/all/forwarding", "1").unwrap();
+        let tasks = Tasks::default();
+        let (kernel, hops) = working(&tasks).await;
+        let routed = ip("route get 198.51.100.1 from 20.0.0.1 iif bridge0");
+        assert!(routed.contains("dev bridge0 table 1"), "{routed}");
+        dropped("20.0.0.9", "bridge0");
+        drop(hops);
+        kernel.settled().await;
+        dropped("20.0.0.1", "bridge0");
+        let port = kernel.port(name("nsm-1"), "target");
+        kernel.settled().await;
+        ip("link add nsm-1 type veth peer name t1");
+        ip("link set nsm-1 up");
+        status(&kernel, |status| status.ports.contains(&name("nsm-1"))).await;
+        dropped("20.0.0.1", "nsm-1");
+        drop(port);
+        kernel.settled().await;
+        eventually(|| ip("link show nsm-1"), |link| !link.contains("master")).await;
+        dropped("20.0.0.1", "nsm-1");
+        let own = ip("route get 198.51.100.1");
+        assert!(own.contains("via 192.0.2.1 dev eth0"), "the pod's own packets are not concerned: {own}");
+        tasks.stop().await;
+    });
+}
