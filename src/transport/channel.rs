@@ -8,6 +8,9 @@
 //! # Known limits
 //! A connection without open calls is not probed, so that a server which vanished without a word is noticed by the next call.
 
+#[cfg(test)]
+mod tests;
+
 use std::{sync::Arc, task::Poll, time::Duration};
 
 use futures::future::BoxFuture;
@@ -74,7 +77,7 @@ impl Channel {
     pub fn open(target: Target, identity: Identity, settings: ChannelSettings, tasks: &Tasks) -> Self {
         let target = Arc::new(target);
         let (publish, link) = watch::channel(Link::default());
-        tasks.spawn(keep(Arc::clone(&target), identity, settings, publish));
+        tasks.spawn(Keeper { target: Arc::clone(&target), identity, settings, link: publish }.run());
         Self { target, link }
     }
 
@@ -89,38 +92,49 @@ impl Channel {
     }
 }
 
-/// Dial, wait for the end, dial again; for ever.
-async fn keep(
+/// The task of a channel. The connection goes with it.
+struct Keeper {
     target: Arc<Target>,
     identity: Identity,
     settings: ChannelSettings,
-    publish: watch::Sender<Link>,
-) {
-    let mut backoff = Backoff::new(Duration::from_millis(100), settings.max_backoff);
-    loop {
-        let error = match dial(&target, &identity, settings).await {
-            Ok(wire) => {
-                info!(%target, peer = wire.peer().id(), "connected");
-                backoff.reset();
-                publish.send_replace(Link { wire: Some(wire.clone()), error: None });
-                wire.closed().await;
-                "the connection has ended".to_owned()
+    link: watch::Sender<Link>,
+}
+
+impl Keeper {
+    /// Dial, wait for the end, dial again; for ever.
+    async fn run(self) {
+        let mut backoff = Backoff::new(Duration::from_millis(100), self.settings.max_backoff);
+        loop {
+            let error = match self.dial().await {
+                Ok(wire) => {
+                    info!(target = %self.target, peer = wire.peer().id(), "connected");
+                    backoff.reset();
+                    self.link.send_replace(Link { wire: Some(wire.clone()), error: None });
+                    wire.closed().await;
+                    "the connection has ended".to_owned()
+                }
+                Err(error) => error,
+            };
+            if self.link.borrow().error.as_ref() != Some(&error) {
+                warn!(target = %self.target, error, "not connected");
             }
-            Err(error) => error,
-        };
-        let news = publish.borrow().error.as_ref() != Some(&error);
-        if news {
-            warn!(%target, error, "not connected");
+            self.link.send_replace(Link { wire: None, error: Some(error) });
+            sleep(backoff.delay()).await;
         }
-        publish.send_replace(Link { wire: None, error: Some(error) });
-        sleep(backoff.delay()).await;
+    }
+
+    async fn dial(&self) -> Result<Wire, String> {
+        let deadline = Instant::now() + self.settings.dial_timeout;
+        let svid = self.identity.ready(deadline).await.map_err(|error| causes(&error))?;
+        let keepalive = Some(self.settings.keepalive);
+        Wire::dial_pinging(&self.target, svid, deadline, keepalive).await.map_err(|error| causes(&error))
     }
 }
 
-async fn dial(target: &Target, identity: &Identity, settings: ChannelSettings) -> Result<Wire, String> {
-    let deadline = Instant::now() + settings.dial_timeout;
-    let svid = identity.ready(deadline).await.map_err(|error| causes(&error))?;
-    Wire::dial_pinging(target, svid, deadline, Some(settings.keepalive)).await.map_err(|error| causes(&error))
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.link.send_replace(Link { wire: None, error: Some("this process is shutting down".into()) });
+    }
 }
 
 impl Service<http::Request<Body>> for Channel {

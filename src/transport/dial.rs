@@ -4,6 +4,8 @@
 
 mod dialer;
 mod error;
+#[cfg(test)]
+mod tests;
 
 use std::{sync::Arc, time::Duration};
 

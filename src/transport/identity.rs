@@ -46,12 +46,17 @@ impl Identity {
     pub fn follow(socket: &str, tasks: &Tasks) -> Self {
         let (known, standing) = watch::channel(Standing::default());
         tasks.spawn(follow::Follower::new(socket, known).run());
-        Self { standing }
+        Self::of(standing)
     }
 
     /// An identity that does not change, for programs without a Workload API.
     pub fn fixed(svid: Arc<Svid>) -> Self {
-        Self { standing: watch::channel(Standing { svid: Some(svid), trouble: None }).1 }
+        Self::of(watch::channel(Standing { svid: Some(svid), trouble: None }).1)
+    }
+
+    /// An identity that another task keeps.
+    pub(crate) fn of(standing: watch::Receiver<Standing>) -> Self {
+        Self { standing }
     }
 
     /// The SVID for a new connection; `None` while there is none that is valid.

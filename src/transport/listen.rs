@@ -13,6 +13,8 @@
 mod accepted;
 mod handshake;
 mod socket;
+#[cfg(test)]
+mod tests;
 
 use std::{
     io,

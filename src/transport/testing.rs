@@ -2,6 +2,8 @@
 
 //! Test with a certificate authority, a Workload API and an endpoint that do what a test tells them.
 
+pub(crate) mod echo;
+
 use std::{
     path::Path,
     pin::Pin,

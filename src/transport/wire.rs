@@ -11,6 +11,8 @@
 
 mod answer;
 mod driver;
+#[cfg(test)]
+mod tests;
 
 use std::{sync::Arc, task::Poll, time::Duration};
 

@@ -4,7 +4,7 @@
 //!
 //! The agent refuses while the workload has no entry yet; it is asked again within a second until the first SVID is there, so
 //! that a start waits no longer than the entry. Later failures are retried with a growing delay, and the SVID stays in use until
-//! it expires. A refused SVID is reported and asked for again.
+//! it expires.
 
 use std::{
     pin::{Pin, pin},
@@ -53,18 +53,22 @@ impl Follower {
         }
     }
 
-    /// Take answers until one cannot be used, the stream ends or the SVID expires; returns which.
+    /// Take answers until the stream ends or the SVID expires; returns which. An SVID that cannot be used is reported while
+    /// there is another; without one, the agent is asked again.
     async fn listen(&mut self, first: X509Context, mut answers: Answers) -> Trouble {
-        let mut answer = first;
+        let mut answer = Ok(first);
         loop {
-            match Svid::new(&answer) {
+            match answer.map_err(Trouble::from).and_then(|context| Svid::new(&context).map_err(Trouble::from))
+            {
                 Ok(svid) => self.accept(svid),
-                Err(why) => return why.into(),
+                Err(trouble @ Trouble::Unusable(_)) if self.known.borrow().svid.is_some() => {
+                    self.report(trouble)
+                }
+                Err(trouble) => return trouble,
             }
             answer = tokio::select! {
                 next = answers.next() => match next {
-                    Some(Ok(next)) => next,
-                    Some(Err(error)) => return error.into(),
+                    Some(next) => next,
                     None => return Trouble::Unreachable("the stream ended".into()),
                 },
                 () = self.expiry() => return self.expire(),

@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: Apache-2.0
+
+use std::{fs, os::unix::fs::PermissionsExt, path::Path};
+
+use futures::StreamExt;
+use rustls::{
+    ClientConfig, HandshakeKind, SignatureScheme,
+    client::{ResolvesClientCert, Resumption},
+    sign::CertifiedKey,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::UnixStream,
+};
+use tokio_rustls::TlsConnector;
+
+use super::*;
+use crate::transport::{
+    Svid, Wire,
+    testing::{Authority, eventually, soon},
+};
+
+/// A client that shows no certificate.
+#[derive(Debug)]
+struct Anonymous;
+
+impl ResolvesClientCert for Anonymous {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        None
+    }
+
+    fn has_certs(&self) -> bool {
+        false
+    }
+}
+
+fn socket(folder: &Path) -> (std::path::PathBuf, Target) {
+    let path = folder.join("fresh/nse.sock");
+    (path.clone(), Target::Unix(path))
+}
+
+/// Connect with a configuration of choice and read until the server speaks or closes.
+async fn connect(path: &Path, config: ClientConfig) -> io::Result<HandshakeKind> {
+    let stream = UnixStream::connect(path).await?;
+    let name = "localhost".try_into().unwrap();
+    let mut tls = TlsConnector::from(Arc::new(config)).connect(name, stream).await?;
+    tls.write_all(b"PRI").await?;
+    match tls.read(&mut [0]).await? {
+        0 => Err(io::ErrorKind::UnexpectedEof.into()),
+        _ => Ok(tls.get_ref().1.handshake_kind().unwrap()),
+    }
+}
+
+/// Accept one connection and say a byte to it.
+async fn greet(listener: &mut Listener) -> Accepted {
+    let mut accepted = tokio::time::timeout_at(soon(), listener.next()).await.unwrap().unwrap().unwrap();
+    accepted.write_all(b"x").await.unwrap();
+    accepted
+}
+
+fn config(svid: &Svid) -> ClientConfig {
+    (*svid.client_config().unwrap()).clone()
+}
+
+#[tokio::test]
+async fn the_socket_is_open_to_all_and_goes_with_the_listener() {
+    let (authority, folder) = (Authority::new("a.test"), tempfile::tempdir().unwrap());
+    let (path, target) = socket(folder.path());
+    let listener = Listener::bind(&target, authority.identity("nse")).await.unwrap();
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o777);
+    let error = Listener::bind(&target, authority.identity("nse")).await.err().unwrap();
+    assert!(matches!(error, ListenError::InUse(_)), "{error:?}");
+    drop(listener);
+    assert!(!path.exists());
+    // A process that was killed leaves its socket.
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    let listener = Listener::bind(&target, authority.identity("nse")).await.unwrap();
+    fs::remove_file(&path).unwrap();
+    let _successor = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    drop(listener);
+    assert!(path.exists(), "the socket of a successor stays");
+    fs::remove_file(&path).unwrap();
+    fs::write(&path, "precious").unwrap();
+    let error = Listener::bind(&target, authority.identity("nse")).await.err().unwrap();
+    assert!(matches!(error, ListenError::Occupied(_)), "{error:?}");
+    assert_eq!(fs::read(&path).unwrap(), b"precious");
+}
+
+#[tokio::test]
+async fn a_peer_is_refused_without_certificate_with_a_foreign_one_and_without_http2() {
+    let (ours, other) = (Authority::new("a.test"), Authority::new("b.test"));
+    let folder = tempfile::tempdir().unwrap();
+    let (path, target) = socket(folder.path());
+    let mut listener = Listener::bind(&target, ours.identity("nse")).await.unwrap();
+
+    let mut anonymous = config(&ours.svid("client"));
+    anonymous.client_auth_cert_resolver = Arc::new(Anonymous);
+    let federated = Svid::new(&other.context_with(&other.leaf("client"), &[&ours])).unwrap();
+    let mut without = config(&ours.svid("client"));
+    without.alpn_protocols = vec![b"http/1.1".to_vec()];
+    for (what, config) in [("anonymous", anonymous), ("foreign", config(&federated)), ("http/1.1", without)] {
+        tokio::select! {
+            result = connect(&path, config) => assert!(result.is_err(), "{what}"),
+            _ = listener.next() => panic!("{what} was accepted"),
+        }
+    }
+    let (good, accepted) = tokio::join!(connect(&path, config(&ours.svid("client"))), greet(&mut listener));
+    good.unwrap();
+    assert_eq!(accepted.caller.peer.id(), "spiffe://a.test/client");
+}
+
+#[tokio::test]
+async fn a_session_is_never_resumed() {
+    let (authority, folder) = (Authority::new("a.test"), tempfile::tempdir().unwrap());
+    let (path, target) = socket(folder.path());
+    let mut listener = Listener::bind(&target, authority.identity("nse")).await.unwrap();
+    let mut config = config(&authority.svid("client"));
+    config.resumption = Resumption::in_memory_sessions(8);
+    for _ in 0..2 {
+        let (kind, _accepted) = tokio::join!(connect(&path, config.clone()), greet(&mut listener));
+        assert_eq!(kind.unwrap(), HandshakeKind::Full);
+    }
+}
+
+/// Time is paused: handshakes time out as soon as nothing else happens.
+#[tokio::test(start_paused = true)]
+async fn silent_peers_hold_up_others_for_one_handshake_at_most() {
+    let (authority, folder) = (Authority::new("a.test"), tempfile::tempdir().unwrap());
+    let (path, target) = socket(folder.path());
+    let mut listener = Listener::bind(&target, authority.identity("nse")).await.unwrap();
+    let mut silent = Vec::new();
+    for _ in 0..MAX_HANDSHAKES {
+        silent.push(UnixStream::connect(&path).await.unwrap());
+    }
+    let start = tokio::time::Instant::now();
+    let deadline = start + 2 * HANDSHAKE_TIMEOUT;
+    let dial = Wire::dial(&target, authority.svid("client"), deadline);
+    let (wire, _accepted) = tokio::join!(dial, listener.next());
+    wire.unwrap();
+    assert_eq!(start.elapsed().as_secs(), HANDSHAKE_TIMEOUT.as_secs());
+    for mut stream in silent {
+        assert_eq!(stream.read(&mut [0]).await.unwrap_or(0), 0, "closed");
+    }
+}
+
+#[tokio::test]
+async fn one_connection_too_many_waits_until_another_ends() {
+    let (authority, folder) = (Authority::new("a.test"), tempfile::tempdir().unwrap());
+    let (path, target) = socket(folder.path());
+    let mut listener = Listener::bind(&target, authority.identity("nse")).await.unwrap();
+    let all = listener.room.clone();
+    let held = all.into_inner().acquire_many_owned(MAX_CONNECTIONS as u32).await.unwrap();
+    let waiting = UnixStream::connect(&path).await.unwrap();
+    let pending = futures::future::poll_fn(|cx| Poll::Ready(listener.poll_next_unpin(cx).is_pending())).await;
+    assert!(pending && listener.handshakes.is_empty());
+    drop((held, waiting));
+    let svid = authority.svid("client");
+    let (wire, accepted) = tokio::join!(Wire::dial(&target, svid, soon()), listener.next());
+    wire.unwrap();
+    assert_eq!(listener.room.available_permits(), MAX_CONNECTIONS - 1);
+    drop(accepted);
+    let room = &listener.room;
+    eventually(|| room.available_permits(), |free| *free == MAX_CONNECTIONS).await;
+}
+
+#[tokio::test]
+async fn without_an_identity_connections_are_closed_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, target) = socket(folder.path());
+    let (_known, standing) = tokio::sync::watch::channel(Default::default());
+    let mut listener = Listener::bind(&target, Identity::of(standing)).await.unwrap();
+    let mut stream = UnixStream::connect(&path).await.unwrap();
+    let mut byte = [0];
+    tokio::select! {
+        read = stream.read(&mut byte) => assert_eq!(read.unwrap_or(0), 0),
+        _ = listener.next() => panic!("accepted"),
+    }
+}

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Answer calls with what arrived beside them.
+
+use std::{pin::Pin, sync::Arc, time::Duration};
+
+use futures::{Stream, StreamExt};
+use tokio::{sync::watch, time::Instant};
+use tokio_util::task::AbortOnDropHandle;
+use tonic::{Request, Response, Status};
+
+use super::Authority;
+use crate::{
+    api::{
+        Connection,
+        pb::{
+            connection::{
+                ConnectionEvent, MonitorScopeSelector,
+                monitor_connection_server::{MonitorConnection, MonitorConnectionServer},
+            },
+            networkservice::{
+                NetworkServiceRequest,
+                network_service_server::{NetworkService, NetworkServiceServer},
+            },
+        },
+    },
+    transport::{Caller, Identity, Listener, Target},
+};
+
+/// A peer that serves [`Echo`] until it is dropped.
+pub(crate) struct Endpoint {
+    pub(crate) target: Target,
+    pub(crate) events: watch::Sender<u32>,
+    _server: AbortOnDropHandle<()>,
+    _folder: tempfile::TempDir,
+}
+
+impl Endpoint {
+    /// Serve as `identity` on a unix socket of its own.
+    pub(crate) async fn unix(identity: Identity) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let target = Target::Unix(folder.path().join("nsm.sock"));
+        Self::on(target, folder, identity).await
+    }
+
+    /// Serve at `address` (port 0: any).
+    pub(crate) async fn tcp(address: &str, identity: Identity) -> Self {
+        Self::on(Target::Tcp(address.into()), tempfile::tempdir().unwrap(), identity).await
+    }
+
+    pub(crate) async fn of(authority: &Authority) -> Self {
+        Self::unix(authority.identity("endpoint")).await
+    }
+
+    async fn on(target: Target, folder: tempfile::TempDir, identity: Identity) -> Self {
+        let listener = Listener::bind(&target, identity).await.unwrap();
+        let target = listener.target().unwrap();
+        let (events, watched) = watch::channel(0);
+        let echo = Echo { events: watched };
+        let server = tonic::transport::Server::builder()
+            .add_service(NetworkServiceServer::new(echo.clone()))
+            .add_service(MonitorConnectionServer::new(echo))
+            .serve_with_incoming_shutdown(listener, std::future::pending());
+        let server = tokio::spawn(async move { server.await.unwrap() });
+        Self { target, events, _server: AbortOnDropHandle::new(server), _folder: folder }
+    }
+}
+
+#[derive(Clone)]
+struct Echo {
+    events: watch::Receiver<u32>,
+}
+
+#[tonic::async_trait]
+impl NetworkService for Echo {
+    /// Answers the connection with labels about the call. A descriptor that its mechanism names goes back with the answer.
+    async fn request(&self, request: Request<NetworkServiceRequest>) -> Result<Response<Connection>, Status> {
+        let caller = Caller::of(&request)?;
+        let header =
+            |key| request.metadata().get(key).and_then(|value| value.to_str().ok()).unwrap_or("").to_owned();
+        let signed = caller.token.as_ref().is_some_and(|token| caller.peer.signed(token.jwt()));
+        let labels = [
+            ("caller", caller.peer.id().to_owned()),
+            ("signed", signed.to_string()),
+            ("timeout", header("grpc-timeout")),
+            ("serial", caller.svid.serial().to_owned()),
+        ];
+        let mut connection = request.into_inner().connection.unwrap_or_default();
+        connection.labels.extend(labels.map(|(key, value)| (key.to_owned(), value)));
+        if let Some(inode) = connection.mechanism.as_ref().and_then(|mechanism| mechanism.inode()) {
+            let hub = caller.hub.ok_or_else(|| Status::internal("no descriptors here"))?;
+            let fd = hub.take(inode, Instant::now() + Duration::from_secs(5)).await;
+            let fd = fd.ok_or_else(|| Status::unknown(format!("{inode} did not arrive")))?;
+            hub.send(Arc::new(fd))?;
+        }
+        Ok(Response::new(connection))
+    }
+
+    async fn close(&self, _: Request<Connection>) -> Result<Response<()>, Status> {
+        Ok(Response::new(()))
+    }
+}
+
+#[tonic::async_trait]
+impl MonitorConnection for Echo {
+    type MonitorConnectionsStream = Pin<Box<dyn Stream<Item = Result<ConnectionEvent, Status>> + Send>>;
+
+    /// One event now, and one whenever the test says so.
+    async fn monitor_connections(
+        &self,
+        _: Request<MonitorScopeSelector>,
+    ) -> Result<Response<Self::MonitorConnectionsStream>, Status> {
+        let events = tokio_stream::wrappers::WatchStream::new(self.events.clone());
+        Ok(Response::new(Box::pin(events.map(|_| Ok(ConnectionEvent::default())))))
+    }
+}
