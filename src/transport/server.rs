@@ -20,3 +20,6 @@ pub use self::{
     serve::{HEADERS, STREAMS, Stopping, serve},
     trace::TraceContext,
 };
+
+#[cfg(test)]
+mod tests;
