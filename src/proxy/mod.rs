@@ -7,4 +7,5 @@ pub mod capabilities;
 pub mod config;
 pub mod health;
 pub mod log;
+pub mod mesh;
 pub mod telemetry;

@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Connect to one load balancer, for as long as it is wanted.
+//!
+//! ```text
+//!            ┌──────────── wanted again ───────────┐
+//!            ▼                                     │
+//!  ──▶ requesting ── answered ──▶ connected        │
+//!        │  ▲ error: pause          │              │
+//!        └──┘                       │ not wanted   │
+//!        │ not wanted               ▼              │
+//!        └─────────────────────▶ closing ──────────┴──▶ (end)
+//! ```
+//! 1. The connection id is `<proxy>-<network service>-<endpoint>`: the same after a restart.
+//! 2. A Request that fails is repeated after 0.5 s, then after twice as long each time, up to 10 s, with jitter.
+//! 3. When the load balancer goes, a Request in progress is no longer waited for, and Close follows in any case.
+//! 4. Once established, refreshing and healing is the chain's business.
+//! 5. Recovered connections are re-made one at a time, so that not all next hops go at once; but none waits longer than 5 s.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{Semaphore, watch},
+    time::{sleep, timeout},
+};
+
+use super::{LinkState, Recovery, Settings, Status, recovery::reselect};
+use crate::{
+    api::{Connection, Mechanism, MechanismKind},
+    chain::{Close, Context, Next, Request, Result},
+    transport::Backoff,
+};
+
+/// First and longest pause between Requests (rule 2).
+const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
+/// Longest wait for another recovered connection (rule 5).
+const TURN: Duration = Duration::from_secs(5);
+/// Payload of every connection: frames.
+const PAYLOAD: &str = "ETHERNET";
+
+/// What all links of a mesh share.
+pub(super) struct Common<R> {
+    pub(super) settings: Settings,
+    pub(super) chain: Next,
+    pub(super) recovery: R,
+    pub(super) turn: Semaphore,
+    pub(super) status: watch::Sender<Status>,
+}
+
+pub(super) struct Link<R> {
+    endpoint: String,
+    id: String,
+    common: Arc<Common<R>>,
+    wanted: watch::Receiver<bool>,
+}
+
+impl<R: Recovery> Link<R> {
+    pub(super) fn new(endpoint: &str, common: Arc<Common<R>>, wanted: watch::Receiver<bool>) -> Self {
+        let Settings { name, network_service, .. } = &common.settings;
+        let id = format!("{name}-{network_service}-{endpoint}"); // rule 1
+        let link = Self { endpoint: endpoint.to_owned(), id, common, wanted };
+        link.report(LinkState::Requesting { tried: false, error: None });
+        link
+    }
+
+    /// Run until the load balancer is not wanted and its connection is closed.
+    pub(super) async fn run(self) {
+        let mut wanted = self.wanted.clone();
+        while *wanted.borrow_and_update() {
+            tokio::select! {
+                biased;
+                _unwanted = self.unwanted() => {}
+                () = self.connect() => {
+                    self.report(LinkState::Connected);
+                    tracing::info!(id = self.id, "connected to load balancer");
+                    self.unwanted().await;
+                }
+            }
+            self.report(LinkState::Closing);
+            self.close().await;
+        }
+    }
+
+    async fn unwanted(&self) {
+        // An error means that the mesh is gone, which wants nothing any more.
+        let mut wanted = self.wanted.clone();
+        let _gone = wanted.wait_for(|wanted| !wanted).await;
+    }
+
+    /// Request until it succeeds.
+    async fn connect(&self) {
+        self.report(LinkState::Requesting { tried: false, error: None });
+        let mut pauses = Backoff::new(PAUSES.0, PAUSES.1);
+        let left = self.common.recovery.find(&self.id).await;
+        while let Err(error) = self.attempt(left.clone()).await {
+            let text = error.to_string();
+            if self.report(LinkState::Requesting { tried: true, error: Some(text) }) {
+                tracing::warn!(
+                    id = self.id,
+                    error = &error as &(dyn std::error::Error + 'static),
+                    "load balancer not connected"
+                );
+            }
+            sleep(pauses.delay()).await;
+        }
+    }
+
+    /// One Request: of what an earlier process left, or of a new connection.
+    async fn attempt(&self, left: Option<Box<Connection>>) -> Result<Box<Connection>> {
+        let (connection, _turn) = match left {
+            Some(left) => {
+                let turn = timeout(TURN, self.common.turn.acquire()).await.ok();
+                tracing::info!(id = self.id, "replacing the link of an earlier process");
+                self.common.recovery.withdraw(&left).await;
+                (reselect(left, &self.endpoint), turn)
+            }
+            None => (self.base(), None),
+        };
+        let context = Context::within(self.common.settings.request_timeout);
+        let preferences = vec![Mechanism::local(MechanismKind::Kernel)];
+        self.common.chain.request(Request { connection, preferences, context }).await
+    }
+
+    fn base(&self) -> Box<Connection> {
+        let mut connection = Connection::named(self.id.as_str());
+        connection.network_service.clone_from(&self.common.settings.network_service);
+        connection.network_service_endpoint_name.clone_from(&self.endpoint);
+        connection.payload = PAYLOAD.into();
+        connection
+    }
+
+    /// Close once. If that fails, the chain goes on closing by itself.
+    async fn close(&self) {
+        let context = Context::within(self.common.settings.request_timeout);
+        match self.common.chain.close(Close { connection: self.base(), context }).await {
+            Ok(_) => tracing::info!(id = self.id, "load balancer closed"),
+            Err(error) => {
+                let error: &(dyn std::error::Error + 'static) = &error;
+                tracing::warn!(id = self.id, error, "load balancer not closed");
+            }
+        }
+    }
+
+    /// Publish a state; returns whether it is another one than before.
+    fn report(&self, state: LinkState) -> bool {
+        self.common.status.send_if_modified(|status| {
+            let before = status.links.insert(self.endpoint.clone(), state.clone());
+            before.as_ref() != Some(&state)
+        })
+    }
+}

@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Find the connection that an earlier process of this pod had, so that it is continued and not made twice.
+//!
+//! 1. The manager is asked once, before the first Request of a link, and has two seconds to answer.
+//! 2. What counts is a connection as the manager publishes it: its path's index is 1, and segment 0 has our connection's id.
+//! 3. It must be of mechanism KERNEL, or of none, as in the middle of a reselect.
+//! 4. It is continued from our place in the path: index 0 and our id.
+//!
+//! It is always reselected then (state `RESELECT_REQUESTED`, no mechanism, same endpoint), as Meridio does: the load balancer may
+//! hold outdated neighbours of the targets behind the old link. Traffic is taken off the link first.
+
+use std::{net::IpAddr, time::Duration};
+
+use tokio::time::timeout;
+
+use crate::{
+    api::{
+        Connection, MechanismKind, State, parse_prefixes,
+        pb::connection::{ConnectionEvent, MonitorScopeSelector, PathSegment},
+    },
+    kernel::Kernel,
+    transport::{Dialer, monitor::picture, server::bounds},
+};
+
+/// Time for the manager to tell what it has.
+const PICTURE: Duration = Duration::from_secs(2);
+/// Time for the kernel to take traffic off a link.
+const WITHDRAWAL: Duration = Duration::from_secs(2);
+
+/// Where an earlier process left its connections.
+pub trait Recovery: Clone + Send + Sync + 'static {
+    /// The connection with this id, as it is to be continued. `None` if there is none or it cannot be told in time.
+    fn find(&self, id: &str) -> impl Future<Output = Option<Box<Connection>>> + Send;
+
+    /// Take traffic off the link of a connection that is about to be replaced.
+    fn withdraw(&self, connection: &Connection) -> impl Future<Output = ()> + Send;
+}
+
+/// Recovery from nsmgr, with the next hops in the kernel.
+#[derive(Clone)]
+pub struct Nsmgr {
+    dialer: Dialer,
+    kernel: Kernel,
+}
+
+impl Nsmgr {
+    /// Ask the manager at the other end of `dialer`.
+    pub fn new(dialer: Dialer, kernel: Kernel) -> Self {
+        Self { dialer, kernel }
+    }
+}
+
+impl Recovery for Nsmgr {
+    async fn find(&self, id: &str) -> Option<Box<Connection>> {
+        let segment = PathSegment { id: id.to_owned(), ..PathSegment::default() };
+        let selector =
+            MonitorScopeSelector { path_segments: vec![segment], ..MonitorScopeSelector::default() };
+        match picture(&self.dialer, selector, PICTURE).await {
+            Ok(event) => continued(event, id),
+            Err(error) => {
+                tracing::debug!(
+                    id,
+                    error = &error as &(dyn std::error::Error + 'static),
+                    "nothing recovered"
+                );
+                None
+            }
+        }
+    }
+
+    async fn withdraw(&self, connection: &Connection) {
+        for hop in next_hops(connection) {
+            // What an earlier process left is ours once it is claimed, and goes with the claim.
+            drop(self.kernel.next_hop(hop, &connection.id));
+        }
+        if timeout(WITHDRAWAL, self.kernel.settled()).await.is_err() {
+            tracing::warn!(id = connection.id, "the kernel has not taken traffic off the old link in time");
+        }
+    }
+}
+
+/// The load balancer's addresses.
+fn next_hops(connection: &Connection) -> impl Iterator<Item = IpAddr> {
+    let texts = connection.ip_context().map(|context| context.dst_ip_addrs.as_slice()).unwrap_or_default();
+    parse_prefixes(texts).into_iter().map(|net| net.addr())
+}
+
+/// Rules 2 to 4.
+pub fn continued(event: ConnectionEvent, id: &str) -> Option<Box<Connection>> {
+    let kernel = |connection: &Connection| {
+        connection.mechanism.as_ref().is_none_or(|mechanism| mechanism.kind() == Some(MechanismKind::Kernel))
+    };
+    let ours = |connection: &Connection| {
+        connection.index() == 1 && connection.segments().len() > 1 && connection.client_id() == id
+    };
+    let mut found = event.connections.into_values().find(|connection| {
+        ours(connection) && kernel(connection) && bounds::check(connection, &[]).is_ok()
+    })?;
+    id.clone_into(&mut found.id);
+    found.path_mut().index = 0;
+    Some(Box::new(found))
+}
+
+/// A recovered connection as it is requested.
+pub(super) fn reselect(mut connection: Box<Connection>, endpoint: &str) -> Box<Connection> {
+    connection.mechanism = None;
+    connection.set_state(State::ReselectRequested);
+    endpoint.clone_into(&mut connection.network_service_endpoint_name);
+    connection
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+    use crate::api::Mechanism;
+
+    fn at(index: u32, ids: &[&str], mechanism: Option<&str>) -> Connection {
+        let mut connection = *Connection::named(ids.get(index as usize).copied().unwrap_or_default());
+        connection.path_mut().index = index;
+        connection.path_mut().path_segments =
+            ids.iter().map(|id| PathSegment { id: (*id).to_owned(), ..PathSegment::default() }).collect();
+        connection.mechanism =
+            mechanism.map(|kind| Mechanism { r#type: kind.into(), ..Mechanism::default() });
+        connection
+    }
+
+    fn event(connections: Vec<Connection>) -> ConnectionEvent {
+        let keyed = connections.into_iter().enumerate().map(|(n, connection)| (n.to_string(), connection));
+        ConnectionEvent { connections: keyed.collect::<HashMap<_, _>>(), ..ConnectionEvent::default() }
+    }
+
+    #[test]
+    fn b11_only_the_managers_view_of_our_own_connection_is_continued() {
+        let table = [
+            ("as published", at(1, &["a", "m", "f", "e"], Some("KERNEL")), true),
+            ("l25 without a mechanism", at(1, &["a", "m"], None), true),
+            ("another mechanism", at(1, &["a", "m"], Some("MEMIF")), false),
+            ("another connection", at(1, &["b", "m"], Some("KERNEL")), false),
+            ("published by another hop", at(2, &["a", "m", "f"], Some("KERNEL")), false),
+            ("no path", *Connection::named("a"), false),
+            ("index beyond the path", at(1, &["a"], Some("KERNEL")), false),
+            ("a path without end", at(1, &["a"; 1000], Some("KERNEL")), false),
+        ];
+        for (rule, connection, found) in table {
+            let segments = connection.segments().len();
+            let got = continued(event(vec![connection]), "a");
+            assert_eq!(got.is_some(), found, "{rule}");
+            if let Some(got) = got {
+                assert_eq!(
+                    (got.id.as_str(), got.index(), got.segments().len()),
+                    ("a", 0, segments),
+                    "{rule}"
+                );
+            }
+        }
+        let both = event(vec![at(1, &["b", "m"], Some("KERNEL")), at(1, &["a", "m"], Some("KERNEL"))]);
+        assert!(continued(both, "a").is_some());
+        assert_eq!(continued(event(vec![]), "a"), None);
+    }
+
+    #[test]
+    fn b11_a_recovered_connection_is_reselected_at_the_same_endpoint_on_its_path() {
+        let mut old = at(0, &["a", "m", "f", "e"], Some("KERNEL"));
+        old.ip_context_mut().dst_ip_addrs = vec!["172.16.1.2/24".into(), "fd00::2/64".into(), "junk".into()];
+        let expected = ["172.16.1.2", "fd00::2"].map(|address| address.parse::<IpAddr>().unwrap());
+        assert_eq!(next_hops(&old).collect::<Vec<_>>(), expected);
+        let new = reselect(Box::new(old.clone()), "lb-1");
+        assert_eq!(new.mechanism, None);
+        assert_eq!(new.state(), State::ReselectRequested);
+        assert_eq!(new.network_service_endpoint_name, "lb-1");
+        assert_eq!((&new.path, &new.context), (&old.path, &old.context));
+    }
+}

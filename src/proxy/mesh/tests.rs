@@ -1,0 +1,326 @@
+// SPDX-License-Identifier: Apache-2.0
+
+use std::sync::{Arc, Mutex};
+
+use tokio::time::sleep;
+
+use super::*;
+use crate::{
+    api::{Connection, State, pb::connection::PathSegment},
+    chain::{Call, Chain, Error, Reason},
+};
+
+const S: fn(u64) -> Duration = Duration::from_secs;
+
+/// What happened, and what is to happen to the calls of each load balancer.
+#[derive(Clone, Default)]
+struct Script(Arc<Mutex<Inner>>);
+
+#[derive(Default)]
+struct Inner {
+    events: Vec<(Instant, String)>,
+    requests: Vec<Connection>,
+    hang_requests: BTreeSet<String>,
+    hang_closes: BTreeSet<String>,
+    fail_requests: HashMap<String, usize>,
+    left: HashMap<String, Connection>,
+}
+
+impl Script {
+    fn note(&self, what: &str, name: &str) {
+        self.0.lock().unwrap().events.push((Instant::now(), format!("{what} {name}")));
+    }
+
+    fn events(&self) -> Vec<String> {
+        self.0.lock().unwrap().events.iter().map(|(_, event)| event.clone()).collect()
+    }
+
+    fn times(&self, wanted: &str) -> Vec<Instant> {
+        let inner = self.0.lock().unwrap();
+        inner.events.iter().filter(|(_, event)| event == wanted).map(|(at, _)| *at).collect()
+    }
+
+    fn set<T>(&self, change: impl FnOnce(&mut Inner) -> T) {
+        let _before = change(&mut self.0.lock().unwrap());
+    }
+
+    fn chain(&self) -> Next {
+        let script = self.clone();
+        let end = tower::service_fn(move |call: Call| script.clone().call(call));
+        Chain::new().build(end).unwrap()
+    }
+
+    async fn call(self, call: Call) -> Result<Box<Connection>, Error> {
+        let closing = matches!(call, Call::Close(_));
+        let connection = call.into_connection();
+        let name = connection.network_service_endpoint_name.clone();
+        let (what, hang, fail) = {
+            let mut inner = self.0.lock().unwrap();
+            if closing {
+                ("close", inner.hang_closes.contains(&name), false)
+            } else {
+                inner.requests.push((*connection).clone());
+                let failures = inner.fail_requests.entry(name.clone()).or_default();
+                let fail = *failures > 0;
+                *failures = failures.saturating_sub(1);
+                ("request", inner.hang_requests.contains(&name), fail)
+            }
+        };
+        self.note(what, &name);
+        let cancelled = Cancelled(self.clone(), format!("{what} {name}"));
+        if hang {
+            std::future::pending::<()>().await;
+        }
+        sleep(Duration::from_millis(100)).await;
+        std::mem::forget(cancelled);
+        self.note(if closing { "closed" } else { "answered" }, &name);
+        if fail { Err(Reason::Unavailable("not yet".into()).into()) } else { Ok(connection) }
+    }
+}
+
+struct Cancelled(Script, String);
+
+impl Drop for Cancelled {
+    fn drop(&mut self) {
+        self.0.note("cancelled", &self.1);
+    }
+}
+
+impl Recovery for Script {
+    async fn find(&self, id: &str) -> Option<Box<Connection>> {
+        self.0.lock().unwrap().left.get(id).cloned().map(Box::new)
+    }
+
+    async fn withdraw(&self, connection: &Connection) {
+        self.note("withdraw", &connection.id);
+    }
+}
+
+struct Lab {
+    script: Script,
+    wanted: watch::Sender<Option<BTreeSet<String>>>,
+    mesh: Mesh,
+    tasks: Tasks,
+}
+
+impl Lab {
+    fn start(script: &Script, names: &[&str]) -> Self {
+        let tasks = Tasks::default();
+        let (sender, wanted) = watch::channel(Some(set(names)));
+        let settings =
+            Settings { name: "px".into(), network_service: "lb.t.ns".into(), request_timeout: S(15) };
+        let mesh = Mesh::start(settings, script.chain(), script.clone(), wanted, &tasks);
+        Self { script: script.clone(), wanted: sender, mesh, tasks }
+    }
+
+    fn want(&self, names: &[&str]) {
+        self.wanted.send_replace(Some(set(names)));
+    }
+
+    fn connected(&self) -> usize {
+        self.mesh.status.borrow().connected()
+    }
+
+    async fn end(self) {
+        self.mesh.close(Instant::now() + S(60)).await;
+        self.tasks.stop().await;
+    }
+}
+
+fn set(names: &[&str]) -> BTreeSet<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn b10_each_load_balancer_gets_one_connection_under_a_name_that_survives_restarts() {
+    let lab = Lab::start(&Script::default(), &["lb-1", "lb-2"]);
+    sleep(S(30)).await;
+    assert_eq!(lab.connected(), 2);
+    let mut requests = lab.script.0.lock().unwrap().requests.clone();
+    requests.sort_by(|a, b| a.id.cmp(&b.id));
+    let expected = ["lb-1", "lb-2"].map(|name| Connection {
+        id: format!("px-lb.t.ns-{name}"),
+        network_service: "lb.t.ns".into(),
+        network_service_endpoint_name: name.into(),
+        payload: "ETHERNET".into(),
+        ..Connection::default()
+    });
+    assert_eq!(requests, expected, "no labels, no path, no mechanism");
+    lab.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_load_balancer_that_goes_is_closed_and_one_that_comes_is_requested() {
+    let lab = Lab::start(&Script::default(), &["lb-1"]);
+    sleep(S(1)).await;
+    lab.want(&["lb-2"]);
+    sleep(S(1)).await;
+    let mut events = lab.script.events();
+    events.sort();
+    let expected =
+        ["answered lb-1", "answered lb-2", "close lb-1", "closed lb-1", "request lb-1", "request lb-2"];
+    assert_eq!(events, expected);
+    let status = lab.mesh.status.borrow().clone();
+    assert_eq!(status.links.into_iter().collect::<Vec<_>>(), [("lb-2".to_owned(), LinkState::Connected)]);
+    lab.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn l12_g21_neither_a_request_nor_a_close_that_hangs_delays_the_others() {
+    let script = Script::default();
+    script.set(|inner| {
+        inner.hang_requests.insert("stuck".into());
+        inner.hang_closes.insert("lb-1".into());
+    });
+    let lab = Lab::start(&script, &["stuck", "lb-1"]);
+    sleep(S(1)).await;
+    assert_eq!(lab.connected(), 1);
+    lab.want(&["stuck", "lb-2"]);
+    sleep(S(1)).await;
+    assert_eq!(lab.connected(), 1, "lb-2 while lb-1 still closes");
+    assert_eq!(lab.mesh.status.borrow().links["lb-1"], LinkState::Closing);
+    lab.want(&["stuck", "lb-2", "lb-3"]);
+    sleep(S(1)).await;
+    assert_eq!(lab.connected(), 2);
+    drop(lab.mesh);
+    lab.tasks.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pending_request_is_given_up_when_its_load_balancer_goes_and_closed_nevertheless() {
+    let script = Script::default();
+    script.set(|inner| inner.hang_requests.insert("lb-1".into()));
+    let lab = Lab::start(&script, &["lb-1"]);
+    sleep(S(5)).await;
+    lab.want(&[]);
+    sleep(S(1)).await;
+    assert_eq!(lab.script.events(), ["request lb-1", "cancelled request lb-1", "close lb-1", "closed lb-1"]);
+    assert!(lab.mesh.status.borrow().links.is_empty());
+    lab.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_fails_is_repeated_after_pauses_that_grow_to_ten_seconds() {
+    let script = Script::default();
+    script.set(|inner| inner.fail_requests.insert("lb-1".into(), 8));
+    let lab = Lab::start(&script, &["lb-1"]);
+    sleep(S(1)).await;
+    let status = lab.mesh.status.borrow().to_string();
+    assert_eq!(status, "0 of 1 load balancers connected; lb-1: end: not yet");
+    sleep(S(100)).await;
+    assert_eq!(lab.connected(), 1);
+    let times = lab.script.times("request lb-1");
+    let pauses: Vec<_> = times.windows(2).map(|pair| (pair[1] - pair[0]).as_secs_f64() - 0.1).collect();
+    for (pause, expected) in pauses.iter().zip([0.5, 1.0, 2.0, 4.0, 8.0, 10.0, 10.0, 10.0]) {
+        assert!((expected * 0.79..=expected * 1.21).contains(pause), "{pauses:?}");
+    }
+    assert_eq!(pauses.len(), 8);
+    lab.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_load_balancer_that_returns_while_its_close_is_under_way_is_requested_after_it() {
+    let lab = Lab::start(&Script::default(), &["lb-1"]);
+    sleep(S(1)).await;
+    lab.want(&[]);
+    sleep(Duration::from_millis(50)).await;
+    lab.want(&["lb-1"]);
+    sleep(S(1)).await;
+    let expected =
+        ["request lb-1", "answered lb-1", "close lb-1", "closed lb-1", "request lb-1", "answered lb-1"];
+    assert_eq!(lab.script.events(), expected);
+    assert_eq!(lab.connected(), 1);
+    lab.end().await;
+}
+
+fn left(script: &Script, name: &str) {
+    let id = format!("px-lb.t.ns-{name}");
+    let mut connection = *Connection::named(id.as_str());
+    connection.path_mut().path_segments =
+        vec![PathSegment { id: id.clone(), ..PathSegment::default() }, PathSegment::default()];
+    script.set(|inner| inner.left.insert(id, connection));
+}
+
+#[tokio::test(start_paused = true)]
+async fn b11_recovered_links_are_re_made_one_at_a_time_after_traffic_is_taken_off() {
+    let script = Script::default();
+    left(&script, "lb-1");
+    left(&script, "lb-2");
+    let lab = Lab::start(&script, &["lb-1", "lb-2"]);
+    sleep(S(1)).await;
+    assert_eq!(lab.connected(), 2);
+    let events = lab.script.events();
+    let (first, second) = if events[1].ends_with('1') { ("lb-1", "lb-2") } else { ("lb-2", "lb-1") };
+    let of = |name: &str| {
+        [format!("withdraw px-lb.t.ns-{name}"), format!("request {name}"), format!("answered {name}")]
+    };
+    assert_eq!(events, [of(first), of(second)].concat());
+    for request in &lab.script.0.lock().unwrap().requests {
+        assert_eq!((request.state(), request.segments().len()), (State::ReselectRequested, 2));
+        assert!(request.id.ends_with(&request.network_service_endpoint_name));
+    }
+    lab.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_recovered_link_that_hangs_delays_the_next_by_five_seconds_at_most_and_new_ones_not_at_all() {
+    let script = Script::default();
+    left(&script, "lb-1");
+    left(&script, "lb-2");
+    script.set(|inner| inner.hang_requests.insert("lb-1".into()));
+    let lab = Lab::start(&script, &["lb-1", "lb-2", "lb-3"]);
+    sleep(S(1)).await;
+    assert_eq!(lab.mesh.status.borrow().links["lb-3"], LinkState::Connected);
+    sleep(S(5)).await;
+    assert_eq!(lab.mesh.status.borrow().links["lb-2"], LinkState::Connected);
+    drop(lab.mesh);
+    lab.tasks.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn g20_all_are_closed_at_once_and_those_that_hang_are_left_at_the_deadline() {
+    let script = Script::default();
+    let names: Vec<String> = (0..8).map(|n| format!("lb-{n}")).collect();
+    script.set(|inner| inner.hang_closes.extend(names.iter().take(4).cloned()));
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let lab = Lab::start(&script, &names);
+    sleep(S(1)).await;
+    assert_eq!(lab.connected(), 8);
+    let started = Instant::now();
+    lab.mesh.close(started + S(10)).await;
+    assert_eq!(started.elapsed(), S(10));
+    for name in names.iter().skip(4) {
+        let closed = lab.script.times(&format!("closed {name}"));
+        assert_eq!(closed, [started + Duration::from_millis(100)], "{name}");
+    }
+    lab.tasks.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_is_settled_when_discovery_is_known_and_every_load_balancer_was_tried_once() {
+    let script = Script::default();
+    script.set(|inner| inner.fail_requests.insert("lb-1".into(), 1000));
+    let lab = Lab::start(&script, &[]);
+    lab.wanted.send_replace(None);
+    let settled = || lab.mesh.status.borrow().settled();
+    assert!(!settled(), "nothing is known");
+    lab.want(&["lb-1", "lb-2"]);
+    sleep(Duration::from_millis(50)).await;
+    assert!(!settled(), "both are being requested");
+    sleep(S(1)).await;
+    assert!(settled(), "one failed, one is connected");
+    lab.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn connections_stay_when_discovery_ends() {
+    let lab = Lab::start(&Script::default(), &["lb-1"]);
+    sleep(S(1)).await;
+    drop(lab.wanted);
+    sleep(S(60)).await;
+    assert_eq!(lab.mesh.status.borrow().connected(), 1);
+    assert_eq!(lab.script.events().len(), 2);
+    lab.mesh.close(Instant::now() + S(5)).await;
+    assert_eq!(lab.script.events().last().unwrap(), "closed lb-1");
+    lab.tasks.stop().await;
+}
