@@ -9,3 +9,4 @@ pub mod health;
 pub mod log;
 pub mod mesh;
 pub mod telemetry;
+pub mod vips;

@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Follow the VIPs of the trench, as the NSP lists them.
+//!
+//! Every answer of the NSP is a complete list. It is read as far as it makes sense, and published if it differs from the list
+//! before. What makes no sense is reported once, by name and value, for as long as it stays in the list. Whatever happens to the
+//! watch, the last list stays.
+//!
+//! # Known limits
+//! An empty list is passed on, although a restarted NSP sends one before it has read its configuration: only the
+//! [kernel](crate::kernel) knows what would be cut.
+
+mod list;
+
+use std::{collections::HashSet, convert::Infallible, sync::Arc, time::Duration};
+
+use ipnet::IpNet;
+use tokio::{
+    sync::watch,
+    time::{sleep, timeout},
+};
+use tonic::{
+    Code, Status,
+    body::Body as Sent,
+    client::GrpcService,
+    codegen::{Body, Bytes, StdError},
+};
+
+pub use self::list::MAX_VIPS;
+use self::list::{Complaint, List};
+use crate::{
+    api::pb::nsp::v1::{Trench, Vip, configuration_manager_client::ConfigurationManagerClient},
+    chain::Tasks,
+    transport::Backoff,
+};
+
+/// Largest answer in bytes: the most VIPs, with long names.
+const MAX_ANSWER: usize = 16 << 20;
+/// Wait before subscribing again: at first, and at most.
+const RETRY: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(5)];
+/// The list comes at once. A subscription without one has failed after this time.
+const FIRST_ANSWER: Duration = Duration::from_secs(10);
+/// A subscription that was quiet for this long is replaced: it may have gone mute.
+const QUIET: Duration = Duration::from_secs(300);
+
+/// The VIPs, sorted, each once, without host bits. `None` until the NSP has answered.
+pub type Vips = Option<Arc<[IpNet]>>;
+
+/// Follow the VIPs of a trench in a task of `tasks`, for as long as somebody receives them.
+pub fn follow<T>(
+    client: ConfigurationManagerClient<T>,
+    trench: impl Into<String>,
+    tasks: &Tasks,
+) -> watch::Receiver<Vips>
+where
+    T: GrpcService<Sent, Future: Send> + Send + 'static,
+    T::Error: Into<StdError>,
+    T::ResponseBody: Body<Data = Bytes, Error: Into<StdError> + Send> + Send + 'static,
+{
+    let (publish, vips) = watch::channel(None);
+    let follower = Follower {
+        client: client.max_decoding_message_size(MAX_ANSWER),
+        trench: Trench { name: trench.into() },
+        publish: publish.clone(),
+        reported: HashSet::new(),
+        backoff: Backoff::new(RETRY[0], RETRY[1]),
+        failure: None,
+    };
+    tasks.spawn(async move {
+        tokio::select! {
+            () = publish.closed() => {}
+            never = follower.run() => match never {},
+        }
+    });
+    vips
+}
+
+struct Follower<T> {
+    client: ConfigurationManagerClient<T>,
+    trench: Trench,
+    publish: watch::Sender<Vips>,
+    reported: HashSet<Complaint>,
+    backoff: Backoff,
+    failure: Option<Code>,
+}
+
+impl<T> Follower<T>
+where
+    T: GrpcService<Sent>,
+    T::Error: Into<StdError>,
+    T::ResponseBody: Body<Data = Bytes, Error: Into<StdError> + Send> + Send + 'static,
+{
+    async fn run(mut self) -> Infallible {
+        loop {
+            if let Err(error) = self.subscription().await {
+                self.failed(&error);
+                sleep(self.backoff.delay()).await;
+            }
+        }
+    }
+
+    /// Subscribe, and take lists until the subscription fails (error) or is quiet.
+    async fn subscription(&mut self) -> Result<(), Status> {
+        let late = |_| Status::deadline_exceeded("no list in time");
+        let filter = Vip { trench: Some(self.trench.clone()), ..Vip::default() };
+        let answer = timeout(FIRST_ANSWER, self.client.watch_vip(filter)).await.map_err(late)??;
+        let mut lists = answer.into_inner();
+        let mut next = timeout(FIRST_ANSWER, lists.message()).await.map_err(late)?;
+        loop {
+            let answer = next?.ok_or_else(|| Status::unavailable("the NSP has ended the watch"))?;
+            self.accept(List::read(&answer.vips));
+            match timeout(QUIET, lists.message()).await {
+                Ok(answer) => next = answer,
+                Err(_) => return Ok(()),
+            }
+        }
+    }
+
+    /// Report what is new among the complaints, and publish the VIPs if they differ.
+    fn accept(&mut self, list: List) {
+        self.backoff.reset();
+        self.failure = None;
+        for complaint in list.complaints.iter().filter(|complaint| !self.reported.contains(complaint)) {
+            tracing::error!(name = complaint.name, value = complaint.value, "{}", complaint.problem);
+        }
+        self.reported = list.complaints.into_iter().collect();
+        self.publish.send_if_modified(|published| {
+            let before = published.as_deref().unwrap_or_default();
+            let count = |these: &[IpNet], those: &[IpNet]| {
+                these.iter().filter(|vip| those.binary_search(vip).is_err()).count()
+            };
+            let (added, removed) = (count(&list.vips, before), count(before, &list.vips));
+            if added + removed == 0 && published.is_some() {
+                return false;
+            }
+            tracing::info!(added, removed, total = list.vips.len(), "the VIPs have changed");
+            *published = Some(list.vips.into());
+            true
+        });
+    }
+
+    /// Say why there is no watch, once for a row of the same failure.
+    fn failed(&mut self, error: &Status) {
+        let (code, message, known) = (error.code(), error.message(), self.publish.borrow().is_some());
+        if self.failure.replace(code) == Some(code) {
+            tracing::debug!(?code, message, known, "still no watch of VIPs");
+        } else {
+            tracing::warn!(?code, message, known, "no watch of VIPs; those known stay");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,287 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The follower against a NSP under the test's control: in memory with paused time, and over a socket.
+
+use std::{
+    collections::VecDeque,
+    io,
+    pin::Pin,
+    sync::{Arc, Mutex},
+};
+
+use futures::Stream;
+use tokio::{
+    net::TcpListener,
+    sync::mpsc,
+    time::{Instant, timeout},
+};
+use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tokio_util::task::AbortOnDropHandle;
+use tonic::{Request, Response, async_trait};
+use tracing_subscriber::fmt::MakeWriter;
+
+use super::*;
+use crate::api::pb::nsp::v1::{
+    Conduit, ConduitResponse, VipResponse,
+    configuration_manager_server::{ConfigurationManager, ConfigurationManagerServer},
+};
+
+type Answers = mpsc::Sender<Result<VipResponse, Status>>;
+
+/// A NSP whose subscriptions the test answers.
+#[derive(Clone)]
+struct Nsp {
+    opened: mpsc::Sender<(Vip, Answers)>,
+    refusals: Arc<Mutex<VecDeque<Status>>>,
+}
+
+#[async_trait]
+impl ConfigurationManager for Nsp {
+    type WatchConduitStream = Pin<Box<dyn Stream<Item = Result<ConduitResponse, Status>> + Send>>;
+    type WatchVipStream = ReceiverStream<Result<VipResponse, Status>>;
+
+    async fn watch_conduit(&self, _: Request<Conduit>) -> Result<Response<Self::WatchConduitStream>, Status> {
+        Err(Status::unimplemented("not watched by a proxy"))
+    }
+
+    async fn watch_vip(&self, request: Request<Vip>) -> Result<Response<Self::WatchVipStream>, Status> {
+        if let Some(refusal) = self.refusals.lock().unwrap().pop_front() {
+            return Err(refusal);
+        }
+        let (answers, stream) = mpsc::channel(8);
+        self.opened.send((request.into_inner(), answers)).await.unwrap();
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+}
+
+struct World {
+    nsp: Nsp,
+    opened: mpsc::Receiver<(Vip, Answers)>,
+    vips: watch::Receiver<Vips>,
+    tasks: Tasks,
+}
+
+impl World {
+    /// The server itself is the transport of the client.
+    fn new() -> Self {
+        let (opened, subscriptions) = mpsc::channel(8);
+        let (nsp, tasks) = (Nsp { opened, refusals: Arc::default() }, Tasks::default());
+        let client = ConfigurationManagerClient::new(ConfigurationManagerServer::new(nsp.clone()));
+        let vips = follow(client, "trench-a", &tasks);
+        Self { nsp, opened: subscriptions, vips, tasks }
+    }
+
+    async fn subscription(&mut self) -> Answers {
+        let (filter, answers) =
+            timeout(3600 * SECOND, self.opened.recv()).await.expect("subscribes").unwrap();
+        assert_eq!((filter.name.as_str(), filter.trench.unwrap().name.as_str()), ("", "trench-a"));
+        answers
+    }
+
+    /// The next list that is published.
+    async fn changed(&mut self) -> Vec<String> {
+        timeout(60 * SECOND, self.vips.changed()).await.expect("published").unwrap();
+        texts(&self.vips.borrow_and_update())
+    }
+
+    /// What is published some time later.
+    async fn later(&mut self) -> Option<Vec<String>> {
+        sleep(SECOND).await;
+        self.vips.borrow().as_ref().map(|_| texts(&self.vips.borrow()))
+    }
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn texts(vips: &Vips) -> Vec<String> {
+    vips.iter().flat_map(|vips| vips.iter()).map(IpNet::to_string).collect()
+}
+
+fn list(addresses: &[&str]) -> Result<VipResponse, Status> {
+    let vip = |(n, address): (usize, &&str)| Vip {
+        name: format!("vip-{n}"),
+        address: (*address).into(),
+        ..Vip::default()
+    };
+    Ok(VipResponse { vips: addresses.iter().enumerate().map(vip).collect() })
+}
+
+#[tokio::test(start_paused = true)]
+async fn there_is_no_list_before_the_first_complete_answer_and_an_empty_one_is_an_answer() {
+    let mut world = World::new();
+    let answers = world.subscription().await;
+    assert_eq!(world.later().await, None);
+    answers.send(list(&[])).await.unwrap();
+    assert_eq!(world.later().await, Some(vec![]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_changed_list_is_published_and_the_same_one_is_not() {
+    let mut world = World::new();
+    let answers = world.subscription().await;
+    answers.send(list(&["20.0.0.1/32", "2000::1/128"])).await.unwrap();
+    assert_eq!(world.changed().await, ["20.0.0.1/32", "2000::1/128"]);
+    answers.send(list(&["2000::1/128", "20.0.0.1/32"])).await.unwrap();
+    sleep(SECOND).await;
+    assert!(!world.vips.has_changed().unwrap(), "the order does not matter");
+    answers.send(list(&["20.0.0.2/32"])).await.unwrap();
+    assert_eq!(world.changed().await, ["20.0.0.2/32"]);
+    answers.send(list(&[])).await.unwrap();
+    assert!(world.changed().await.is_empty(), "an empty list is passed on");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_list_stays_while_the_watch_is_broken_and_the_next_one_follows() {
+    let mut world = World::new();
+    let answers = world.subscription().await;
+    answers.send(list(&["20.0.0.1/32"])).await.unwrap();
+    assert_eq!(world.changed().await, ["20.0.0.1/32"]);
+    answers.send(Err(Status::unavailable("restarting"))).await.unwrap();
+    let start = Instant::now();
+    let answers = world.subscription().await;
+    assert!(start.elapsed() < SECOND, "{:?}", start.elapsed());
+    drop(answers);
+    let answers = world.subscription().await;
+    assert_eq!(world.later().await.unwrap(), ["20.0.0.1/32"]);
+    answers.send(list(&["20.0.0.2/32"])).await.unwrap();
+    assert_eq!(world.changed().await, ["20.0.0.2/32"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn subscribing_is_tried_after_half_a_second_and_then_less_and_less_up_to_5_s() {
+    let mut world = World::new();
+    world.nsp.refusals.lock().unwrap().extend((0..6).map(|n| Status::unavailable(n.to_string())));
+    let start = Instant::now();
+    let answers = world.subscription().await;
+    // 0.5, 1, 2, 4, 5 and 5 s, each ± 20 %.
+    let took = start.elapsed().as_secs_f64();
+    assert!((14.0..21.0).contains(&took), "{took}");
+    answers.send(list(&["20.0.0.1/32"])).await.unwrap();
+    assert_eq!(world.changed().await, ["20.0.0.1/32"]);
+    drop(answers);
+    let start = Instant::now();
+    let _answers = world.subscription().await;
+    assert!(start.elapsed() < SECOND, "soon again after a good answer: {:?}", start.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_mute_subscription_is_replaced() {
+    let mut world = World::new();
+    let start = Instant::now();
+    let _mute = world.subscription().await;
+    let answers = world.subscription().await;
+    assert!(start.elapsed() < 12 * SECOND, "without a first answer: {:?}", start.elapsed());
+    answers.send(list(&["20.0.0.1/32"])).await.unwrap();
+    assert_eq!(world.changed().await, ["20.0.0.1/32"]);
+    let start = Instant::now();
+    let _next = world.subscription().await;
+    assert_eq!(start.elapsed().as_secs(), 300, "without a later one");
+    assert_eq!(world.later().await.unwrap(), ["20.0.0.1/32"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nonsense_and_duplicates_are_reported_once_each_and_the_others_count() {
+    let log = Log::default();
+    let subscriber = tracing_subscriber::fmt().with_writer(log.clone()).with_ansi(false).finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let mut world = World::new();
+    let answers = world.subscription().await;
+    let bad = ["20.0.0.1/32", "banana", "20.0.0.1/32"];
+    answers.send(list(&bad)).await.unwrap();
+    assert_eq!(world.changed().await, ["20.0.0.1/32"]);
+    answers.send(list(&[&bad[..], &["20.0.0.3/32"]].concat())).await.unwrap();
+    assert_eq!(world.changed().await, ["20.0.0.1/32", "20.0.0.3/32"]);
+    assert_eq!(log.lines("ERROR", "name=\"vip-1\" value=\"banana\""), 1, "{log:?}");
+    assert_eq!(log.lines("ERROR", "name=\"vip-2\" value=\"20.0.0.1/32\""), 1, "{log:?}");
+    assert_eq!(log.lines("ERROR", ""), 2, "{log:?}");
+    answers.send(list(&["20.0.0.1/32"])).await.unwrap();
+    assert_eq!(world.changed().await, ["20.0.0.1/32"]);
+    answers.send(list(&[&bad[..], &["20.0.0.4/32"]].concat())).await.unwrap();
+    world.changed().await;
+    assert_eq!(log.lines("ERROR", "banana"), 2, "again, after it had gone: {log:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_task_ends_when_nobody_receives_the_vips_any_more() {
+    let World { vips, tasks, mut opened, .. } = World::new();
+    let _answers = opened.recv().await.unwrap();
+    assert_eq!(tasks.len(), 1);
+    drop(vips);
+    sleep(SECOND).await;
+    assert!(tasks.is_empty());
+}
+
+#[tokio::test]
+async fn vips_are_followed_over_a_socket_and_across_a_restart_of_the_nsp() {
+    let (opened, mut subscriptions) = mpsc::channel(8);
+    let nsp = Nsp { opened, refusals: Arc::default() };
+    let serve = |listener| {
+        let service = ConfigurationManagerServer::new(nsp.clone()).max_encoding_message_size(MAX_ANSWER);
+        let server = tonic::transport::Server::builder().add_service(service);
+        let served =
+            server.serve_with_incoming_shutdown(TcpListenerStream::new(listener), std::future::pending());
+        AbortOnDropHandle::new(tokio::spawn(async move { served.await.unwrap() }))
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = serve(listener);
+    let channel =
+        tonic::transport::Endpoint::from_shared(format!("http://{address}")).unwrap().connect_lazy();
+    let tasks = Tasks::default();
+    let mut vips = follow(ConfigurationManagerClient::new(channel), "trench-a", &tasks);
+    let mut published = async |n: usize| {
+        let full = vips.wait_for(|vips| vips.as_ref().is_some_and(|vips| vips.len() == n));
+        timeout(30 * SECOND, full).await.expect("published").unwrap().clone()
+    };
+
+    // The most VIPs, in one answer.
+    let most: Vec<_> = (0..MAX_VIPS).map(|n| format!("10.0.{}.{}/32", n >> 8, n & 255)).collect();
+    let (_, answers) = subscriptions.recv().await.unwrap();
+    answers.send(list(&most.iter().map(String::as_str).collect::<Vec<_>>())).await.unwrap();
+    assert!(published(MAX_VIPS).await.is_some());
+
+    drop((server, answers));
+    let restarted = async {
+        loop {
+            match TcpListener::bind(address).await {
+                Ok(listener) => break listener,
+                Err(_) => tokio::task::yield_now().await,
+            }
+        }
+    };
+    let _server = serve(timeout(30 * SECOND, restarted).await.expect("the port is free again"));
+    let (_, answers) = timeout(30 * SECOND, subscriptions.recv()).await.expect("subscribes again").unwrap();
+    answers.send(list(&["20.0.0.1/32"])).await.unwrap();
+    assert_eq!(texts(&published(1).await), ["20.0.0.1/32"]);
+    tasks.stop().await;
+}
+
+/// The log of a test.
+#[derive(Clone, Debug, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    /// Lines of a level that contain a text.
+    fn lines(&self, level: &str, text: &str) -> usize {
+        let log = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
+        log.lines().filter(|line| line.contains(level) && line.contains(text)).count()
+    }
+}
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Log {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
+}
