@@ -8,10 +8,14 @@
 
 pub mod authorize;
 pub mod bridge;
+pub mod connect;
 pub mod egress;
+pub mod heal;
 pub mod ipam;
 pub mod mechanism;
+pub mod monitor;
 pub mod mtu;
+pub mod recv_fd;
 pub mod refresh;
 pub mod send_fd;
 pub mod source_route;

@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Call the next hop (NSM `dial` and `connect`).
+//!
+//! Every Request and every Close dials anew: the tokens are signed with the key of the connection they travel on, and certificates
+//! rotate. With a call go its deadline, a token, the descriptors that elements above left in its extensions ([`SendFds`]), and the
+//! trace context of the current span.
+//!
+//! This is a hand-written service with a named future, not an [`Element`](crate::chain::Element): nothing is below it.
+//!
+//! # Order
+//! Last. What stands below is never called.
+//!
+//! # State
+//! The [`Wire`] of the last Request that succeeded; the old one is dropped when the new one has taken its place. Elements above find
+//! it in the scope: `heal` and `monitor` watch over it, `authorize` asks it for the peer.
+//!
+//! # Errors
+//! A peer that cannot be reached, and a connection that breaks, is [`Reason::Unavailable`]; what the peer answers is
+//! [`Reason::Status`] with its own code. An answer out of bounds is [`Reason::Exhausted`], one about another connection
+//! [`Reason::Refused`].
+
+use std::{
+    error::Error as _,
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use pin_project::pin_project;
+use tokio::time::{Instant, Sleep, sleep_until};
+use tonic::Status;
+use tower_layer::Layer;
+use tower_service::Service;
+use tracing::Span;
+
+use crate::{
+    api::{
+        Connection,
+        pb::networkservice::{NetworkServiceRequest, network_service_client::NetworkServiceClient},
+    },
+    chain::{Call, Close, Error, Next, Reason, Request, Result, element::Answer},
+    transport::{
+        Dialer, SendFds, Wire, causes, origin,
+        server::bounds,
+        trace_context::{self, TRACEPARENT, TRACESTATE},
+    },
+};
+
+/// The peer is told to answer this much before our own deadline, so that it can say what kept it.
+const MARGIN: Duration = Duration::from_millis(250);
+
+/// Innermost service of a client chain: calls the peer that its [`Dialer`] reaches. Also a layer, so that it has a row in the chain.
+#[derive(Clone, Debug)]
+pub struct Connect {
+    dialer: Dialer,
+    keeps: bool,
+}
+
+impl Connect {
+    /// Call the peer of a dialer. Descriptors that come with answers are closed on arrival.
+    pub fn new(dialer: Dialer) -> Self {
+        Self { dialer, keeps: false }
+    }
+
+    /// Keep descriptors that come with answers, as many as a hub keeps, for `recv_fd` above.
+    pub fn keep_descriptors(self) -> Self {
+        Self { keeps: true, ..self }
+    }
+
+    async fn dial(&self, deadline: Instant) -> Result<Wire> {
+        let dialled = self.dialer.dial(deadline).await;
+        let wire = dialled.map_err(|error| Reason::Unavailable(causes(&error)))?;
+        if let (false, Some(hub)) = (self.keeps, wire.hub()) {
+            hub.discard_received();
+        }
+        Ok(wire)
+    }
+
+    /// A message for the peer, with all that goes beside it.
+    fn message<M>(
+        &self,
+        wire: &Wire,
+        message: M,
+        deadline: Instant,
+        fds: Option<SendFds>,
+    ) -> Result<tonic::Request<M>> {
+        let mut message = wire.call(message, Some(deadline), self.dialer.token_lifetime)?;
+        if let Some(fds) = fds {
+            message.extensions_mut().insert(fds);
+        }
+        if let Some((parent, state)) = trace_context::current(&Span::current()) {
+            for (key, value) in [(TRACEPARENT, parent), (TRACESTATE, state)] {
+                if let (false, Ok(value)) = (value.is_empty(), value.parse()) {
+                    message.metadata_mut().insert(key, value);
+                }
+            }
+        }
+        Ok(message)
+    }
+
+    async fn request(self, request: Request) -> Result<Box<Connection>> {
+        let Request { connection, preferences, mut context } = request;
+        let deadline = earlier(context.deadline);
+        let wire = self.dial(deadline).await?;
+        let asked = Asked::of(&connection);
+        let body =
+            NetworkServiceRequest { connection: Some(*connection), mechanism_preferences: preferences };
+        let message = self.message(&wire, body, deadline, context.extensions.remove())?;
+        let mut client = NetworkServiceClient::with_origin(wire.clone(), origin());
+        let answer = client.request(message).await.map_err(failed)?.into_inner();
+        bounds::check(&answer, &[])?;
+        asked.is_answered_by(&answer)?;
+        context.scope.insert(wire);
+        Ok(Box::new(answer))
+    }
+
+    async fn close(self, close: Close) -> Result<Box<Connection>> {
+        let Close { connection, mut context } = close;
+        let deadline = earlier(context.deadline);
+        let wire = self.dial(deadline).await?;
+        let message = self.message(&wire, (*connection).clone(), deadline, context.extensions.remove())?;
+        NetworkServiceClient::with_origin(wire, origin()).close(message).await.map_err(failed)?;
+        Ok(connection)
+    }
+}
+
+/// What an answer must be about.
+struct Asked {
+    id: String,
+    index: usize,
+    segments: usize,
+}
+
+impl Asked {
+    fn of(connection: &Connection) -> Self {
+        let segments = connection.segments().len();
+        Self { id: connection.id.clone(), index: connection.index(), segments }
+    }
+
+    /// The segment at our index still is ours.
+    fn is_answered_by(&self, answer: &Connection) -> Result<()> {
+        match answer.segments().get(self.index) {
+            Some(own) if own.id == self.id => Ok(()),
+            None if self.segments == 0 => Ok(()), // a chain without `update_path` has no path
+            own => {
+                let id: String = own.map_or("", |own| &own.id).chars().take(128).collect();
+                let text = format!("the answer is about connection `{id}`, asked was `{}`", self.id);
+                Err(Reason::Refused(text).into())
+            }
+        }
+    }
+}
+
+fn earlier(deadline: Instant) -> Instant {
+    let left = deadline.saturating_duration_since(Instant::now());
+    deadline.checked_sub(MARGIN.min(left / 20)).unwrap_or(deadline)
+}
+
+/// What broke on this side has a source; a peer's answer has none.
+fn failed(status: Status) -> Error {
+    match status.source() {
+        Some(_) => Reason::Unavailable(causes(&status)).into(),
+        None => status.into(),
+    }
+}
+
+impl Service<Call> for Connect {
+    type Response = Box<Connection>;
+    type Error = Error;
+    type Future = Calling;
+
+    /// Always ready: each call dials for itself.
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, call: Call) -> Calling {
+        let deadline = sleep_until(call.context().deadline);
+        let connect = self.clone();
+        let work: Answer = match call {
+            Call::Request(request) => Box::pin(connect.request(request)),
+            Call::Close(close) => Box::pin(connect.close(close)),
+        };
+        Calling { work, deadline }
+    }
+}
+
+impl Layer<Next> for Connect {
+    type Service = Self;
+
+    fn layer(&self, _never_called: Next) -> Self {
+        self.clone()
+    }
+}
+
+/// Future of a call: the peer's answer, or [`Reason::Deadline`] if the peer does not keep it.
+#[pin_project]
+pub struct Calling {
+    #[pin]
+    work: Answer,
+    #[pin]
+    deadline: Sleep,
+}
+
+impl Future for Calling {
+    type Output = Result<Box<Connection>>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        if let Poll::Ready(answer) = this.work.poll(cx) {
+            return Poll::Ready(answer);
+        }
+        ready!(this.deadline.poll(cx));
+        Poll::Ready(Err(Reason::Deadline.into()))
+    }
+}

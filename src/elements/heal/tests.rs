@@ -1,0 +1,274 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! The element in a client chain, with peers that say what a test wants.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+};
+
+use futures::StreamExt;
+use tonic::Status;
+
+use super::*;
+use crate::{
+    api::{
+        State,
+        pb::connection::{ConnectionEvent, ConnectionEventType},
+    },
+    chain::{Call, Chain, Error, Tasks, begin::BeginLayer, laws, metadata::MetadataLayer},
+    elements::given,
+};
+
+/// What peers and links do, and what they were asked.
+#[derive(Clone, Default)]
+struct World(Arc<Mutex<Script>>);
+
+#[derive(Default)]
+struct Script {
+    streams: VecDeque<monitor::Events>, // none left: one that stays open and silent
+    opened: usize,
+    refuse: Option<fn() -> Error>,
+    log: Vec<String>,
+    alive: Option<watch::Sender<bool>>,
+}
+
+impl Peers for World {
+    fn watch(&self, _: &Scope, _: MonitorScopeSelector) -> Option<monitor::Events> {
+        let mut script = self.0.lock().unwrap();
+        script.opened += 1;
+        Some(script.streams.pop_front().unwrap_or_else(|| futures::stream::pending().boxed()))
+    }
+}
+
+impl Liveness for World {
+    fn watch(&self, _: &Connection) -> Option<watch::Receiver<bool>> {
+        let (alive, link) = watch::channel(true); // a new link lives
+        self.0.lock().unwrap().alive = Some(alive);
+        Some(link)
+    }
+}
+
+impl World {
+    fn log(&self) -> Vec<String> {
+        std::mem::take(&mut self.0.lock().unwrap().log)
+    }
+
+    fn refuse(&self, with: Option<fn() -> Error>) {
+        self.0.lock().unwrap().refuse = with;
+    }
+
+    fn die(&self) {
+        self.0.lock().unwrap().alive.as_ref().unwrap().send_replace(false);
+    }
+
+    /// The streams of the next watches.
+    fn streams(&self, streams: impl IntoIterator<Item = monitor::Events>) {
+        self.0.lock().unwrap().streams.extend(streams);
+    }
+
+    async fn answer(self, call: Call) -> Result<Box<Connection>> {
+        let connection = call.connection();
+        let (state, endpoint) = (connection.state(), &connection.network_service_endpoint_name);
+        let word = match &call {
+            Call::Close(_) => "close".to_owned(),
+            Call::Request(_) if state == State::ReselectRequested => format!("reselect {endpoint}"),
+            Call::Request(_) => "request".to_owned(),
+        };
+        let mut script = self.0.lock().unwrap();
+        script.log.push(word);
+        match (script.refuse, &call) {
+            (Some(refuse), Call::Request(_)) => Err(refuse()),
+            _ => Ok(call.into_connection()),
+        }
+    }
+
+    fn chain(&self, looks: bool, tasks: &Tasks) -> Next {
+        let world = self.clone();
+        let end = tower::service_fn(move |call: Call| world.clone().answer(call));
+        let liveness = looks.then(|| Arc::new(self.clone()) as Arc<dyn Liveness>);
+        let settings = Settings { liveness, ..Settings::default() };
+        let heal = Heal { settings, peers: Arc::new(self.clone()) };
+        let rows =
+            Chain::new().layer("begin", BeginLayer::client(tasks.clone())).layer("metadata", MetadataLayer);
+        rows.with(heal).build(end).unwrap()
+    }
+}
+
+fn lb() -> Box<Connection> {
+    let mut connection = Connection::named("own");
+    given::path(&mut connection, 0, &[None, None]);
+    connection.network_service_endpoint_name = "lb-1".into();
+    connection
+}
+
+/// A stream that ends after so many seconds.
+fn ends_after(seconds: u64) -> monitor::Events {
+    let wait = sleep(Duration::from_secs(seconds));
+    futures::stream::once(wait).filter_map(|()| async { None }).boxed()
+}
+
+/// A stream with one event about the connection at the next hop, after a second; then it stays open.
+fn says(kind: ConnectionEventType, next: &str) -> monitor::Events {
+    let mut connection = *lb();
+    connection.path_mut().index = 1;
+    connection.path_mut().path_segments[1].id = next.into();
+    let event = ConnectionEvent { r#type: kind.into(), connections: [("x".to_owned(), connection)].into() };
+    let later = async move {
+        sleep(Duration::from_secs(1)).await;
+        Ok::<_, Status>(event)
+    };
+    futures::stream::once(later).chain(futures::stream::pending()).boxed()
+}
+
+async fn seconds(seconds: u64) {
+    sleep(Duration::from_secs(seconds)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_the_link_may_carry_traffic_the_request_is_repeated_and_nothing_closed() {
+    for looks in [false, true] {
+        let (world, tasks) = (World::default(), Tasks::default());
+        world.streams([ends_after(60)]);
+        let chain = world.chain(looks, &tasks);
+        chain.request(Request::new(lb())).await.unwrap();
+        seconds(59).await;
+        assert_eq!(world.log(), ["request"]);
+        seconds(2).await;
+        assert_eq!(world.log(), ["request"]);
+        seconds(600).await;
+        assert_eq!(world.log(), [""; 0], "once");
+        assert_eq!(world.0.lock().unwrap().opened, 2, "the new wire is watched");
+        chain.close(Close::new(lb())).await.unwrap();
+        assert_eq!((world.log(), tasks.len()), (vec!["close".to_owned()], 0));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_link_is_made_anew_to_the_same_endpoint() {
+    let (world, tasks) = (World::default(), Tasks::default());
+    let chain = world.chain(true, &tasks);
+    chain.request(Request::new(lb())).await.unwrap();
+    seconds(60).await;
+    world.log();
+    world.die();
+    seconds(2).await;
+    assert_eq!(world.log(), ["close", "reselect lb-1"]);
+    seconds(600).await;
+    assert_eq!(world.log(), [""; 0], "the new link lives");
+    tasks.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn refusals_end_in_a_reselect_only_if_nobody_sees_that_traffic_passes() {
+    for (looks, reselects) in [(false, 1), (true, 0)] {
+        let (world, tasks) = (World::default(), Tasks::default());
+        world.streams([ends_after(60)]);
+        let chain = world.chain(looks, &tasks);
+        chain.request(Request::new(lb())).await.unwrap();
+        world.refuse(Some(|| Status::unknown("no candidates found").into()));
+        seconds(60 + 60).await;
+        let log = world.log();
+        let (close, tries) = (log.iter().filter(|word| *word == "close").count(), log.len() - 1);
+        assert_eq!(close, reselects, "{log:?}");
+        assert!((12..=24).contains(&tries), "{tries} tries in a minute: {log:?}");
+        world.refuse(None);
+        seconds(7).await;
+        assert_eq!(world.log().len(), 1, "healed");
+        seconds(600).await;
+        assert_eq!(world.log(), [""; 0]);
+        tasks.stop().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_cannot_be_reached_never_takes_a_link_down() {
+    let (world, tasks) = (World::default(), Tasks::default());
+    world.streams([ends_after(60)]);
+    world.chain(false, &tasks).request(Request::new(lb())).await.unwrap();
+    world.refuse(Some(|| Reason::Unavailable("cannot connect to unix:///nsm.io.sock".into()).into()));
+    seconds(60 + 600).await;
+    let log = world.log();
+    assert!(log.len() > 100 && log.iter().all(|word| word == "request"), "{log:?}");
+    tasks.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_link_that_is_gone_is_made_anew_at_once() {
+    let (world, tasks) = (World::default(), Tasks::default());
+    world.streams([ends_after(60)]);
+    world.chain(true, &tasks).request(Request::new(lb())).await.unwrap();
+    world.refuse(Some(|| Status::unknown("failed to find link load-balan-x: Link not found").into()));
+    seconds(60 + 1).await;
+    assert_eq!(world.log()[..4], ["request", "request", "close", "reselect lb-1"]);
+    tasks.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_delete_of_an_older_connection_with_our_id_breaks_nothing_and_our_own_is_asked_for_again() {
+    let (world, tasks) = (World::default(), Tasks::default());
+    let next = lb().segments()[1].id.clone();
+    world.streams([says(ConnectionEventType::Delete, "older"), says(ConnectionEventType::Delete, &next)]);
+    let chain = world.chain(false, &tasks);
+    chain.request(Request::new(lb())).await.unwrap();
+    seconds(60).await;
+    assert_eq!(world.log(), ["request"]);
+    chain.request(Request::new(lb())).await.unwrap();
+    seconds(60).await;
+    assert_eq!(world.log(), ["request", "request"], "a plain one: no Close, no reselect");
+    tasks.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_answers_but_does_not_monitor_makes_no_hot_loop() {
+    let (world, tasks) = (World::default(), Tasks::default());
+    world.streams((0..10_000).map(|_| {
+        futures::stream::once(async { Err(Status::unimplemented("no MonitorConnections")) }).boxed()
+    }));
+    world.chain(false, &tasks).request(Request::new(lb())).await.unwrap();
+    seconds(600).await;
+    let requests = world.log().len();
+    assert!((20..=40).contains(&requests), "{requests} Requests in ten minutes");
+    tasks.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_refresh_leaves_the_watch_that_was_there() {
+    let (world, tasks) = (World::default(), Tasks::default());
+    world.streams([ends_after(60)]);
+    let chain = world.chain(false, &tasks);
+    chain.request(Request::new(lb())).await.unwrap();
+    world.refuse(Some(|| Status::unknown("no").into()));
+    chain.request(Request::new(lb())).await.unwrap_err();
+    world.refuse(None);
+    world.log();
+    seconds(61).await;
+    assert_eq!(world.log(), ["request"], "it noticed the end of the stream");
+    tasks.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_keeps_the_laws() {
+    let opened = Arc::new(AtomicUsize::new(0));
+    /// A stream that counts itself while it is open.
+    struct Counted(Arc<AtomicUsize>);
+    impl Peers for Counted {
+        fn watch(&self, _: &Scope, _: MonitorScopeSelector) -> Option<monitor::Events> {
+            struct Open(Arc<AtomicUsize>);
+            impl Drop for Open {
+                fn drop(&mut self) {
+                    self.0.fetch_sub(1, SeqCst);
+                }
+            }
+            self.0.fetch_add(1, SeqCst);
+            let open = Open(Arc::clone(&self.0));
+            let silent = futures::stream::pending::<Result<ConnectionEvent, Status>>();
+            Some(silent.inspect(move |_| _ = &open).boxed())
+        }
+    }
+    let make = || Heal { settings: Settings::default(), peers: Arc::new(Counted(Arc::clone(&opened))) };
+    laws::check_with(make, || opened.load(SeqCst)).await.unwrap();
+}

@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Wait for the descriptors that messages name, and keep them (NSM `recvfd`).
+//!
+//! For pass-throughs: an nsmgr hands them on, a forwarder opens them. They are known by inode, so the messages are left as they are.
+//! 1. The descriptors of a call are those named by `inode://` URLs in its preferences and its mechanism.
+//! 2. One that is held already is not waited for: a refresh may come without it.
+//! 3. The others are waited for until shortly before the deadline, so that the caller learns which one is missing.
+//! 4. What a later Request no longer names is closed when it succeeds, the rest when the connection is gone.
+//!
+//! # State
+//! [`FromCaller`] and [`FromNext`], for elements below and above to find the descriptors in.
+//!
+//! # Close
+//! Waits for nothing. What is held is handed on.
+
+use std::{collections::BTreeMap, os::fd::OwnedFd, sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+
+use crate::{
+    api::{Connection, Inode, Mechanism},
+    chain::{Close, Context, Element, Next, Order, Origin, Reason, Request, Result},
+    transport::{Caller, FdHub, SendFds, Wire},
+};
+
+/// Time that is left for the answer after waiting (rule 3).
+const MARGIN: Duration = Duration::from_millis(250);
+
+/// Descriptors by device and inode number. Clones share them.
+#[derive(Clone, Debug, Default)]
+pub struct Descriptors(BTreeMap<Inode, Arc<OwnedFd>>);
+
+/// What the caller sent with its Request; in the scope.
+#[derive(Clone, Debug)]
+pub struct FromCaller(pub Descriptors);
+
+/// What the next hop sent with its answer; in the scope.
+#[derive(Clone, Debug)]
+pub struct FromNext(pub Descriptors);
+
+/// Element for the endpoint chain of a pass-through: waits before the call goes on, and hands the descriptors to the next hop.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Endpoint;
+
+/// Element for the client chain of a pass-through: waits for what the answer names. The wire must keep received descriptors, see
+/// [`connect`](super::connect).
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Client;
+
+impl Descriptors {
+    /// The descriptor of an inode.
+    pub fn get(&self, inode: Inode) -> Option<&Arc<OwnedFd>> {
+        self.0.get(&inode)
+    }
+
+    /// Number of descriptors.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// Rules 1 to 4: the named descriptors, from those held and from the hub.
+async fn collect<'a>(
+    named: impl Iterator<Item = &'a Mechanism>,
+    held: Option<&Descriptors>,
+    hub: Option<&Arc<FdHub>>,
+    deadline: Instant,
+) -> Result<Descriptors> {
+    let mut found = Descriptors::default();
+    let until = deadline.checked_sub(MARGIN).unwrap_or(deadline);
+    for inode in named.filter_map(Mechanism::inode) {
+        if found.get(inode).is_some() {
+            continue;
+        }
+        let fd = match (held.and_then(|held| held.get(inode)), hub) {
+            (Some(fd), _) => Some(Arc::clone(fd)),
+            (None, Some(hub)) => hub.take(inode, until).await.map(Arc::new),
+            (None, None) => None,
+        };
+        let fd = fd.ok_or_else(|| {
+            Reason::Unavailable(format!("the descriptor of {inode} did not come with the call"))
+        })?;
+        found.0.insert(inode, fd);
+    }
+    Ok(found)
+}
+
+fn hand_on(context: &mut Context, descriptors: &Descriptors) {
+    if !descriptors.is_empty() {
+        context.extensions.insert(SendFds(descriptors.0.values().cloned().collect()));
+    }
+}
+
+impl Element for Endpoint {
+    const NAME: &'static str = "recv_fd";
+    const ORDER: Order = Order { after: &["begin", "metadata"], before: &["mechanism", "connect"] };
+
+    async fn request(&self, mut request: Request, next: Next) -> Result<Box<Connection>> {
+        let context = &request.context;
+        let held = context.scope.get::<FromCaller>();
+        let caller = context.extensions.get::<Caller>().filter(|_| context.origin == Origin::Caller);
+        let hub = caller.and_then(|caller| caller.hub.as_ref());
+        let named = request.preferences.iter().chain(&request.connection.mechanism);
+        let found = collect(named, held.as_deref().map(|held| &held.0), hub, context.deadline).await?;
+        hand_on(&mut request.context, &found);
+        request.context.scope.insert(FromCaller(found));
+        next.request(request).await
+    }
+
+    async fn close(&self, mut close: Close, next: Next) -> Result<Box<Connection>> {
+        if let Some(held) = close.context.scope.get::<FromCaller>() {
+            hand_on(&mut close.context, &held.0);
+        }
+        next.close(close).await
+    }
+}
+
+impl Element for Client {
+    const NAME: &'static str = "recv_fd";
+    const ORDER: Order = Order { after: &["begin", "metadata"], before: &["connect"] };
+
+    async fn request(&self, request: Request, next: Next) -> Result<Box<Connection>> {
+        let (scope, deadline) = (request.context.scope.clone(), request.context.deadline);
+        let connection = next.request(request).await?;
+        let (held, wire) = (scope.get::<FromNext>(), scope.get::<Wire>());
+        let hub = wire.as_ref().and_then(|wire| wire.hub());
+        let named = connection.mechanism.iter();
+        let found = collect(named, held.as_deref().map(|held| &held.0), hub, deadline).await?;
+        scope.insert(FromNext(found));
+        Ok(connection)
+    }
+}
