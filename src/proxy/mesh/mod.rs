@@ -14,6 +14,7 @@ mod status;
 
 use std::{
     collections::{BTreeSet, HashMap},
+    sync::Arc,
     time::Duration,
 };
 
@@ -29,7 +30,10 @@ pub use self::{
     recovery::{Nsmgr, Recovery, continued},
     status::{LinkState, Status},
 };
-use crate::chain::{Next, Task, Tasks};
+use crate::{
+    chain::{Next, Task, Tasks},
+    transport::discovery::Known,
+};
 
 /// What is the same for all connections of a mesh.
 #[derive(Clone, Debug)]
@@ -42,9 +46,6 @@ pub struct Settings {
     pub request_timeout: Duration,
 }
 
-/// The names of the load balancers there should be a connection to; `None` until discovery knows.
-pub type Wanted = watch::Receiver<Option<BTreeSet<String>>>;
-
 /// The connections to the load balancers. Dropping it leaves them as they are and stops following discovery.
 #[derive(Debug)]
 pub struct Mesh {
@@ -55,31 +56,26 @@ pub struct Mesh {
 }
 
 impl Mesh {
-    /// Follow `wanted`, and request and close connections through `chain`.
+    /// Keep a connection, requested and closed through `chain`, to each endpoint in `known`. The state is published to `status`.
     pub fn start<R: Recovery>(
         settings: Settings,
         chain: Next,
         recovery: R,
-        wanted: Wanted,
+        known: watch::Receiver<Known>,
+        status: watch::Sender<Status>,
         tasks: &Tasks,
     ) -> Self {
-        let (publish, status) = watch::channel(Status::default());
+        let watched = status.subscribe();
         let (end, ended) = watch::channel(false);
         let stop = CancellationToken::new();
-        let turn = Semaphore::new(1);
-        let common = link::Common { settings, chain, recovery, turn, status: publish };
-        let driver = Driver {
-            common: common.into(),
-            links: HashMap::new(),
-            tasks: JoinSet::new(),
-            names: HashMap::new(),
-        };
+        let common = link::Common { settings, chain, recovery, turn: Semaphore::new(1), status };
+        let driver = Driver::new(common);
         let until = stop.clone();
         let task = tasks.guarded(async move {
-            driver.run(wanted, until).await;
+            driver.run(known, until).await;
             end.send_replace(true);
         });
-        Self { status, stop, ended, _task: task }
+        Self { status: watched, stop, ended, _task: task }
     }
 
     /// The state of every connection now and from now on.
@@ -97,47 +93,54 @@ impl Mesh {
     }
 }
 
-/// Starts a link for each name and tells it when it is no longer wanted.
+/// Starts a link for each endpoint and tells it when it is no longer wanted.
 struct Driver<R> {
-    common: std::sync::Arc<link::Common<R>>,
+    common: Arc<link::Common<R>>,
     links: HashMap<String, watch::Sender<bool>>,
     tasks: JoinSet<()>,
     names: HashMap<Id, String>,
 }
 
 impl<R: Recovery> Driver<R> {
-    async fn run(mut self, mut wanted: Wanted, stop: CancellationToken) {
+    fn new(common: link::Common<R>) -> Self {
+        let (links, names) = (HashMap::new(), HashMap::new());
+        Self { common: Arc::new(common), links, tasks: JoinSet::new(), names }
+    }
+
+    async fn run(mut self, mut known: watch::Receiver<Known>, stop: CancellationToken) {
         let mut followed = true;
         loop {
-            let names = wanted.borrow_and_update().clone();
-            if let Some(names) = names {
-                self.follow(&names);
-            }
+            let now = known.borrow_and_update().clone();
+            self.follow(now.endpoints.keys().cloned().collect());
+            self.common.status.send_if_modified(|status| {
+                std::mem::replace(&mut status.known, now.complete) != now.complete
+            });
             tokio::select! {
                 () = stop.cancelled() => break,
-                changed = wanted.changed(), if followed => followed = changed.is_ok(),
-                Some(ended) = self.tasks.join_next_with_id() => self.reap(ended.map_or_else(|error| error.id(), |(id, ())| id)),
+                changed = known.changed(), if followed => followed = changed.is_ok(),
+                Some(ended) = self.tasks.join_next_with_id() => {
+                    self.reap(ended.map_or_else(|error| error.id(), |(id, ())| id));
+                }
             }
         }
-        self.follow(&BTreeSet::new());
+        self.follow(BTreeSet::new());
         while self.tasks.join_next().await.is_some() {}
     }
 
-    fn follow(&mut self, names: &BTreeSet<String>) {
+    fn follow(&mut self, names: BTreeSet<String>) {
         for (name, wanted) in &self.links {
             let now = names.contains(name);
             wanted.send_if_modified(|before| std::mem::replace(before, now) != now);
         }
         for name in names {
-            if !self.links.contains_key(name) {
+            if !self.links.contains_key(&name) {
                 let (sender, wanted) = watch::channel(true);
-                let link = Link::new(name, self.common.clone(), wanted);
+                let link = Link::new(&name, self.common.clone(), wanted);
                 let task = self.tasks.spawn(link.run());
                 self.names.insert(task.id(), name.clone());
-                self.links.insert(name.clone(), sender);
+                self.links.insert(name, sender);
             }
         }
-        self.common.status.send_modify(|status| status.known = true);
     }
 
     /// Forget a link that has ended. If it is wanted again meanwhile, the next round starts a new one.

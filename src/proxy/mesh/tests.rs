@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 
 use tokio::time::sleep;
 
@@ -98,7 +98,7 @@ impl Recovery for Script {
 
 struct Lab {
     script: Script,
-    wanted: watch::Sender<Option<BTreeSet<String>>>,
+    wanted: watch::Sender<Known>,
     mesh: Mesh,
     tasks: Tasks,
 }
@@ -106,15 +106,22 @@ struct Lab {
 impl Lab {
     fn start(script: &Script, names: &[&str]) -> Self {
         let tasks = Tasks::default();
-        let (sender, wanted) = watch::channel(Some(set(names)));
+        let (sender, wanted) = watch::channel(known(names, true));
         let settings =
             Settings { name: "px".into(), network_service: "lb.t.ns".into(), request_timeout: S(15) };
-        let mesh = Mesh::start(settings, script.chain(), script.clone(), wanted, &tasks);
+        let mesh = Mesh::start(
+            settings,
+            script.chain(),
+            script.clone(),
+            wanted,
+            watch::Sender::new(Status::default()),
+            &tasks,
+        );
         Self { script: script.clone(), wanted: sender, mesh, tasks }
     }
 
     fn want(&self, names: &[&str]) {
-        self.wanted.send_replace(Some(set(names)));
+        self.wanted.send_replace(known(names, true));
     }
 
     fn connected(&self) -> usize {
@@ -127,8 +134,9 @@ impl Lab {
     }
 }
 
-fn set(names: &[&str]) -> BTreeSet<String> {
-    names.iter().map(|name| (*name).to_owned()).collect()
+fn known(names: &[&str], complete: bool) -> Known {
+    let endpoints = names.iter().map(|name| ((*name).to_owned(), Arc::default())).collect();
+    Known { endpoints: Arc::new(endpoints), complete, failure: None }
 }
 
 #[tokio::test(start_paused = true)]
@@ -301,7 +309,7 @@ async fn it_is_settled_when_discovery_is_known_and_every_load_balancer_was_tried
     let script = Script::default();
     script.set(|inner| inner.fail_requests.insert("lb-1".into(), 1000));
     let lab = Lab::start(&script, &[]);
-    lab.wanted.send_replace(None);
+    lab.wanted.send_replace(known(&[], false));
     let settled = || lab.mesh.status.borrow().settled();
     assert!(!settled(), "nothing is known");
     lab.want(&["lb-1", "lb-2"]);
