@@ -14,15 +14,18 @@ use nix::mount::{MsFlags, mount};
 
 use super::{
     error::{Doing, LabError},
-    netns,
+    netns::{self, Netns},
 };
 
 /// The proxy, where every pod finds it.
 pub const PROXY: &str = "/run/proxy";
 
-/// Folders of the lab in its `/run`.
+/// Where pods have their folders, and whether their namespaces have names.
 #[derive(Clone, Debug)]
-pub struct Ground;
+pub struct Ground {
+    pods: PathBuf,
+    named: bool,
+}
 
 impl Ground {
     /// Mount, and copy `proxy` into place. This process must be the first of a new PID namespace, in a mount namespace of its own.
@@ -42,7 +45,21 @@ impl Ground {
             fs::set_permissions(PROXY, Permissions::from_mode(0o755))
         };
         place().doing(|| format!("write {PROXY}"))?;
-        Ok(Self)
+        Ok(Self { pods: "/run/pods".into(), named: true })
+    }
+
+    /// Pods in a folder, without names for their namespaces: no mount is made.
+    #[cfg(test)]
+    pub(super) fn unnamed(pods: &Path) -> Self {
+        Self { pods: pods.to_owned(), named: false }
+    }
+
+    /// Give a namespace the name of its pod.
+    ///
+    /// # Errors
+    /// The name is taken, or mounting is refused.
+    pub fn name(&self, netns: &Netns, pod: &str) -> io::Result<()> {
+        if self.named { netns.publish(pod) } else { Ok(()) }
     }
 
     /// Folder of a pod, made if need be. Every process in the lab may write there.
@@ -50,7 +67,7 @@ impl Ground {
     /// # Errors
     /// The name is not a file name.
     pub fn folder(&self, pod: &str) -> io::Result<PathBuf> {
-        let folder = PathBuf::from(format!("/run/pods/{pod}"));
+        let folder = self.pods.join(pod);
         fs::create_dir_all(&folder)?;
         fs::set_permissions(&folder, Permissions::from_mode(0o777))?;
         Ok(folder)

@@ -15,25 +15,33 @@ pub mod fabric;
 pub mod flows;
 pub mod forwarder;
 pub mod ground;
+pub mod hop;
 pub mod hosted;
 pub mod ipam;
+pub mod lb;
 pub mod leak;
 pub mod links;
 pub mod netlink;
 pub mod netns;
+pub mod nsmgr;
 pub mod nsp;
 pub mod passthrough;
 pub mod pod;
 pub mod privileges;
 pub mod program;
+pub mod registration;
 pub mod registry;
 pub mod routes;
 pub mod rules;
 pub mod run;
 pub mod stream;
+pub mod target;
 pub mod topology;
 pub mod verdict;
 mod workload;
+
+#[cfg(test)]
+mod tests;
 
 pub use self::{
     authority::{Authority, AuthorityError, Issued},

@@ -47,7 +47,7 @@ impl Pod {
     pub async fn new(name: &str, ground: &Ground) -> Result<Self, LabError> {
         let make = || {
             let netns = Netns::new()?;
-            netns.publish(name)?;
+            ground.name(&netns, name)?;
             let netlink = Netlink::connect(&netns)?;
             Ok::<_, io::Error>(Self { name: name.to_owned(), netns, netlink, folder: ground.folder(name)? })
         };

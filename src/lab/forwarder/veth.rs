@@ -10,17 +10,15 @@
 //! # Close
 //! The next hop closes first; whatever it answers, the link goes.
 
-use std::{os::fd::AsFd, sync::Arc};
+use std::os::fd::AsFd;
 
 use super::wiring::{Wired, Wirer, Wiring};
 use crate::{
     api::{Connection, Inode, InterfaceName, Mechanism, MechanismKind, State},
     chain::{Close, Context, Element, Error, Next, Order, Reason, Request, Result},
-    lab::{
-        error::LabError,
-        netns::Netns,
-        passthrough::{Descriptors, Hop},
-    },
+    elements::recv_fd::{FromCaller, FromNext},
+    lab::{error::LabError, netns::Netns},
+    transport::SendFds,
 };
 
 /// Element of the forwarder.
@@ -61,69 +59,62 @@ fn end_of(mechanism: &Mechanism, whose: &str) -> Result<(Inode, InterfaceName)> 
     Ok((inode, mechanism.interface().ok_or_else(|| missing("interface name"))?))
 }
 
-impl Veth {
-    /// The endpoint's namespace: known from before, or the descriptor that came with its answer.
-    async fn endpoint(&self, answer: &Connection, context: &Context) -> Result<(Agreed, InterfaceName)> {
-        let mechanism = answer.mechanism.clone().unwrap_or_default();
-        let (inode, name) = end_of(&mechanism, "endpoint")?;
-        if let Some(known) = context.scope.get::<Agreed>().filter(|known| known.inode == inode) {
-            return Ok((Agreed { mechanism, ..(*known).clone() }, name));
-        }
-        let hop = context.scope.get::<Hop>();
-        let hub = hop.as_ref().and_then(|hop| hop.0.hub());
-        let received = match hub {
-            Some(hub) => hub.take(inode, context.deadline).await,
-            None => None,
-        };
-        let received =
-            received.ok_or_else(|| Reason::Unavailable(format!("timeout in recvfd waiting for {inode}")))?;
-        let netns = Netns::of(received.as_fd()).map_err(tower::BoxError::from)?;
-        Ok((Agreed { mechanism, inode, netns }, name))
+/// The endpoint's namespace: known from before, or the descriptor that came with its answer.
+fn endpoint(answer: &Connection, context: &Context) -> Result<(Agreed, InterfaceName)> {
+    let mechanism = answer.mechanism.clone().unwrap_or_default();
+    let (inode, name) = end_of(&mechanism, "endpoint")?;
+    if let Some(known) = context.scope.get::<Agreed>().filter(|known| known.inode == inode) {
+        return Ok((Agreed { mechanism, ..(*known).clone() }, name));
     }
+    let received = context.scope.get::<FromNext>();
+    let descriptor = received.as_ref().and_then(|received| received.0.get(inode));
+    let descriptor = descriptor.ok_or_else(|| Reason::Refused(format!("no descriptor for {inode}")))?;
+    let netns = Netns::of(descriptor.as_fd()).map_err(tower::BoxError::from)?;
+    Ok((Agreed { mechanism, inode, netns }, name))
 }
 
-/// Name the endpoint's descriptor in what goes to it, as NSM's forwarders do.
-fn towards_endpoint(agreed: &Agreed, context: &Context) -> Mechanism {
-    let known = context.scope.get::<Descriptors>().unwrap_or_default();
-    context.scope.insert(known.with(agreed.inode, agreed.netns.descriptor()));
-    agreed.mechanism.clone()
+/// Name the endpoint's descriptor in what goes to it, as NSM's forwarders do. The client's is not for the endpoint.
+fn towards_endpoint(agreed: Option<&Agreed>, context: &mut Context) -> Option<Mechanism> {
+    context.extensions.remove::<SendFds>();
+    let agreed = agreed?;
+    context.extensions.insert(SendFds(vec![agreed.netns.descriptor()]));
+    Some(agreed.mechanism.clone())
 }
 
 impl Element for Veth {
     const NAME: &'static str = "veth";
-    const ORDER: Order = Order { after: &["metadata", "recv_fd", "find"], before: &["follow", "relay"] };
+    const ORDER: Order = Order { after: &["metadata", "find"], before: &["relay"] };
 
     async fn request(&self, mut request: Request, next: Next) -> Result<Box<Connection>> {
         let context = request.context.clone();
         let client = asked(&request)?;
         let (inode, client_name) = end_of(&client, "client")?;
-        let known = context.scope.get::<Descriptors>().unwrap_or_default();
-        let descriptor =
-            known.get(inode).ok_or_else(|| Reason::Invalid(format!("no descriptor for {inode}")))?;
+        let received = context.scope.get::<FromCaller>();
+        let descriptor = received.as_ref().and_then(|received| received.0.get(inode));
+        let descriptor = descriptor.ok_or_else(|| Reason::Invalid(format!("no descriptor for {inode}")))?;
         let client_netns = Netns::of(descriptor.as_fd()).map_err(tower::BoxError::from)?;
 
-        let agreed =
-            context.scope.get::<Agreed>().filter(|_| request.connection.state() != State::ReselectRequested);
-        request.connection.mechanism = agreed.map(|agreed| towards_endpoint(&agreed, &context));
+        let reselect = request.connection.state() == State::ReselectRequested;
+        let agreed = context.scope.get::<Agreed>().filter(|_| !reselect);
+        request.connection.mechanism = towards_endpoint(agreed.as_deref(), &mut request.context);
         request.preferences = vec![Mechanism::local(MechanismKind::Kernel)];
         let mut answer = next.request(request).await?;
 
-        let (agreed, name) = self.endpoint(&answer, &context).await?;
+        let (agreed, name) = endpoint(&answer, &context)?;
         let wiring = Wiring::of(&answer, (agreed.netns.clone(), name), (client_netns, client_name));
-        let before = context.scope.get::<Arc<Wired>>();
-        let wired = self.0.wire(wiring, before.as_ref().map(|before| &***before)).await.map_err(failed)?;
-        context.scope.insert(Arc::new(wired));
+        let before = context.scope.get::<Wired>();
+        let wired = self.0.wire(wiring, before.as_deref()).await.map_err(failed)?;
+        context.scope.insert(wired);
         context.scope.insert(agreed);
         answer.mechanism = Some(client);
         Ok(answer)
     }
 
     async fn close(&self, mut close: Close, next: Next) -> Result<Box<Connection>> {
-        let wired = close.context.scope.take::<Arc<Wired>>();
+        let wired = close.context.scope.take::<Wired>();
         let client = close.connection.mechanism.clone();
-        if let Some(agreed) = close.context.scope.get::<Agreed>() {
-            close.connection.mechanism = Some(towards_endpoint(&agreed, &close.context));
-        }
+        let agreed = close.context.scope.get::<Agreed>();
+        close.connection.mechanism = towards_endpoint(agreed.as_deref(), &mut close.context);
         let closed = next.close(close).await;
         if let Some(wired) = wired {
             wired.remove().await.map_err(failed)?;

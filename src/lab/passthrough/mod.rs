@@ -1,16 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The elements of a hop in the middle of a path: nsmgr and forwarder.
+//! The elements of a hop in the middle of a path that nsmgr and forwarder share.
 //!
-//! They stand in the endpoint chain, in the place where an endpoint has its own behaviours:
-//! [`RecvFd`] claims the descriptors that the caller names, an element of the hop chooses the [`NextHop`] and does its work, [`Follow`]
-//! watches the next hop, and [`Relay`] is the end: it calls the next hop and answers with its answer.
+//! They stand in an endpoint's chain, where an endpoint has its own behaviours: an element of the hop chooses the [`NextHop`], and
+//! [`Relay`] at the end calls it and answers with its answer. [`ReturnFd`] sends the caller's descriptor back, as NSM does.
 
-mod follow;
-mod recv_fd;
 mod relay;
+mod return_fd;
 
 pub use self::{
-    follow::Follow,
-    recv_fd::{Descriptors, RecvFd},
-    relay::{Hop, NextHop, Relay},
+    relay::{NextHop, Relay},
+    return_fd::ReturnFd,
 };

@@ -1,20 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Call the next hop over a connection of its own, with the descriptors that the call names.
+//! Call the next hop that an element above has chosen.
+//!
+//! One attempt to dial, as short as NSM's: a hop in the middle does not wait for an endpoint that is gone. Descriptors that elements
+//! above left in the call go along, those that come back are kept for `recv_fd`.
 //!
 //! # State
-//! The connection to the next hop, for those who watch it or claim a descriptor that came back.
+//! The wire of the last Request, for `monitor` to follow the next hop.
 
 use std::{os::fd::OwnedFd, sync::Arc, time::Duration};
 
-use super::recv_fd::{Descriptors, named};
+use tokio::time::Instant;
+
 use crate::{
     api::{
-        Connection, Mechanism,
+        Connection,
         pb::networkservice::{NetworkServiceRequest, network_service_client::NetworkServiceClient},
     },
-    chain::{Close, Context, Element, Error, Next, Order, Reason, Request, Result},
+    chain::{Close, Context, Element, Next, Order, Reason, Request, Result},
+    lab::error::explain,
     transport::{Identity, SendFds, Target, Wire, origin},
 };
+
+/// How long dialling the next hop may take.
+const DIAL: Duration = Duration::from_millis(750);
 
 /// Where the call goes next; in the extensions of its context.
 #[derive(Clone, Debug)]
@@ -24,10 +32,6 @@ pub struct NextHop {
     /// The descriptor behind the target, which must stay open as long as it is dialled.
     pub socket: Arc<OwnedFd>,
 }
-
-/// The connection to the next hop that the last Request used.
-#[derive(Clone, Debug)]
-pub struct Hop(pub Wire);
 
 /// Element at the end of the chain of a hop in the middle.
 #[derive(Clone, Debug)]
@@ -46,50 +50,40 @@ impl Relay {
         let hop = context.extensions.get::<NextHop>().cloned();
         let hop = hop.ok_or_else(|| Reason::Unavailable("nobody chose the next hop".into()))?;
         let svid = self.identity.current().ok_or_else(|| Reason::Unavailable("no identity".into()))?;
-        let dialled = Wire::dial(&hop.target, svid, context.deadline).await;
-        Ok(dialled.map_err(|error| Error::from(tower::BoxError::from(error)))?)
+        let deadline = context.deadline.min(Instant::now() + DIAL);
+        let dialled = Wire::dial(&hop.target, svid, deadline).await;
+        Ok(dialled.map_err(|error| Reason::Unavailable(explain(&error)))?)
     }
 
-    /// A call with the descriptors that it names.
-    fn call<M>(
-        &self,
-        wire: &Wire,
-        message: M,
-        mechanisms: (&Connection, &[Mechanism]),
-        context: &Context,
-    ) -> Result<tonic::Request<M>> {
-        let known = context.scope.get::<Descriptors>().unwrap_or_default();
-        let fds =
-            named(mechanisms.0, mechanisms.1).into_iter().filter_map(|inode| known.get(inode)).collect();
-        let mut call = wire.call(message, Some(context.deadline), self.lifetime)?;
-        call.extensions_mut().insert(SendFds(fds));
-        Ok(call)
+    fn message<M>(&self, wire: &Wire, message: M, context: &mut Context) -> Result<tonic::Request<M>> {
+        let mut message = wire.call(message, Some(context.deadline), self.lifetime)?;
+        if let Some(fds) = context.extensions.remove::<SendFds>() {
+            message.extensions_mut().insert(fds);
+        }
+        Ok(message)
     }
 }
 
 impl Element for Relay {
     const NAME: &'static str = "relay";
-    const ORDER: Order = Order { after: &["metadata", "recv_fd", "find", "veth", "follow"], before: &[] };
+    const ORDER: Order = Order { after: &["metadata", "monitor", "recv_fd", "find", "veth"], before: &[] };
 
     async fn request(&self, request: Request, _end: Next) -> Result<Box<Connection>> {
-        let Request { connection, preferences, context } = request;
+        let Request { connection, preferences, mut context } = request;
         let wire = self.dial(&context).await?;
-        let message = NetworkServiceRequest {
-            connection: Some(*connection.clone()),
-            mechanism_preferences: preferences.clone(),
-        };
-        let call = self.call(&wire, message, (&connection, &preferences), &context)?;
-        let answer = NetworkServiceClient::with_origin(wire.clone(), origin()).request(call).await?;
-        context.scope.insert(Hop(wire));
+        let message =
+            NetworkServiceRequest { connection: Some(*connection), mechanism_preferences: preferences };
+        let message = self.message(&wire, message, &mut context)?;
+        let answer = NetworkServiceClient::with_origin(wire.clone(), origin()).request(message).await?;
+        context.scope.insert(wire);
         Ok(Box::new(answer.into_inner()))
     }
 
     async fn close(&self, close: Close, _end: Next) -> Result<Box<Connection>> {
-        let Close { connection, context } = close;
+        let Close { connection, mut context } = close;
         let wire = self.dial(&context).await?;
-        let call = self.call(&wire, *connection.clone(), (&connection, &[]), &context)?;
-        NetworkServiceClient::with_origin(wire, origin()).close(call).await?;
-        drop(context.scope.take::<Hop>());
+        let message = self.message(&wire, (*connection).clone(), &mut context)?;
+        NetworkServiceClient::with_origin(wire, origin()).close(message).await?;
         Ok(connection)
     }
 }

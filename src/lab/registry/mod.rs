@@ -14,7 +14,7 @@ mod store;
 
 pub use self::{
     authorize::Owners,
-    endpoints::Endpoints,
+    endpoints::{Endpoints, Registered},
     matching::{candidates, endpoint_matches, service_matches},
     services::Services,
     store::{Change, Entry, Store},

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Send the descriptor that an answer names back to the caller, if it is the caller's own (NSM `sendfd` of a hop in the middle).
+//!
+//! A client has no use for it, and must close it.
+
+use std::sync::Arc;
+
+use crate::{
+    api::{Connection, Mechanism},
+    chain::{Element, Next, Order, Request, Result},
+    elements::recv_fd::FromCaller,
+    transport::Caller,
+};
+
+/// Element above `recv_fd`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ReturnFd;
+
+impl Element for ReturnFd {
+    const NAME: &'static str = "return_fd";
+    const ORDER: Order = Order { after: &["metadata"], before: &["recv_fd"] };
+
+    async fn request(&self, request: Request, next: Next) -> Result<Box<Connection>> {
+        let scope = request.context.scope.clone();
+        let hub = request.context.extensions.get::<Caller>().and_then(|caller| caller.hub.clone());
+        let answer = next.request(request).await?;
+        let received = scope.get::<FromCaller>();
+        let named = answer.mechanism.as_ref().and_then(Mechanism::inode);
+        let own = received.as_ref().zip(named).and_then(|(received, inode)| received.0.get(inode));
+        if let (Some(hub), Some(descriptor)) = (hub, own) {
+            // Nobody waits for it: not worth failing the Request.
+            let _ = hub.send(Arc::clone(descriptor));
+        }
+        Ok(answer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chain::laws;
+
+    #[tokio::test(start_paused = true)]
+    async fn it_keeps_the_laws() {
+        laws::check(|| ReturnFd).await.unwrap();
+    }
+}
