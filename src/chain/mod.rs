@@ -30,7 +30,7 @@
 //!     .layer("timeout", tower::timeout::TimeoutLayer::new(std::time::Duration::from_secs(5)))
 //!     .with(Mtu(1500));
 //! assert_eq!(chain.to_string(), "begin → metadata → timeout → mtu");
-//! let chain = chain.build(tower::service_fn(|call: Call| async { Ok::<_, Error>(call.into_connection()) }))?;
+//! let chain = chain.build(Tail)?;
 //! let answer = chain.request(Request::new(Connection::named("a"))).await?;
 //! assert_eq!(answer.context.unwrap_or_default().mtu, 1500);
 //! # tasks.stop().await; Ok(()) }
@@ -52,6 +52,7 @@ pub mod merge;
 pub mod metadata;
 pub mod path;
 pub mod scope;
+pub mod tail;
 pub mod tasks;
 
 pub use self::{
@@ -61,5 +62,6 @@ pub use self::{
     error::{Error, Reason, Result},
     event::Events,
     scope::{Frame, Scope},
+    tail::Tail,
     tasks::{Task, Tasks},
 };

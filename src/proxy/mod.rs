@@ -4,6 +4,7 @@
 pub mod app;
 pub mod arguments;
 pub mod capabilities;
+pub mod chains;
 pub mod config;
 pub mod health;
 pub mod log;

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! End a chain by answering what was asked (NSM `tail`).
+
+use std::{
+    future::{Ready, ready},
+    task::{Context, Poll},
+};
+
+use tower_service::Service;
+
+use crate::{
+    api::Connection,
+    chain::{Call, Error, Result},
+};
+
+/// Innermost service of an endpoint's chain: the answer is the connection as the elements above have made it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tail;
+
+impl Service<Call> for Tail {
+    type Response = Box<Connection>;
+    type Error = Error;
+    type Future = Ready<Result<Box<Connection>>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, call: Call) -> Self::Future {
+        ready(Ok(call.into_connection()))
+    }
+}

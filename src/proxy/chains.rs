@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! The two chains of the proxy, in request order: what a row does before it passes a Request on happens from top to bottom, what it
+//! does with the answer from bottom to top. Comments stand where moving a row would be a bug that no declared order refuses.
+
+use std::time::Duration;
+
+use ipnet::IpNet;
+use tokio::sync::watch;
+
+use crate::{
+    api::Dual,
+    chain::{Chain, Tasks, begin::BeginLayer, metadata::MetadataLayer},
+    elements::{
+        authorize, bridge,
+        connect::Connect,
+        egress::Egress,
+        heal::{self, Heal},
+        ipam,
+        mechanism::{self, Names},
+        monitor::Monitor,
+        mtu::Mtu,
+        refresh::Refresh,
+        send_fd::{self, Netns},
+        source_route::SourceRoute,
+        timeout::Timeout,
+        trace::Trace,
+        trim_path::TrimPath,
+        update_path::UpdatePath,
+        update_token::UpdateToken,
+    },
+    ipam::Leases,
+    kernel::Kernel,
+    transport::{Dialer, monitor::Connections},
+};
+
+/// What the chains need of the rest of the proxy.
+#[derive(Clone)]
+pub struct Parts {
+    /// Name of the proxy in every path: its pod's name.
+    pub name: String,
+    /// How long the tokens of this hop live.
+    pub token_lifetime: Duration,
+    /// MTU of all links, in bytes.
+    pub mtu: u32,
+    /// The network namespace in which the links are made.
+    pub netns: Netns,
+    /// Names of the links in that namespace.
+    pub names: Names,
+    /// Desired state of bridge, ports and next hops.
+    pub kernel: Kernel,
+    /// Addresses.
+    pub leases: Leases,
+    /// Addresses of the bridge: the targets' gateways.
+    pub gateways: watch::Receiver<Dual<IpNet>>,
+    /// Targets' connections, as peers monitor them.
+    pub connections: Connections,
+    /// Load balancers' connections that carry egress.
+    pub egress: Egress,
+    /// How nsmgr is reached.
+    pub dialer: Dialer,
+    /// Owner of the lanes and timers.
+    pub tasks: Tasks,
+}
+
+/// The chain that targets call.
+pub fn endpoint(parts: &Parts) -> Chain {
+    Chain::new()
+        .with(Trace)
+        .with(UpdatePath::new(&parts.name))
+        .layer("begin", BeginLayer::endpoint(parts.tasks.clone()))
+        .with(UpdateToken::new(parts.token_lifetime))
+        .with(authorize::Endpoint)
+        .layer("metadata", MetadataLayer)
+        .with(Timeout)
+        .with(Monitor::new(parts.connections.clone()))
+        // below monitor and timeout: they see the path that the caller gets
+        .with(TrimPath::default())
+        .with(mechanism::Endpoint::new(parts.names.clone()))
+        .with(ipam::Endpoint::new(parts.leases.clone(), parts.gateways.clone()))
+        .with(bridge::Endpoint::new(parts.kernel.clone()))
+        .with(Mtu(parts.mtu))
+        .with(send_fd::Endpoint::new(parts.netns.clone()))
+}
+
+/// The chain that calls the load balancers.
+pub fn client(parts: &Parts) -> Chain {
+    let heal = heal::Settings { token_lifetime: parts.token_lifetime, ..heal::Settings::default() };
+    Chain::new()
+        .with(Trace)
+        .with(UpdatePath::new(&parts.name))
+        .layer("begin", BeginLayer::client(parts.tasks.clone()))
+        .layer("metadata", MetadataLayer)
+        .with(Refresh)
+        .with(Heal::new(heal))
+        .with(mechanism::Client::new(parts.names.clone()))
+        .with(ipam::Client::new(parts.leases.clone()))
+        .with(parts.egress.clone())
+        .with(SourceRoute::new(parts.kernel.clone()))
+        .with(bridge::Client::new(parts.kernel.clone()))
+        .with(Mtu(parts.mtu))
+        .with(send_fd::Client::new(parts.netns.clone()))
+        .with(authorize::Client)
+        .layer("connect", Connect::new(parts.dialer.clone()))
+}
