@@ -10,7 +10,7 @@ use tokio::{sync::oneshot, time::Instant};
 
 use super::{
     Lease, LeaseError,
-    leases::Slot,
+    lease::Slot,
     state::{Answers, State},
 };
 use crate::api::Dual;

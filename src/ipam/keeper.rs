@@ -69,6 +69,7 @@ impl<A: Allocator> Keeper<A> {
     /// Run until flushed, or until nobody can ask and nothing is left to do. What is asked after a holder has gone finds it gone.
     pub(super) async fn run(mut self) {
         while !self.flushed() {
+            self.due();
             self.report();
             let wake = self.wake();
             tokio::select! {
@@ -76,7 +77,7 @@ impl<A: Allocator> Keeper<A> {
                 Some(child) = self.dropped.recv() => self.holder_gone(&child),
                 Some(done) = self.calls.next() => self.ended(done),
                 Some(ask) = self.asks.recv() => self.asked(ask),
-                () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => self.due(),
+                () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {}
                 else => break,
             }
         }

@@ -14,6 +14,7 @@ mod entry;
 mod faults;
 mod grpc;
 mod keeper;
+mod lease;
 mod leases;
 mod memory;
 mod state;
@@ -26,7 +27,8 @@ pub use self::{
     allocator::{AllocateError, Allocator, NO_MORE_PREFIX, Subnet, parse_answer},
     faults::{Calls, Fault, Faults},
     grpc::GrpcAllocator,
-    leases::{BRIDGE, Lease, LeaseError, Leases, MAX_HOLDERS, MAX_LEASES, MAX_NAME, Settings, Status},
+    lease::{Lease, LeaseError, MAX_NAME},
+    leases::{BRIDGE, Leases, MAX_HOLDERS, MAX_LEASES, Settings, Status},
     memory::InMemory,
     tree::{Pool, Tree, TreeError},
 };

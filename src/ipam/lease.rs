@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Hold the addresses of a name: clone a lease for each holder, drop it.
+
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use tokio::sync::mpsc;
+
+use super::AllocateError;
+use crate::api::{Dual, Family};
+
+/// Longest name of a child, in bytes.
+pub const MAX_NAME: usize = 1_024;
+
+/// One holder of the addresses of a name. A clone is another holder; they are released some time after the last one is dropped.
+#[derive(Clone, Debug)]
+#[must_use = "the addresses are released when the last holder is dropped"]
+pub struct Lease(Arc<Holder>);
+
+#[derive(Debug)]
+struct Holder {
+    child: Arc<str>,
+    addresses: Dual<IpNet>,
+    slot: Option<Slot>,
+}
+
+/// Room for the message that a holder is gone, reserved before there is a holder: dropping one cannot fail and needs no waiting.
+pub(super) type Slot = mpsc::OwnedPermit<Arc<str>>;
+
+impl Lease {
+    pub(super) fn new(child: Arc<str>, addresses: Dual<IpNet>, slot: Slot) -> Self {
+        Self(Arc::new(Holder { child, addresses, slot: Some(slot) }))
+    }
+
+    /// Name of the child.
+    pub fn child(&self) -> &str {
+        &self.0.child
+    }
+
+    /// One host address per family, with the prefix length of the node.
+    pub fn addresses(&self) -> Dual<IpNet> {
+        self.0.addresses
+    }
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        if let Some(slot) = self.slot.take() {
+            let _sender = slot.send(Arc::clone(&self.child));
+        }
+    }
+}
+
+/// Why there is no lease.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LeaseError {
+    /// The name is empty or too long. Not to be asked again.
+    #[error("the name of a lease has {length} bytes (accepted: 1 to {MAX_NAME})")]
+    Name {
+        /// Its length in bytes.
+        length: usize,
+    },
+    /// There are too many leases, holders or callers. Ask again when some have gone.
+    #[error("too many leases or holders (accepted: {limit})")]
+    TooMany {
+        /// The bound that was reached.
+        limit: usize,
+    },
+    /// No answer before the caller's deadline. The call goes on; ask again.
+    #[error("no address before the deadline")]
+    Deadline,
+    /// The leases have been flushed, or their task was stopped. Not to be asked again.
+    #[error("the leases are not kept any more")]
+    Stopped,
+    /// One family could not be allocated; the others are released. Ask again, or do what the source says.
+    #[error("no {family} address for `{child}`")]
+    Allocate {
+        /// Name of the child.
+        child: String,
+        /// The family, the first of them if both failed.
+        family: Family,
+        /// Why.
+        source: AllocateError,
+    },
+}
