@@ -2,9 +2,15 @@
 
 //! Give an element under test what it would find in a call: a path, tokens, a mechanism.
 
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tokio_util::task::AbortOnDropHandle;
+
 use crate::{
-    api::{Connection, PathSegment},
+    api::{Connection, Path, PathSegment},
     chain::{Close, Context, Element, Next, Request, Result},
+    transport::{Dialer, Listener, Target, monitor::Connections, server, testing::Authority},
 };
 
 /// An element whose calls are prepared by a function first.
@@ -29,10 +35,28 @@ pub(crate) fn path(connection: &mut Connection, index: u32, expiries: &[Option<u
     let segment = |(at, expires): (usize, &Option<u64>)| PathSegment {
         name: format!("hop{at}"),
         id: if at == index as usize { connection.id.clone() } else { format!("id{at}") },
-        expires: expires
-            .map(|seconds| (std::time::SystemTime::now() + std::time::Duration::from_secs(seconds)).into()),
+        expires: expires.map(|seconds| (std::time::SystemTime::now() + Duration::from_secs(seconds)).into()),
         ..PathSegment::default()
     };
     let path_segments = expiries.iter().enumerate().map(segment).collect();
-    connection.path = Some(crate::api::Path { index, path_segments });
+    connection.path = Some(Path { index, path_segments });
+}
+
+/// A peer on a unix socket, and how to reach it.
+pub(crate) struct Served {
+    pub(crate) dialer: Dialer,
+    _server: AbortOnDropHandle<()>,
+    _folder: TempDir,
+}
+
+/// Serve a chain over mTLS to one client.
+pub(crate) async fn serve(chain: Next) -> Served {
+    let (authority, folder) = (Authority::new("test.domain"), tempfile::tempdir().unwrap());
+    let target = Target::Unix(folder.path().join("peer.sock"));
+    let listener = Listener::bind(&target, authority.identity("peer")).await.unwrap();
+    let routes = server::Endpoint::new(chain, Connections::default()).routes();
+    let server = tokio::spawn(server::serve(listener, routes, std::future::pending(), Duration::ZERO));
+    let (dial_timeout, token_lifetime) = (Duration::from_secs(5), Duration::from_secs(600));
+    let dialer = Dialer { target, identity: authority.identity("client"), dial_timeout, token_lifetime };
+    Served { dialer, _server: AbortOnDropHandle::new(server), _folder: folder }
 }

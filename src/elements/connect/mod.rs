@@ -216,3 +216,6 @@ impl Future for Calling {
         Poll::Ready(Err(Reason::Deadline.into()))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -136,3 +136,6 @@ impl Element for Client {
         Ok(connection)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Embed a chain in another: a hop in the middle of a path, as nsmgr and forwarders are.
+//!
+//! A chain is a tower service, so it can be what another chain ends with. The hop has an endpoint chain towards its callers and a
+//! client chain towards the next hop, each with its own `begin`: what elements keep for a connection is kept by side. Both chains
+//! have the hop's name, and therefore share one segment of the path.
+
+use meridio_proxy::{
+    api::Connection,
+    chain::{
+        Call, Chain, Close, Error, Next, Request, Tasks, begin::BeginLayer, builder::WrongOrder,
+        metadata::MetadataLayer,
+    },
+    elements::{egress::Egress, monitor::Monitor, mtu::Mtu, trim_path::TrimPath, update_path::UpdatePath},
+    transport::monitor::Connections,
+};
+
+/// The end of the path.
+fn endpoint() -> Result<Next, WrongOrder> {
+    let end = tower::service_fn(|call: Call| async { Ok::<_, Error>(call.into_connection()) });
+    Chain::new().with(UpdatePath::new("endpoint")).with(TrimPath::default()).with(Mtu(1400)).build(end)
+}
+
+/// A hop in the middle, in front of `next`.
+fn hop(next: Next, connections: &Connections, carried: &Egress, tasks: &Tasks) -> Result<Next, WrongOrder> {
+    let client = Chain::new()
+        .with(UpdatePath::new("hop"))
+        .layer("begin", BeginLayer::client(tasks.clone()))
+        .layer("metadata", MetadataLayer)
+        .with(carried.clone());
+    Chain::new()
+        .with(UpdatePath::new("hop"))
+        .layer("begin", BeginLayer::endpoint(tasks.clone()))
+        .layer("metadata", MetadataLayer)
+        .with(Monitor::new(connections.clone()))
+        .with(TrimPath::PASS_THROUGH)
+        .build(client.build(next)?)
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let (connections, carried, tasks) = (Connections::default(), Egress::default(), Tasks::default());
+    let hop = hop(endpoint()?, &connections, &carried, &tasks)?;
+    let caller = Chain::new().with(UpdatePath::new("caller")).build(hop)?;
+
+    let answer = caller.request(Request::new(Connection::named("connection-1"))).await?;
+    let names: Vec<_> = answer.segments().iter().map(|segment| segment.name.as_str()).collect();
+    println!("{}", names.join(" → "));
+    assert_eq!(names, ["caller", "hop", "endpoint"]);
+    assert_eq!((answer.id.as_str(), answer.index()), ("connection-1", 0));
+    assert_eq!(answer.context.as_ref().map(|context| context.mtu), Some(1400));
+
+    let known = connections.get(&answer.segments()[1].id).ok_or("the hop does not publish the connection")?;
+    assert_eq!((known.index(), known.segments().len(), carried.count()), (1, 3, 1));
+
+    let refreshed = caller.request(Request::new(answer.clone())).await?;
+    assert_eq!(refreshed, answer, "a refresh finds the same path");
+
+    caller.close(Close::new(answer)).await?;
+    assert_eq!((connections.len(), carried.count()), (0, 0));
+    tasks.stop().await;
+    Ok(())
+}

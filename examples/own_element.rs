@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Write an element of your own: refuse connections beyond a number, and give the place back when a connection is gone.
+//!
+//! Its state is a guard in the scope, so that it is right after a failure, a cancellation and a panic as well; the laws say so.
+
+use std::sync::Arc;
+
+use meridio_proxy::{
+    api::Connection,
+    chain::{
+        Call, Chain, Close, Element, Error, Next, Order, Reason, Request, Result, Tasks, begin::BeginLayer,
+        laws, metadata::MetadataLayer,
+    },
+};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// Admits so many connections at a time.
+struct AtMost(Arc<Semaphore>);
+
+/// A connection's place, given back on drop.
+struct Place(#[expect(dead_code, reason = "a guard")] OwnedSemaphorePermit);
+
+impl Element for AtMost {
+    const NAME: &'static str = "at_most";
+    const ORDER: Order = Order { after: &["begin", "metadata"], before: &[] };
+
+    async fn request(&self, request: Request, next: Next) -> Result<Box<Connection>> {
+        let scope = &request.context.scope;
+        if scope.get::<Place>().is_none() {
+            let place = Arc::clone(&self.0).try_acquire_owned();
+            scope.insert(Place(
+                place.map_err(|_| Reason::Exhausted("no place for another connection".into()))?,
+            ));
+        }
+        next.request(request).await
+    }
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let (places, tasks) = (Arc::new(Semaphore::new(2)), Tasks::default());
+    let end = tower::service_fn(|call: Call| async { Ok::<_, Error>(call.into_connection()) });
+    let chain = Chain::new()
+        .layer("begin", BeginLayer::endpoint(tasks.clone()))
+        .layer("metadata", MetadataLayer)
+        .with(AtMost(Arc::clone(&places)));
+    println!("{chain}");
+    let chain = chain.build(end)?;
+
+    for id in ["a", "b", "a"] {
+        chain.request(Request::new(Connection::named(id))).await?; // the second time is a refresh
+    }
+    let refused = chain.request(Request::new(Connection::named("c"))).await;
+    let refused = refused.err().ok_or("the third connection was admitted")?;
+    println!("{refused}");
+    assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
+
+    chain.close(Close::new(Connection::named("a"))).await?;
+    chain.request(Request::new(Connection::named("c"))).await?;
+    tasks.stop().await;
+    assert_eq!(places.available_permits(), 2, "nothing is left");
+
+    laws::check_with(|| AtMost(Arc::clone(&places)), || 2 - places.available_permits()).await?;
+    Ok(())
+}

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Build a chain of three elements and a stock tower layer, and see what each adds to a Request.
+
+use std::time::Duration;
+
+use meridio_proxy::{
+    api::{Connection, Mechanism, MechanismKind},
+    chain::{Call, Chain, Error, Request, Result},
+    elements::{
+        mechanism::{self, Names},
+        mtu::Mtu,
+        update_path::UpdatePath,
+    },
+};
+use tower::timeout::TimeoutLayer;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let names = Names::new(|name| name.as_str() == "eth0"); // the name of a link that no connection made
+    let chain = Chain::new()
+        .with(UpdatePath::new("endpoint-1"))
+        .layer("deadline", TimeoutLayer::new(Duration::from_secs(5)))
+        .with(mechanism::Endpoint::new(names))
+        .with(Mtu(1500));
+    println!("{chain}");
+    assert_eq!(chain.to_string(), "update_path → deadline → mechanism → mtu");
+
+    // What is below the last element answers: here, with what was asked.
+    let end = tower::service_fn(|call: Call| async { Ok::<_, Error>(call.into_connection()) });
+    let chain = chain.build(end)?;
+
+    let mut connection = Connection::named("connection-1");
+    connection.network_service = "load-balancer.trench".into();
+    let memif = Mechanism { r#type: "MEMIF".into(), ..Mechanism::default() };
+    let kernel = Mechanism::local(MechanismKind::Kernel);
+    let request = Request { preferences: vec![memif, kernel], ..Request::new(connection) };
+    let answer = chain.request(request).await?;
+
+    let agreed = answer.mechanism.as_ref().ok_or("no mechanism")?;
+    let name = agreed.interface().ok_or("no interface name")?;
+    println!("{} over {} named {name}", answer.segments()[0].name, agreed.r#type);
+    assert_eq!((answer.segments()[0].name.as_str(), agreed.r#type.as_str()), ("endpoint-1", "KERNEL"));
+    assert!(name.as_str().starts_with("load-balan-"));
+    assert_eq!(answer.context.map(|context| context.mtu), Some(1500));
+
+    let refused = chain.request(Request::new(Connection::named("connection-2"))).await;
+    println!("{}", refused.as_ref().err().ok_or("a Request without a mechanism was accepted")?);
+    Ok(())
+}

@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! The service against a peer on a unix socket.
+
+use std::{
+    os::fd::OwnedFd,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+};
+
+use tokio::time::sleep;
+use tonic::Code;
+
+use super::*;
+use crate::{
+    api::{Inode, PathSegment},
+    chain::{Chain, Element, Frame},
+    elements::given::{self, Served},
+    transport::{Caller, Target},
+};
+
+/// What the peer saw of each call: method, seconds until the deadline, whether it had a token, descriptors that had come.
+type Seen = Arc<Mutex<Vec<(&'static str, u64, bool, usize)>>>;
+
+/// A peer that notes the calls and answers them by the payload.
+async fn peer(seen: &Seen) -> Served {
+    let seen = Arc::clone(seen);
+    let end = tower::service_fn(move |call: Call| {
+        let context = call.context();
+        let caller: &Caller = context.extensions.get().unwrap();
+        let method = if matches!(call, Call::Request(_)) { "Request" } else { "Close" };
+        let left = context.left().as_secs_f64().round() as u64;
+        let descriptors = caller.hub.as_ref().unwrap().unclaimed();
+        seen.lock().unwrap().push((method, left, caller.token.is_some(), descriptors));
+        let hub = caller.hub.clone().unwrap();
+        async move {
+            let mut connection = call.into_connection();
+            match &*connection.payload {
+                "refuse" => return Err(Error::from(Reason::Denied("no sufficient privileges".into()))),
+                "silent" => sleep(Duration::from_secs(60)).await,
+                "other" => connection.path_mut().path_segments[0].id = "other".into(),
+                "long" => connection.path_mut().path_segments.resize(10_000, PathSegment::default()),
+                "descriptor" => hub.send(Arc::new(null())).unwrap(),
+                _ => {}
+            }
+            Ok(connection)
+        }
+    });
+    given::serve(Chain::new().build(end).unwrap()).await
+}
+
+fn null() -> OwnedFd {
+    std::fs::File::open("/dev/null").unwrap().into()
+}
+
+fn request(payload: &str) -> Request {
+    let mut connection = Connection::named("a");
+    given::path(&mut connection, 0, &[None]);
+    connection.payload = payload.into();
+    Request::new(connection)
+}
+
+/// Request in a frame that is kept on success.
+async fn refresh(chain: &Next, bottom: &Frame, payload: &str) -> Result<Box<Connection>> {
+    let frame = bottom.scope().frame();
+    let mut request = request(payload);
+    request.context.scope = frame.scope();
+    let answer = chain.request(request).await?;
+    frame.commit();
+    Ok(answer)
+}
+
+fn chain(connect: Connect) -> Next {
+    Chain::new().build(connect).unwrap()
+}
+
+#[tokio::test]
+async fn every_call_has_a_wire_of_its_own_and_that_of_the_last_good_request_stays() {
+    let seen = Seen::default();
+    let peer = peer(&seen).await;
+    let (chain, bottom) = (chain(Connect::new(peer.dialer.clone())), Frame::bottom());
+    let wire = || bottom.scope().get::<Wire>().map(|wire| Arc::as_ptr(&wire.driver).addr());
+    assert_eq!(wire(), None);
+    refresh(&chain, &bottom, "").await.unwrap();
+    let (first, kept) = (wire().unwrap(), bottom.scope().get::<Wire>().unwrap());
+    refresh(&chain, &bottom, "").await.unwrap();
+    let second = wire().unwrap();
+    assert_ne!(first, second);
+    assert!(!kept.is_closed(), "as long as somebody holds it");
+    refresh(&chain, &bottom, "refuse").await.unwrap_err();
+    assert_eq!(wire(), Some(second), "a failed refresh leaves the wire");
+    chain.close(Close::new(request("").connection)).await.unwrap();
+    assert_eq!(wire(), Some(second));
+    let methods = ["Request", "Request", "Request", "Close"].map(|method| (method, 15, true, 0));
+    assert_eq!(*seen.lock().unwrap(), methods, "each with a deadline and a token");
+}
+
+#[tokio::test]
+async fn what_goes_wrong_is_told_by_the_table() {
+    let peer = peer(&Seen::default()).await;
+    let connect = Connect::new(peer.dialer.clone());
+    let nobody = Dialer { target: Target::Unix("/nonexistent/nsm.io.sock".into()), ..peer.dialer.clone() };
+    // what the peer does, which peer, status, part of the text
+    #[rustfmt::skip]
+    let table = [
+        ("refuse", connect.clone(), Code::PermissionDenied, "no sufficient privileges"),
+        ("other", connect.clone(), Code::Unknown, "the answer is about connection `other`, asked was `a`"),
+        ("long", connect.clone(), Code::ResourceExhausted, "10000 path segments (at most 64)"),
+        ("", Connect::new(nobody), Code::Unavailable, "unix:///nonexistent/nsm.io.sock"),
+        ("silent", connect, Code::DeadlineExceeded, ""),
+    ];
+    for (payload, connect, code, text) in table {
+        let mut request = request(payload);
+        request.context.deadline = Instant::now() + Duration::from_secs(1);
+        let (deadline, scope) = (request.context.deadline, Frame::bottom());
+        request.context.scope = scope.scope();
+        let error = chain(connect).request(request).await.unwrap_err();
+        assert!(error.code() == code && error.to_string().contains(text), "{payload}: {error}");
+        assert!(scope.scope().get::<Wire>().is_none(), "{payload}: no wire stays");
+        assert!(Instant::now() < deadline + Duration::from_secs(5), "{payload}: the deadline is kept");
+    }
+}
+
+#[tokio::test]
+async fn descriptors_go_with_the_call_and_those_that_come_back_are_closed_unless_they_are_kept() {
+    let seen = Seen::default();
+    let peer = peer(&seen).await;
+    let connect = Connect::new(peer.dialer.clone());
+    for (connect, kept) in [(connect.clone(), 0), (connect.keep_descriptors(), 1)] {
+        let bottom = Frame::bottom();
+        let mut request = request("descriptor");
+        request.context.scope = bottom.scope();
+        request.context.extensions.insert(SendFds(vec![Arc::new(null())]));
+        chain(connect).request(request).await.unwrap();
+        let wire = bottom.scope().get::<Wire>().unwrap();
+        assert_eq!(wire.hub().unwrap().unclaimed(), kept);
+        let inode = Inode::of(null()).unwrap();
+        let fd = wire.hub().unwrap().take(inode, Instant::now()).await;
+        assert_eq!(fd.is_some(), kept == 1);
+    }
+    assert!(seen.lock().unwrap().iter().all(|(.., descriptors)| *descriptors == 1), "{seen:?}");
+}
+
+/// Fails the test if it is called.
+struct Never(Arc<AtomicUsize>);
+impl Element for Never {
+    const NAME: &'static str = "never";
+    async fn request(&self, request: Request, _: Next) -> Result<Box<Connection>> {
+        self.0.fetch_add(1, SeqCst);
+        Ok(request.connection)
+    }
+}
+
+#[tokio::test]
+async fn as_a_row_it_has_a_name_and_nothing_below_it_is_called() {
+    let (seen, calls) = (Seen::default(), Arc::new(AtomicUsize::new(0)));
+    let peer = peer(&seen).await;
+    let rows =
+        Chain::new().layer("connect", Connect::new(peer.dialer.clone())).with(Never(Arc::clone(&calls)));
+    assert_eq!(rows.to_string(), "connect → never");
+    let end = tower::service_fn(|call: Call| async { Ok::<_, Error>(call.into_connection()) });
+    rows.build(end).unwrap().request(request("")).await.unwrap();
+    assert_eq!((calls.load(SeqCst), seen.lock().unwrap().len()), (0, 1));
+}

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Both elements on the two ends of a unix socket.
+
+use std::sync::Mutex;
+
+use super::*;
+use crate::{
+    api::{MechanismKind, parameter},
+    chain::{Call, Chain, Error, Frame, laws},
+    elements::{
+        connect::Connect,
+        given,
+        send_fd::{self, Netns},
+    },
+};
+
+fn kernel(inode: Inode) -> Mechanism {
+    let mut mechanism = Mechanism::local(MechanismKind::Kernel);
+    mechanism.parameters.insert(parameter::INODE_URL.into(), inode.to_string());
+    mechanism
+}
+
+fn request(preferences: Vec<Mechanism>, agreed: Option<Mechanism>) -> Request {
+    let mut connection = Connection::named("a");
+    given::path(&mut connection, 0, &[None]);
+    connection.mechanism = agreed;
+    Request { preferences, ..Request::new(connection) }
+}
+
+fn inodes(fds: &SendFds) -> Vec<Inode> {
+    fds.0.iter().map(|fd| Inode::of(fd).unwrap()).collect()
+}
+
+#[tokio::test]
+async fn a_callers_descriptor_is_waited_for_and_handed_on() {
+    let handed = Arc::new(Mutex::new(Vec::new()));
+    let noted = Arc::clone(&handed);
+    let end = tower::service_fn(move |call: Call| {
+        let context = call.context();
+        let held = context.scope.get::<FromCaller>().map_or(0, |held| held.0.len());
+        let fds = context.extensions.get::<SendFds>().map(inodes);
+        noted.lock().unwrap().push((held, fds.unwrap_or_default()));
+        async { Ok::<_, Error>(call.into_connection()) }
+    });
+    // The scope of a server's calls stores nothing without `begin`.
+    let tasks = crate::chain::Tasks::default();
+    let rows = Chain::new()
+        .layer("begin", crate::chain::begin::BeginLayer::endpoint(tasks.clone()))
+        .layer("metadata", crate::chain::metadata::MetadataLayer);
+    let peer = given::serve(rows.with(Endpoint).build(end).unwrap()).await;
+    let own = Netns::own().unwrap();
+    let connect = Connect::new(peer.dialer.clone());
+    let sends = Chain::new().with(send_fd::Client::new(own.clone())).build(connect.clone()).unwrap();
+    sends.request(request(vec![kernel(own.inode())], None)).await.unwrap();
+    let silent = Chain::new().build(connect).unwrap();
+    silent.request(request(vec![], Some(kernel(own.inode())))).await.unwrap();
+    silent.close(Close::new(request(vec![], None).connection)).await.unwrap();
+    let expected = (1, vec![own.inode()]);
+    assert_eq!(*handed.lock().unwrap(), vec![expected; 3], "a refresh and a Close may come without it");
+
+    let mut missing = request(vec![kernel(Inode { dev: 4, ino: 1 })], None);
+    missing.connection.id = "b".into();
+    given::path(&mut missing.connection, 0, &[None]);
+    missing.context.deadline = Instant::now() + Duration::from_secs(1);
+    let error = silent.request(missing).await.unwrap_err();
+    assert!(error.to_string().contains("the descriptor of inode://4/1 did not come"), "{error}");
+    assert_eq!(handed.lock().unwrap().len(), 3);
+    tasks.stop().await;
+}
+
+#[tokio::test]
+async fn the_descriptor_that_an_answer_names_is_there_when_the_answer_is() {
+    let own = Netns::own().unwrap();
+    let end = tower::service_fn(|call: Call| async { Ok::<_, Error>(call.into_connection()) });
+    let peer = given::serve(Chain::new().with(send_fd::Endpoint::new(own.clone())).build(end).unwrap()).await;
+    let connect = Connect::new(peer.dialer.clone()).keep_descriptors();
+    let (chain, bottom) = (Chain::new().with(Client).build(connect).unwrap(), Frame::bottom());
+    let mut request = request(vec![], Some(Mechanism::local(MechanismKind::Kernel)));
+    request.context.scope = bottom.scope();
+    let answer = chain.request(request).await.unwrap();
+    let inode = answer.mechanism.unwrap().inode().unwrap();
+    let held = bottom.scope().get::<FromNext>().unwrap();
+    assert_eq!((inode, held.0.len()), (own.inode(), 1));
+    assert_eq!(Inode::of(held.0.get(inode).unwrap()).unwrap(), inode);
+}
+
+#[tokio::test]
+async fn a_descriptor_without_a_socket_to_come_over_is_missing_at_once() {
+    let end = tower::service_fn(|call: Call| async { Ok::<_, Error>(call.into_connection()) });
+    let chain = Chain::new().with(Endpoint).build(end).unwrap();
+    let error = chain.request(request(vec![kernel(Inode { dev: 4, ino: 1 })], None)).await.unwrap_err();
+    assert_eq!(error.code(), tonic::Code::Unavailable, "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn both_keep_the_laws() {
+    // Calls that name no descriptor: no socket has paused time.
+    laws::check(|| Endpoint).await.unwrap();
+    laws::check(|| Client).await.unwrap();
+}
