@@ -15,7 +15,7 @@ use std::{
 use futures::StreamExt;
 use tokio::{
     sync::watch,
-    time::{Instant, sleep, sleep_until, timeout},
+    time::{Instant, sleep, sleep_until, timeout, timeout_at},
 };
 use tokio_util::task::AbortOnDropHandle;
 
@@ -24,6 +24,9 @@ use crate::{
     api::pb::registry::{NetworkService, NetworkServiceEndpoint},
     transport::{Backoff, causes},
 };
+
+/// Time for a new watch to show the entry that was just registered.
+const SHOWN: Duration = Duration::from_secs(2);
 
 /// What to register.
 #[derive(Clone, Debug)]
@@ -183,6 +186,8 @@ impl<R: Registry> Keeper<R> {
         let due = Instant::now() + refresh_after(left, deadline, margin);
         let watching = async {
             let name = &self.offer.endpoint.name;
+            // A new watch begins with what there is. Behind an nsmgr that restarted since the Register, that is nothing.
+            let mut shown = found.is_some();
             let found = match found {
                 Some(found) => found,
                 None => {
@@ -193,16 +198,20 @@ impl<R: Registry> Keeper<R> {
                     }
                 }
             };
+            let by = Instant::now() + SHOWN;
             loop {
-                match found.next().await {
-                    Some(Ok(event)) => {
-                        let ours = event.network_service_endpoint.is_some_and(|gone| gone.name == *name);
+                let event = if shown { Ok(found.next().await) } else { timeout_at(by, found.next()).await };
+                match event {
+                    Ok(Some(Ok(event))) => {
+                        let ours = event.network_service_endpoint.is_some_and(|entry| entry.name == *name);
                         if ours && event.deleted {
                             return Again::Lost("the registry deleted the entry".into());
                         }
+                        shown |= ours;
                     }
-                    Some(Err(error)) => return Again::Lost(causes(&error)),
-                    None => return Again::Lost("the watch ended".into()),
+                    Ok(Some(Err(error))) => return Again::Lost(causes(&error)),
+                    Ok(None) => return Again::Lost("the watch ended".into()),
+                    Err(_) => return Again::Lost("the registry does not have the entry".into()),
                 }
             }
         };

@@ -127,6 +127,20 @@ async fn whatever_ends_the_registration_it_is_made_anew_within_five_seconds() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_registry_that_restarts_before_the_watch_opens_has_us_back_within_five_seconds() {
+    let twin = Twin::default();
+    twin.forget_next();
+    let (_registration, begin) = (registered(&twin).await, Instant::now());
+    assert!(!twin.has("px"));
+    while !twin.has("px") {
+        assert!(begin.elapsed() < S(5));
+        sleep(Duration::from_millis(10)).await;
+    }
+    sleep(S(30)).await;
+    assert_eq!((twin.count("register"), twin.watches()), (2, 1), "once more, and no further");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_registry_without_find_is_never_asked_in_a_tight_loop() {
     let twin = Twin::default();
     twin.fail(Fault::Find, unavailable);

@@ -36,6 +36,7 @@ struct Inner {
     watches: Vec<(NetworkServiceEndpoint, mpsc::Sender<Result<NetworkServiceEndpointResponse, Error>>)>,
     faults: HashMap<Fault, Box<dyn Fn() -> Error + Send>>,
     calls: Vec<(Instant, String)>,
+    forgets: bool,
 }
 
 impl Twin {
@@ -77,6 +78,11 @@ impl Twin {
     /// End the watches without an error.
     pub(crate) fn end_watches(&self) {
         self.lock().watches.clear();
+    }
+
+    /// Accept the next endpoint, and have forgotten it before anyone asks, as after a restart just then.
+    pub(crate) fn forget_next(&self) {
+        self.lock().forgets = true;
     }
 
     /// Forget everything.
@@ -151,7 +157,9 @@ impl Registry for Twin {
         let now = SystemTime::now();
         endpoint.expiration_time = Some((now + life).into());
         endpoint.initial_registration_time.get_or_insert(now.into());
-        self.put(endpoint.clone());
+        if !std::mem::take(&mut self.lock().forgets) {
+            self.put(endpoint.clone());
+        }
         path.enter("client".into(), "registry".into());
         Ok((endpoint, path))
     }
