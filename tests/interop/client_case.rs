@@ -66,7 +66,12 @@ fn connection(node: &Node, connection: &Value, callee: &Callee<'_>) -> Outcome<(
     if interface.is_empty() || interface.len() > 15 {
         return Err(format!("interface name {interface:?}: want 1 to 15 bytes"));
     }
-    let names: Vec<_> = std::iter::once("client").chain(callee.hops.iter().copied()).collect();
+    tokens(node, connection, "client", callee.hops)
+}
+
+/// The path is that of the caller and the hops, and each one's token is for the next.
+pub(crate) fn tokens(node: &Node, connection: &Value, caller: &str, hops: &[&str]) -> Outcome<()> {
+    let names: Vec<_> = std::iter::once(caller).chain(hops.iter().copied()).collect();
     let segments = connection["segments"].as_array().cloned().unwrap_or_default();
     if segments.len() != names.len() {
         return Err(format!("{} segments, want {names:?}: {connection:#}", segments.len()));

@@ -6,5 +6,15 @@
 
 mod client_case;
 mod control;
+mod corrupt;
+mod endpoint_case;
+mod from_go;
+mod mutations;
 mod node;
+mod ours;
 mod programs;
+mod registration;
+mod registries;
+mod registry_case;
+mod to_go;
+mod witness;

@@ -14,6 +14,9 @@ pub(crate) const START: Duration = Duration::from_secs(30);
 /// Longest time for one exchange with a peer.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Longest time from the manager's restart until others reach us again.
+pub(crate) const BACK: Duration = Duration::from_secs(5);
+
 /// A node of the cluster, as far as NSM sees it.
 pub(crate) struct Node {
     folder: tempfile::TempDir,

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/golang/protobuf/ptypes/empty"
 	"github.com/networkservicemesh/api/pkg/api/networkservice"
 	kernelmech "github.com/networkservicemesh/api/pkg/api/networkservice/mechanisms/kernel"
 	"github.com/networkservicemesh/api/pkg/api/registry"
@@ -21,10 +22,22 @@ import (
 	"github.com/networkservicemesh/sdk/pkg/networkservice/common/mechanisms/kernel"
 	"github.com/networkservicemesh/sdk/pkg/networkservice/common/mechanisms/recvfd"
 	"github.com/networkservicemesh/sdk/pkg/networkservice/common/mechanisms/sendfd"
+	"github.com/networkservicemesh/sdk/pkg/networkservice/core/next"
 
 	"meridio-proxy/tests/interop/internal/peer"
 	"meridio-proxy/tests/interop/internal/report"
 )
+
+// requestsOnly leaves an element out of a Close. At a Close the mechanism names this endpoint's own namespace, and
+// recvfd would wait for a descriptor that a caller has no reason to send.
+type requestsOnly struct {
+	networkservice.NetworkServiceServer
+}
+
+// Close passes on.
+func (requestsOnly) Close(ctx context.Context, conn *networkservice.Connection) (*empty.Empty, error) {
+	return next.Server(ctx).Close(ctx, conn)
+}
 
 func main() {
 	name := flag.String("name", "endpoint", "name in the path and in the registry")
@@ -58,7 +71,7 @@ func main() {
 			chain.WithName(*name),
 			chain.WithAuthorizeServer(authorize.NewServer()),
 			chain.WithAdditionalFunctionality(
-				recvfd.NewServer(),
+				requestsOnly{recvfd.NewServer()},
 				report.NewServer(out),
 				mechanisms.NewServer(map[string]networkservice.NetworkServiceServer{
 					kernelmech.MECHANISM: kernel.NewServer(),

@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Our side: an identity, our chains, an endpoint on a socket, a way to the peers.
+
+use std::{path::PathBuf, time::Duration};
+
+use meridio_proxy::{
+    chain::{Chain, Next, Tasks, begin::BeginLayer, metadata::MetadataLayer},
+    elements::{
+        authorize,
+        heal::{self, Heal},
+        mechanism::{self, Names},
+        monitor::Monitor,
+        refresh::Refresh,
+        send_fd::{self, Netns},
+        timeout::Timeout,
+        trim_path::TrimPath,
+        update_path::UpdatePath,
+        update_token::UpdateToken,
+    },
+    transport::{
+        Dialer, Identity, Listener, Target,
+        monitor::{Connections, Limits},
+        server::{self, serve},
+    },
+};
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::{
+    node::Node,
+    programs::Outcome,
+    witness::{Arrived, Received},
+};
+
+/// Pod that our side runs as, and its name in paths and in the registry.
+pub(crate) const POD: &str = "ours";
+/// Life of our tokens, long enough for a test.
+const LIFETIME: Duration = Duration::from_secs(600);
+/// Time for one attempt to reach a peer.
+const DIAL: Duration = Duration::from_secs(2);
+
+/// Our identity and what runs under it.
+pub(crate) struct Pod {
+    identity: Identity,
+    tasks: Tasks,
+}
+
+impl Pod {
+    /// Follow the Workload API of the node.
+    pub(crate) fn new(node: &mut Node) -> Outcome<Self> {
+        let tasks = Tasks::default();
+        Ok(Self { identity: Identity::follow(&node.workload(POD)?, &tasks), tasks })
+    }
+
+    /// The way to a peer, with tokens of the usual life.
+    pub(crate) fn dialer(&self, address: &str) -> Outcome<Dialer> {
+        self.dialer_for(address, LIFETIME)
+    }
+
+    /// The way to a peer.
+    pub(crate) fn dialer_for(&self, address: &str, token_lifetime: Duration) -> Outcome<Dialer> {
+        let target: Target = address.parse().map_err(|error| format!("{error}"))?;
+        Ok(Dialer { target, identity: self.identity.clone(), dial_timeout: DIAL, token_lifetime })
+    }
+
+    /// Rows of our client chain, down to its end.
+    pub(crate) fn client_rows(&self, received: &Received) -> Outcome<Chain> {
+        Ok(Chain::new()
+            .with(UpdatePath::new(POD))
+            .layer("begin", BeginLayer::client(self.tasks.clone()))
+            .layer("metadata", MetadataLayer)
+            .with(Refresh)
+            .with(Heal::new(heal::Settings::default()))
+            .with(received.clone())
+            .with(mechanism::Client::new(names()))
+            .with(send_fd::Client::new(netns()?))
+            .with(authorize::Client))
+    }
+
+    /// Rows of our endpoint chain, down to the one that sends the descriptor.
+    pub(crate) fn endpoint_rows(&self, connections: &Connections, arrived: &Arrived) -> Chain {
+        Chain::new()
+            .with(UpdatePath::new(POD))
+            .layer("begin", BeginLayer::endpoint(self.tasks.clone()))
+            .with(UpdateToken::new(LIFETIME))
+            .with(authorize::Endpoint)
+            .layer("metadata", MetadataLayer)
+            .with(Timeout)
+            .with(Monitor::new(connections.clone()))
+            .with(TrimPath::default())
+            .with(arrived.clone())
+            .with(mechanism::Endpoint::new(names()))
+    }
+
+    /// End every task of our side.
+    pub(crate) async fn stop(self) {
+        self.tasks.stop().await;
+    }
+}
+
+/// A chain of ours that peers call. Dropping it stops the server.
+pub(crate) struct Endpoint {
+    pub(crate) socket: PathBuf,
+    pub(crate) address: String,
+    _server: AbortOnDropHandle<()>,
+}
+
+impl Endpoint {
+    /// Serve a chain, and what it publishes, on a socket of the node.
+    pub(crate) async fn serve(
+        node: &Node,
+        pod: &Pod,
+        chain: Next,
+        connections: Connections,
+    ) -> Outcome<Self> {
+        let (socket, address) = (node.path("ours.sock"), node.unix("ours.sock"));
+        let target = Target::Unix(socket.clone());
+        let listener =
+            Listener::bind(&target, pod.identity.clone()).await.map_err(|error| error.to_string())?;
+        let (_reporter, health) = server::health().await;
+        let routes = server::Endpoint::new(chain, connections).routes().add_service(health);
+        let serving = serve(listener, routes, std::future::pending(), Duration::ZERO);
+        Ok(Self { socket, address, _server: AbortOnDropHandle::new(tokio::spawn(serving)) })
+    }
+}
+
+/// Connections without limits that a test could meet.
+pub(crate) fn connections() -> Connections {
+    Connections::new(Limits::default())
+}
+
+/// Our network namespace.
+pub(crate) fn netns() -> Outcome<Netns> {
+    Netns::own().map_err(|error| error.to_string())
+}
+
+/// Names of links, none of them taken.
+fn names() -> Names {
+    Names::new(|_| false)
+}

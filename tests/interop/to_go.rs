@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Our client chain at a Go endpoint: directly, and through the Go manager.
+
+use meridio_proxy::{
+    chain::{Call, Chain, Error, Next},
+    elements::connect::Connect,
+    transport::Dialer,
+};
+
+use crate::{
+    endpoint_case::{LIFETIME, Way, asked, connects_refreshes_and_closes},
+    node::{BACK, Node, PATIENCE, START},
+    ours::{Pod, netns},
+    programs::{Netns, Outcome},
+    witness::Received,
+};
+
+/// A chain of ours at a Go endpoint; `end` completes its rows.
+pub(crate) async fn at_a_go_endpoint(end: impl FnOnce(&Node, Chain, Dialer) -> Outcome<Next>) -> Outcome<()> {
+    let mut node = Node::new()?;
+    let address = node.unix("endpoint.sock");
+    let mut endpoint = node.run("endpoint", "endpoint", Netns::Own, &["-listen", &address])?;
+    let theirs = endpoint.event("started", START).await?["netns"].as_str().unwrap_or_default().to_owned();
+    endpoint.event("listening", START).await?;
+
+    let pod = Pod::new(&mut node)?;
+    let dialer = pod.dialer_for(&address, LIFETIME)?;
+    let received = Received::default();
+    let chain = end(&node, pod.client_rows(&received)?, dialer.clone())?;
+    let way = Way { dialer: &dialer, hops: &["endpoint"], netns: &theirs };
+    let outcome = connects_refreshes_and_closes(&node, &chain, &received, way, &mut endpoint).await;
+    pod.stop().await;
+    outcome
+}
+
+/// The rows with the product's own end.
+pub(crate) fn connected(rows: Chain, dialer: Dialer) -> Outcome<Next> {
+    let end = tower::service_fn(|call: Call| async { Ok::<_, Error>(call.into_connection()) });
+    let rows = rows.layer("connect", Connect::new(dialer).keep_descriptors());
+    rows.build(end).map_err(|error| error.to_string())
+}
+
+#[tokio::test]
+async fn our_client_connects_refreshes_and_closes_at_a_go_endpoint() -> Outcome<()> {
+    at_a_go_endpoint(|_, rows, dialer| connected(rows, dialer)).await
+}
+
+#[tokio::test]
+async fn our_client_reaches_a_go_endpoint_through_the_go_manager() -> Outcome<()> {
+    let mut node = Node::new()?;
+    let _control = node.control_plane().await?;
+    let manager = node.manager();
+    let mut endpoint = node.run("endpoint", "endpoint", Netns::Own, &["-connect", &manager])?;
+    endpoint.event("registered", START).await?;
+
+    let pod = Pod::new(&mut node)?;
+    let dialer = pod.dialer_for(&manager, LIFETIME)?;
+    let received = Received::default();
+    let chain = connected(pod.client_rows(&received)?, dialer.clone())?;
+    // A manager returns the caller's own namespace.
+    let ours = netns()?.inode().ino.to_string();
+    let way = Way { dialer: &dialer, hops: &["nsmgr", "forwarder", "endpoint"], netns: &ours };
+    let outcome = connects_refreshes_and_closes(&node, &chain, &received, way, &mut endpoint).await;
+    pod.stop().await;
+    outcome
+}
+
+#[tokio::test]
+async fn our_client_is_back_within_five_seconds_of_the_managers_restart() -> Outcome<()> {
+    let mut node = Node::new()?;
+    let mut control = node.control_plane().await?;
+    let manager = node.manager();
+    let mut endpoint = node.run("endpoint", "endpoint", Netns::Own, &["-connect", &manager])?;
+    endpoint.event("registered", START).await?;
+
+    let pod = Pod::new(&mut node)?;
+    // Long tokens: no refresh comes to the aid of heal.
+    let chain = connected(pod.client_rows(&Received::default())?, pod.dialer(&manager)?)?;
+    chain.request(asked()).await.map_err(|error| error.to_string())?;
+    endpoint.event("request", PATIENCE).await?;
+    node.restart_nsmgr(&mut control).await?;
+    endpoint.event("request", BACK).await?;
+    pod.stop().await;
+    Ok(())
+}
