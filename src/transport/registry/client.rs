@@ -149,3 +149,8 @@ impl Registry for Client {
         Ok(futures::stream::once(open).try_flatten().map_err(Error::from).boxed())
     }
 }
+
+#[cfg(test)]
+mod nsmgr;
+#[cfg(test)]
+mod tests;

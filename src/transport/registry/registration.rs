@@ -15,7 +15,7 @@ use std::{
 use futures::StreamExt;
 use tokio::{
     sync::watch,
-    time::{Instant, sleep, sleep_until, timeout, timeout_at},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 use tokio_util::task::AbortOnDropHandle;
 
@@ -24,9 +24,6 @@ use crate::{
     api::pb::registry::{NetworkService, NetworkServiceEndpoint},
     transport::{Backoff, causes},
 };
-
-/// Time for a new watch to show the entry that was just registered.
-const SHOWN: Duration = Duration::from_secs(2);
 
 /// What to register.
 #[derive(Clone, Debug)]
@@ -51,15 +48,18 @@ pub struct Settings {
     pub first_pause: Duration,
     /// Longest pause. A restarted nsmgr has us back this long after it listens, at the latest.
     pub longest_pause: Duration,
+    /// Time for the registry to show an entry that it has registered.
+    pub shown: Duration,
     /// Time for [`Registration::unregister`].
     pub unregister: Duration,
 }
 
 impl Default for Settings {
-    /// 5 s for a call, 5 s of margin; pauses of 0.2 to 2 s; 3 s to unregister.
+    /// 5 s for a call, 5 s of margin; pauses of 0.2 to 2 s; 2 s to be shown; 3 s to unregister.
     fn default() -> Self {
         let (s, ms) = (Duration::from_secs, Duration::from_millis);
-        Self { deadline: s(5), margin: s(5), first_pause: ms(200), longest_pause: s(2), unregister: s(3) }
+        let (first_pause, longest_pause) = (ms(200), s(2));
+        Self { deadline: s(5), margin: s(5), first_pause, longest_pause, shown: s(2), unregister: s(3) }
     }
 }
 
@@ -184,42 +184,49 @@ impl<R: Registry> Keeper<R> {
     async fn hold(&self, left: Duration, found: &mut Option<Found>) -> Again {
         let Settings { deadline, margin, .. } = self.settings;
         let due = Instant::now() + refresh_after(left, deadline, margin);
-        let watching = async {
-            let name = &self.offer.endpoint.name;
-            // A new watch begins with what there is. Behind an nsmgr that restarted since the Register, that is nothing.
-            let mut shown = found.is_some();
-            let found = match found {
-                Some(found) => found,
-                None => {
-                    let like = NetworkServiceEndpoint { name: name.clone(), ..Default::default() };
-                    match self.registry.find(like, true).await {
-                        Ok(new) => found.insert(new),
-                        Err(error) => return Again::Lost(causes(&error)),
-                    }
-                }
-            };
-            let by = Instant::now() + SHOWN;
-            loop {
-                let event = if shown { Ok(found.next().await) } else { timeout_at(by, found.next()).await };
-                match event {
-                    Ok(Some(Ok(event))) => {
-                        let ours = event.network_service_endpoint.is_some_and(|entry| entry.name == *name);
-                        if ours && event.deleted {
-                            return Again::Lost("the registry deleted the entry".into());
-                        }
-                        shown |= ours;
-                    }
-                    Ok(Some(Err(error))) => return Again::Lost(causes(&error)),
-                    Ok(None) => return Again::Lost("the watch ended".into()),
-                    Err(_) => return Again::Lost("the registry does not have the entry".into()),
-                }
-            }
-        };
         tokio::select! {
             biased;
             () = sleep_until(due) => Again::Due,
-            again = watching => again,
+            why = self.watch(found) => Again::Lost(why),
         }
+    }
+
+    /// Watch the entry until it is lost; why it is.
+    async fn watch(&self, found: &mut Option<Found>) -> String {
+        if found.is_none() {
+            let like =
+                NetworkServiceEndpoint { name: self.offer.endpoint.name.clone(), ..Default::default() };
+            match self.registry.find(like, true).await {
+                Ok(new) => *found = Some(new),
+                Err(error) => return causes(&error),
+            }
+            // It may be another nsmgr already than the one that took the registration.
+            match timeout(self.settings.shown, self.shown(found)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(why)) => return why,
+                Err(_) => return "the registry does not show the entry".into(),
+            }
+        }
+        loop {
+            if let Err(why) = self.shown(found).await {
+                return why;
+            }
+        }
+    }
+
+    /// Wait until the watch shows the entry again, or tells that it is lost.
+    async fn shown(&self, found: &mut Option<Found>) -> Result<(), String> {
+        let Some(found) = found else { return Err("there is no watch".into()) };
+        while let Some(event) = found.next().await {
+            let event = event.map_err(|error| causes(&error))?;
+            let ours = event.network_service_endpoint.filter(|entry| entry.name == self.offer.endpoint.name);
+            match (ours, event.deleted) {
+                (None, _) => {}
+                (Some(_), false) => return Ok(()),
+                (Some(_), true) => return Err("the registry deleted the entry".into()),
+            }
+        }
+        Err("the watch ended".into())
     }
 
     fn succeeded(&self, left: Duration, state: &watch::Sender<State>) {

@@ -129,7 +129,7 @@ async fn whatever_ends_the_registration_it_is_made_anew_within_five_seconds() {
 #[tokio::test(start_paused = true)]
 async fn a_registry_that_restarts_before_the_watch_opens_has_us_back_within_five_seconds() {
     let twin = Twin::default();
-    twin.forget_next();
+    twin.forget_next(1);
     let (_registration, begin) = (registered(&twin).await, Instant::now());
     assert!(!twin.has("px"));
     while !twin.has("px") {
@@ -149,6 +149,18 @@ async fn a_registry_without_find_is_never_asked_in_a_tight_loop() {
     let count = twin.count("register");
     assert!((20..50).contains(&count), "{count} in 60 s");
     assert!(registration.state().borrow().is_registered(), "it is registered all the same");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_registry_that_does_not_show_the_entry_is_asked_again() {
+    let twin = Twin::default();
+    twin.forget_next(usize::MAX);
+    let registration = registered(&twin).await;
+    sleep(S(60)).await;
+    let count = twin.count("register");
+    assert!((12..30).contains(&count), "{count} in 60 s");
+    assert!(twin.watches() <= 1, "one watch at a time");
+    assert!(registration.state().borrow().is_registered());
 }
 
 #[tokio::test(start_paused = true)]

@@ -36,7 +36,7 @@ struct Inner {
     watches: Vec<(NetworkServiceEndpoint, mpsc::Sender<Result<NetworkServiceEndpointResponse, Error>>)>,
     faults: HashMap<Fault, Box<dyn Fn() -> Error + Send>>,
     calls: Vec<(Instant, String)>,
-    forgets: bool,
+    forgets: usize,
 }
 
 impl Twin {
@@ -80,9 +80,9 @@ impl Twin {
         self.lock().watches.clear();
     }
 
-    /// Accept the next endpoint, and have forgotten it before anyone asks, as after a restart just then.
-    pub(crate) fn forget_next(&self) {
-        self.lock().forgets = true;
+    /// Accept the next endpoints, and have forgotten each before anyone asks, as after a restart just then.
+    pub(crate) fn forget_next(&self, times: usize) {
+        self.lock().forgets = times;
     }
 
     /// Forget everything.
@@ -157,7 +157,13 @@ impl Registry for Twin {
         let now = SystemTime::now();
         endpoint.expiration_time = Some((now + life).into());
         endpoint.initial_registration_time.get_or_insert(now.into());
-        if !std::mem::take(&mut self.lock().forgets) {
+        let forgotten = {
+            let mut inner = self.lock();
+            let forgotten = inner.forgets > 0;
+            inner.forgets = inner.forgets.saturating_sub(1);
+            forgotten
+        };
+        if !forgotten {
             self.put(endpoint.clone());
         }
         path.enter("client".into(), "registry".into());
