@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! What each row of the client chain is for, seen by a load balancer and in the kernel.
+
+use meridio_proxy::api::{Connection, Mechanism};
+
+use crate::rig::{Checked, MTU, Rig, Seen, ask, eventually, holds, request};
+
+pub(crate) async fn check(rig: &Rig, row: &str) -> Checked {
+    match row {
+        "trace" => trace(rig).await,
+        "update_path" => update_path(rig).await,
+        "begin" => begin(rig).await,
+        "metadata" => metadata(rig).await,
+        "refresh" => again(rig).await,
+        "heal" => heal(rig).await,
+        "mechanism" => mechanism(rig).await,
+        "ipam" => ipam(rig).await,
+        "egress" => egress(rig).await,
+        "source_route" => source_route(rig).await,
+        "bridge" => bridge(rig).await,
+        "mtu" => mtu(rig).await,
+        "send_fd" => send_fd(rig).await,
+        "authorize" => authorize(rig).await,
+        "connect" => seen(rig).await.map(drop),
+        _ => Err(format!("no check for `{row}`")),
+    }
+}
+
+async fn established(rig: &Rig) -> Result<Box<Connection>, String> {
+    ask(&rig.proxy, request("px-lb")).await
+}
+
+/// What the load balancer saw of the first Request.
+async fn seen(rig: &Rig) -> Result<Seen, String> {
+    established(rig).await?;
+    rig.lb.seen().first().cloned().ok_or_else(|| "the load balancer was not called".into())
+}
+
+async fn trace(rig: &Rig) -> Checked {
+    // the load balancer's chain has no trace row: the span is the proxy's
+    established(rig).await?;
+    holds(rig.spans.has("call"), || "no span of the call".into())
+}
+
+async fn update_path(rig: &Rig) -> Checked {
+    let connection = seen(rig).await?.connection;
+    let first = connection.segments().first().map(|segment| (segment.name.clone(), segment.id.clone()));
+    holds(first == Some(("px".into(), "px-lb".into())), || format!("{first:?}"))
+}
+
+async fn begin(rig: &Rig) -> Checked {
+    established(rig).await?;
+    holds(rig.parts.egress.count() == 1, || "nothing stayed".into())
+}
+
+async fn metadata(rig: &Rig) -> Checked {
+    established(rig).await?;
+    rig.version.fail(true);
+    holds(established(rig).await.is_err(), || "the refresh did not fail".into())?;
+    rig.version.fail(false);
+    established(rig).await?;
+    holds(rig.version.found() == 1, || format!("found version {}", rig.version.found()))
+}
+
+/// A second Request comes by itself.
+async fn again(rig: &Rig) -> Checked {
+    established(rig).await?;
+    eventually(|| rig.lb.seen().len() > 1, || "no second Request".into()).await
+}
+
+async fn heal(rig: &Rig) -> Checked {
+    established(rig).await?;
+    rig.lb.down();
+    eventually(|| rig.lb.seen().len() > 1, || "no second Request".into()).await
+}
+
+async fn mechanism(rig: &Rig) -> Checked {
+    let preferences = seen(rig).await?.preferences;
+    let named = preferences.first().and_then(Mechanism::interface);
+    holds(named.is_some(), || format!("{preferences:?}"))
+}
+
+async fn ipam(rig: &Rig) -> Checked {
+    let connection = seen(rig).await?.connection;
+    let ip = connection.ip_context().cloned().unwrap_or_default();
+    holds(ip.src_ip_addrs.len() == 2 && ip.dst_ip_addrs.len() == 2, || format!("{ip:?}"))
+}
+
+async fn egress(rig: &Rig) -> Checked {
+    established(rig).await?;
+    holds(rig.parts.egress.count() == 1, || format!("{} connections", rig.parts.egress.count()))
+}
+
+async fn source_route(rig: &Rig) -> Checked {
+    let connection = seen(rig).await?.connection;
+    let address = connection.ip_context().and_then(|ip| ip.dst_ip_addrs.first()).ok_or("no address")?;
+    let address = address.split('/').next().unwrap_or_default().parse().map_err(|_| address.clone())?;
+    let status = rig.parts.kernel.status();
+    let there = || status.borrow().has_next_hop(address);
+    eventually(there, || format!("{:?}", status.borrow().next_hops)).await
+}
+
+async fn bridge(rig: &Rig) -> Checked {
+    let answer = established(rig).await?;
+    let name = answer.mechanism.as_ref().and_then(Mechanism::interface).ok_or("no name")?;
+    rig.becomes_port(name.as_str()).await
+}
+
+async fn mtu(rig: &Rig) -> Checked {
+    let connection = seen(rig).await?.connection;
+    let mtu = connection.context.as_ref().map_or(0, |context| context.mtu);
+    holds(mtu == MTU, || format!("MTU {mtu}"))
+}
+
+async fn send_fd(rig: &Rig) -> Checked {
+    holds(seen(rig).await?.descriptor, || "the descriptor did not come".into())
+}
+
+async fn authorize(rig: &Rig) -> Checked {
+    match established(rig).await {
+        Err(error) if error.contains("no sufficient privileges") => Ok(()),
+        other => Err(format!("{:?}", other.map(|answer| answer.id.clone()))),
+    }
+}
