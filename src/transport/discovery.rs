@@ -72,7 +72,10 @@ pub struct Discovery {
 }
 
 impl Discovery {
-    /// Follow the endpoints of the network service `service`.
+    /// Follow the endpoints of the network service `service`, in a task of its own.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
     pub fn start<R: Registry>(registry: R, service: &str, dead: Dead, settings: Settings) -> Self {
         let (sender, known) = watch::channel(Known::default());
         let follower = follow::Follower::new(registry, service, dead, settings, sender);

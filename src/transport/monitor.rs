@@ -10,12 +10,14 @@
 
 mod client;
 mod connections;
+mod limits;
 mod selector;
 mod subscription;
 
 pub use self::{
     client::{Events, NoPicture, picture, watch},
-    connections::{Connections, Limits, Refused},
+    connections::Connections,
+    limits::{Limits, Refused},
     selector::matches,
     subscription::Subscription,
 };

@@ -7,6 +7,8 @@
 
 mod client;
 mod error;
+mod keeper;
+mod offer;
 pub mod path;
 mod port;
 mod registration;
@@ -17,9 +19,10 @@ mod state;
 pub use self::{
     client::Client,
     error::Error,
+    offer::{Offer, Settings},
     path::TokenPath,
     port::{Found, Registry},
-    registration::{Offer, Registration, Settings},
+    registration::Registration,
     schedule::{DEFAULT_LIFE, LONGEST, SHORTEST, refresh_after},
     service::{Standing, ensure},
     state::State,

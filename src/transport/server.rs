@@ -2,7 +2,7 @@
 
 //! Serve a chain to NSM: NetworkService, MonitorConnection and health.
 //!
-//! [`Endpoint`] translates; [`serve`] runs it, and whatever other services are to be had, over a
+//! [`Endpoint`] translates; [`serve()`] runs it, and whatever other services are to be had, over a
 //! [`Listener`](super::listen::Listener). Calls beyond the [`bounds`] are refused with a status that names the thing, its size and
 //! the limit.
 

@@ -12,9 +12,9 @@ use std::{
 
 use prost::Message;
 use tokio::sync::mpsc;
-use tonic::Status;
 
 use super::{
+    limits::{Limits, Refused},
     selector::matches,
     subscription::{Change, Subscription, event},
 };
@@ -22,58 +22,6 @@ use crate::api::{
     Connection, State,
     pb::connection::{ConnectionEvent, ConnectionEventType, MonitorScopeSelector},
 };
-
-/// Bounds of [`Connections`].
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Streams open at once.
-    pub streams: usize,
-    /// Events that may wait for one reader before its stream is ended.
-    pub events: usize,
-    /// Path segments and network services of one selector.
-    pub selector: usize,
-    /// Bytes of the first event. Peers refuse messages above 4 MiB.
-    pub first: usize,
-}
-
-impl Default for Limits {
-    /// Two streams for each of 4,096 connections; 256 events.
-    fn default() -> Self {
-        Self { streams: 8192, events: 256, selector: 64, first: 4 << 20 }
-    }
-}
-
-/// Why a subscription was refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
-    /// Too many streams are open. Retry later.
-    #[error("{0} monitor streams are open (at most {0})")]
-    Streams(usize),
-    /// The selector is too long. Select by fewer segments or services.
-    #[error("the selector has {found} {what} (at most {limit})")]
-    Selector {
-        /// What there is too much of.
-        what: &'static str,
-        /// How much there is.
-        found: usize,
-        /// What is accepted.
-        limit: usize,
-    },
-    /// The selected connections do not fit in one message. Narrow the selector.
-    #[error("the selected connections take {found} bytes (at most {limit}): narrow the selector")]
-    First {
-        /// Bytes of the event.
-        found: usize,
-        /// What is accepted.
-        limit: usize,
-    },
-}
-
-impl From<Refused> for Status {
-    fn from(refused: Refused) -> Self {
-        Status::resource_exhausted(refused.to_string())
-    }
-}
 
 /// The connections of an endpoint, by the endpoint's own id of each, and who watches them. Clones share them.
 ///

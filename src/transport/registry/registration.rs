@@ -1,67 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Keep an endpoint registered.
-//!
-//! The registration is refreshed before it lapses. A watch on the own entry tells when the registry, or the nsmgr before it, has
-//! forgotten the endpoint or has gone: then everything is registered anew, the network service too. Attempts never follow each
-//! other without a pause, whatever the registry does.
+//! Keep an endpoint registered for as long as a value lives.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, SystemTime},
-};
-
-use futures::StreamExt;
-use tokio::{
-    sync::watch,
-    time::{Instant, sleep, sleep_until, timeout},
-};
+use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{Client, DEFAULT_LIFE, Error, Found, Registry, State, TokenPath, ensure, refresh_after};
-use crate::{
-    api::pb::registry::{NetworkService, NetworkServiceEndpoint},
-    transport::{Backoff, causes},
-};
-
-/// What to register.
-#[derive(Clone, Debug)]
-pub struct Offer {
-    /// The network service, registered before the endpoint and never unregistered; `None` if somebody else sees to it.
-    pub service: Option<NetworkService>,
-    /// The endpoint: its name, the names of its network services, its labels for each. Without an expiration the registry's
-    /// default lifetime counts.
-    pub endpoint: NetworkServiceEndpoint,
-    /// The unix socket on which the endpoint listens. `None` registers the endpoint's own URL.
-    pub socket: Option<PathBuf>,
-}
-
-/// Times of a registration.
-#[derive(Clone, Copy, Debug)]
-pub struct Settings {
-    /// Deadline that [`Client`] gives a Register: nsmgr drops the entry this long before it lapses.
-    pub deadline: Duration,
-    /// Time between the refresh and that moment, for attempts that fail.
-    pub margin: Duration,
-    /// First pause after a failure. Each further one is twice as long, with jitter.
-    pub first_pause: Duration,
-    /// Longest pause. A restarted nsmgr has us back this long after it listens, at the latest.
-    pub longest_pause: Duration,
-    /// Time for the registry to show an entry that it has registered.
-    pub shown: Duration,
-    /// Time for [`Registration::unregister`].
-    pub unregister: Duration,
-}
-
-impl Default for Settings {
-    /// 5 s for a call, 5 s of margin; pauses of 0.2 to 2 s; 2 s to be shown; 3 s to unregister.
-    fn default() -> Self {
-        let (s, ms) = (Duration::from_secs, Duration::from_millis);
-        let (first_pause, longest_pause) = (ms(200), s(2));
-        Self { deadline: s(5), margin: s(5), first_pause, longest_pause, shown: s(2), unregister: s(3) }
-    }
-}
+use super::{Client, Error, Offer, Registry, Settings, State, keeper::Keeper};
 
 /// An endpoint that is kept registered for as long as this lives. Dropping it lets the registration lapse;
 /// [`unregister`](Self::unregister) ends it.
@@ -72,11 +16,13 @@ pub struct Registration<R: Registry = Client> {
 }
 
 impl<R: Registry> Registration<R> {
-    /// Start registering.
+    /// Start registering, in a task of its own.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
     pub fn start(registry: R, offer: Offer, settings: Settings) -> Self {
         let (sender, state) = watch::channel(State::default());
-        let last = Last { endpoint: offer.endpoint.clone(), path: TokenPath::default(), sent: false };
-        let keeper = Keeper { registry, offer: Arc::new(offer), settings, last: Arc::new(Mutex::new(last)) };
+        let keeper = Keeper::new(registry, offer, settings);
         let task = AbortOnDropHandle::new(tokio::spawn(keeper.clone().keep(sender)));
         Self { keeper, state, task }
     }
@@ -95,193 +41,5 @@ impl<R: Registry> Registration<R> {
         task.abort();
         let _aborted = task.await;
         keeper.unregister().await
-    }
-}
-
-#[derive(Clone)]
-struct Keeper<R> {
-    registry: R,
-    offer: Arc<Offer>,
-    settings: Settings,
-    last: Arc<Mutex<Last>>,
-}
-
-/// What the next call sends.
-#[derive(Clone)]
-struct Last {
-    endpoint: NetworkServiceEndpoint,
-    path: TokenPath,
-    /// Whether a Register has gone out, so that there may be something to unregister.
-    sent: bool,
-}
-
-/// Why a registration is done again.
-enum Again {
-    Due,
-    Lost(String),
-}
-
-impl<R: Registry> Keeper<R> {
-    async fn keep(self, state: watch::Sender<State>) {
-        let Settings { first_pause, longest_pause, .. } = self.settings;
-        let mut failures = Backoff::new(first_pause, longest_pause);
-        let mut losses = failures.clone();
-        let (mut found, mut anew) = (None, true);
-        loop {
-            match self.register(anew).await {
-                Ok(left) => {
-                    failures.reset();
-                    self.succeeded(left, &state);
-                    match self.hold(left, &mut found).await {
-                        Again::Due => {
-                            losses.reset();
-                            anew = false;
-                        }
-                        Again::Lost(why) => {
-                            tracing::warn!(
-                                name = self.offer.endpoint.name,
-                                why,
-                                "registration lost, registering anew"
-                            );
-                            (found, anew) = (None, true);
-                            sleep(losses.delay()).await;
-                        }
-                    }
-                }
-                Err(error) => {
-                    anew = true;
-                    if self.failed(error, &state) {
-                        return;
-                    }
-                    sleep(failures.delay()).await;
-                }
-            }
-        }
-    }
-
-    /// One attempt; the time that the registration then lasts.
-    async fn register(&self, anew: bool) -> Result<Duration, Error> {
-        if let (true, Some(service)) = (anew, &self.offer.service) {
-            ensure(&self.registry, service).await?;
-        }
-        let Last { endpoint, path, .. } = {
-            let mut last = self.last();
-            last.sent = true;
-            // A path that did not work is not sent again: the next attempt starts like the first.
-            let path = std::mem::take(&mut last.path);
-            Last { path, ..last.clone() }
-        };
-        let (answer, path) = self.registry.register(endpoint, self.socket(), path).await?;
-        let mut last = self.last();
-        last.path = path;
-        last.endpoint.initial_registration_time = answer.initial_registration_time;
-        let expires = answer.expiration_time.and_then(|time| SystemTime::try_from(time).ok());
-        let left = expires.map(|time| time.duration_since(SystemTime::now()).unwrap_or_default());
-        Ok(left.unwrap_or(DEFAULT_LIFE))
-    }
-
-    /// Wait until the refresh is due, or the entry is gone, or the watch on it ends.
-    async fn hold(&self, left: Duration, found: &mut Option<Found>) -> Again {
-        let Settings { deadline, margin, .. } = self.settings;
-        let due = Instant::now() + refresh_after(left, deadline, margin);
-        tokio::select! {
-            biased;
-            () = sleep_until(due) => Again::Due,
-            why = self.watch(found) => Again::Lost(why),
-        }
-    }
-
-    /// Watch the entry until it is lost; why it is.
-    async fn watch(&self, found: &mut Option<Found>) -> String {
-        if found.is_none() {
-            let like =
-                NetworkServiceEndpoint { name: self.offer.endpoint.name.clone(), ..Default::default() };
-            match self.registry.find(like, true).await {
-                Ok(new) => *found = Some(new),
-                Err(error) => return causes(&error),
-            }
-            // It may be another nsmgr already than the one that took the registration.
-            match timeout(self.settings.shown, self.shown(found)).await {
-                Ok(Ok(())) => {}
-                Ok(Err(why)) => return why,
-                Err(_) => return "the registry does not show the entry".into(),
-            }
-        }
-        loop {
-            if let Err(why) = self.shown(found).await {
-                return why;
-            }
-        }
-    }
-
-    /// Wait until the watch shows the entry again, or tells that it is lost.
-    async fn shown(&self, found: &mut Option<Found>) -> Result<(), String> {
-        let Some(found) = found else { return Err("there is no watch".into()) };
-        while let Some(event) = found.next().await {
-            let event = event.map_err(|error| causes(&error))?;
-            let ours = event.network_service_endpoint.filter(|entry| entry.name == self.offer.endpoint.name);
-            match (ours, event.deleted) {
-                (None, _) => {}
-                (Some(_), false) => return Ok(()),
-                (Some(_), true) => return Err("the registry deleted the entry".into()),
-            }
-        }
-        Err("the watch ended".into())
-    }
-
-    fn succeeded(&self, left: Duration, state: &watch::Sender<State>) {
-        let name = &self.offer.endpoint.name;
-        if state.borrow().is_registered() {
-            tracing::debug!(name, ?left, "registration refreshed");
-        } else {
-            tracing::info!(name, ?left, "registered");
-        }
-        let until = Instant::now() + left.min(super::LONGEST);
-        state.send_replace(State::Registered { until, failure: None });
-    }
-
-    /// Tell of a failure, aloud if it is a new one. Returns whether it is final.
-    fn failed(&self, error: Error, state: &watch::Sender<State>) -> bool {
-        let (name, text) = (&self.offer.endpoint.name, causes(&error));
-        let next = state.borrow().after(error);
-        let known = state.borrow().failure().is_some_and(|last| causes(&**last) == text);
-        let refused = matches!(next, State::Refused(_));
-        match (refused, known) {
-            (true, _) => tracing::error!(name, error = text, "registration refused"),
-            (false, false) => tracing::warn!(name, error = text, "registration failed, trying again"),
-            (false, true) => tracing::debug!(name, error = text, "registration failed again"),
-        }
-        state.send_replace(next);
-        refused
-    }
-
-    async fn unregister(&self) -> Result<(), Error> {
-        let Last { endpoint, path, sent } = self.last().clone();
-        if !sent {
-            return Ok(());
-        }
-        let Settings { unregister, first_pause, longest_pause, .. } = self.settings;
-        let mut failures = Backoff::new(first_pause, longest_pause);
-        let mut last = Error::Deadline(unregister);
-        let attempts = async {
-            while let Err(error) =
-                self.registry.unregister(endpoint.clone(), self.socket(), path.clone()).await
-            {
-                last = error;
-                sleep(failures.delay()).await;
-            }
-        };
-        match timeout(unregister, attempts).await {
-            Ok(()) => Ok(()),
-            Err(_) => Err(last),
-        }
-    }
-
-    fn socket(&self) -> Option<&Path> {
-        self.offer.socket.as_deref()
-    }
-
-    fn last(&self) -> MutexGuard<'_, Last> {
-        self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -46,7 +46,7 @@ impl Endpoint {
         Self { discards: true, ..self }
     }
 
-    /// The two services. Add [`health`](super::health) and what else is to be served.
+    /// The two services. Add [`health`](super::health()) and what else is to be served.
     pub fn routes(self) -> Routes {
         let network_service =
             NetworkServiceServer::new(self.clone()).max_decoding_message_size(bounds::MESSAGE);
