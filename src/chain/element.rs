@@ -33,6 +33,8 @@ pub trait Element: Sized + Send + Sync + 'static {
     const NAME: &'static str;
     /// Elements that must come before or after this one.
     const ORDER: Order = Order::ANY;
+    /// Whether the chain opens a span around this element. False for one that opens its own, with a parent from elsewhere.
+    const SPAN: bool = true;
 
     /// Handle a Request.
     fn request(&self, request: Request, next: Next) -> impl Future<Output = Result<Box<Connection>>> + Send {
@@ -131,12 +133,13 @@ struct Node<E> {
 impl<E: Element> Erased for Node<E> {
     fn call(&self, call: Call) -> Answer {
         let (element, next) = (Arc::clone(&self.element), self.next.clone());
-        row(E::NAME, async move {
+        let work = async move {
             match call {
                 Call::Request(request) => element.request(request, next).await,
                 Call::Close(close) => element.close(close, next).await,
             }
-        })
+        };
+        if E::SPAN { row(E::NAME, work) } else { Box::pin(work.map_err(|error| error.at(E::NAME))) }
     }
 }
 

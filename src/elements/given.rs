@@ -51,10 +51,15 @@ pub(crate) struct Served {
 
 /// Serve a chain over mTLS to one client.
 pub(crate) async fn serve(chain: Next) -> Served {
+    serve_monitored(chain, Connections::default()).await
+}
+
+/// Serve a chain, and the connections that it publishes.
+pub(crate) async fn serve_monitored(chain: Next, connections: Connections) -> Served {
     let (authority, folder) = (Authority::new("test.domain"), tempfile::tempdir().unwrap());
     let target = Target::Unix(folder.path().join("peer.sock"));
     let listener = Listener::bind(&target, authority.identity("peer")).await.unwrap();
-    let routes = server::Endpoint::new(chain, Connections::default()).routes();
+    let routes = server::Endpoint::new(chain, connections).routes();
     let server = tokio::spawn(server::serve(listener, routes, std::future::pending(), Duration::ZERO));
     let (dial_timeout, token_lifetime) = (Duration::from_secs(5), Duration::from_secs(600));
     let dialer = Dialer { target, identity: authority.identity("client"), dial_timeout, token_lifetime };

@@ -176,7 +176,8 @@ mod tests {
     use super::*;
     use crate::{
         chain::{Call, Chain, Error, Reason, Tasks, begin::BeginLayer, laws, metadata::MetadataLayer},
-        elements::given,
+        elements::{connect::Connect, given, update_path::UpdatePath},
+        transport::testing::eventually,
     };
 
     fn chain(connections: &Connections, tasks: &Tasks) -> Next {
@@ -274,6 +275,33 @@ mod tests {
         own.take_over(&mut known, &news);
         assert_eq!((&known.segments()[..2], &known.segments()[2..]), (&*ours, &news.segments()[2..]));
         assert_eq!((known.id.as_str(), known.index(), known.context.unwrap().mtu), ("own", 1, 1400));
+    }
+
+    #[tokio::test]
+    async fn a_pass_through_repeats_what_the_next_hop_says_until_it_is_down() {
+        let (theirs, ours, tasks) = (Connections::default(), Connections::default(), Tasks::default());
+        let begin = || {
+            Chain::new().layer("begin", BeginLayer::endpoint(tasks.clone())).layer("metadata", MetadataLayer)
+        };
+        let end = tower::service_fn(|call: Call| async { Ok::<_, Error>(call.into_connection()) });
+        let next_hop = begin().with(Monitor::new(theirs.clone())).build(end).unwrap();
+        let next_hop = Chain::new().with(UpdatePath::new("next")).build(next_hop).unwrap();
+        let next_hop = given::serve_monitored(next_hop, theirs.clone()).await;
+        let monitor = Monitor::pass_through(ours.clone(), Duration::from_secs(600));
+        let chain = begin().with(monitor).build(Connect::new(next_hop.dialer.clone())).unwrap();
+
+        let answer = chain.request(request("")).await.unwrap();
+        let next = answer.segments()[2].id.clone();
+        let mut news = Connection::clone(&theirs.get(&next).unwrap());
+        let seen = || ours.get("a").map(|known| (known.state(), known.context.as_ref().map_or(0, |c| c.mtu)));
+        assert_eq!(seen(), Some((State::Up, 0)));
+        eventually(|| theirs.streams(), |streams| *streams == 1).await;
+        news.context_mut().mtu = 1400;
+        theirs.publish(&next, news);
+        eventually(seen, |seen| *seen == Some((State::Up, 1400))).await;
+        theirs.remove(&next);
+        eventually(seen, |seen| *seen == Some((State::Down, 1400))).await;
+        tasks.stop().await;
     }
 
     #[tokio::test(start_paused = true)]

@@ -48,16 +48,19 @@ fn link_events(context: &mut Context, span: &Span) {
 impl Element for Trace {
     const NAME: &'static str = "trace";
     const ORDER: Order = Order { after: &[], before: &["update_path", "begin"] };
+    const SPAN: bool = false;
 
     async fn request(&self, mut request: Request, next: Next) -> Result<Box<Connection>> {
         let span = open("Request", &request.connection, &request.context);
         link_events(&mut request.context, &span);
-        next.request(request).instrument(span).await
+        let call = span.in_scope(|| next.request(request)); // the next row's span is made here
+        call.instrument(span).await
     }
 
     async fn close(&self, close: Close, next: Next) -> Result<Box<Connection>> {
         let span = open("Close", &close.connection, &close.context);
-        next.close(close).instrument(span).await
+        let call = span.in_scope(|| next.close(close));
+        call.instrument(span).await
     }
 }
 

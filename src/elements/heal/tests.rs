@@ -20,7 +20,8 @@ use crate::{
         pb::connection::{ConnectionEvent, ConnectionEventType},
     },
     chain::{Call, Chain, Error, Tasks, begin::BeginLayer, laws, metadata::MetadataLayer},
-    elements::given,
+    elements::{connect::Connect, given, monitor::Monitor, update_path::UpdatePath},
+    transport::{monitor::Connections, testing::eventually},
 };
 
 /// What peers and links do, and what they were asked.
@@ -248,6 +249,35 @@ async fn a_failed_refresh_leaves_the_watch_that_was_there() {
     seconds(61).await;
     assert_eq!(world.log(), ["request"], "it noticed the end of the stream");
     tasks.stop().await;
+}
+
+#[tokio::test]
+async fn the_wire_of_the_last_request_is_the_one_that_is_watched() {
+    let (theirs, tasks, requests) = (Connections::default(), Tasks::default(), Arc::new(AtomicUsize::new(0)));
+    let counted = Arc::clone(&requests);
+    let end = tower::service_fn(move |call: Call| {
+        counted.fetch_add(usize::from(matches!(call, Call::Request(_))), SeqCst);
+        async { Ok::<_, Error>(call.into_connection()) }
+    });
+    let begin = |begin| Chain::new().layer("begin", begin).layer("metadata", MetadataLayer);
+    let peer =
+        begin(BeginLayer::endpoint(tasks.clone())).with(Monitor::new(theirs.clone())).build(end).unwrap();
+    let peer = Chain::new().with(UpdatePath::new("peer")).build(peer).unwrap();
+    let peer = given::serve_monitored(peer, theirs.clone()).await;
+    let heal = Heal::new(Settings::default());
+    let chain =
+        begin(BeginLayer::client(tasks.clone())).with(heal).build(Connect::new(peer.dialer.clone())).unwrap();
+
+    let mut connection = lb();
+    given::path(&mut connection, 0, &[None]);
+    let answer = chain.request(Request::new(connection)).await.unwrap();
+    for refresh in 2..4 {
+        eventually(|| theirs.streams(), |streams| *streams == 1).await;
+        theirs.down(&answer.segments()[1].id);
+        eventually(|| requests.load(SeqCst), |requests| *requests == refresh).await;
+    }
+    tasks.stop().await;
+    eventually(|| theirs.streams(), |streams| *streams == 0).await;
 }
 
 #[tokio::test(start_paused = true)]
