@@ -13,7 +13,8 @@
 //! 1. Every call is cancelled at its deadline. A panic becomes an error of its call.
 //! 2. A Request that expired or whose caller left while queued is not started. A Close always is, with a new deadline if needed.
 //! 3. A failed Request changes nothing. A Close is done for the last established connection; on success the scope is dropped.
-//! 4. A failed Close is retried with backoff. Values it took from the scope stay taken.
+//! 4. A failed Close is retried with backoff. Values it took from the scope stay taken. One that an element denied is not: whoever
+//!    may not close must not make the lane do it.
 //! 5. Events of a connection that is not established are discarded.
 //! 6. If a reselect started by an event fails, the connection stays known and is retried. If one started by a caller fails, the
 //!    caller gets the error and the connection ends.
@@ -153,6 +154,7 @@ impl Lane {
         let answer = self.close_below(close, known).await;
         match answer {
             Ok(_) => self.forget(),
+            Err(ref denied) if matches!(denied.reason(), Reason::Denied(_)) => {}
             Err(_) => self.closing = Some(Closing::after(self.closing, &known.connection)),
         }
         answer

@@ -100,25 +100,25 @@ mod tests {
         let (s, ms) = (Duration::from_secs, Duration::from_millis);
         // rule, index, seconds until each segment expires, share earlier, delay
         #[rustfmt::skip]
-        let table: &[(&str, u32, &[Option<u64>], f64, Duration)] = &[
-            ("1 the shortest counts", 0, &[Some(900), Some(600), Some(700)], 0.0, s(120)),
-            ("1 one without an expiry", 0, &[Some(600), None], 0.0, s(120)),
-            ("1 none has an expiry", 0, &[None, None], 0.0, s(120)),
-            ("2 one segment", 0, &[Some(600)], 0.0, s(200)),
-            ("2 no segment", 0, &[], 0.0, s(200)),
-            ("2 the second of four", 1, &[Some(600); 4], 0.0, s(150)),
-            ("2 an index beyond the path", 9, &[Some(600); 4], 0.0, s(240)),
-            ("3 a tenth earlier", 0, &[Some(600), Some(600)], 0.1, s(108)),
-            ("4 expired", 0, &[Some(0), Some(600)], 0.0, s(1)),
-            ("4 about to expire", 0, &[Some(3), Some(600)], 0.1, s(1)),
-            ("4 never expires", 0, &[Some(1 << 36); 2], 0.0, s(86_400)),
+        let table = [
+            ("1 the shortest counts", 0, vec![Some(900), Some(600), Some(700)], 0.0, s(120)),
+            ("1 one without an expiry", 0, vec![Some(600), None], 0.0, s(120)),
+            ("1 none has an expiry", 0, vec![None, None], 0.0, s(120)),
+            ("2 one segment", 0, vec![Some(600)], 0.0, s(200)),
+            ("2 no segment", 0, vec![], 0.0, s(200)),
+            ("2 the second of four", 1, vec![Some(600); 4], 0.0, s(150)),
+            ("2 an index beyond the path", 9, vec![Some(600); 4], 0.0, s(240)),
+            ("3 a tenth earlier", 0, vec![Some(600), Some(600)], 0.1, s(108)),
+            ("4 expired", 0, vec![Some(0), Some(600)], 0.0, s(1)),
+            ("4 about to expire", 0, vec![Some(3), Some(600)], 0.1, s(1)),
+            ("4 never expires", 0, vec![Some(1 << 36); 2], 0.0, s(86_400)),
         ];
         for (rule, index, expiries, earlier, expected) in table {
             let mut connection = *Connection::named("a");
             let now = SystemTime::now();
-            given::path(&mut connection, *index, expiries);
-            let delay = delay(&connection, now, *earlier);
-            assert!(delay.abs_diff(*expected) < ms(200), "{rule}: {delay:?}, expected {expected:?}");
+            given::path(&mut connection, index, &expiries);
+            let delay = delay(&connection, now, earlier);
+            assert!(delay.abs_diff(expected) < ms(200), "{rule}: {delay:?}, expected {expected:?}");
         }
     }
 

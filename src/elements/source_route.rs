@@ -96,18 +96,18 @@ mod tests {
     fn next_hops_are_found_by_the_table() {
         // rule, own addresses, theirs, next hops
         #[rustfmt::skip]
-        let table: &[(&str, &[&str], &[&str], &[&str])] = &[
-            ("both families, v4 first", &[], &["fd00::2/64", "172.16.1.2/24"], &["172.16.1.2", "fd00::2"]),
-            ("1 one per family", &[], &["172.16.1.2/24", "172.16.1.3/24"], &["172.16.1.2"]),
-            ("2 our own", &["172.16.1.2/24"], &["172.16.1.2/24", "172.16.1.3/24"], &["172.16.1.3"]),
-            ("2 no host's", &[], &["0.0.0.0/0", "127.0.0.1/8", "224.0.0.1/32", "::/0", "banana"], &[]),
-            ("none", &[], &[], &[]),
+        let table = [
+            ("both families, v4 first", vec![], vec!["fd00::2/64", "172.16.1.2/24"], vec!["172.16.1.2", "fd00::2"]),
+            ("1 one per family", vec![], vec!["172.16.1.2/24", "172.16.1.3/24"], vec!["172.16.1.2"]),
+            ("2 our own", vec!["172.16.1.2/24"], vec!["172.16.1.2/24", "172.16.1.3/24"], vec!["172.16.1.3"]),
+            ("2 no host's", vec![], vec!["0.0.0.0/0", "127.0.0.1/8", "224.0.0.1/32", "::/0", "banana"], vec![]),
+            ("none", vec![], vec![], vec![]),
         ];
         for (rule, src, dst, expected) in table {
             let mut connection = *Connection::named("lb-1");
-            addressed(&mut connection, src, dst);
+            addressed(&mut connection, &src, &dst);
             let found: Vec<String> = next_hops(&connection).iter().map(ToString::to_string).collect();
-            assert_eq!(found, *expected, "{rule}");
+            assert_eq!(found, expected, "{rule}");
         }
         assert!(next_hops(&Connection::named("lb-1")).is_empty(), "no context");
     }

@@ -119,6 +119,33 @@ async fn an_event_repeats_a_call_that_was_verified() {
     assert_eq!(answer, request.connection, "and nothing is stamped");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_close_that_is_denied_is_not_done_later_either() {
+    let [_, forwarder, end] = hops();
+    let stranger = hop(&Authority::new("other.domain"), "stranger");
+    let (closes, tasks) = (Arc::new(AtomicUsize::new(0)), Tasks::default());
+    let counted = Arc::clone(&closes);
+    let answers = tower::service_fn(move |call: Call| {
+        counted.fetch_add(usize::from(matches!(call, Call::Close(_))), SeqCst);
+        async { Ok::<_, Error>(call.into_connection()) }
+    });
+    let rows = Chain::new().layer("begin", BeginLayer::endpoint(tasks.clone()));
+    let chain = rows.with(UpdateToken::new(LIFETIME)).with(Endpoint).build(answers).unwrap();
+    let call = |caller: &Hop| called(vec![PathSegment::default()], caller, &end, Some(token(caller, &end)));
+    chain.request(call(&forwarder)).await.unwrap();
+    // Signed by the stranger, presented by the forwarder.
+    let mut forged = call(&stranger);
+    forged.context.extensions.get_mut::<Caller>().unwrap().peer = Arc::clone(&forwarder.peer);
+    let Request { connection, context, .. } = forged;
+    let error = chain.close(Close { connection, context }).await.unwrap_err();
+    assert_eq!(error.code(), tonic::Code::PermissionDenied, "{error}");
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert_eq!((closes.load(SeqCst), tasks.len()), (0, 1), "the connection stands");
+    let Request { connection, context, .. } = call(&forwarder);
+    chain.close(Close { connection, context }).await.unwrap();
+    assert_eq!((closes.load(SeqCst), tasks.len()), (1, 0));
+}
+
 #[test]
 fn tokens_are_stamped_before_they_are_verified() {
     let end = tower::service_fn(|call: Call| async { Ok::<_, Error>(call.into_connection()) });
