@@ -11,6 +11,23 @@
 //!
 //! # Close
 //! Ends the count first, whatever becomes of the Close.
+//!
+//! ```
+//! use meridio_proxy::{api::Connection, chain::{begin::BeginLayer, metadata::MetadataLayer, *}, elements::egress::Egress};
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<()> {
+//! let (egress, tasks) = (Egress::default(), Tasks::default());
+//! let chain = Chain::new()
+//!     .layer("begin", BeginLayer::client(tasks.clone()))
+//!     .layer("metadata", MetadataLayer)
+//!     .with(egress.clone())
+//!     .build(tower::service_fn(|call: Call| async { Ok::<_, Error>(call.into_connection()) }))?;
+//! chain.request(Request::new(Connection::named("lb-1"))).await?;
+//! assert_eq!(egress.count(), 1);
+//! chain.close(Close::new(Connection::named("lb-1"))).await?;
+//! assert_eq!(egress.count(), 0);
+//! # tasks.stop().await; Ok(()) }
+//! ```
 
 use std::sync::Arc;
 

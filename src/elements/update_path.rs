@@ -3,7 +3,7 @@
 //! Keep this hop's segment in the path of every call (NSM `updatepath`).
 //!
 //! On the way down the connection moves to this hop's segment, which is found, renamed or added by the rules of
-//! [`path`](crate::chain::path). On the way back the caller's id and index are restored. A path that the rules refuse is
+//! [`chain::path`](crate::chain::path). On the way back the caller's id and index are restored. A path that the rules refuse is
 //! [`Reason::Invalid`].
 //!
 //! # Order

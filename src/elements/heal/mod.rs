@@ -2,10 +2,12 @@
 
 //! Notice that a connection is broken, and request it again (NSM `heal`).
 //!
-//! Two things are watched after each Request: over the same wire, whether the peers still know the connection ([`control`]); and, if
-//! the settings have a [`Liveness`], whether traffic passes. What is done when one fails is decided by [`rules`], and how often by
-//! [`pace`]. In short: while the link may carry traffic it is kept and the Request repeated, as a refresh would be; a dead one is
-//! made anew, to the same endpoint.
+//! Two things are watched after each Request: over the same wire, whether the peers still know the connection; and, if the settings
+//! have a [`Liveness`], whether traffic passes. What is done when one fails is decided by [`rules`]. In short: while the link may carry
+//! traffic it is kept and the Request repeated, as a refresh would be; a dead one is made anew, to the same endpoint.
+//!
+//! The first attempt comes within 200 ms, the next ones 200 ms to 5 s apart. A connection that breaks again soon after it was healed is
+//! healed more and more rarely, down to every 30 s: each of its attempts succeeds, so only a breaker ends that loop.
 //!
 //! # Order
 //! Above everything that a healed connection needs again; below `refresh`.

@@ -45,6 +45,18 @@ pub fn client(ip: &mut IpContext, src_lease: &Dual<IpNet>, dst_lease: &Dual<IpNe
 }
 
 /// Rules 2 to 5.
+///
+/// ```
+/// # use meridio_proxy::{api::{Dual, pb::connectioncontext::IpContext}, elements::ipam::rules::{self, Ours}};
+/// let v4 = |text: &str| Dual { v4: text.parse().ok(), v6: None };
+/// let ours = Ours { src: v4("172.16.1.6/24"), dst: v4("172.16.1.7/24"), gateways: v4("172.16.1.1/24") };
+/// let mut ip = IpContext::default();
+/// rules::endpoint(&mut ip, &ours);
+/// assert_eq!(ip.src_ip_addrs, ["172.16.1.6/24"]);
+/// ip.src_ip_addrs.push("20.0.0.1/32".into()); // the target adds a VIP
+/// rules::endpoint(&mut ip, &ours);
+/// assert_eq!((ip.src_ip_addrs.len(), &*ip.extra_prefixes), (2, &["172.16.1.1/24".to_owned()][..]));
+/// ```
 pub fn endpoint(ip: &mut IpContext, ours: &Ours) {
     if ip.src_ip_addrs.is_empty() && ip.dst_ip_addrs.is_empty() {
         ip.src_ip_addrs = texts(&ours.src);
