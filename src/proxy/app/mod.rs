@@ -1,21 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Run the proxy as a process: logs, signals, bring-up, shutdown, exit code.
 
+mod bring_up;
 mod signals;
 
-use std::{io, path::Path, process::ExitCode, time::Duration};
+use std::{io, path::Path, process::ExitCode, sync::Arc, time::Duration};
 
 use tracing_subscriber::prelude::*;
 
-use self::signals::Termination;
+use self::{bring_up::Up, signals::Termination};
 use super::{
     capabilities::{self, Capabilities, CapabilityError},
     config::{Config, LogLevel, Mistakes},
+    endpoint::EndpointError,
     health::{self, Health},
     log::{self, WithSources},
     telemetry::{Telemetry, TelemetryError},
 };
-use crate::chain::Tasks;
+use crate::{
+    chain::{Tasks, builder::WrongOrder},
+    ipam::LeaseError,
+    transport::registry,
+};
 
 /// Threads that run calls. The kernel has its own, so that calls cannot starve it.
 const WORKERS: usize = 2;
@@ -40,6 +46,21 @@ pub enum Failure {
     /// The probes of the pod cannot be answered.
     #[error("cannot serve health")]
     Health(#[from] health::ServeError),
+    /// The leases ended while the proxy was coming up.
+    #[error("cannot lease addresses")]
+    Leases(#[from] LeaseError),
+    /// The reconciler ended by itself. This is a bug.
+    #[error("the kernel is not reconciled any more")]
+    Kernel,
+    /// A row of a chain stands in the wrong place. This is a bug.
+    #[error("a chain is in the wrong order")]
+    Order(#[from] WrongOrder),
+    /// Targets cannot be listened for.
+    #[error("cannot serve targets")]
+    Endpoint(#[from] EndpointError),
+    /// Another network service of this name is registered, so targets would not find this proxy.
+    #[error("cannot be registered")]
+    Refused(#[source] Arc<registry::Error>),
 }
 
 /// Run until a signal ends it. Exit code 0 after an orderly shutdown, 1 with the reason in the log otherwise.
@@ -121,9 +142,9 @@ async fn live(config: Config, permitted: Result<Capabilities, CapabilityError>) 
     ended
 }
 
-/// Bring everything up, wait for the end, and take it down in reverse.
+/// Bring everything up, wait for the end, and take it down in reverse. A signal also ends a start that waits.
 async fn serve(
-    _config: &Config,
+    config: &Config,
     permitted: Result<Capabilities, CapabilityError>,
     tasks: &Tasks,
     termination: &mut Termination,
@@ -133,7 +154,23 @@ async fn serve(
     let _served = health::serve(Path::new(health::SOCKET), &health, tasks)?;
     let capabilities = permitted?;
     tracing::info!(net_raw = capabilities.net_raw, "permitted to configure the network");
-    let signal = termination.received().await;
-    tracing::info!(signal, "proxy ends");
-    Ok(())
+    let mut up = Up::default();
+    let ended = tokio::select! {
+        signal = termination.received() => Ok(signal),
+        failed = until_refused(&mut up, config, &health, tasks) => Err(failed),
+    };
+    match &ended {
+        Ok(signal) => tracing::info!(signal, "proxy ends"),
+        Err(failure) => tracing::error!(error = failure as &(dyn std::error::Error + 'static), "proxy ends"),
+    }
+    up.down(&health).await;
+    ended.map(drop)
+}
+
+/// Bring everything up; returns only why it cannot be, or cannot stay, up.
+async fn until_refused(up: &mut Up, config: &Config, health: &Health, tasks: &Tasks) -> Failure {
+    match up.bring(config, health, tasks).await {
+        Ok(()) => Failure::Refused(up.refused().await),
+        Err(failure) => failure,
+    }
 }

@@ -1,0 +1,308 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Bring the conduit up, stage by stage, and take it down in reverse.
+//!
+//! 1. **kernel**: look at what there is, adopt it, and stop leaks.
+//! 2. **identity**: wait for an SVID.
+//! 3. **services**: connect to IPAM and NSP.
+//! 4. **gateways**: wait for the addresses of the bridge.
+//! 5. **listen**: serve the endpoint chain, once the kernel stops leaks.
+//! 6. **mesh**: find load balancers and connect to them.
+//! 7. **register**: offer the endpoint to targets, and check that it answers.
+//! 8. **VIPs**: follow them.
+//!
+//! Each stage puts a guard into [`Up`], and [`Up::down`] ends them from the last to the first. What a stage waits on is said in the
+//! log and in health, and waiting may be given up at any time by dropping the future.
+
+use std::{future::ready, path::Path, sync::Arc, time::Duration};
+
+use tokio::{sync::watch, time::Instant};
+
+use super::Failure;
+use crate::{
+    chain::{Call, Chain, Error, Next, Task, Tasks, builder::WrongOrder},
+    elements::{egress::Egress, mechanism::Names, send_fd::Netns},
+    ipam::Leases,
+    kernel::{self, Kernel, Netlink},
+    proxy::{
+        chains::{self, Parts},
+        config::Config,
+        egress,
+        endpoint::{self, Endpoint},
+        gateways::Gateways,
+        health::{Health, Part},
+        mesh::{self, LinkState, Mesh, Nsmgr},
+        primary,
+        services::Services,
+        vips,
+    },
+    transport::{
+        Dialer, Identity, Target, causes,
+        discovery::{self, Discovery},
+        monitor::{Connections, Limits},
+        registry::{self, Registration, State},
+    },
+};
+
+/// Directory for the socket of the endpoint.
+const SOCKETS: &str = "/tmp";
+/// How long to wait before saying again what is waited on.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Deadlines of the stages of the shutdown, 21 s in all: Kubernetes kills after 30 s.
+mod within {
+    use std::time::Duration;
+
+    pub(super) const MESH: Duration = Duration::from_secs(11);
+    pub(super) const LISTEN: Duration = Duration::from_millis(1500);
+    pub(super) const LEASES: Duration = Duration::from_secs(4);
+    pub(super) const KERNEL: Duration = Duration::from_secs(2);
+    pub(super) const UNREGISTER: Duration = Duration::from_millis(2500);
+}
+
+/// What is up: one guard per stage, in the order of the stages.
+#[derive(Default)]
+pub(super) struct Up {
+    kernel: Option<Kernel>,
+    leases: Option<Leases>,
+    gateways: Option<Gateways>,
+    endpoint: Option<Endpoint>,
+    discovery: Option<Discovery>,
+    mesh: Option<Mesh>,
+    registration: Option<Registration>,
+    watches: Vec<Task>,
+}
+
+impl Up {
+    /// All stages. What has come up by the time this ends or is dropped is in `self`.
+    pub(super) async fn bring(
+        &mut self,
+        config: &Config,
+        health: &Health,
+        tasks: &Tasks,
+    ) -> Result<(), Failure> {
+        let kernel = kernel(config, tasks).await?;
+        self.kernel = Some(kernel.clone());
+        let identity = identity(config, health, tasks).await;
+        let services = Services::open(config, &identity, health, tasks);
+        self.leases = Some(services.leases.clone());
+        let renew = config.bridge_ip_renew_interval;
+        let gateways = Gateways::lease(&services.leases, &kernel, renew, health, tasks).await?;
+        let parts = parts(config, &identity, &kernel, &services.leases, &gateways, tasks)?;
+        self.gateways = Some(gateways);
+        leak_stop(&kernel, health).await?;
+        let endpoint = self.listen(&parts, &identity, health).await?;
+        self.mesh(config, &parts, health)?;
+        self.register(config, &parts, &endpoint, health);
+        let vips = vips::follow(services.nsp, config.trench.as_str(), tasks);
+        self.watches.push(tasks.guarded(declare_vips(vips, kernel)));
+        Ok(())
+    }
+
+    async fn listen(
+        &mut self,
+        parts: &Parts,
+        identity: &Identity,
+        health: &Health,
+    ) -> Result<Target, Failure> {
+        let chain = build(chains::endpoint(parts))?;
+        let (connections, identity) = (parts.connections.clone(), identity.clone());
+        let parent = Path::new(SOCKETS);
+        let endpoint =
+            Endpoint::serve(parent, &parts.name, chain, connections, identity, health, &parts.tasks).await?;
+        let target = Target::Unix(endpoint.socket().to_owned());
+        tracing::info!(%target, "listening");
+        self.endpoint = Some(endpoint);
+        Ok(target)
+    }
+
+    fn mesh(&mut self, config: &Config, parts: &Parts, health: &Health) -> Result<(), Failure> {
+        let status = watch::Sender::new(mesh::Status::default());
+        let service = config.network_service_name.as_str();
+        let seen = status.subscribe();
+        // What is not connected has nothing to lose when the registry forgets it.
+        let dead = move |name: &str| seen.borrow().links.get(name) != Some(&LinkState::Connected);
+        let registry = registry::Client::new(parts.dialer.clone(), config.request_timeout);
+        let discovery = Discovery::start(registry, service, Arc::new(dead), discovery::Settings::default());
+        let settings = mesh::Settings {
+            name: parts.name.clone(),
+            network_service: service.to_owned(),
+            request_timeout: config.request_timeout,
+        };
+        let chain = build(chains::client(parts))?;
+        let recovery = Nsmgr::new(parts.dialer.clone(), parts.kernel.clone());
+        let mesh = Mesh::start(settings, chain, recovery, discovery.known(), status, &parts.tasks);
+        let (egress, kernel, links) = (parts.egress.clone(), parts.kernel.status(), mesh.status());
+        let egress = egress::report(config.families, egress, kernel, links, health.clone());
+        self.watches.push(parts.tasks.guarded(egress));
+        self.watches.push(parts.tasks.guarded(tell_settled(mesh.status(), parts.kernel.clone())));
+        (self.discovery, self.mesh) = (Some(discovery), Some(mesh));
+        Ok(())
+    }
+
+    fn register(&mut self, config: &Config, parts: &Parts, endpoint: &Target, health: &Health) {
+        let Target::Unix(socket) = endpoint else { return };
+        let settings = registry::Settings { unregister: within::UNREGISTER, ..registry::Settings::default() };
+        let registry = registry::Client::new(parts.dialer.clone(), settings.deadline);
+        let offer = endpoint::offer(&parts.name, &config.service_name, &config.host, socket);
+        let registration = Registration::start(registry, offer, settings);
+        let dialer = Dialer { target: endpoint.clone(), ..parts.dialer.clone() };
+        let check = endpoint::check(dialer, config.grpc_probe_rpc_timeout, health.clone());
+        let (state, waiting) = (registration.state(), health.clone());
+        self.watches.push(parts.tasks.guarded(async move {
+            registered(state, &waiting).await;
+            check.await;
+        }));
+        self.registration = Some(registration);
+    }
+
+    /// Wait until the registry refuses the endpoint for good; for ever if it does not, or if nothing is registered.
+    pub(super) async fn refused(&self) -> Arc<registry::Error> {
+        if let Some(registration) = &self.registration {
+            let mut state = registration.state();
+            if let Ok(state) = state.wait_for(|state| matches!(state, State::Refused(_))).await
+                && let State::Refused(error) = &*state
+            {
+                return Arc::clone(error);
+            }
+        }
+        std::future::pending().await
+    }
+
+    /// Take down what is up, last stage first, each within its deadline.
+    pub(super) async fn down(mut self, health: &Health) {
+        self.watches.clear();
+        if let Some(registration) = self.registration.take()
+            && let Err(error) = registration.unregister().await
+        {
+            tracing::warn!(error = causes(&error), "not unregistered, the entry lapses by itself");
+        }
+        health.set(Part::Egress, false, "shutting down");
+        self.discovery = None;
+        if let Some(mesh) = self.mesh.take() {
+            mesh.close(Instant::now() + within::MESH).await;
+        }
+        if let Some(endpoint) = self.endpoint.take() {
+            endpoint.stop(Instant::now() + within::LISTEN).await;
+        }
+        if let Some(leases) = self.leases.take() {
+            leases.flush(Instant::now() + within::LEASES).await;
+        }
+        self.gateways = None;
+        if let Some(kernel) = self.kernel.take() {
+            kernel.stop(Instant::now() + within::KERNEL).await;
+        }
+    }
+}
+
+async fn kernel(config: &Config, tasks: &Tasks) -> Result<Kernel, Failure> {
+    let node = if config.host.is_empty() { &config.name } else { &config.host };
+    let settings = kernel::Settings::of(&config.trench, &config.conduit, node);
+    Ok(Kernel::start_on_thread(settings, Netlink::open, tasks).await?)
+}
+
+async fn identity(config: &Config, health: &Health, tasks: &Tasks) -> Identity {
+    let identity = Identity::follow(&config.spiffe_endpoint_socket, tasks);
+    health.waits_on("the SPIFFE Workload API");
+    loop {
+        match identity.ready(Instant::now() + PATIENCE).await {
+            Ok(svid) => {
+                tracing::info!(id = svid.id(), "identity");
+                return identity;
+            }
+            Err(error) => health.waits_on(&format!("the SPIFFE Workload API: {}", causes(&error))),
+        }
+    }
+}
+
+fn parts(
+    config: &Config,
+    identity: &Identity,
+    kernel: &Kernel,
+    leases: &Leases,
+    gateways: &Gateways,
+    tasks: &Tasks,
+) -> Result<Parts, Failure> {
+    let bridge = kernel::Ours::default().bridge;
+    Ok(Parts {
+        name: config.name.clone(),
+        mtu: config.mtu,
+        token_lifetime: config.max_token_lifetime,
+        tasks: tasks.clone(),
+        kernel: kernel.clone(),
+        leases: leases.clone(),
+        gateways: gateways.current(),
+        connections: Connections::new(Limits::default()),
+        egress: Egress::default(),
+        names: Names::new(move |name| primary::is_foreign(name, &bridge)),
+        netns: Netns::own()?,
+        dialer: Dialer {
+            target: config.connect_to.clone(),
+            identity: identity.clone(),
+            dial_timeout: config.dial_timeout,
+            token_lifetime: config.max_token_lifetime,
+        },
+    })
+}
+
+/// Finish a chain. A chain that ends here answers what it was asked; below `connect` nothing is ever called.
+fn build(chain: Chain) -> Result<Next, WrongOrder> {
+    chain.build(tower::service_fn(|call: Call| ready(Ok::<_, Error>(call.into_connection()))))
+}
+
+/// Wait until nothing that enters by the bridge can leave by the primary network: no target may be answered before.
+async fn leak_stop(kernel: &Kernel, health: &Health) -> Result<(), Failure> {
+    health.waits_on("the kernel");
+    let mut status = kernel.status();
+    loop {
+        let now = status.borrow_and_update().clone();
+        if now.leak_stop {
+            return Ok(());
+        }
+        if let Some(failure) = now.failures.first() {
+            health.waits_on(&format!("the kernel: {failure}"));
+        }
+        if status.changed().await.is_err() {
+            return Err(Failure::Kernel);
+        }
+    }
+}
+
+/// Wait for the first registration. From then on the endpoint's own health says whether the start is over.
+async fn registered(mut state: watch::Receiver<State>, health: &Health) {
+    health.waits_on("nsmgr, to register");
+    loop {
+        let (registered, failure) = {
+            let state = state.borrow_and_update();
+            (state.is_registered(), state.failure().map(|error| causes(&**error)))
+        };
+        if registered {
+            return;
+        }
+        if let Some(failure) = failure {
+            health.waits_on(&format!("nsmgr, to register: {failure}"));
+        }
+        if state.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Once every load balancer has been tried, what an earlier process left for them is not waited for.
+async fn tell_settled(mut status: watch::Receiver<mesh::Status>, kernel: Kernel) {
+    if status.wait_for(mesh::Status::settled).await.is_ok() {
+        tracing::info!("every load balancer has been tried");
+        kernel.mesh_settled();
+    }
+}
+
+async fn declare_vips(mut vips: watch::Receiver<vips::Vips>, kernel: Kernel) {
+    loop {
+        if let Some(vips) = vips.borrow_and_update().as_deref() {
+            tracing::info!(count = vips.len(), "VIPs");
+            kernel.set_vips(vips);
+        }
+        if vips.changed().await.is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Decide whether targets' traffic leaves: the health of `Egress`.
+//!
+//! 1. At least one connection to a load balancer is established and not being closed.
+//! 2. In every enabled family the kernel has a next hop, as read back from it.
+//!
+//! A connection alone is not enough: its link may not have appeared, or the kernel may have refused the route.
+
+use tokio::sync::watch;
+
+use super::{
+    health::{Health, Part},
+    mesh,
+};
+use crate::{api::Family, elements::egress::Egress, kernel};
+
+/// Report the health of egress, on every change of what it depends on, until one of them ends.
+pub async fn report(
+    families: &'static [Family],
+    egress: Egress,
+    mut kernel: watch::Receiver<kernel::Status>,
+    mut mesh: watch::Receiver<mesh::Status>,
+    health: Health,
+) {
+    let mut count = egress.subscribe();
+    loop {
+        let connected = *count.borrow_and_update();
+        let verdict = {
+            let (kernel, mesh) = (kernel.borrow_and_update(), mesh.borrow_and_update());
+            verdict(families, connected, &kernel, &mesh)
+        };
+        match verdict {
+            Ok(hops) => health.set(Part::Egress, true, hops),
+            Err(reason) => health.set(Part::Egress, false, reason),
+        }
+        let changed = tokio::select! {
+            changed = count.changed() => changed,
+            changed = kernel.changed() => changed,
+            changed = mesh.changed() => changed,
+        };
+        if changed.is_err() {
+            return;
+        }
+    }
+}
+
+/// Rules 1 and 2: what is there, or what is missing and why.
+fn verdict(
+    families: &[Family],
+    connected: usize,
+    kernel: &kernel::Status,
+    mesh: &mesh::Status,
+) -> Result<String, String> {
+    if connected == 0 {
+        return Err(mesh.to_string());
+    }
+    let hops = |family: Family| kernel.next_hops.get(family).map_or(0, |hops| hops.len());
+    if let Some(family) = families.iter().find(|family| hops(**family) == 0) {
+        let why = kernel.failures.iter().map(ToString::to_string);
+        let why = why.chain(kernel.degraded.iter().map(ToString::to_string));
+        let pending = kernel.pending.iter().map(|link| format!("link {link} has not appeared"));
+        let why: Vec<_> = why.chain(pending).take(4).collect();
+        return Err(format!("no {family} next hop is installed: {}", why.join(", ")));
+    }
+    let counts: Vec<_> = families.iter().map(|family| format!("{} {family}", hops(*family))).collect();
+    Ok(format!("next hops: {}", counts.join(", ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::api::Dual;
+
+    fn hops(v4: &[&str], v6: &[&str]) -> kernel::Status {
+        let set =
+            |texts: &[&str]| Some(texts.iter().map(|text| text.parse().unwrap()).collect::<BTreeSet<_>>());
+        let next_hops = Dual { v4: set(v4), v6: set(v6) };
+        kernel::Status { next_hops, ..kernel::Status::default() }
+    }
+
+    #[test]
+    fn l16_g28_egress_serves_only_with_a_connection_and_an_installed_next_hop_per_family() {
+        let (both, v4): (&[Family], &[Family]) = (&Family::BOTH, &[Family::V4]);
+        // families, connections, next hops, and what is said
+        let table = [
+            (both, 0, hops(&["172.16.1.2"], &["fd00::2"]), Err("load balancers not known yet")),
+            (both, 1, hops(&[], &[]), Err("no IPv4 next hop")),
+            (both, 1, hops(&["172.16.1.2"], &[]), Err("no IPv6 next hop")),
+            (both, 1, kernel::Status::default(), Err("no IPv4 next hop")),
+            (both, 1, hops(&["172.16.1.2"], &["fd00::2"]), Ok("next hops: 1 IPv4, 1 IPv6")),
+            (v4, 2, hops(&["172.16.1.2", "172.16.1.4"], &[]), Ok("next hops: 2 IPv4")),
+        ];
+        for (families, connected, kernel, expected) in table {
+            match (verdict(families, connected, &kernel, &mesh::Status::default()), expected) {
+                (Ok(got), Ok(expected)) => assert_eq!(got, expected),
+                (Err(got), Err(expected)) => assert!(got.starts_with(expected), "{got}"),
+                (got, expected) => panic!("{got:?}, expected {expected:?}"),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn l16_a_next_hop_that_disappears_from_the_kernel_takes_egress_down() {
+        let (health, egress) = (Health::default(), Egress::default());
+        let kernel = watch::Sender::new(hops(&["172.16.1.2"], &[]));
+        let mesh = watch::Sender::new(mesh::Status::default());
+        let reporting =
+            report(&[Family::V4], egress.clone(), kernel.subscribe(), mesh.subscribe(), health.clone());
+        let task = tokio::spawn(reporting);
+        let mut board = health.subscribe();
+        let reason = async |board: &mut watch::Receiver<crate::proxy::health::Board>, text: &str| {
+            let wait = board.wait_for(|board| board.part(Part::Egress).reason.contains(text));
+            let waited = tokio::time::timeout(std::time::Duration::from_secs(5), wait).await;
+            waited.expect(text).unwrap().part(Part::Egress).serving
+        };
+        assert!(!reason(&mut board, "not known yet").await);
+        kernel.send_replace(hops(&[], &[]));
+        mesh.send_replace(mesh::Status { known: true, ..mesh::Status::default() });
+        assert!(!reason(&mut board, "0 of 0").await);
+        task.abort();
+    }
+}

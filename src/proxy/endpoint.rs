@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Serve the endpoint chain on a socket of its own, offer it to targets, and check that it answers.
+//!
+//! The socket lies in a directory with a random name, `/tmp/<name><random>/listen.on`: a socket that another user left behind
+//! cannot be in the way.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use rand::Rng;
+use tokio::{
+    sync::watch,
+    time::{Instant, MissedTickBehavior, interval, timeout_at},
+};
+use tokio_util::sync::CancellationToken;
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
+
+use super::health::{Health, Part};
+use crate::{
+    api::pb::registry::{Destination, Match, NetworkService, NetworkServiceEndpoint, NetworkServiceLabels},
+    chain::{Next, Task, Tasks},
+    transport::{
+        Dialer, Identity, ListenError, Listener, Target, causes,
+        monitor::Connections,
+        origin,
+        registry::Offer,
+        server::{self, serve},
+    },
+};
+
+/// Time for calls in progress when the server stops.
+const DRAIN: Duration = Duration::from_secs(1);
+/// Time between two checks of the own endpoint.
+const CHECK_EVERY: Duration = Duration::from_secs(5);
+/// Longest check.
+const CHECK_WITHIN: Duration = Duration::from_secs(4);
+/// Longest part of a pod's name in the path of its socket, in bytes: such paths have at most 107.
+const NAME_IN_PATH: usize = 60;
+/// Label by which targets find the proxy of their node.
+const NODE_NAME: &str = "nodeName";
+
+/// Why the endpoint cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum EndpointError {
+    /// No directory can be made for the socket. Mount a writable volume there.
+    #[error("cannot make a directory for the socket in {parent}")]
+    Directory {
+        /// Where.
+        parent: PathBuf,
+        /// What the file system says.
+        source: io::Error,
+    },
+    /// The socket cannot be listened on.
+    #[error("cannot listen")]
+    Listen(#[from] ListenError),
+}
+
+/// The endpoint while it is served. Dropping it cuts every connection and removes the socket.
+#[derive(Debug)]
+pub struct Endpoint {
+    socket: PathBuf,
+    stop: CancellationToken,
+    ended: watch::Receiver<bool>,
+    _task: Task,
+    _directory: Directory,
+}
+
+impl Endpoint {
+    /// Listen below `parent` and serve a chain, what it publishes, and health, over mutual TLS.
+    ///
+    /// # Errors
+    /// [`EndpointError`]; nothing is left then.
+    pub async fn serve(
+        parent: &Path,
+        name: &str,
+        chain: Next,
+        connections: Connections,
+        identity: Identity,
+        health: &Health,
+        tasks: &Tasks,
+    ) -> Result<Self, EndpointError> {
+        let directory = Directory::make(parent, name)?;
+        let socket = directory.0.join("listen.on");
+        let listener = Listener::bind(&Target::Unix(socket.clone()), identity).await?;
+        let routes = server::Endpoint::new(chain, connections).discard_descriptors().routes();
+        let routes = routes.add_service(health.server());
+        let (stop, (end, ended)) = (CancellationToken::new(), watch::channel(false));
+        let stopped = stop.clone().cancelled_owned();
+        let task = tasks.guarded(async move {
+            serve(listener, routes, stopped, DRAIN).await;
+            end.send_replace(true);
+        });
+        Ok(Self { socket, stop, ended, _task: task, _directory: directory })
+    }
+
+    /// The file of the socket.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// Stop listening, end the streams, and give calls in progress a second.
+    pub async fn stop(mut self, deadline: Instant) {
+        self.stop.cancel();
+        let ended = self.ended.wait_for(|ended| *ended);
+        if timeout_at(deadline, ended).await.is_err() {
+            tracing::warn!("the endpoint's server has not ended in time");
+        }
+    }
+}
+
+/// A directory that is removed on drop.
+#[derive(Debug)]
+struct Directory(PathBuf);
+
+impl Directory {
+    fn make(parent: &Path, name: &str) -> Result<Self, EndpointError> {
+        let name = name.get(..NAME_IN_PATH).unwrap_or(name);
+        let path = parent.join(format!("{name}{:010}", rand::rng().random_range(0..10_000_000_000_u64)));
+        match fs::create_dir(&path) {
+            Ok(()) => Ok(Self(path)),
+            Err(source) => Err(EndpointError::Directory { parent: parent.to_owned(), source }),
+        }
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        // Whatever is in it is the socket, which its listener may still be about to remove.
+        if let Err(error) = fs::remove_dir_all(&self.0) {
+            tracing::warn!(directory = %self.0.display(), %error, "the directory of the socket is left");
+        }
+    }
+}
+
+/// What is registered: the network service of the conduit, for targets of the same node, and this endpoint of it.
+pub fn offer(name: &str, service: &str, node: &str, socket: &Path) -> Offer {
+    let same_node = || [(NODE_NAME.to_owned(), "{{.nodeName}}".to_owned())].into();
+    let rule = Match {
+        source_selector: same_node(),
+        routes: vec![Destination { destination_selector: same_node(), ..Destination::default() }],
+        ..Match::default()
+    };
+    let network_service = NetworkService {
+        name: service.to_owned(),
+        payload: "ETHERNET".into(),
+        matches: vec![rule],
+        ..NetworkService::default()
+    };
+    let labels = [(NODE_NAME.to_owned(), node.to_owned())].into();
+    let labels = [(service.to_owned(), NetworkServiceLabels { labels })];
+    let endpoint = NetworkServiceEndpoint {
+        name: name.to_owned(),
+        network_service_names: vec![service.to_owned()],
+        network_service_labels: if node.is_empty() { Default::default() } else { labels.into() },
+        ..NetworkServiceEndpoint::default()
+    };
+    Offer { service: Some(network_service), endpoint, socket: Some(socket.to_owned()) }
+}
+
+/// Check every five seconds over mutual TLS that the endpoint answers, and report it, for ever.
+pub async fn check(dialer: Dialer, limit: Duration, health: Health) {
+    let mut ticks = interval(CHECK_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        match check_once(&dialer, limit).await {
+            Ok(()) => health.set(Part::Endpoint, true, "answers"),
+            Err(reason) => health.set(Part::Endpoint, false, reason),
+        }
+    }
+}
+
+/// Connect within the dialer's timeout, and call within `limit`.
+async fn check_once(dialer: &Dialer, limit: Duration) -> Result<(), String> {
+    let last = Instant::now() + CHECK_WITHIN;
+    let wire =
+        dialer.dial(last.min(Instant::now() + dialer.dial_timeout)).await.map_err(|error| causes(&error))?;
+    let deadline = last.min(Instant::now() + limit);
+    let message = wire.call(HealthCheckRequest::default(), Some(deadline), dialer.token_lifetime);
+    let message = message.map_err(|error| causes(&error))?;
+    let mut client = HealthClient::with_origin(wire, origin());
+    match timeout_at(deadline, client.check(message)).await {
+        Ok(Ok(answer)) if answer.get_ref().status() == ServingStatus::Serving => Ok(()),
+        Ok(Ok(answer)) => Err(format!("answers {}", answer.get_ref().status().as_str_name())),
+        Ok(Err(status)) => Err(causes(&status)),
+        Err(_) => Err(format!("no answer within {limit:?}")),
+    }
+}
+
+#[cfg(test)]
+mod tests;

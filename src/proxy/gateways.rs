@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Lease the addresses of the bridge and keep them: the gateways of all targets.
+//!
+//! IPAM knows them under the name `bridge`, which must be renewed or the node's whole prefix is collected. If IPAM answers other
+//! addresses on a renewal, the bridge gets those, and new and refreshed targets are told.
+
+use std::time::Duration;
+
+use ipnet::IpNet;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
+
+use super::health::Health;
+use crate::{
+    api::Dual,
+    chain::{Task, Tasks},
+    ipam::{Lease, LeaseError, Leases},
+    kernel::Kernel,
+    transport::{Backoff, causes},
+};
+
+/// Name under which IPAM knows the bridge of a node.
+const CHILD: &str = "bridge";
+/// Time for one attempt.
+const ATTEMPT: Duration = Duration::from_secs(10);
+/// First and longest pause between attempts.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(2));
+
+/// The addresses of the bridge, held for as long as this lives.
+#[derive(Debug)]
+pub struct Gateways {
+    current: watch::Receiver<Dual<IpNet>>,
+    _task: Task,
+}
+
+impl Gateways {
+    /// Lease the addresses, however long that takes, and declare them to the kernel. Health says what is waited on.
+    ///
+    /// # Errors
+    /// The leases have been stopped.
+    pub async fn lease(
+        leases: &Leases,
+        kernel: &Kernel,
+        renew: Duration,
+        health: &Health,
+        tasks: &Tasks,
+    ) -> Result<Self, LeaseError> {
+        let lease = acquire(leases, renew, health).await?;
+        kernel.set_gateways(lease.addresses());
+        let (publish, current) = watch::channel(lease.addresses());
+        let keeper = Keeper { leases: leases.clone(), kernel: kernel.clone(), renew, lease, publish };
+        Ok(Self { current, _task: tasks.guarded(keeper.keep()) })
+    }
+
+    /// The addresses now and from now on, with the length of the node's prefix.
+    pub fn current(&self) -> watch::Receiver<Dual<IpNet>> {
+        self.current.clone()
+    }
+}
+
+async fn acquire(leases: &Leases, renew: Duration, health: &Health) -> Result<Lease, LeaseError> {
+    let mut pauses = Backoff::new(PAUSES.0, PAUSES.1);
+    health.waits_on("IPAM, for the addresses of the bridge");
+    loop {
+        match leases.acquire_renewed(CHILD, renew, Instant::now() + ATTEMPT).await {
+            Err(error @ LeaseError::Stopped) => return Err(error),
+            Err(error) => {
+                health.waits_on(&format!("IPAM, for the addresses of the bridge: {}", causes(&error)))
+            }
+            Ok(lease) => return Ok(lease),
+        }
+        sleep(pauses.delay()).await;
+    }
+}
+
+struct Keeper {
+    leases: Leases,
+    kernel: Kernel,
+    renew: Duration,
+    lease: Lease,
+    publish: watch::Sender<Dual<IpNet>>,
+}
+
+impl Keeper {
+    /// Follow what renewals answer, until the leases are stopped.
+    async fn keep(mut self) {
+        let mut status = self.leases.status();
+        while status.wait_for(|status| status.moved > 0).await.is_ok() {
+            match self.leases.acquire_renewed(CHILD, self.renew, Instant::now() + ATTEMPT).await {
+                Ok(lease) => self.replace(lease),
+                Err(error) => {
+                    tracing::warn!(error = causes(&error), "the addresses of the bridge are not renewed")
+                }
+            }
+            if status.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn replace(&mut self, lease: Lease) {
+        let (before, now) = (self.lease.addresses(), lease.addresses());
+        if before != now {
+            tracing::warn!(?before, ?now, "IPAM has moved the bridge to other addresses");
+            self.kernel.set_gateways(now);
+            self.publish.send_replace(now);
+        }
+        self.lease = lease;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        api::Family,
+        ipam::{Fault, InMemory, Settings, Subnet, Tree},
+        kernel,
+        proxy::health::LIVENESS,
+    };
+
+    fn ipam() -> InMemory {
+        let tree = Tree::new("t");
+        tree.add_conduit("c").unwrap();
+        InMemory::new(tree, Subnet { trench: "t".into(), conduit: "c".into(), node: "n".into() })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn b02_the_bridge_gets_one_address_per_family_and_waiting_for_ipam_is_a_named_state() {
+        let (tasks, health, ipam) = (Tasks::default(), Health::default(), ipam());
+        ipam.faults().stand(Fault::Hang);
+        let leases = Leases::start(ipam.clone(), Settings::default(), &tasks);
+        let linux = kernel::Memory::default();
+        let kernel = Kernel::start(kernel::Settings::of("t", "c", "n"), linux.clone(), &tasks);
+        let leasing = Gateways::lease(&leases, &kernel, Duration::from_secs(300), &health, &tasks);
+        tokio::pin!(leasing);
+        let waited = tokio::time::timeout(Duration::from_secs(120), &mut leasing).await;
+        assert!(waited.is_err(), "IPAM does not answer");
+        let liveness = health.of(LIVENESS).unwrap();
+        assert!(liveness.serving && liveness.reason.contains("IPAM"), "{liveness:?}");
+        ipam.faults().clear();
+        let gateways = tokio::time::timeout(Duration::from_secs(60), leasing).await.unwrap().unwrap();
+        let current = *gateways.current().borrow();
+        assert_eq!(current.families().count(), 2);
+        kernel.settled().await;
+        assert_eq!(kernel.status().borrow().gateways, current);
+        tasks.stop().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn b03_other_addresses_on_a_renewal_are_noticed_and_become_the_gateways() {
+        let (tasks, health, ipam) = (Tasks::default(), Health::default(), ipam());
+        let settings = Settings { families: vec![Family::V4], ..Settings::default() };
+        let leases = Leases::start(ipam.clone(), settings, &tasks);
+        let kernel = Kernel::start(kernel::Settings::of("t", "c", "n"), kernel::Memory::default(), &tasks);
+        let renew = Duration::from_secs(300);
+        let gateways = Gateways::lease(&leases, &kernel, renew, &health, &tasks).await.unwrap();
+        let mut current = gateways.current();
+        let first = *current.borrow_and_update();
+        ipam.faults().stand(Fault::Garble("172.16.9.9".into(), 24));
+        tokio::time::timeout(renew * 2, current.changed()).await.expect("a renewal").unwrap();
+        let moved = *current.borrow();
+        assert_ne!(first, moved);
+        assert_eq!(moved.v4.map(|net| net.to_string()).as_deref(), Some("172.16.9.9/24"));
+        kernel.settled().await;
+        assert_eq!(kernel.status().borrow().gateways, moved);
+        tasks.stop().await;
+    }
+}

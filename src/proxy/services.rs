@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Keep the channels to IPAM and NSP, and say in health whether they are connected.
+
+use tokio::sync::watch;
+
+use super::{
+    config::Config,
+    health::{Health, Part},
+};
+use crate::{
+    api::pb::{
+        ipam::v1::ipam_client::IpamClient, nsp::v1::configuration_manager_client::ConfigurationManagerClient,
+    },
+    chain::Tasks,
+    ipam::{self, GrpcAllocator, Leases, Subnet},
+    transport::{Channel, ChannelSettings, Identity, Link, Target, origin},
+};
+
+/// What the proxy uses of other services of its trench.
+#[derive(Debug)]
+pub struct Services {
+    /// Addresses from IPAM.
+    pub leases: Leases,
+    /// Configuration from NSP.
+    pub nsp: ConfigurationManagerClient<Channel>,
+}
+
+impl Services {
+    /// Connect to both, in tasks of `tasks`, for as long as those live. Nothing is waited for.
+    pub fn open(config: &Config, identity: &Identity, health: &Health, tasks: &Tasks) -> Self {
+        let settings = ChannelSettings {
+            keepalive: config.grpc_keepalive_time,
+            max_backoff: config.grpc_max_backoff,
+            ..ChannelSettings::default()
+        };
+        let open = |target: &Target, part| {
+            let channel = Channel::open(target.clone(), identity.clone(), settings, tasks);
+            tasks.spawn(report(channel.subscribe(), part, health.clone()));
+            channel
+        };
+        let (ipam, nsp) = (open(&config.ipam_service, Part::Ipam), open(&config.nsp_service, Part::Nsp));
+        let lease = ipam::Settings {
+            families: config.families.to_vec(),
+            release_delay: config.ip_release_delay,
+            ..ipam::Settings::default()
+        };
+        let subnet = Subnet {
+            trench: config.trench.clone(),
+            conduit: config.conduit.clone(),
+            node: config.host.clone(),
+        };
+        let client = IpamClient::with_origin(ipam, origin());
+        let allocator = GrpcAllocator::new(client, subnet, lease.rpc_timeout);
+        let leases = Leases::start(allocator, lease, tasks);
+        Self { leases, nsp: ConfigurationManagerClient::with_origin(nsp, origin()) }
+    }
+}
+
+/// Report every change of a channel's link, until the channel ends.
+async fn report(mut link: watch::Receiver<Link>, part: Part, health: Health) {
+    loop {
+        let now = link.borrow_and_update().clone();
+        let reason = now.error().unwrap_or(if now.is_up() { "connected" } else { "connecting" });
+        health.set(part, now.is_up(), reason);
+        if link.changed().await.is_err() {
+            return;
+        }
+    }
+}
