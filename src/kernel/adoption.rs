@@ -19,7 +19,7 @@ use std::{
 use ipnet::IpNet;
 use tokio::time::Instant;
 
-use super::{Observed, Ours, plan::bridge};
+use super::{Observed, Ours};
 use crate::api::{Family, InterfaceName};
 
 /// Alias that a forwarder gives to the link of a connection that this pod is the client of: a load balancer is at the other end.
@@ -40,11 +40,10 @@ pub(super) struct Adoption {
 impl Adoption {
     /// Keep what the first dump shows.
     pub(super) fn of(observed: &Observed, ours: &Ours, until: Instant) -> Self {
-        let ports = bridge(observed, ours).into_iter().flat_map(|(index, _)| {
-            let port = observed.links.values().filter(move |link| link.controller == Some(index));
-            port.map(|link| {
+        let ports = observed.bridge(ours).into_iter().flat_map(|bridge| {
+            observed.ports_of(bridge.index).map(|(name, link)| {
                 let alias = link.alias.as_deref().unwrap_or_default();
-                (link.name.clone(), alias.starts_with(LOAD_BALANCER))
+                (name.clone(), alias.starts_with(LOAD_BALANCER))
             })
         });
         Self {

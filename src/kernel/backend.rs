@@ -84,7 +84,7 @@ pub(super) fn in_effect(op: &Op, errno: i32) -> bool {
         Op::AddRule(_) | Op::AddAddress(_) | Op::CreateBridge(_) => errno == errno::EEXIST,
         Op::DeleteRule(_) => errno == errno::ENOENT,
         Op::DeleteRoute(..) => errno == errno::ESRCH,
-        Op::DeleteAddress(_) => errno == errno::EADDRNOTAVAIL,
+        Op::DeleteAddress(_) => [errno::EADDRNOTAVAIL, errno::ENODEV].contains(&errno),
         Op::DeleteBridge | Op::Detach(..) => errno == errno::ENODEV,
         Op::RaiseBridge | Op::SetNextHops(..) | Op::SetBlackhole(_) | Op::Attach(..) => false,
     }

@@ -12,8 +12,7 @@ use ipnet::IpNet;
 use tokio::{sync::Notify, time::Instant};
 
 use super::{
-    Degraded, Desired, Observed, Settings, adoption::Adoption, observed::LinkKind, plan::bridge,
-    vip_list::VipList,
+    Degraded, Desired, Observed, Settings, adoption::Adoption, observed::LinkKind, vip_list::VipList,
 };
 use crate::api::{Dual, InterfaceName};
 
@@ -227,11 +226,11 @@ impl State {
     ) -> Vec<Degraded> {
         let mut out: Vec<Degraded> = unreachable.into_iter().map(Degraded::Unreachable).collect();
         let ours = &desired.ours;
-        if observed.link(&ours.bridge).is_some() && bridge(observed, ours).is_none() {
+        if observed.link(&ours.bridge).is_some() && observed.bridge(ours).is_none() {
             out.push(Degraded::NameTaken(ours.bridge.clone()));
         }
         let not_a_port = |name: &&InterfaceName| {
-            let primary = observed.link(name).is_some_and(|(_, link)| link.kind == LinkKind::Primary);
+            let primary = observed.link(name).is_some_and(|link| link.kind == LinkKind::Primary);
             primary || **name == ours.bridge
         };
         out.extend(desired.ports.iter().filter(not_a_port).cloned().map(Degraded::NotAPort));

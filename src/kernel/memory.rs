@@ -56,13 +56,15 @@ impl Memory {
     pub fn add_link(&self, name: &str, alias: Option<&str>) -> u32 {
         let name = name.parse().expect("an interface name");
         let alias = alias.map(str::to_owned);
-        let link = Link { name, alias, up: true, controller: None, kind: LinkKind::Other };
-        self.change(|world| world.add_link(link))
+        let link = Link { index: 0, alias, up: true, controller: None, kind: LinkKind::Other };
+        self.change(|world| world.add_link(name, link))
     }
 
     /// Remove a link by name.
     pub fn remove_link(&self, name: &str) {
-        self.change(|world| world.remove_link(name));
+        if let Ok(name) = name.parse() {
+            self.change(|world| world.remove_link(&name));
+        }
     }
 
     /// Refuse the change that is asked for after `skip` others, once.

@@ -44,6 +44,7 @@ mod reconcile;
 mod rule;
 mod settings;
 mod status;
+mod sysctls;
 mod vip_list;
 mod vips;
 mod world;
@@ -60,6 +61,7 @@ pub use self::{
     rule::{Action, Rule},
     settings::{Mac, Ours, Settings},
     status::{Degraded, Failure, Status},
+    sysctls::{WrongSysctl, wrong_sysctls},
     vips::vip_rules,
     world::World,
 };

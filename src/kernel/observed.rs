@@ -9,14 +9,14 @@ use std::{
 
 use ipnet::IpNet;
 
-use super::Rule;
+use super::{Ours, Rule};
 use crate::api::{Family, InterfaceName};
 
 /// One dump of the kernel.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Observed {
-    /// Links by index.
-    pub links: BTreeMap<u32, Link>,
+    /// Links by name.
+    pub links: BTreeMap<InterfaceName, Link>,
     /// Addresses of our bridge, without those of scope link.
     pub addresses: BTreeSet<IpNet>,
     /// Default routes of our table.
@@ -30,8 +30,8 @@ pub struct Observed {
 /// A network interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
-    /// Its name.
-    pub name: InterfaceName,
+    /// Its index.
+    pub index: u32,
     /// Its alias. Forwarders write `client-<id>` on links to a target, `server-<id>` on links to a load balancer.
     pub alias: Option<String>,
     /// Administratively up.
@@ -87,14 +87,19 @@ pub struct Hop {
 }
 
 impl Observed {
-    /// A link and its index by name.
-    pub fn link(&self, name: &InterfaceName) -> Option<(u32, &Link)> {
-        self.links.iter().find(|(_, link)| link.name == *name).map(|(index, link)| (*index, link))
+    /// A link by name.
+    pub fn link(&self, name: &InterfaceName) -> Option<&Link> {
+        self.links.get(name)
     }
 
-    /// Names of the ports of a link.
-    pub fn ports_of(&self, index: u32) -> impl Iterator<Item = &InterfaceName> {
-        self.links.values().filter(move |link| link.controller == Some(index)).map(|link| &link.name)
+    /// Our bridge: the link of that name, if it is a bridge.
+    pub fn bridge(&self, ours: &Ours) -> Option<&Link> {
+        self.link(&ours.bridge).filter(|link| link.kind == LinkKind::Bridge)
+    }
+
+    /// The ports of a link, by its index.
+    pub fn ports_of(&self, index: u32) -> impl Iterator<Item = (&InterfaceName, &Link)> {
+        self.links.iter().filter(move |(_, link)| link.controller == Some(index))
     }
 
     /// The families that the kernel has.
@@ -103,13 +108,21 @@ impl Observed {
         Family::BOTH.into_iter().filter(move |family| !(without_v6 && *family == Family::V6))
     }
 
-    /// The neighbours in the working default route of a family: those via a device, of the metric that we use.
+    /// The next hops in the working default route of a family.
     pub fn next_hops(&self, family: Family) -> impl Iterator<Item = &Hop> {
-        let working = move |route: &&Route| route.family == family && route.metric == metric::working(family);
-        self.routes.iter().filter(working).flat_map(|route| match &route.target {
-            Target::Hops(hops) => Some(hops.iter()).into_iter().flatten(),
-            Target::Blackhole | Target::Foreign => None.into_iter().flatten(),
-        })
+        let metric = metric::working(family);
+        let working = move |route: &&Route| route.family == family && route.metric == metric;
+        self.routes.iter().filter(working).filter_map(|route| route.hops()).flatten()
+    }
+}
+
+impl Route {
+    /// The next hops, if that is where it leads.
+    pub fn hops(&self) -> Option<&BTreeSet<Hop>> {
+        match &self.target {
+            Target::Hops(hops) => Some(hops),
+            Target::Blackhole | Target::Foreign => None,
+        }
     }
 }
 

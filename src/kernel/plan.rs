@@ -13,16 +13,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    Desired, Link, Observed, Op, Ours, Route, Rule, Target,
+    Desired, Link, Observed, Op, Route, Rule, Target,
     observed::{LinkKind, metric},
 };
 use crate::api::{Family, InterfaceName};
 
 /// What to change, in order. Empty if everything is as desired, or waits for something that only others can bring.
 pub fn plan(observed: &Observed, desired: &Desired) -> Vec<Op> {
-    let bridge = bridge(observed, &desired.ours);
-    let keep = desired.present || bridge.is_some_and(|(index, _)| observed.ports_of(index).next().is_some());
-    let mut plan = Plan { observed, desired, bridge: bridge.map(|(index, _)| index), keep, ops: Vec::new() };
+    let bridge = observed.bridge(&desired.ours);
+    let keep = desired.present || bridge.is_some_and(|link| observed.ports_of(link.index).next().is_some());
+    let mut plan = Plan { observed, desired, bridge: bridge.map(|link| link.index), keep, ops: Vec::new() };
     let rules = plan.rules();
     plan.ops.extend(rules.stops.into_iter().map(Op::AddRule));
     let taken = bridge.is_none() && observed.link(&desired.ours.bridge).is_some();
@@ -30,7 +30,7 @@ pub fn plan(observed: &Observed, desired: &Desired) -> Vec<Op> {
         return plan.ops;
     }
     if keep {
-        plan.ground(bridge.map(|(_, link)| link));
+        plan.ground(bridge);
     }
     plan.routes();
     plan.ops.extend(rules.added.into_iter().rev().map(Op::AddRule));
@@ -39,11 +39,6 @@ pub fn plan(observed: &Observed, desired: &Desired) -> Vec<Op> {
     plan.leave();
     plan.ops.extend(rules.unneeded.into_iter().map(Op::DeleteRule));
     plan.ops
-}
-
-/// Our bridge, if there is a link of that name and it is a bridge.
-pub(super) fn bridge<'a>(observed: &'a Observed, ours: &Ours) -> Option<(u32, &'a Link)> {
-    observed.link(&ours.bridge).filter(|(_, link)| link.kind == LinkKind::Bridge)
 }
 
 struct Plan<'a> {
@@ -103,7 +98,8 @@ impl Plan<'_> {
         let exists = |name: &&InterfaceName| self.observed.link(name).is_some();
         let mut links: BTreeSet<&InterfaceName> = leaving.iter().collect();
         links.extend(self.observed.rules.iter().filter_map(|rule| rule.stops_leaks_of(ours)).filter(exists));
-        links.extend(self.bridge.into_iter().flat_map(|index| self.observed.ports_of(index)));
+        let attached = self.bridge.into_iter().flat_map(|index| self.observed.ports_of(index));
+        links.extend(attached.map(|(name, _)| name));
         links.extend(ports.iter().filter(|name| !self.primary(name)));
         links.remove(&ours.bridge);
         links.extend(self.keep.then_some(&ours.bridge));
@@ -168,10 +164,10 @@ impl Plan<'_> {
     /// Links that are to become ports, as far as they exist.
     fn ports(&mut self) {
         for name in &self.desired.ports {
-            if let Some((index, link)) = self.observed.link(name) {
+            if let Some(link) = self.observed.link(name) {
                 let there = link.controller.is_some() && link.controller == self.bridge;
                 if !there && !self.primary(name) {
-                    self.ops.push(Op::Attach(name.clone(), index));
+                    self.ops.push(Op::Attach(name.clone(), link.index));
                 }
             }
         }
@@ -179,18 +175,16 @@ impl Plan<'_> {
 
     /// A link that must never be a port: the bridge itself, or a way out of the pod.
     fn primary(&self, name: &InterfaceName) -> bool {
-        let primary = |(_, link): (u32, &Link)| link.kind == LinkKind::Primary;
+        let primary = |link: &Link| link.kind == LinkKind::Primary;
         *name == self.desired.ours.bridge || self.observed.link(name).is_some_and(primary)
     }
 
     /// Links that are no longer to be ports, addresses that are no longer ours, and the bridge if nothing needs it.
     fn leave(&mut self) {
         let Some(bridge) = self.bridge else { return };
-        for (index, link) in &self.observed.links {
-            let leaves =
-                self.desired.leaving.contains(&link.name) && !self.desired.ports.contains(&link.name);
-            if leaves && link.controller == Some(bridge) {
-                self.ops.push(Op::Detach(link.name.clone(), *index));
+        for name in self.desired.leaving.difference(&self.desired.ports) {
+            if let Some(link) = self.observed.link(name).filter(|link| link.controller == Some(bridge)) {
+                self.ops.push(Op::Detach(name.clone(), link.index));
             }
         }
         match &self.desired.addresses {
@@ -203,3 +197,6 @@ impl Plan<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,7 +19,7 @@ use super::{
     Backend, Degraded, Failure, Observed, Op, Status,
     apply::apply,
     claims::{Claims, Snapshot},
-    plan::{bridge, plan},
+    plan::plan,
 };
 
 /// Attempts within a pass: one, and one more on a fresh connection.
@@ -161,7 +161,7 @@ impl<B: Backend> Reconciler<B> {
         let later = Instant::now() + pause;
         self.due = snapshot.due.map_or(later, |due| due.min(later));
         let ours = &self.claims.settings.ours;
-        let left_for_successor = !snapshot.desired.present && bridge(&observed, ours).is_some();
+        let left_for_successor = !snapshot.desired.present && observed.bridge(ours).is_some();
         self.status.send_modify(|status| {
             status.read(&observed, &snapshot.desired, &snapshot.gateways);
             status.revision = snapshot.revision;

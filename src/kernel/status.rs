@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, fmt, net::IpAddr};
 
 use ipnet::IpNet;
 
-use super::{Desired, Observed, Op, Refusal, plan::bridge};
+use super::{Desired, Observed, Op, Refusal};
 use crate::api::{Dual, Family, InterfaceName};
 
 /// Most failures that a status lists.
@@ -84,13 +84,13 @@ impl Status {
 
     /// Fill in what a dump shows of what was desired.
     pub(super) fn read(&mut self, observed: &Observed, desired: &Desired, gateways: &Dual<IpNet>) {
-        let bridge = bridge(observed, &desired.ours);
-        let index = bridge.map(|(index, _)| index);
+        let bridge = observed.bridge(&desired.ours);
+        let index = bridge.map(|link| link.index);
         let stops = |family| {
             let stop = super::Rule::leak_stop(&desired.ours, family, &desired.ours.bridge);
             observed.rules.contains(&stop)
         };
-        self.leak_stop = bridge.is_some_and(|(_, link)| link.up) && observed.families().all(stops);
+        self.leak_stop = bridge.is_some_and(|link| link.up) && observed.families().all(stops);
         let there = |(_, net): &(Family, &IpNet)| observed.addresses.contains(net);
         self.gateways = gateways.iter().filter(there).map(|(family, net)| (family, *net)).collect();
         let hops = |family: Family| {
@@ -99,7 +99,7 @@ impl Status {
         };
         self.next_hops = Family::BOTH.into_iter().map(hops).collect();
         let port = |name: &&InterfaceName| {
-            observed.link(name).is_some_and(|(_, link)| index.is_some() && link.controller == index)
+            observed.link(name).is_some_and(|link| index.is_some() && link.controller == index)
         };
         let (ports, pending) = desired.ports.iter().partition::<Vec<_>, _>(port);
         self.ports = ports.into_iter().cloned().collect();

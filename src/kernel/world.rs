@@ -9,14 +9,16 @@ use std::{
 
 use ipnet::IpNet;
 
-use super::{Hop, Link, LinkKind, Observed, Op, Ours, Route, Rule, Target, backend::errno, observed::metric};
+use super::{
+    Action, Hop, Link, LinkKind, Observed, Op, Ours, Route, Rule, Target, backend::errno, observed::metric,
+};
 use crate::api::{Family, InterfaceName};
 
 /// State of a kernel in memory.
 #[derive(Clone, Debug, Default)]
 pub struct World {
-    /// Links by index.
-    pub links: BTreeMap<u32, Link>,
+    /// Links by name.
+    pub links: BTreeMap<InterfaceName, Link>,
     /// Addresses by index of their link.
     pub addresses: BTreeSet<(u32, IpNet)>,
     /// Default routes of our table.
@@ -27,32 +29,32 @@ pub struct World {
 }
 
 impl World {
-    /// Add a link and return its index. An existing link of that name stays.
-    pub fn add_link(&mut self, link: Link) -> u32 {
-        if let Some(index) = self.index(link.name.as_str()) {
-            return index;
+    /// Add a link and return its index, which is chosen here. An existing link of that name stays.
+    pub fn add_link(&mut self, name: InterfaceName, link: Link) -> u32 {
+        if let Some(link) = self.links.get(&name) {
+            return link.index;
         }
         self.last_index += 1;
-        self.links.insert(self.last_index, link);
-        self.last_index
+        let index = self.last_index;
+        self.links.insert(name, Link { index, ..link });
+        index
     }
 
     /// Remove a link, with its addresses and routes; its ports become free.
-    pub fn remove_link(&mut self, name: &str) {
-        let Some(index) = self.index(name) else { return };
-        self.links.remove(&index);
+    pub fn remove_link(&mut self, name: &InterfaceName) {
+        let Some(Link { index, .. }) = self.links.remove(name) else { return };
         self.addresses.retain(|(link, _)| *link != index);
-        self.links
-            .values_mut()
-            .filter(|link| link.controller == Some(index))
-            .for_each(|link| link.controller = None);
+        for port in self.links.values_mut().filter(|link| link.controller == Some(index)) {
+            port.controller = None;
+        }
         self.flush_routes(index, &Family::BOTH);
     }
 
-    /// Set a link down: its routes go, and its IPv6 addresses.
-    pub fn set_down(&mut self, name: &str) {
-        let Some(index) = self.index(name) else { return };
-        self.links.entry(index).and_modify(|link| link.up = false);
+    /// Set a link down that is up: its routes go, and its IPv6 addresses.
+    pub fn set_down(&mut self, name: &InterfaceName) {
+        let Some(link) = self.links.get_mut(name).filter(|link| link.up) else { return };
+        link.up = false;
+        let index = link.index;
         self.addresses.retain(|(link, net)| *link != index || Family::of_net(net) == Family::V4);
         self.flush_routes(index, &Family::BOTH);
     }
@@ -60,19 +62,9 @@ impl World {
     /// Add a rule behind those of its priority.
     ///
     /// # Errors
-    /// `EEXIST`. A rule without a source equals those with one, and the target of a goto does not count.
+    /// `EEXIST` if the rule would find another.
     pub fn add_rule(&mut self, rule: Rule) -> Result<(), i32> {
-        let kind = |rule: &Rule| match rule.action {
-            super::Action::Lookup(table) => (1, table),
-            super::Action::Goto(_) => (2, 0),
-            super::Action::Blackhole => (6, 0),
-        };
-        let same = |other: &&Rule| {
-            (other.family, other.priority, &other.input, kind(other))
-                == (rule.family, rule.priority, &rule.input, kind(&rule))
-                && (rule.source.is_none() || other.source == rule.source)
-        };
-        if self.rules.iter().any(|other| same(&other)) {
+        if self.rules.iter().any(|there| found_by(there, &rule)) {
             return Err(errno::EEXIST);
         }
         let at = self.rules.partition_point(|other| other.priority <= rule.priority);
@@ -81,7 +73,7 @@ impl World {
     }
 
     pub(super) fn observed(&self, ours: &Ours) -> Observed {
-        let bridge = self.index(ours.bridge.as_str());
+        let bridge = self.index(&ours.bridge);
         let of_bridge = self.addresses.iter().filter(|(link, _)| Some(*link) == bridge);
         Observed {
             links: self.links.clone(),
@@ -93,28 +85,28 @@ impl World {
     }
 
     pub(super) fn apply(&mut self, ours: &Ours, op: &Op) -> Result<(), i32> {
-        let bridge = || self.index(ours.bridge.as_str()).ok_or(errno::ENODEV);
+        let bridge = || self.index(&ours.bridge).ok_or(errno::ENODEV);
         match op {
             Op::AddRule(rule) => self.add_rule(rule.clone()),
             Op::DeleteRule(rule) => {
-                let at = self.rules.iter().position(|there| there == rule).ok_or(errno::ENOENT)?;
+                let at = self.rules.iter().position(|there| found_by(there, rule)).ok_or(errno::ENOENT)?;
                 self.rules.remove(at);
                 Ok(())
             }
             Op::CreateBridge(_) if bridge().is_ok() => Err(errno::EEXIST),
             Op::CreateBridge(_) => {
-                let (name, kind) = (ours.bridge.clone(), LinkKind::Bridge);
-                self.add_link(Link { name, alias: None, up: true, controller: None, kind });
+                let bridge =
+                    Link { index: 0, alias: None, up: true, controller: None, kind: LinkKind::Bridge };
+                self.add_link(ours.bridge.clone(), bridge);
                 Ok(())
             }
             Op::RaiseBridge => {
-                let index = bridge()?;
-                self.links.entry(index).and_modify(|link| link.up = true);
+                self.links.get_mut(&ours.bridge).ok_or(errno::ENODEV)?.up = true;
                 Ok(())
             }
             Op::DeleteBridge => {
                 bridge()?;
-                self.remove_link(ours.bridge.as_str());
+                self.remove_link(&ours.bridge);
                 Ok(())
             }
             Op::AddAddress(net) => {
@@ -135,11 +127,11 @@ impl World {
             }
             Op::Attach(_, index) => {
                 let bridge = bridge()?;
-                self.links.get_mut(index).ok_or(errno::ENODEV)?.controller = Some(bridge);
+                self.link_mut(*index)?.controller = Some(bridge);
                 Ok(())
             }
             Op::Detach(_, index) => {
-                self.links.get_mut(index).ok_or(errno::ENODEV)?.controller = None;
+                self.link_mut(*index)?.controller = None;
                 Ok(())
             }
         }
@@ -164,8 +156,10 @@ impl World {
         family: Family,
         hops: &BTreeSet<IpAddr>,
     ) -> Result<(), i32> {
-        let on_link =
-            |hop: &IpAddr| self.addresses.iter().any(|(link, net)| *link == bridge && net.contains(hop));
+        let up = self.links.get(&ours.bridge).is_some_and(|link| link.up);
+        let on_link = |hop: &IpAddr| {
+            up && self.addresses.iter().any(|(link, net)| *link == bridge && net.contains(hop))
+        };
         if hops.iter().any(|hop| !on_link(hop)) {
             return Err(match family {
                 Family::V4 => errno::ENETUNREACH,
@@ -192,8 +186,24 @@ impl World {
         });
     }
 
-    fn index(&self, name: &str) -> Option<u32> {
-        let named = |name: &InterfaceName, wanted: &str| name.as_str() == wanted;
-        self.links.iter().find(|(_, link)| named(&link.name, name)).map(|(index, _)| *index)
+    fn index(&self, name: &InterfaceName) -> Option<u32> {
+        self.links.get(name).map(|link| link.index)
     }
+
+    fn link_mut(&mut self, index: u32) -> Result<&mut Link, i32> {
+        self.links.values_mut().find(|link| link.index == index).ok_or(errno::ENODEV)
+    }
+}
+
+/// Whether Linux takes a rule for the one that a request names: a request without a source names those with one too, and the
+/// target of a goto does not count.
+fn found_by(there: &Rule, request: &Rule) -> bool {
+    let kind = |rule: &Rule| match rule.action {
+        Action::Lookup(table) => (1, table),
+        Action::Goto(_) => (2, 0),
+        Action::Blackhole => (6, 0),
+    };
+    let key = |rule: &Rule| (rule.family, rule.priority, kind(rule));
+    let source = request.source.is_none() || there.source == request.source;
+    source && key(there) == key(request) && there.input == request.input
 }

@@ -15,9 +15,8 @@ use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use self::{requests::Requests, watch::Watch};
 use super::{
-    Backend, LinkKind, Observed, Op, Ours, Refusal,
+    Backend, Link, LinkKind, Observed, Op, Ours, Refusal,
     backend::{errno, in_effect},
-    plan::bridge,
 };
 use crate::api::Family;
 
@@ -95,16 +94,31 @@ impl Netlink {
         }
     }
 
+    /// Index of the bridge, if a change needs it (else 0); none if there is no bridge.
+    async fn bridge_for(&mut self, ours: &Ours, op: &Op) -> Result<Option<u32>, Refusal> {
+        let needed = matches!(
+            op,
+            Op::RaiseBridge
+                | Op::DeleteBridge
+                | Op::AddAddress(_)
+                | Op::DeleteAddress(_)
+                | Op::SetNextHops(..)
+                | Op::Attach(..)
+        );
+        if needed && self.bridge.is_none() {
+            let mut observed = Observed::default();
+            self.links(&mut observed).await?;
+            self.bridge = observed.bridge(ours).map(|link| link.index);
+        }
+        Ok(if needed { self.bridge } else { Some(0) })
+    }
+
     /// Mark the devices of the default routes of table main.
     async fn primary(&mut self, observed: &mut Observed, family: Family) -> Result<(), Refusal> {
         for route in self.routes(family, message::MAIN).await? {
-            for device in route.devices {
-                if let Some(link) =
-                    observed.links.get_mut(&device).filter(|link| link.kind == LinkKind::Other)
-                {
-                    link.kind = LinkKind::Primary;
-                }
-            }
+            let primary =
+                |link: &&mut Link| link.kind == LinkKind::Other && route.devices.contains(&link.index);
+            observed.links.values_mut().filter(primary).for_each(|link| link.kind = LinkKind::Primary);
         }
         Ok(())
     }
@@ -114,7 +128,7 @@ impl Backend for Netlink {
     async fn dump(&mut self, ours: &Ours) -> Result<Observed, Refusal> {
         let mut observed = Observed::default();
         self.links(&mut observed).await?;
-        self.bridge = bridge(&observed, ours).map(|(index, _)| index);
+        self.bridge = observed.bridge(ours).map(|link| link.index);
         if let Some(bridge) = self.bridge {
             self.addresses(&mut observed, bridge).await?;
         }
@@ -130,19 +144,14 @@ impl Backend for Netlink {
     }
 
     async fn apply(&mut self, ours: &Ours, op: &Op) -> Result<(), Refusal> {
-        let bridge = match (self.bridge, op) {
-            (_, Op::AddRule(_) | Op::DeleteRule(_) | Op::CreateBridge(_)) => 0,
-            (Some(bridge), _) => bridge,
-            (None, _) => {
-                let mut observed = Observed::default();
-                self.links(&mut observed).await?;
-                let found = super::plan::bridge(&observed, ours).map(|(index, _)| index);
-                self.bridge = found;
-                found.unwrap_or_default()
+        let answer = match self.bridge_for(ours, op).await? {
+            Some(bridge) => {
+                let (message, flags) = message::of(ours, bridge, op);
+                self.requests.change(message, flags).await
             }
+            None => Err(Refusal::errno(errno::ENODEV)),
         };
-        let (message, flags) = message::of(ours, bridge, op);
-        match self.requests.change(message, flags).await {
+        match answer {
             Err(refusal) if !in_effect(op, refusal.errno) => Err(refusal),
             _ => Ok(()),
         }

@@ -14,12 +14,12 @@ use rtnetlink::packet_route::{
 };
 
 use crate::{
-    api::Family,
+    api::{Family, InterfaceName},
     kernel::{Action, Hop, Link, LinkKind, Ours, Route, Rule, Target},
 };
 
-/// A link and its index; none if its name is not one that NSM could use.
-pub(super) fn link(message: &LinkMessage) -> Option<(u32, Link)> {
+/// A link and its name; none if its name is not one that NSM could use.
+pub(super) fn link(message: &LinkMessage) -> Option<(InterfaceName, Link)> {
     let (mut name, mut alias, mut controller) = (None, None, None);
     let loopback = message.header.flags.contains(LinkFlags::Loopback);
     let mut kind = if loopback { LinkKind::Primary } else { LinkKind::Other };
@@ -35,7 +35,7 @@ pub(super) fn link(message: &LinkMessage) -> Option<(u32, Link)> {
         }
     }
     let up = message.header.flags.contains(LinkFlags::Up);
-    Some((message.header.index, Link { name: name?, alias, up, controller, kind }))
+    Some((name?, Link { index: message.header.index, alias, up, controller, kind }))
 }
 
 /// An address of a link; none if it belongs to another, or is of scope link.

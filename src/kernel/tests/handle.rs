@@ -172,9 +172,9 @@ async fn an_empty_vip_list_is_held_and_said_aloud() {
 #[tokio::test(start_paused = true)]
 async fn a_way_out_of_the_pod_is_never_made_a_port() {
     let (rig, _hop) = Rig::working().await;
-    let index = rig.linux.add_link("eth0", None);
+    rig.linux.add_link("eth0", None);
     rig.linux.change(|world| {
-        world.links.entry(index).and_modify(|link| link.kind = LinkKind::Primary);
+        world.links.entry(name("eth0")).and_modify(|link| link.kind = LinkKind::Primary);
     });
     let _port = rig.kernel.port(name("eth0"), "a connection that names it");
     let _bridge = rig.kernel.port(name("bridge0"), "a connection that names it");
@@ -191,7 +191,7 @@ async fn what_others_take_away_comes_back() {
     let whole = rig.linux.observed(&Ours::default());
     rig.linux.change(|world| world.rules.clear());
     rig.until(|status| status.drift > 0).await;
-    rig.linux.change(|world| world.set_down("bridge0"));
+    rig.linux.change(|world| world.set_down(&name("bridge0")));
     rig.until(|_| rig.linux.observed(&Ours::default()).links == whole.links).await;
     rig.linux.remove_link("bridge0");
     let status =
@@ -227,7 +227,11 @@ async fn a_stop_with_a_port_left_leaves_the_leak_stop() {
         "{:?}",
         left.rules
     );
-    assert_eq!(left.ports_of(1).collect::<Vec<_>>(), [&name("nsm-1")], "ingress goes on");
+    assert_eq!(
+        left.ports_of(1).map(|(name, _)| name).collect::<Vec<_>>(),
+        [&name("nsm-1")],
+        "ingress goes on"
+    );
     assert_eq!(left.next_hops(Family::V4).count(), 0);
     assert!(status.borrow().degraded.contains(&Degraded::LeftForSuccessor));
     tasks.stop().await;

@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Hold the kernel in memory to what the real one does: the same steps on both, compared after each.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ipnet::IpNet;
+use rand::{Rng, SeedableRng, rngs::StdRng};
+use serde_json::Value;
+
+use super::netns::{in_netns, ip};
+use crate::{
+    api::{Family, InterfaceName},
+    kernel::{Action, Backend, Link, LinkKind, Mac, Memory, Netlink, Observed, Op, Ours, Rule, Target},
+};
+
+const LINKS: [&str; 3] = ["p1", "p2", "p3"];
+const NETS: [&str; 3] = ["172.16.1.1/24", "172.16.2.1/24", "fd00::1/64"];
+const HOPS: [&str; 6] = ["172.16.1.2", "172.16.1.3", "172.16.2.2", "fd00::2", "fd00::3", "10.9.9.9"];
+
+/// One step: a change through the backend, or what others do.
+#[derive(Clone, Debug)]
+enum Step {
+    Ours(Op),
+    AddLink(InterfaceName),
+    RemoveLink(InterfaceName),
+    BridgeDown,
+}
+
+fn pick<'a, T>(random: &mut StdRng, from: &'a [T]) -> &'a T {
+    &from[random.random_range(0..from.len())]
+}
+
+fn step(random: &mut StdRng, now: &Observed) -> Step {
+    let link: InterfaceName = pick(random, &LINKS).parse().unwrap();
+    let index = now.link(&link).map_or(4711, |link| link.index);
+    let net: IpNet = pick(random, &NETS).parse().unwrap();
+    let family = *pick(random, &Family::BOTH);
+    let metric = match (*pick(random, &[true, false]), family) {
+        (true, _) => 4000,
+        (false, Family::V4) => 0,
+        (false, Family::V6) => 1024,
+    };
+    match random.random_range(0..16) {
+        0 => Step::AddLink(link),
+        1 => Step::RemoveLink(link),
+        2 => Step::BridgeDown,
+        3 => Step::Ours(Op::CreateBridge(Mac([2, 0, 0, 0, 0, 1]))),
+        4 => Step::Ours(Op::RaiseBridge),
+        5 if random.random_range(0..4) == 0 => Step::Ours(Op::DeleteBridge),
+        5..=6 => Step::Ours(Op::AddAddress(net)),
+        7 => Step::Ours(Op::DeleteAddress(net)),
+        8..=9 => {
+            let hops = HOPS.iter().map(|hop| hop.parse().unwrap()).filter(|hop| Family::of(*hop) == family);
+            let some: BTreeSet<_> = hops.filter(|_| random.random_range(0..2) == 0).collect();
+            match some.is_empty() {
+                true => Step::Ours(Op::SetBlackhole(family)),
+                false => Step::Ours(Op::SetNextHops(family, some)),
+            }
+        }
+        10 => Step::Ours(Op::SetBlackhole(family)),
+        11 => Step::Ours(Op::DeleteRoute(family, metric)),
+        12..=13 => Step::Ours(Op::AddRule(rule(random, family))),
+        14 => Step::Ours(Op::DeleteRule(rule(random, family))),
+        _ if random.random_range(0..2) == 0 => Step::Ours(Op::Attach(link, index)),
+        _ => Step::Ours(Op::Detach(link, index)),
+    }
+}
+
+fn rule(random: &mut StdRng, family: Family) -> Rule {
+    let source = match family {
+        Family::V4 => ["20.0.0.1/32", "20.0.0.0/24"],
+        Family::V6 => ["2000::1/128", "2000::/64"],
+    };
+    let ours = Ours::default();
+    let kind = random.random_range(0..4);
+    Rule {
+        priority: if kind == 3 { 32_765 } else { random.random_range(30_000..30_002) },
+        family,
+        source: (kind < 3).then(|| pick(random, &source).parse().unwrap()),
+        input: Some(ours.bridge.clone()),
+        action: match kind {
+            0 | 1 => Action::Lookup(ours.table),
+            2 => Action::Goto(random.random_range(70_000..70_002)),
+            _ => Action::Blackhole,
+        },
+        protocol: ours.protocol,
+    }
+}
+
+/// A picture in which the links' indices are names, as they differ between the two.
+fn named(observed: &Observed) -> BTreeMap<&'static str, Vec<String>> {
+    let by_index = |index: u32| {
+        let named = observed.links.iter().find(|(_, link)| link.index == index);
+        named.map_or_else(|| index.to_string(), |(name, _)| name.to_string())
+    };
+    let ours: Vec<(&InterfaceName, &Link)> = observed
+        .links
+        .iter()
+        .filter(|(_, link)| link.kind != LinkKind::Primary)
+        .filter(|(name, _)| !name.as_str().ends_with("far"))
+        .collect();
+    let links = ours.iter().map(|(name, link)| {
+        format!(
+            "{name} in {:?} {:?} bridge up {}",
+            link.controller.map(by_index),
+            link.kind,
+            link.up || link.kind != LinkKind::Bridge
+        )
+    });
+    let routes = observed.routes.iter().map(|route| {
+        let target = match &route.target {
+            Target::Hops(hops) => {
+                hops.iter().map(|hop| format!("{} {}", hop.via, by_index(hop.device))).collect()
+            }
+            other => vec![format!("{other:?}")],
+        };
+        format!("{} {} {} {target:?}", route.family, route.metric, route.protocol)
+    });
+    let custom = |rule: &&Rule| !matches!(rule.priority, 0 | 32_766 | 32_767);
+    let mut out = BTreeMap::from([
+        ("links", links.collect::<Vec<_>>()),
+        ("addresses", observed.addresses.iter().map(ToString::to_string).collect()),
+        ("routes", routes.collect()),
+        ("rules", observed.rules.iter().filter(custom).map(ToString::to_string).collect()),
+    ]);
+    out.values_mut().for_each(|list| list.sort());
+    out
+}
+
+async fn others(linux: &Memory, step: &Step) {
+    match step {
+        Step::Ours(_) => {}
+        Step::AddLink(name) => {
+            if linux.observed(&Ours::default()).link(name).is_none() {
+                ip(&format!("link add {name} type veth peer name {name}far"));
+                ip(&format!("link set {name} up"));
+            }
+            linux.add_link(name.as_str(), None);
+        }
+        Step::RemoveLink(name) => {
+            if linux.observed(&Ours::default()).link(name).is_some() {
+                ip(&format!("link del {name}"));
+            }
+            linux.remove_link(name.as_str());
+        }
+        Step::BridgeDown => {
+            let bridge = Ours::default().bridge;
+            if linux.observed(&Ours::default()).link(&bridge).is_some() {
+                ip(&format!("link set {bridge} down"));
+            }
+            linux.change(|world| world.set_down(&bridge));
+        }
+    }
+}
+
+/// What `ip -j` says of the same.
+fn second_witness(observed: &Observed) {
+    let json = |arguments: &str| -> Vec<Value> { serde_json::from_str(&ip(arguments)).unwrap_or_default() };
+    let rules = json("-j rule").len() + json("-j -6 rule").len();
+    assert_eq!(rules, observed.rules.len(), "{}{}", ip("rule"), ip("-6 rule"));
+    let ports = json("-j link").iter().filter(|link| link["master"] == "bridge0").count();
+    let seen = observed.links.values().filter(|link| link.controller.is_some()).count();
+    assert_eq!(ports, seen, "{}", ip("link"));
+    if observed.routes.iter().any(|route| route.family == Family::V4) {
+        let routes = json("-j route show table 1");
+        for route in observed.routes.iter().filter(|route| route.family == Family::V4) {
+            let same = |there: &&Value| there["metric"].as_u64().unwrap_or(0) == u64::from(route.metric);
+            let there = routes.iter().find(same).unwrap_or_else(|| panic!("{route:?} in {routes:?}"));
+            let count = there["nexthops"].as_array().map_or(1, Vec::len);
+            assert_eq!(count, route.hops().map_or(1, BTreeSet::len), "{routes:?}");
+        }
+    }
+}
+
+#[test]
+fn a_hundred_random_steps_lead_both_kernels_to_the_same_state() {
+    for seed in 0..3 {
+        in_netns(move || async move {
+            let ours = Ours::default();
+            let mut random = StdRng::seed_from_u64(seed);
+            let memory = Memory::default();
+            let (mut twin, mut real) = (memory.clone(), Netlink::open().unwrap());
+            let mut taken = Vec::new();
+            for _ in 0..100 {
+                let twins_view = twin.dump(&ours).await.unwrap();
+                let step = step(&mut random, &twins_view);
+                taken.push(match &step {
+                    Step::Ours(op) => op.to_string(),
+                    other => format!("{other:?}"),
+                });
+                others(&memory, &step).await;
+                if let Step::Ours(op) = &step {
+                    let reals_view = real.dump(&ours).await.unwrap();
+                    let there = with_index(op, &reals_view);
+                    let answers = (twin.apply(&ours, op).await, real.apply(&ours, &there).await);
+                    assert_eq!(
+                        answers.0.is_ok(),
+                        answers.1.is_ok(),
+                        "seed {seed}: {op}: {answers:?}\n{taken:#?}"
+                    );
+                }
+                let (twins_view, reals_view) =
+                    (twin.dump(&ours).await.unwrap(), real.dump(&ours).await.unwrap());
+                assert_eq!(named(&twins_view), named(&reals_view), "seed {seed}: {step:?}\n{taken:#?}");
+                second_witness(&reals_view);
+            }
+        });
+    }
+}
+
+/// The change with the real kernel's index of its link.
+fn with_index(op: &Op, observed: &Observed) -> Op {
+    let index = |name: &InterfaceName| observed.link(name).map_or(4711, |link| link.index);
+    match op {
+        Op::Attach(name, _) => Op::Attach(name.clone(), index(name)),
+        Op::Detach(name, _) => Op::Detach(name.clone(), index(name)),
+        op => op.clone(),
+    }
+}
