@@ -6,9 +6,9 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::netns::{eventually, in_netns, ip, ip_fails, start, status};
+use super::netns::{eventually, in_netns, ip, ip_fails, name, start, status};
 use crate::{
-    api::{Dual, InterfaceName},
+    api::Dual,
     chain::Tasks,
     kernel::{Kernel, NextHopGuard},
 };
@@ -23,10 +23,6 @@ fn vips() -> Vec<IpNet> {
 
 fn hop(kernel: &Kernel, address: &str) -> NextHopGuard {
     kernel.next_hop(address.parse::<IpAddr>().unwrap(), "lb")
-}
-
-fn name(name: &str) -> InterfaceName {
-    name.parse().unwrap()
 }
 
 /// One VIP and two next hops per family.
@@ -94,7 +90,6 @@ fn e09_without_next_hops_or_vips_nothing_from_the_bridge_finds_the_primary_netwo
         ip("link set eth0 up");
         ip("link set far up");
         ip("route add default via 192.0.2.1");
-        std::fs::write("/proc/sys/net/ipv4/conf/all/forwarding", "1").unwrap();
         let tasks = Tasks::default();
         let (kernel, hops) = working(&tasks).await;
         let routed = ip("route get 198.51.100.1 from 20.0.0.1 iif bridge0");

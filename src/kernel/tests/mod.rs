@@ -2,6 +2,7 @@
 
 //! Tests of the whole: the handle over the kernel in memory, and over a real one in a namespace of its own.
 
+mod adoption;
 mod contract;
 mod handle;
 mod linux;

@@ -2,12 +2,13 @@
 
 //! Run a test in a network namespace of its own, with `ip` as the second witness.
 
-use std::{future::Future, panic::resume_unwind, process::Command, thread, time::Duration};
+use std::{fs, future::Future, panic::resume_unwind, process::Command, thread, time::Duration};
 
 use nix::sched::{CloneFlags, unshare};
 use tokio::time::{Instant, sleep};
 
 use crate::{
+    api::InterfaceName,
     chain::Tasks,
     kernel::{Kernel, Netlink, Settings, Status},
 };
@@ -21,6 +22,8 @@ pub(super) fn in_netns<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send +
             );
         }
         ip("link set lo up");
+        fs::write("/proc/sys/net/ipv4/conf/all/forwarding", "1")
+            .expect("this test needs a writable /proc/sys/net");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime
             .block_on(async { tokio::time::timeout(Duration::from_secs(120), test()).await.expect("120 s") });
@@ -46,6 +49,11 @@ pub(super) fn ip_fails(arguments: &str) -> String {
     let output = Command::new("ip").args(arguments.split_whitespace()).output().unwrap();
     assert!(!output.status.success(), "ip {arguments}: {}", String::from_utf8_lossy(&output.stdout));
     String::from_utf8(output.stderr).unwrap()
+}
+
+/// The name of a link.
+pub(super) fn name(name: &str) -> InterfaceName {
+    name.parse().unwrap()
 }
 
 /// Settings of the tests.
