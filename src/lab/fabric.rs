@@ -44,8 +44,8 @@ pub struct Fabric {
     pub targets: Vec<Pod>,
     /// The other end of the proxy's primary network.
     pub outside: Pod,
-    /// Where the forwarder makes links before it moves them.
-    pub forwarder: Pod,
+    /// Where nsmgr and forwarder run; the forwarder makes links here before it moves them.
+    pub node: Pod,
 }
 
 impl Fabric {
@@ -68,7 +68,7 @@ impl Fabric {
             proxy: pod("proxy", ground, &[&SYSCTLS]).await?,
             targets,
             outside: pod("outside", ground, &[&NO_DAD]).await?,
-            forwarder: pod("forwarder", ground, &[]).await?,
+            node: pod("node", ground, &[]).await?,
         };
         fabric.connect_client(topology).await?;
         fabric.connect_outside(topology).await?;
@@ -77,7 +77,7 @@ impl Fabric {
 
     /// Every pod.
     pub fn pods(&self) -> impl Iterator<Item = &Pod> {
-        let single = [&self.client, &self.proxy, &self.outside, &self.forwarder];
+        let single = [&self.client, &self.proxy, &self.outside, &self.node];
         single.into_iter().chain(&self.lbs).chain(&self.targets)
     }
 

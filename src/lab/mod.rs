@@ -20,6 +20,7 @@ pub mod hosted;
 pub mod ipam;
 pub mod lb;
 pub mod leak;
+pub mod leftovers;
 pub mod links;
 pub mod netlink;
 pub mod netns;
@@ -39,6 +40,7 @@ pub mod target;
 pub mod topology;
 pub mod verdict;
 mod workload;
+pub mod world;
 
 #[cfg(test)]
 mod tests;

@@ -103,7 +103,7 @@ fn run(options: &Options) -> Result<u8, LabError> {
         let topology = options.topology();
         eprintln!("{topology}\n");
         tokio::select! {
-            report = Run::perform(&topology, &ground) => conclude(report?, options, &outside).await,
+            report = Run::perform(&topology, &ground, options.keep) => conclude(report?, options, &outside).await,
             () = outside.stop.cancelled() => {
                 eprintln!("lab: interrupted");
                 Ok(INTERRUPTED)
@@ -115,7 +115,11 @@ fn run(options: &Options) -> Result<u8, LabError> {
     code
 }
 
-async fn conclude(report: (Report, Run), options: &Options, outside: &Outside) -> Result<u8, LabError> {
+async fn conclude(
+    report: (Report, Option<Run>),
+    options: &Options,
+    outside: &Outside,
+) -> Result<u8, LabError> {
     let (report, _run) = report;
     let table = format!("\n{report}");
     if options.json {

@@ -64,14 +64,14 @@ impl World {
         let target = Pod::new("t1", &ground).await.unwrap();
         let manager = Pod::new("nsmgr", &ground).await.unwrap();
 
-        let identity = agent.identity(&manager, &tasks).unwrap();
+        let identity = agent.identity(&manager.name, &manager.folder, &tasks).unwrap();
         let nsmgr = Nsmgr::start(&manager, &manager.folder, NODE, identity).unwrap();
-        let identity = agent.identity(&node, &tasks).unwrap();
+        let identity = agent.identity(&node.name, &node.folder, &tasks).unwrap();
         let forwarder = Forwarder::start(&node, &nsmgr.target, identity).unwrap();
         forwarder.registered(PATIENCE).await.unwrap();
 
         let (hop, connections) = (Hop::new("proxy"), Connections::default());
-        let identity = agent.identity(&proxy, &tasks).unwrap();
+        let identity = agent.identity(&proxy.name, &proxy.folder, &tasks).unwrap();
         let chain = hop
             .endpoint(&connections)
             .with(mechanism::Endpoint::new(Names::new(|_| false)))
@@ -89,7 +89,7 @@ impl World {
         let kept = Kept::start(dialer, "proxy", service, socket);
         kept.registered(PATIENCE).await.unwrap();
 
-        let identity = agent.identity(&target, &tasks).unwrap();
+        let identity = agent.identity(&target.name, &target.folder, &tasks).unwrap();
         let client = Target::new(&target, &nsmgr.target, identity).unwrap();
         let (endpoint, pods) = ((hop, hosted, kept, connections), [node, proxy, target]);
         Self { tasks, nsmgr, forwarder, endpoint, target: client, pods, _agent: agent, _folder: folder }

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Stop what runs, in use and not, and count what is left.
+
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+
+use super::{
+    Run,
+    bring_up::{milliseconds, ready, registered},
+    eventually, leaks,
+    leaks::Talkers,
+};
+use crate::lab::{
+    error::{Doing, LabError},
+    leftovers::{self, Baseline},
+    topology::PROXY,
+    verdict::{Report, Verdict},
+};
+
+/// How long the proxy may take to end: Kubernetes kills after 30 s.
+const END: Duration = Duration::from_secs(25);
+/// How long it is away.
+const AWAY: Duration = Duration::from_millis(500);
+/// How long its connections to load balancers that left may stay.
+const LEAVE: Duration = Duration::from_secs(15);
+/// Resident memory that the proxy may have.
+const MEMORY: u64 = 14 * 1024 * 1024;
+
+/// Read the proxy's resident memory. A debug build carries more, and is only shown.
+pub(super) fn judge_memory(run: &mut Run) -> Result<(), LabError> {
+    let proxy = run.world.proxy.as_ref().ok_or("it does not run").doing(|| "measure the proxy".into())?;
+    let resident = proxy.resident().doing(|| "measure the proxy".into())?;
+    let verdict = Verdict::new("the proxy stays small", resident <= MEMORY || cfg!(debug_assertions));
+    run.judge(verdict.figure("resident KiB", resident / 1024).figure("allowed KiB", MEMORY / 1024));
+    Ok(())
+}
+
+/// Terminate the proxy while every target sends; it must end by itself.
+async fn terminate(run: &mut Run) -> Result<Verdict, LabError> {
+    let proxy = run.world.proxy.take().ok_or("it does not run").doing(|| "end the proxy".into())?;
+    let (start, log) = (Instant::now(), proxy.tail(super::LOG));
+    let status = proxy.terminate(END).await.doing(|| "wait for the proxy".into())?;
+    let good = status.is_some_and(|status| status.success());
+    if !good {
+        eprintln!("\nThe proxy's last words:\n{log}\n");
+    }
+    let how = status.map_or("killed".into(), |status| status.to_string());
+    Ok(Verdict::new("the proxy ends when asked", good)
+        .figure("ms", milliseconds(start.elapsed()))
+        .figure("status", how))
+}
+
+/// Terminate the proxy under traffic, and start a successor in the same pod.
+pub(super) async fn restart_under_traffic(run: &mut Run) -> Result<(), LabError> {
+    let talkers = Talkers::start(run, &run.world.topology.vips())?;
+    let ended = terminate(run).await?;
+    tokio::time::sleep(AWAY).await;
+    run.judge(ended);
+    run.world.start_proxy()?;
+    let start = Instant::now();
+    registered(run).await?;
+    ready(run).await?;
+    let took = milliseconds(start.elapsed());
+    run.judge(Verdict::new("a successor is ready", true).figure("ms", took));
+    let verdict = talkers.judge(run, "nothing leaks while the proxy stops and starts");
+    run.judge(verdict);
+    Ok(())
+}
+
+/// Let every load balancer leave while the targets send: no next hop is left.
+pub(super) async fn lose_every_lb(run: &mut Run) -> Result<(), LabError> {
+    let talkers = Talkers::start(run, &run.world.topology.vips())?;
+    let mut left = Vec::new();
+    for lb in run.world.lbs.drain(..) {
+        left.push(lb.withdraw().await);
+    }
+    let took = eventually("load balancers that left have no connection", LEAVE, async || {
+        match left.iter().map(|lb| lb.connections.len()).sum() {
+            0 => Ok(()),
+            some => Err(format!("{some} connections")),
+        }
+    })
+    .await;
+    for lb in left {
+        lb.stop().await;
+    }
+    let verdict = Verdict::new("the proxy closes its links to load balancers that left", took.is_ok());
+    run.judge(verdict.figure("ms", took.as_ref().map_or(0, |took| milliseconds(*took))));
+    tokio::time::sleep(AWAY).await;
+    let verdict = talkers.judge(run, "nothing leaks when every load balancer has left");
+    run.judge(verdict);
+    Ok(())
+}
+
+/// Close every target, then terminate the proxy. The counter is shown to count still.
+pub(super) async fn close_proxy(run: &mut Run) -> Result<(), LabError> {
+    for target in &mut run.world.targets {
+        target.close().await?;
+    }
+    let ended = terminate(run).await?;
+    run.judge(ended);
+    let gone = run.world.nsmgr.endpoints.get(PROXY).is_none();
+    run.judge(Verdict::new("the proxy unregisters its endpoint", gone));
+    leaks::show_that_the_counter_counts(run).await
+}
+
+/// Stop the rest, and count.
+pub(super) async fn leave(run: Run, baseline: Baseline) -> Result<Report, LabError> {
+    let Run { mut world, mut report, started } = run;
+    if let Some(proxy) = world.proxy.take() {
+        let _ = proxy.signal(Signal::SIGKILL);
+        proxy.terminate(END).await.doing(|| "end the proxy".into())?;
+    }
+    let verdict = leftovers::judge(world.stop().await, baseline).await?;
+    eprintln!("{:>6.2} s  {verdict}", started.elapsed().as_secs_f64());
+    report.add(verdict);
+    Ok(report)
+}

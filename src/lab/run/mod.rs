@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Perform a run: build the world, go through the steps, judge each.
+//!
+//! A step that finds a promise broken says so in its verdict, and the run goes on. A step that cannot be done ends the run: what
+//! follows would prove nothing.
+
+mod bring_up;
+mod end;
+mod eventually;
+mod late;
+mod leaks;
+mod reach;
+mod refresh;
+mod vips;
+
+use std::time::Instant;
+
+use self::eventually::eventually;
+use super::{
+    error::{Doing, LabError, explain},
+    ground::Ground,
+    leftovers::Baseline,
+    topology::Topology,
+    verdict::{Report, Verdict},
+    world::World,
+};
+
+/// Lines of the proxy's log that a failed run shows.
+const LOG: usize = 40;
+
+/// A run, with its world for as long as that is alive.
+pub struct Run {
+    world: World,
+    report: Report,
+    started: Instant,
+}
+
+impl Run {
+    /// Build, and go through all steps; with `keep`, through all but the end, so that the world stays as it is.
+    ///
+    /// # Errors
+    /// The world could not be built.
+    pub async fn perform(
+        topology: &Topology,
+        ground: &Ground,
+        keep: bool,
+    ) -> Result<(Report, Option<Self>), LabError> {
+        let baseline = Baseline::now().doing(|| "count descriptors".into())?;
+        let started = Instant::now();
+        let world = World::build(topology, ground).await?;
+        let mut run = Self { world, report: Report::default(), started };
+        let done = run.steps().await;
+        let failed = match done {
+            Err(error) => Some(error),
+            Ok(()) if keep => None,
+            Ok(()) => end::close_proxy(&mut run).await.err(),
+        };
+        if let Some(error) = &failed {
+            run.judge(Verdict::new("the run came to its end", false).figure("stopped by", explain(error)));
+        }
+        if !run.report.ok() {
+            run.show_log();
+        }
+        if keep {
+            return Ok((run.report.clone(), Some(run)));
+        }
+        Ok((end::leave(run, baseline).await?, None))
+    }
+
+    async fn steps(&mut self) -> Result<(), LabError> {
+        leaks::show_that_the_counter_counts(self).await?;
+        bring_up::start_proxy(self).await?;
+        bring_up::connect_targets(self).await?;
+        leaks::quiet(self, "nothing leaks with an empty VIP list").await?;
+        bring_up::publish_vips(self);
+        leaks::quiet(self, "nothing leaks without a load balancer").await?;
+        bring_up::start_lbs(self).await?;
+        reach::everywhere(self, "UDP and TCP over every VIP and target").await?;
+        refresh::costs_no_ipam_call(self).await?;
+        refresh::survives_a_rotation(self).await?;
+        vips::come_and_go_under_traffic(self).await?;
+        vips::an_empty_list_is_held(self).await?;
+        late::targets_join_while_ipam_is_late(self).await?;
+        end::judge_memory(self)?;
+        end::restart_under_traffic(self).await?;
+        reach::everywhere(self, "UDP and TCP over every VIP and target after a restart").await?;
+        end::lose_every_lb(self).await
+    }
+
+    /// Take a verdict, and show it.
+    fn judge(&mut self, verdict: Verdict) {
+        eprintln!("{:>6.2} s  {verdict}", self.started.elapsed().as_secs_f64());
+        self.report.add(verdict);
+    }
+
+    fn show_log(&self) {
+        if let Some(proxy) = &self.world.proxy {
+            eprintln!("\nThe proxy's last words:\n{}\n", proxy.tail(LOG));
+        }
+    }
+}

@@ -1,0 +1,279 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Everything of a run: the pods, what runs in them, and what counts.
+
+use std::{net::IpAddr, path::PathBuf, time::Duration};
+
+use ipnet::IpNet;
+use tonic::service::Routes;
+
+use super::{
+    agent::Agent,
+    echo::Echo,
+    error::{Doing, LabError},
+    fabric::Fabric,
+    forwarder::Forwarder,
+    ground::{self, Ground},
+    hosted::Hosted,
+    ipam::Ipam,
+    lb::Lb,
+    leak::LeakCounter,
+    nsmgr::Nsmgr,
+    nsp::Nsp,
+    pod::{Pod, Process, Start},
+    target::Target,
+    topology::{
+        self, CONDUIT, IPAM_PORT, MTU, NAMESPACE, NODE, NSP_PORT, TRENCH, Topology, lb_service, proxy_service,
+    },
+};
+use crate::{api::Family, chain::Tasks, ipam::Tree, transport};
+
+/// How long a registration may take.
+pub const REGISTER: Duration = Duration::from_secs(10);
+/// Where the proxy finds the folder of nsmgr's socket.
+const NSM: &str = "/run/nsm";
+/// Where the proxy finds the folder of its Workload API.
+const SPIRE: &str = "/run/spire/sockets";
+
+/// A run's world.
+pub struct World {
+    /// Its description.
+    pub topology: Topology,
+    /// Its pods.
+    pub fabric: Fabric,
+    /// Identities.
+    pub agent: Agent,
+    /// nsmgr and registry.
+    pub nsmgr: Nsmgr,
+    /// The forwarder.
+    pub forwarder: Forwarder,
+    /// IPAM.
+    pub ipam: Ipam,
+    /// NSP.
+    pub nsp: Nsp,
+    /// Packets with a VIP as source, at the far end of the proxy's primary link.
+    pub leak: LeakCounter,
+    /// Load balancers that run.
+    pub lbs: Vec<Lb>,
+    /// Targets that are there.
+    pub targets: Vec<Target>,
+    /// The proxy, if it runs.
+    pub proxy: Option<Process>,
+    /// Background tasks of identities.
+    pub tasks: Tasks,
+    /// Answers of the targets.
+    pub echoes: Vec<Echo>,
+    ground: Ground,
+    services: Vec<Hosted>,
+}
+
+impl World {
+    /// Build the network, and start what does not depend on the proxy: nsmgr, forwarder and IPAM.
+    ///
+    /// # Errors
+    /// What could not be started.
+    pub async fn build(topology: &Topology, ground: &Ground) -> Result<Self, LabError> {
+        let fabric = Fabric::build(topology, ground).await?;
+        let (tasks, mut agent) = (Tasks::default(), Agent::new()?);
+        let folder = |name: &str| ground.folder(name).doing(|| format!("make the folder of {name}"));
+
+        let identity = agent.identity("nsmgr", &folder("nsmgr")?, &tasks)?;
+        let nsmgr = Nsmgr::start(&fabric.node, &folder("nsmgr")?, NODE, identity)?;
+        let identity = agent.identity("forwarder", &folder("forwarder")?, &tasks)?;
+        let forwarder = Forwarder::start(&fabric.node, &nsmgr.target, identity)?;
+        forwarder.registered(REGISTER).await?;
+
+        let tree = Tree::new(TRENCH);
+        tree.add_conduit(CONDUIT).doing(|| format!("add conduit {CONDUIT}"))?;
+        let (ipam, nsp) = (Ipam::new(tree), Nsp::new(TRENCH));
+        let mut every_vip: Vec<IpNet> = topology.vips().into_iter().map(IpNet::from).collect();
+        every_vip.extend(topology.spare_vips().into_iter().map(IpNet::from));
+        let leak = LeakCounter::start(&fabric.outside.netns, every_vip);
+        let leak = leak.doing(|| "count packets at the far end of the primary link".into())?;
+        let (lbs, targets, echoes, services) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (topology, ground) = (topology.clone(), ground.clone());
+        let mut world = Self {
+            topology,
+            fabric,
+            agent,
+            nsmgr,
+            forwarder,
+            ipam,
+            nsp,
+            leak,
+            lbs,
+            targets,
+            proxy: None,
+            tasks,
+            echoes,
+            ground,
+            services,
+        };
+        let routes = Routes::new(world.ipam.service());
+        world.serve("ipam", IPAM_PORT, routes)?;
+        Ok(world)
+    }
+
+    /// Serve NSP, with whatever lists it has then.
+    ///
+    /// # Errors
+    /// The port is taken.
+    pub fn serve_nsp(&mut self) -> Result<(), LabError> {
+        let routes = Routes::new(self.nsp.configuration_manager()).add_service(self.nsp.target_registry());
+        self.serve("nsp", NSP_PORT, routes)
+    }
+
+    /// Serve on a port of the primary network.
+    fn serve(&mut self, name: &str, port: u16, routes: Routes) -> Result<(), LabError> {
+        let folder = self.ground.folder(name).doing(|| format!("make the folder of {name}"))?;
+        let identity = self.agent.identity(name, &folder, &self.tasks)?;
+        let target = transport::Target::Tcp(format!("{}:{port}", self.services_at()));
+        self.services.push(Hosted::start(&self.fabric.outside.netns, &target, identity, routes)?);
+        Ok(())
+    }
+
+    /// Address of IPAM and NSP.
+    fn services_at(&self) -> IpAddr {
+        let [outside, _] = self.topology.primary_cable();
+        outside.first().map_or(IpAddr::from([127, 0, 0, 1]), IpNet::addr)
+    }
+
+    /// Start the proxy, as a process of its own that knows nothing but its documented variables.
+    ///
+    /// # Errors
+    /// It could not be started.
+    pub fn start_proxy(&mut self) -> Result<(), LabError> {
+        let pod = &self.fabric.proxy;
+        let spire = pod.folder.join("spire");
+        self.agent.attest(topology::PROXY, &spire)?;
+        let hosts = pod.folder.join("hosts");
+        let names = format!("127.0.0.1 localhost\n{} nsp-{TRENCH}.{NAMESPACE}\n", self.services_at());
+        std::fs::write(&hosts, names).doing(|| "write the hosts file of the proxy".into())?;
+        let nsm = self.ground.folder("nsmgr").doing(|| "find the folder of nsmgr".into())?;
+        let start = Start {
+            program: ground::PROXY.as_ref(),
+            arguments: &[],
+            environment: &environment(&self.topology, self.services_at()),
+            mounts: &[(spire, SPIRE), (nsm, NSM), (hosts, "/etc/hosts")],
+        };
+        self.proxy = Some(Process::start(pod, &start)?);
+        Ok(())
+    }
+
+    /// The proxy's health socket, seen from here.
+    pub fn health_socket(&self) -> PathBuf {
+        let pid = self.proxy.as_ref().map_or(0, Process::pid);
+        format!("/proc/{pid}/root{}", crate::proxy::health::SOCKET).into()
+    }
+
+    /// Start a load balancer, by its number from 0, and wait until it is registered.
+    ///
+    /// # Errors
+    /// What could not be started.
+    pub async fn start_lb(&mut self, number: usize) -> Result<(), LabError> {
+        let pod = self.fabric.lbs.get(number).ok_or("there is none");
+        let pod = pod.doing(|| format!("start load balancer {number}"))?;
+        let identity = self.agent.identity(&pod.name, &pod.folder, &self.tasks)?;
+        let [client, _] = self.topology.client_cable(number + 1);
+        let vips = self.topology.vips().into_iter().chain(self.topology.spare_vips()).collect();
+        let lb = Lb::start(pod, &self.nsmgr.target, identity, &client, vips).await?;
+        lb.registered(REGISTER).await?;
+        self.lbs.push(lb);
+        Ok(())
+    }
+
+    /// A target in a pod, not connected yet.
+    ///
+    /// # Errors
+    /// What could not be started.
+    pub fn guest_target(&mut self, pod: &Pod) -> Result<Target, LabError> {
+        let identity = self.agent.identity(&pod.name, &pod.folder, &self.tasks)?;
+        Target::new(pod, &self.nsmgr.target, identity)
+    }
+
+    /// Add the target of a number, from 0, not connected yet.
+    ///
+    /// # Errors
+    /// What could not be started.
+    pub fn add_target(&mut self, number: usize) -> Result<(), LabError> {
+        let pod = self.fabric.targets.get(number).ok_or("there is none");
+        let pod = pod.doing(|| format!("start target {number}"))?;
+        let identity = self.agent.identity(&pod.name, &pod.folder, &self.tasks)?;
+        self.targets.push(Target::new(pod, &self.nsmgr.target, identity)?);
+        Ok(())
+    }
+
+    /// One more pod, for a target that comes later.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub async fn guest(&self, name: &str) -> Result<Pod, LabError> {
+        Pod::new(name, &self.ground).await
+    }
+
+    /// Let the load balancers balance over all targets that are connected.
+    pub fn balance(&self) {
+        let addresses: Vec<IpAddr> =
+            self.targets.iter().flat_map(Target::addresses).map(|net| net.addr()).collect();
+        for lb in &self.lbs {
+            lb.set_targets(addresses.clone());
+        }
+    }
+
+    /// Stop every server. Fails for nothing: what is left is counted.
+    pub async fn stop(mut self) -> Stopped {
+        for target in self.targets.drain(..) {
+            target.stop().await;
+        }
+        for lb in self.lbs.drain(..) {
+            lb.stop().await;
+        }
+        drop(self.echoes);
+        let connections = self.nsmgr.connections.len() + self.forwarder.connections.len();
+        let endpoints = self.nsmgr.endpoints.all().len().saturating_sub(1); // but for the forwarder itself
+        self.forwarder.stop().await;
+        self.nsmgr.stop().await;
+        for service in self.services.drain(..) {
+            service.stop().await;
+        }
+        self.tasks.stop().await;
+        Stopped { fabric: self.fabric, ipam: self.ipam, connections, endpoints }
+    }
+}
+
+/// What is left of a world when everything has been stopped: its pods, and what they may still hold.
+pub struct Stopped {
+    /// The pods.
+    pub fabric: Fabric,
+    /// IPAM's tree.
+    pub ipam: Ipam,
+    /// Connections that nsmgr or forwarder still had.
+    pub connections: usize,
+    /// Endpoints that were still registered.
+    pub endpoints: usize,
+}
+
+fn environment(topology: &Topology, services: IpAddr) -> Vec<(String, String)> {
+    let family = match topology.families.as_slice() {
+        [Family::V4] => "ipv4",
+        [Family::V6] => "ipv6",
+        _ => "dualstack",
+    };
+    let variables = [
+        ("NSM_NAME", topology::PROXY.to_owned()),
+        ("NSM_SERVICE_NAME", proxy_service()),
+        ("NSM_CONNECT_TO", format!("unix://{NSM}/nsm.io.sock")),
+        ("NSM_MAX_TOKEN_LIFETIME", "10m".to_owned()),
+        ("NSM_IPAM_SERVICE", std::net::SocketAddr::new(services, IPAM_PORT).to_string()),
+        ("NSM_HOST", NODE.to_owned()),
+        ("NSM_NETWORK_SERVICE_NAME", lb_service()),
+        ("NSM_NAMESPACE", NAMESPACE.to_owned()),
+        ("NSM_TRENCH", TRENCH.to_owned()),
+        ("NSM_CONDUIT", CONDUIT.to_owned()),
+        ("NSM_NSP_SERVICE_NAME", "nsp".to_owned()),
+        ("NSM_NSP_SERVICE_PORT", NSP_PORT.to_string()),
+        ("NSM_IP_FAMILY", family.to_owned()),
+        ("NSM_MTU", MTU.to_string()),
+        ("SPIFFE_ENDPOINT_SOCKET", format!("unix://{SPIRE}/{}", super::agent::SOCKET)),
+    ];
+    variables.map(|(name, value)| (name.to_owned(), value)).into()
+}
