@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Ask every VIP over UDP and TCP, and read from the kernel's counters which load balancer carried what.
 
-use std::{net::IpAddr, time::Duration};
+use std::{
+    net::IpAddr,
+    time::{Duration, Instant},
+};
 
-use super::{Run, eventually};
+use super::{Run, bring_up::milliseconds, eventually};
 use crate::{
     api::Family,
     lab::{
@@ -17,8 +20,8 @@ use crate::{
 
 /// Flows per VIP and transport: that one of three targets gets none of them by chance has odds of 1 to 10¹⁰.
 const FLOWS: usize = 64;
-/// How long the first answer may take to come.
-const SETTLE: Duration = Duration::from_secs(10);
+/// How long it may take until every flow is answered: neighbour entries of links that were replaced take this long to be doubted.
+const SETTLE: Duration = Duration::from_secs(30);
 
 /// Packets through a load balancer, by its links.
 #[derive(Clone, Debug, Default)]
@@ -67,9 +70,11 @@ pub(super) async fn settled(run: &Run, vip: IpAddr) -> Result<(), LabError> {
 /// carries packets in both directions.
 pub(super) async fn everywhere(run: &mut Run, name: &str) -> Result<(), LabError> {
     let (vips, targets) = (run.world.topology.vips(), run.world.targets.len());
+    let start = Instant::now();
     for vip in &vips {
         settled(run, *vip).await?;
     }
+    let settled = milliseconds(start.elapsed());
     let before = carried(run).await?;
     let (mut complete, mut all) = (true, Answers::default());
     for vip in &vips {
@@ -85,7 +90,7 @@ pub(super) async fn everywhere(run: &mut Run, name: &str) -> Result<(), LabError
     let after = carried(run).await?;
     let shares: Vec<String> = all.by.iter().map(|(target, count)| format!("{target} {count}")).collect();
     let verdict = Verdict::new(name, complete).figure("asked", all.sent).figure("answered", all.answered);
-    run.judge(verdict.figure("by", shares.join(" ")));
+    run.judge(verdict.figure("by", shares.join(" ")).figure("ms until all flow", settled));
     let source = Verdict::new("the client sees the VIP as source", all.answered > 0 && all.wrong_source == 0);
     run.judge(source.figure("from another address", all.wrong_source));
     judge_balancers(run, &before, &after);
