@@ -30,8 +30,8 @@ examples: ## Run every example; each asserts what it shows.
 
 interop: ## Prove the wire against Go's NSM sdk.
 	@.ci/require rust cc go
-	$(MAKE) -C tests/interop build
-	INTEROP_BIN=$(CURDIR)/tests/interop/bin $(CARGO) test --locked --test interop
+	$(MAKE) -C tests/interop build vet
+	INTEROP_BIN=$(CURDIR)/tests/interop/bin $(INSIDE) $(CARGO) test --locked --test interop
 
 bench: ## Measure; the figures are ratios within one run.
 	@.ci/require rust cc

@@ -13,7 +13,7 @@ use meridio_proxy::{
     transport::{Dialer, monitor, origin, server::NAMES},
 };
 use serde_json::{Value, json};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 use crate::{
@@ -21,7 +21,7 @@ use crate::{
     node::{Node, PATIENCE},
     ours::{POD, netns},
     programs::{Outcome, Program},
-    witness::Received,
+    witness::{Answer, Received},
 };
 
 /// Our connection's id.
@@ -72,16 +72,33 @@ pub(crate) async fn connects_refreshes_and_closes(
             return Err(format!("monitor event of an answer: {event:?}"));
         }
     }
-    for (answer, netns) in received.answers().iter() {
-        if netns.to_string() != way.netns || answer.id != ID || answer.index() != 0 {
-            return Err(format!("a descriptor of namespace {netns}, want {}, with {answer:#?}", way.netns));
-        }
-    }
+    answered(received, &way).await?;
 
     let close = Close { connection: answer, context: Context::within(DEADLINE) };
     chain.close(close).await.map_err(|error| format!("not closed: {error}"))?;
     endpoint.event("close", PATIENCE).await?;
     while event().await?.r#type() != ConnectionEventType::Delete {}
+    Ok(())
+}
+
+/// Each answer is about our connection, and brought the descriptor. The last one may still be on its way.
+async fn answered(received: &Received, way: &Way<'_>) -> Outcome<()> {
+    let since = Instant::now();
+    while received.answers().len() < 4 {
+        if since.elapsed() > PATIENCE {
+            return Err(format!("{} answers, want 4", received.answers().len()));
+        }
+        sleep(Duration::from_millis(10)).await;
+    }
+    for Answer { connection, netns } in received.answers().iter() {
+        let (id, index) = (&connection.id, connection.index());
+        if netns.to_string() != way.netns || id != ID || index != 0 {
+            return Err(format!(
+                "id `{id}`, index {index}, namespace {netns}: want `{ID}`, 0, {}",
+                way.netns
+            ));
+        }
+    }
     Ok(())
 }
 

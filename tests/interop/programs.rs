@@ -78,6 +78,8 @@ impl Program {
             .args(args)
             .arg("-until-eof")
             .env("SPIFFE_ENDPOINT_SOCKET", identity)
+            // A program that is killed leaves its folder behind; the test's goes with the test.
+            .env("TMPDIR", log.parent().unwrap_or(Path::new("/tmp")))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(File::create(&log).map_err(|error| fail("log", &error))?);
@@ -85,7 +87,9 @@ impl Program {
         let spawned = thread::spawn(move || -> Outcome<Child> {
             if netns == Netns::Own {
                 unshare(CloneFlags::CLONE_NEWNET).map_err(|error| {
-                    format!("a network namespace: {error}; run as root, or below `unshare -Urn`")
+                    format!(
+                        "a network namespace: {error}; run as root, or below `unshare --user --map-root-user`"
+                    )
                 })?;
             }
             command.spawn().map_err(|error| error.to_string())

@@ -10,16 +10,23 @@ use meridio_proxy::{
 };
 use tokio::time::Instant;
 
-/// Row of a client chain: the answers, and for each the inode number of the namespace whose descriptor came with it.
+/// An answer that a client chain received.
+pub(crate) struct Answer {
+    pub(crate) connection: Box<Connection>,
+    /// Inode number of the namespace whose descriptor came with it.
+    pub(crate) netns: u64,
+}
+
+/// Row of a client chain: the answers.
 #[derive(Clone, Default)]
-pub(crate) struct Received(Arc<Mutex<Vec<(Box<Connection>, u64)>>>);
+pub(crate) struct Received(Arc<Mutex<Vec<Answer>>>);
 
 /// Row of an endpoint chain: the inode numbers of the callers' namespaces whose descriptors came, one for each Request that names one.
 #[derive(Clone, Default)]
 pub(crate) struct Arrived(Arc<Mutex<Vec<u64>>>);
 
 impl Received {
-    pub(crate) fn answers(&self) -> MutexGuard<'_, Vec<(Box<Connection>, u64)>> {
+    pub(crate) fn answers(&self) -> MutexGuard<'_, Vec<Answer>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -40,7 +47,7 @@ impl Element for Received {
         let named = named.ok_or_else(|| Reason::Refused("an answer that names no namespace".into()))?;
         let wire = scope.get::<Wire>();
         claim(wire.as_ref().and_then(|wire| wire.hub()), named, deadline).await?;
-        self.answers().push((answer.clone(), named.ino));
+        self.answers().push(Answer { connection: answer.clone(), netns: named.ino });
         Ok(answer)
     }
 }
