@@ -8,6 +8,7 @@ pub mod addresses;
 pub mod agent;
 mod authority;
 pub mod balance;
+mod collector;
 pub mod echo;
 pub mod enter;
 pub mod error;
@@ -47,5 +48,6 @@ mod tests;
 
 pub use self::{
     authority::{Authority, AuthorityError, Issued},
+    collector::{Collector, Received},
     workload::Workload,
 };

@@ -165,6 +165,11 @@ impl Rig {
         chain.build(Tail).unwrap()
     }
 
+    /// How a target reaches the proxy.
+    pub(crate) fn dialer(&self) -> Dialer {
+        dialer(&self.socket, self.target.clone(), LONG)
+    }
+
     /// Add a link to the kernel, and wait until it is a port.
     pub(crate) async fn becomes_port(&self, name: &str) -> Checked {
         self.linux.add_link(name, None);

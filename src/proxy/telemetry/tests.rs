@@ -1,72 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 
-use std::sync::Mutex;
-
-use opentelemetry_proto::tonic::{
-    collector::trace::v1::{
-        ExportTraceServiceRequest, ExportTraceServiceResponse,
-        trace_service_server::{TraceService, TraceServiceServer},
-    },
-    trace::v1::{ResourceSpans, Span},
-};
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
-use tonic::{Request, Response, Status};
 use tracing::Instrument;
 use tracing_subscriber::prelude::*;
 
 use super::*;
-use crate::{chain::Tasks, transport::trace_context};
+use crate::{chain::Tasks, lab::Collector, transport::trace_context};
 
 const LIMIT: Duration = Duration::from_secs(5);
-
-/// A real OTLP receiver that keeps what it gets.
-#[derive(Clone, Default)]
-struct Collector(Arc<Mutex<Vec<ResourceSpans>>>);
-
-#[tonic::async_trait]
-impl TraceService for Collector {
-    async fn export(
-        &self,
-        request: Request<ExportTraceServiceRequest>,
-    ) -> Result<Response<ExportTraceServiceResponse>, Status> {
-        self.0.lock().unwrap().extend(request.into_inner().resource_spans);
-        Ok(Response::new(ExportTraceServiceResponse::default()))
-    }
-}
-
-impl Collector {
-    async fn listen(&self, tasks: &Tasks) -> String {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = format!("http://{}", listener.local_addr().unwrap());
-        let server = tonic::transport::Server::builder().add_service(TraceServiceServer::new(self.clone()));
-        tasks.spawn(async move {
-            server.serve_with_incoming(TcpListenerStream::new(listener)).await.unwrap();
-        });
-        address
-    }
-
-    fn spans(&self) -> Vec<Span> {
-        let received = self.0.lock().unwrap();
-        received.iter().flat_map(|r| &r.scope_spans).flat_map(|s| s.spans.clone()).collect()
-    }
-
-    fn resource(&self, key: &str) -> Option<String> {
-        use opentelemetry_proto::tonic::common::v1::any_value::Value;
-        let received = self.0.lock().unwrap();
-        let attribute = received[0].resource.as_ref()?.attributes.iter().find(|a| a.key == key)?;
-        match attribute.value.as_ref()?.value.as_ref()? {
-            Value::StringValue(text) => Some(text.clone()),
-            other => panic!("{key}: {other:?}"),
-        }
-    }
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn spans_reach_the_collector_as_one_tree_under_the_callers_trace() {
     const CALLER: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     let (collector, tasks) = (Collector::default(), Tasks::default());
-    let telemetry = Telemetry::start("proxy-1", Some(&collector.listen(&tasks).await)).unwrap();
+    let telemetry = Telemetry::start("proxy-1", Some(&collector.listen(&tasks).await.unwrap())).unwrap();
     let subscriber = tracing_subscriber::registry().with(telemetry.layer());
     let guard = tracing::subscriber::set_default(subscriber);
     let call = tracing::info_span!(target: "meridio_proxy::x", "call", id = "a");
@@ -88,11 +35,10 @@ async fn spans_reach_the_collector_as_one_tree_under_the_callers_trace() {
     let named =
         |name: &str| spans.iter().find(|span| span.name == name).unwrap_or_else(|| panic!("{spans:?}"));
     assert_eq!(spans.len(), 2, "{spans:?}");
-    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-    assert_eq!(hex(&named("call").trace_id), "0af7651916cd43dd8448eb211c80319c");
-    assert_eq!(hex(&named("call").parent_span_id), "b7ad6b7169203331");
-    assert_eq!(named("mtu").parent_span_id, named("call").span_id);
-    assert_eq!(named("mtu").trace_id, named("call").trace_id);
+    assert_eq!(named("call").trace, "0af7651916cd43dd8448eb211c80319c");
+    assert_eq!(named("call").parent, "b7ad6b7169203331");
+    assert_eq!(named("mtu").parent, named("call").id);
+    assert_eq!(named("mtu").trace, named("call").trace);
     assert_eq!(collector.resource("service.name").as_deref(), Some("meridio-proxy"));
     assert_eq!(collector.resource("service.instance.id").as_deref(), Some("proxy-1"));
     tasks.stop().await;

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Follow one Request through both chains of the proxy in an OTLP receiver: one tree, across the socket between them.
+#![allow(clippy::unwrap_used, dead_code)]
+
+#[path = "rows/rig.rs"]
+mod rig;
+#[path = "rows/spans.rs"]
+mod spans;
+
+use std::{collections::BTreeMap, time::Duration};
+
+use meridio_proxy::{
+    chain::Tail,
+    elements::mechanism::Names,
+    lab::{Collector, Received},
+    proxy::{
+        chains::{self, Parts},
+        telemetry::Telemetry,
+    },
+};
+use rig::{Rig, Setup, Side, ask, request};
+use tracing_subscriber::prelude::*;
+
+/// The child of a span that has this name.
+fn child<'a>(spans: &'a [Received], parent: &Received, name: &str) -> &'a Received {
+    let children: Vec<_> = spans.iter().filter(|span| span.parent == parent.id).collect();
+    let names: Vec<_> = children.iter().map(|span| span.name.as_str()).collect();
+    children.iter().find(|span| span.name == name).unwrap_or_else(|| {
+        panic!("`{name}` is not a child of `{}`, which has {names:?}", parent.name);
+    })
+}
+
+/// Walk down the rows of a chain, each the child of the one before.
+fn walk<'a>(spans: &'a [Received], from: &'a Received, rows: &str) -> &'a Received {
+    rows.split(" → ").fold(from, |parent, row| match row {
+        // the span that the trace row opens is between it and the next row
+        "trace" => child(spans, child(spans, parent, row), "Request"),
+        _ => child(spans, parent, row),
+    })
+}
+
+#[tokio::test]
+async fn one_request_is_one_tree_through_both_chains() {
+    let (collector, tasks) = (Collector::default(), meridio_proxy::chain::Tasks::default());
+    let endpoint = collector.listen(&tasks).await.unwrap();
+    let telemetry = Telemetry::start("px", Some(&endpoint)).unwrap();
+    let on = tracing::subscriber::set_default(tracing_subscriber::registry().with(telemetry.layer()));
+
+    // The proxy's client chain, under another name, calls the proxy's endpoint chain.
+    let setup = Setup { side: Side::Endpoint, row: "trace", removed: false };
+    let rig = Rig::new(setup, spans::Names::default()).await;
+    let names = Names::new(|_| false);
+    let caller = Parts { name: "caller".into(), dialer: rig.dialer(), names, ..rig.parts.clone() };
+    let caller = chains::client(&caller).build(Tail).unwrap();
+    let root = tracing::info_span!(target: "meridio_proxy::test", "test");
+    let asked = tracing::Instrument::instrument(ask(&caller, request("t")), root);
+    asked.await.unwrap();
+
+    let (endpoint_rows, client_rows) = rig.printed.clone();
+    rig.end().await;
+    drop(on);
+    telemetry.stop(Duration::from_secs(5)).await;
+    tasks.stop().await;
+
+    let spans = collector.spans();
+    let roots: Vec<_> = spans.iter().filter(|span| span.name == "test").collect();
+    assert_eq!(roots.len(), 1, "{spans:?}");
+    let connect = walk(&spans, roots[0], &client_rows);
+    let end = walk(&spans, connect, &endpoint_rows);
+    assert_eq!(end.trace, roots[0].trace);
+
+    let mut calls: BTreeMap<&str, &str> = BTreeMap::new();
+    for span in spans.iter().filter(|span| span.name == "Request") {
+        let text = |key: &str| span.attributes.get(key).map_or("", String::as_str);
+        calls.insert(text("id"), text("network_service"));
+    }
+    assert_eq!(calls.get("t"), Some(&"load-balancer.trench.default"), "{calls:?}");
+    assert_eq!(collector.resource("service.name").as_deref(), Some("meridio-proxy"));
+}
