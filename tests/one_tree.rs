@@ -34,8 +34,8 @@ fn child<'a>(spans: &'a [Received], parent: &Received, name: &str) -> &'a Receiv
 /// Walk down the rows of a chain, each the child of the one before.
 fn walk<'a>(spans: &'a [Received], from: &'a Received, rows: &str) -> &'a Received {
     rows.split(" → ").fold(from, |parent, row| match row {
-        // the span that the trace row opens is between it and the next row
-        "trace" => child(spans, child(spans, parent, row), "Request"),
+        // the trace row has no span of its own: it opens the one of the call
+        "trace" => child(spans, parent, "Request"),
         _ => child(spans, parent, row),
     })
 }
