@@ -51,7 +51,12 @@ async fn one_request_is_one_tree_through_both_chains() {
     let setup = Setup { side: Side::Endpoint, row: "trace", removed: false };
     let rig = Rig::new(setup, spans::Names::default()).await;
     let names = Names::new(|_| false);
-    let caller = Parts { name: "caller".into(), dialer: rig.dialer(), names, ..rig.parts.clone() };
+    let caller = Parts {
+        name: "caller".into(),
+        dialer: rig.dialer(Duration::from_secs(600)),
+        names,
+        ..rig.parts.clone()
+    };
     let caller = chains::client(&caller).build(Tail).unwrap();
     let root = tracing::info_span!(target: "meridio_proxy::test", "test");
     let asked = tracing::Instrument::instrument(ask(&caller, request("t")), root);

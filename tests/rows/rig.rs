@@ -155,7 +155,7 @@ impl Rig {
 
     /// The chain of a target whose tokens live this long.
     pub(crate) fn target(&self, lifetime: Duration) -> Next {
-        let dialer = dialer(&self.socket, self.target.clone(), lifetime);
+        let dialer = self.dialer(lifetime);
         let chain = Chain::new()
             .with(UpdatePath::new("target"))
             .layer("begin", BeginLayer::client(self.parts.tasks.clone()))
@@ -166,8 +166,8 @@ impl Rig {
     }
 
     /// How a target reaches the proxy.
-    pub(crate) fn dialer(&self) -> Dialer {
-        dialer(&self.socket, self.target.clone(), LONG)
+    pub(crate) fn dialer(&self, token_lifetime: Duration) -> Dialer {
+        dialer(&self.socket, self.target.clone(), token_lifetime)
     }
 
     /// Add a link to the kernel, and wait until it is a port.
