@@ -9,8 +9,6 @@ mod tests;
 
 use std::{sync::Arc, time::Duration};
 
-use hyper::client::conn::http2::Builder;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::pki_types::ServerName;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
@@ -19,14 +17,8 @@ pub use self::{dialer::Dialer, error::DialError};
 use super::{
     identity::{ALPN, Peer, Svid},
     target::{Socket, Target},
-    wire::{Driver, Wire},
+    wire::Wire,
 };
-
-/// Longest header list accepted, in bytes: a registry path carries one token for each hop.
-pub const MAX_HEADER_LIST: u32 = 64 * 1024;
-
-/// How long a peer may take to answer a ping.
-const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
 impl Wire {
     /// Connect to `target` and show it `svid`. One attempt.
@@ -70,13 +62,6 @@ async fn connect(target: &Target, svid: Arc<Svid>, keepalive: Option<Duration>) 
     }
     let peer = Peer::of_chain(session.peer_certificates());
     let peer = peer.map_err(|source| DialError::Leaf { target: at(), source })?;
-    let mut builder = Builder::new(TokioExecutor::new());
-    builder.timer(TokioTimer::new()).max_header_list_size(MAX_HEADER_LIST);
-    builder.keep_alive_interval(keepalive).keep_alive_timeout(PING_TIMEOUT);
-    let (sender, connection) = builder
-        .handshake(TokioIo::new(tls))
-        .await
-        .map_err(|source| DialError::Http2 { target: at(), source })?;
-    let driver = Arc::new(Driver::run(connection));
-    Ok(Wire { sender, driver, hub, svid, peer: Arc::new(peer) })
+    let wire = Wire::over(tls, hub, svid, peer, keepalive).await;
+    wire.map_err(|source| DialError::Http2 { target: at(), source })
 }

@@ -18,18 +18,30 @@ use std::{sync::Arc, task::Poll, time::Duration};
 
 use futures::future::BoxFuture;
 use http::{Uri, uri::PathAndQuery};
-use hyper::client::conn::http2::SendRequest;
-use tokio::time::Instant;
+use hyper::client::conn::http2::{Builder, SendRequest};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::Instant,
+};
 use tonic::{Request, Status, body::Body};
 use tower::BoxError;
 
-use self::answer::Limit;
-pub(crate) use self::driver::Driver;
+use self::{
+    answer::Limit,
+    driver::{Driver, Spawn},
+};
 use super::{
     fd::{FdHub, SendFds},
     identity::{Peer, Svid},
     token,
 };
+
+/// Longest header list accepted, in bytes: a registry path carries one token for each hop.
+pub const MAX_HEADER_LIST: u32 = 64 * 1024;
+
+/// How long a peer may take to answer a ping.
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Scheme and authority of all calls: Go's servers accept any, and expect `localhost` over unix sockets.
 pub fn origin() -> Uri {
@@ -39,14 +51,33 @@ pub fn origin() -> Uri {
 /// One physical connection to a peer: mTLS and HTTP/2 over a unix or TCP stream. Clones share it.
 #[derive(Clone)]
 pub struct Wire {
-    pub(crate) sender: SendRequest<Body>,
-    pub(crate) driver: Arc<Driver>,
-    pub(crate) hub: Option<Arc<FdHub>>,
-    pub(crate) svid: Arc<Svid>,
-    pub(crate) peer: Arc<Peer>,
+    sender: SendRequest<Body>,
+    driver: Arc<Driver>,
+    hub: Option<Arc<FdHub>>,
+    svid: Arc<Svid>,
+    peer: Arc<Peer>,
 }
 
 impl Wire {
+    /// A wire over a stream whose TLS handshake is done. Pings each `keepalive` while calls or streams are open.
+    ///
+    /// # Errors
+    /// Those of HTTP/2.
+    pub(crate) async fn over(
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        hub: Option<Arc<FdHub>>,
+        svid: Arc<Svid>,
+        peer: Peer,
+        keepalive: Option<Duration>,
+    ) -> hyper::Result<Self> {
+        let spawn = Spawn::default();
+        let mut builder = Builder::new(spawn.clone());
+        builder.timer(TokioTimer::new()).max_header_list_size(MAX_HEADER_LIST);
+        builder.keep_alive_interval(keepalive).keep_alive_timeout(PING_TIMEOUT);
+        let (sender, connection) = builder.handshake(TokioIo::new(stream)).await?;
+        Ok(Self { sender, driver: Arc::new(Driver::run(spawn, connection)), hub, svid, peer: Arc::new(peer) })
+    }
+
     /// The peer, from its certificate.
     pub fn peer(&self) -> &Arc<Peer> {
         &self.peer

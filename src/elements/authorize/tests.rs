@@ -10,9 +10,6 @@ use std::{
     time::Duration,
 };
 
-use hyper::client::conn::http2::Builder;
-use hyper_util::rt::{TokioExecutor, TokioIo};
-
 use super::{Client, Endpoint};
 use crate::{
     api::{Connection, PathSegment},
@@ -21,7 +18,7 @@ use crate::{
         laws, metadata::MetadataLayer,
     },
     elements::{given::Given, update_token::UpdateToken},
-    transport::{Caller, Peer, Svid, Token, Wire, testing::Authority, token, wire::Driver},
+    transport::{Caller, Peer, Svid, Token, Wire, testing::Authority, token},
 };
 
 const LIFETIME: Duration = Duration::from_secs(600);
@@ -157,11 +154,8 @@ fn tokens_are_stamped_before_they_are_verified() {
 /// A wire to `peer` whose other end is silent.
 async fn wire(own: &Hop, peer: &Hop) -> (Wire, tokio::io::DuplexStream) {
     let (near, far) = tokio::io::duplex(4096);
-    let (sender, connection) =
-        Builder::new(TokioExecutor::new()).handshake(TokioIo::new(near)).await.unwrap();
-    let driver = Arc::new(Driver::run(connection));
-    let (svid, peer) = (Arc::clone(&own.svid), Arc::clone(&peer.peer));
-    (Wire { sender, driver, hub: None, svid, peer }, far)
+    let (svid, peer) = (Arc::clone(&own.svid), (*peer.peer).clone());
+    (Wire::over(near, None, svid, peer, None).await.unwrap(), far)
 }
 
 #[tokio::test]

@@ -81,7 +81,7 @@ async fn every_call_has_a_wire_of_its_own_and_that_of_the_last_good_request_stay
     let seen = Seen::default();
     let peer = peer(&seen).await;
     let (chain, bottom) = (chain(Connect::new(peer.dialer.clone())), Frame::bottom());
-    let wire = || bottom.scope().get::<Wire>().map(|wire| Arc::as_ptr(&wire.driver).addr());
+    let wire = || bottom.scope().get::<Wire>().map(|wire| Arc::as_ptr(wire.hub().unwrap()).addr());
     assert_eq!(wire(), None);
     refresh(&chain, &bottom, "").await.unwrap();
     let (first, kept) = (wire().unwrap(), bottom.scope().get::<Wire>().unwrap());

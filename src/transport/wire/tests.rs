@@ -19,7 +19,7 @@ use crate::{
     transport::{
         Identity, Listener, Target,
         identity::Standing,
-        testing::{Authority, echo::Endpoint, soon},
+        testing::{Authority, echo::Endpoint, eventually, soon},
     },
 };
 
@@ -128,7 +128,7 @@ async fn an_open_stream_keeps_the_connection_and_its_end_closes_it() {
     events.message().await.unwrap().unwrap();
     drop(events);
     let (fd, ..) = file();
-    crate::transport::testing::eventually(|| hub.send(Arc::clone(&fd)).is_err(), |closed| *closed).await;
+    eventually(|| hub.send(Arc::clone(&fd)).is_err(), |closed| *closed).await;
 }
 
 #[tokio::test]
@@ -173,4 +173,18 @@ async fn descriptors_do_not_pass_over_tcp() {
     let status = NetworkServiceClient::new(wire.clone()).request(call).await.unwrap_err();
     assert_eq!(status.code(), Code::FailedPrecondition);
     request(&wire).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_dropped_wire_leaves_no_task_behind_even_if_its_peer_reads_nothing() {
+    let authority = Authority::new("a.test");
+    let alive = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    let before = alive();
+    // Room for the 24 bytes of the preface, not for the settings.
+    let (near, _unread) = tokio::io::duplex(32);
+    let peer = Peer::of(&authority.leaf("peer").certificate).unwrap();
+    let wire = Wire::over(near, None, authority.svid("client"), peer, None).await.unwrap();
+    assert!(alive() > before);
+    drop(wire);
+    eventually(alive, |alive| *alive == before).await;
 }
