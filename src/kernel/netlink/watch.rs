@@ -120,3 +120,66 @@ fn concerning(event: &RouteNetlinkMessage, ours: &Ours, bridge: Option<u32>) -> 
         _ => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rtnetlink::packet_route::{
+        address::AddressMessage, link::LinkMessage, route::RouteMessage, rule::RuleMessage,
+    };
+
+    use super::*;
+    use crate::kernel::tests::netns::{in_netns, ip};
+
+    #[test]
+    fn only_what_may_be_ours_concerns_us() {
+        use RouteNetlinkMessage::{DelAddress, DelLink, DelRoute, DelRule, NewNeighbour};
+        let ours = Ours::default();
+        let mut from_bridge = LinkMessage::default();
+        from_bridge.header.interface_family = AddressFamily::Bridge;
+        let (mut address, mut other) = (AddressMessage::default(), AddressMessage::default());
+        (address.header.index, other.header.index) = (3, 4);
+        let (mut route, mut main) = (RouteMessage::default(), RouteMessage::default());
+        (route.header.table, main.header.table) = (1, 254);
+        let table = [
+            (DelLink(LinkMessage::default()), true),
+            (DelLink(from_bridge), false),
+            (DelAddress(address), true),
+            (DelAddress(other), false),
+            (DelRoute(route), true),
+            (DelRoute(main), false),
+            (DelRule(RuleMessage::default()), true),
+            (NewNeighbour(Default::default()), false),
+        ];
+        for (event, expected) in table {
+            assert_eq!(concerning(&event, &ours, Some(3)), expected, "{event:?}");
+        }
+    }
+
+    #[test]
+    fn rubbish_is_looked_into() {
+        assert!(concerns(&[1, 2, 3], &Ours::default(), None));
+        assert!(!concerns(&[], &Ours::default(), None));
+    }
+
+    #[test]
+    fn l08_a_socket_that_overflowed_means_a_full_look_and_goes_on_hearing() {
+        in_netns(|| async {
+            let mut watch = Watch::with_buffer(4096).unwrap();
+            ip("addr add 10.0.0.1/32 dev lo");
+            assert!(!heard(&mut watch).await, "an address of another link is no concern");
+            for last in 2..60 {
+                ip(&format!("addr add 10.0.0.{last}/32 dev lo"));
+            }
+            assert!(heard(&mut watch).await, "58 such events overflow the buffer");
+            assert!(!watch.broken && !heard(&mut watch).await);
+            ip("rule add from 20.0.0.1 lookup 1");
+            assert!(heard(&mut watch).await);
+        });
+    }
+
+    async fn heard(watch: &mut Watch) -> bool {
+        let ours = Ours::default();
+        let changed = watch.changed(&ours, Some(99));
+        tokio::time::timeout(Duration::from_millis(500), changed).await.is_ok()
+    }
+}

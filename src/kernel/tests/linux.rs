@@ -21,12 +21,12 @@ fn vips() -> Vec<IpNet> {
     ["20.0.0.1/32", "2000::1/128"].map(|vip| vip.parse().unwrap()).into()
 }
 
-fn hop(kernel: &Kernel, address: &str) -> NextHopGuard {
+pub(super) fn hop(kernel: &Kernel, address: &str) -> NextHopGuard {
     kernel.next_hop(address.parse::<IpAddr>().unwrap(), "lb")
 }
 
 /// One VIP and two next hops per family.
-async fn working(tasks: &Tasks) -> (Kernel, [NextHopGuard; 4]) {
+pub(super) async fn working(tasks: &Tasks) -> (Kernel, [NextHopGuard; 4]) {
     let kernel = start(tasks).await;
     kernel.set_gateways(gateways());
     kernel.set_vips(&vips());
@@ -77,7 +77,7 @@ fn what_is_declared_is_in_the_kernel_and_a_stop_leaves_nothing() {
 }
 
 /// A packet with this source that enters by this link finds no way out.
-fn dropped(source: &str, input: &str) {
+pub(super) fn dropped(source: &str, input: &str) {
     let complaint = ip_fails(&format!("route get 198.51.100.1 from {source} iif {input}"));
     assert!(complaint.contains("Invalid argument"), "{source} {input}: {complaint}");
 }

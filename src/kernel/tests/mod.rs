@@ -4,6 +4,10 @@
 
 mod adoption;
 mod contract;
+mod faults;
 mod handle;
 mod linux;
-mod netns;
+pub(super) mod netns;
+mod traps;
+mod witness;
+mod writes;

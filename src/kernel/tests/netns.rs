@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Run a test on a thread in a fresh network namespace, which ends with it. What the test spawns is in the namespace too.
-pub(super) fn in_netns<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 'static) {
+pub(in crate::kernel) fn in_netns<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 'static) {
     let run = || {
         if let Err(error) = unshare(CloneFlags::CLONE_NEWNET) {
             panic!(
@@ -34,7 +34,7 @@ pub(super) fn in_netns<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send +
 }
 
 /// Run `ip` with some arguments, and return what it prints.
-pub(super) fn ip(arguments: &str) -> String {
+pub(in crate::kernel) fn ip(arguments: &str) -> String {
     let output = Command::new("ip")
         .args(arguments.split_whitespace())
         .output()

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Count what the kernel announces, on a socket of the test's own.
+
+use std::{io, time::Duration};
+
+use rtnetlink::{
+    packet_core::{NetlinkMessage, NetlinkPayload},
+    packet_route::RouteNetlinkMessage,
+    sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE},
+};
+
+/// Groups: links, and addresses, routes and rules of both families.
+const GROUPS: [u32; 7] = [1, 5, 7, 8, 9, 11, 19];
+
+/// Hears every change of the namespace.
+pub(super) struct Witness(Socket);
+
+impl Witness {
+    pub(super) fn open() -> Self {
+        let mut socket = Socket::new(NETLINK_ROUTE).unwrap();
+        socket
+            .bind(&SocketAddr::new(0, GROUPS.iter().fold(0, |groups, group| groups | 1 << (group - 1))))
+            .unwrap();
+        socket.set_non_blocking(true).unwrap();
+        Self(socket)
+    }
+
+    /// What has been announced since the last call.
+    pub(super) fn heard(&self) -> Vec<RouteNetlinkMessage> {
+        let mut heard = Vec::new();
+        loop {
+            match self.0.recv_from_full() {
+                Ok((datagram, _)) => heard.extend(event(&datagram)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return heard,
+                Err(error) => panic!("the witness missed something: {error}"),
+            }
+        }
+    }
+
+    /// Wait until links have stopped announcing that they settle (carrier and operational state follow a change by a second).
+    pub(super) async fn quiet(&self) {
+        let mut silent = 0;
+        while silent < 75 {
+            silent = if self.heard().is_empty() { silent + 1 } else { 0 };
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+/// A datagram of a multicast group has one event.
+fn event(datagram: &[u8]) -> Option<RouteNetlinkMessage> {
+    match NetlinkMessage::deserialize(datagram).unwrap().payload {
+        NetlinkPayload::InnerMessage(event) => Some(event),
+        _ => None,
+    }
+}

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! How much is written: nothing when all is well, and a change of one VIP in its place only.
+
+use std::time::Duration;
+
+use ipnet::IpNet;
+use rtnetlink::packet_route::RouteNetlinkMessage::{DelRule, NewRule};
+
+use super::{
+    netns::{in_netns, ip, settings, start_with, status},
+    witness::Witness,
+};
+use crate::{
+    api::Dual,
+    chain::Tasks,
+    kernel::{Kernel, NextHopGuard, Settings},
+};
+
+/// Addresses without neighbours, so that none is merged with another.
+fn thousand() -> Vec<IpNet> {
+    (0..1000u32).map(|i| format!("20.{}.{}.{}/32", i % 7, i / 100, i % 100 * 2).parse().unwrap()).collect()
+}
+
+async fn with_thousand_vips(tasks: &Tasks) -> (Kernel, NextHopGuard) {
+    let often = Settings { resync: Duration::from_millis(20), ..settings() };
+    let kernel = start_with(often, tasks).await;
+    kernel.set_gateways(Dual { v4: "172.16.1.1/24".parse().ok(), v6: None });
+    kernel.set_vips(&thousand());
+    let hop = kernel.next_hop("172.16.1.2".parse().unwrap(), "lb");
+    kernel.settled().await;
+    status(&kernel, |status| status.vips && status.degraded.is_empty()).await;
+    (kernel, hop)
+}
+
+#[test]
+fn a_clean_reconcile_of_a_thousand_vips_writes_nothing() {
+    in_netns(|| async {
+        let tasks = Tasks::default();
+        let (kernel, _hop) = with_thousand_vips(&tasks).await;
+        let witness = Witness::open();
+        witness.quiet().await;
+        let before = kernel.status().borrow().clone();
+        let after = status(&kernel, |status| status.passes >= before.passes + 5).await;
+        assert_eq!(witness.heard(), [], "five passes");
+        assert_eq!(after.writes, before.writes);
+        ip("rule add from 203.0.113.1 lookup 7 priority 5");
+        assert!(matches!(witness.heard()[..], [NewRule(_)]), "the witness hears");
+        tasks.stop().await;
+    });
+}
+
+#[test]
+fn e14_a_vip_taken_from_under_a_thousand_others_changes_only_its_rules() {
+    in_netns(|| async {
+        let tasks = Tasks::default();
+        let (kernel, _hop) = with_thousand_vips(&tasks).await;
+        let mut vips = thousand();
+        let witness = Witness::open();
+        witness.quiet().await;
+        let gone = vips.remove(500);
+        kernel.set_vips(&vips);
+        kernel.settled().await;
+        let heard = witness.heard();
+        assert!((1..=20).contains(&heard.len()), "{} changes", heard.len());
+        assert!(heard.iter().all(|event| matches!(event, NewRule(_) | DelRule(_))), "{heard:?}");
+        let lookup = |vip: &IpNet| {
+            std::fs::write("/proc/sys/net/ipv4/conf/all/rp_filter", "0").unwrap();
+            ip(&format!("route get 198.51.100.1 from {} iif bridge0", vip.addr()))
+        };
+        assert!(lookup(&vips[0]).contains("dev bridge0") && lookup(&vips[998]).contains("dev bridge0"));
+        super::linux::dropped(&gone.addr().to_string(), "bridge0");
+        tasks.stop().await;
+    });
+}
