@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Export the spans of a chain by OTLP: one for the call, one for each row.
+//!
+//! With `OTEL_EXPORTER_OTLP_ENDPOINT` set, the spans go there; without it, to a receiver in this process that prints them.
+
+use std::time::Duration;
+
+use meridio_proxy::{
+    api::Connection,
+    chain::{Chain, Request, Tail, Tasks, begin::BeginLayer, metadata::MetadataLayer},
+    elements::{mtu::Mtu, trace::Trace, update_path::UpdatePath},
+    lab::Collector,
+    proxy::telemetry::Telemetry,
+};
+use tracing_subscriber::prelude::*;
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let (tasks, collector) = (Tasks::default(), Collector::default());
+    let here = match std::env::var_os("OTEL_EXPORTER_OTLP_ENDPOINT") {
+        Some(_) => None,
+        None => Some(collector.listen(&tasks).await?),
+    };
+    let telemetry = Telemetry::start("traced-chain", here.as_deref())?;
+    tracing_subscriber::registry().with(telemetry.layer()).try_init()?;
+
+    let chain = Chain::new()
+        .with(Trace)
+        .with(UpdatePath::new("traced-chain"))
+        .layer("begin", BeginLayer::endpoint(tasks.clone()))
+        .layer("metadata", MetadataLayer)
+        .with(Mtu(1500));
+    println!("{chain}");
+    let chain = chain.build(Tail)?;
+    chain.request(Request::new(Connection::named("a"))).await?;
+
+    telemetry.stop(Duration::from_secs(5)).await;
+    if here.is_some() {
+        let spans = collector.spans();
+        let mut parent = spans.iter().find(|span| span.parent.is_empty());
+        while let Some(span) = parent {
+            println!("{} {}", span.trace, span.name);
+            parent = spans.iter().find(|child| child.parent == span.id);
+        }
+        let names: Vec<_> = spans.iter().map(|span| span.name.as_str()).collect();
+        for name in ["Request", "update_path", "begin", "metadata", "mtu"] {
+            assert!(names.contains(&name), "no span `{name}` in {names:?}");
+        }
+    }
+    tasks.stop().await;
+    Ok(())
+}

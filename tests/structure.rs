@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! The rules of the source tree, and that the documents say what the tree holds.
+#![allow(clippy::unwrap_used)]
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// Floors from low to high. A file imports from its own folder and from lower floors.
+const FLOORS: [(&str, usize); 8] = [
+    ("api", 0),
+    ("chain", 1),
+    ("transport", 2),
+    ("kernel", 2),
+    ("ipam", 2),
+    ("elements", 3),
+    ("proxy", 4),
+    ("lab", 5),
+];
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Every file below a folder with one of the extensions, as paths relative to the repository.
+fn files(below: &str, extensions: &[&str]) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![root().join(below)];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display())) {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|e| extensions.iter().any(|x| e == *x)) {
+                found.push(path.strip_prefix(root()).unwrap().to_owned());
+            }
+        }
+    }
+    found.sort();
+    assert!(!found.is_empty(), "no file below {below}");
+    found
+}
+
+fn read(path: impl AsRef<Path>) -> String {
+    let path = root().join(path);
+    fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+/// The code of a file without comments and without its test module; nothing of a file that holds only tests.
+fn product_code(path: &Path) -> String {
+    let test = ["tests.rs", "testing.rs", "given.rs", "twin.rs", "contract.rs"];
+    let only_tests = path.iter().any(|part| part == "tests" || test.iter().any(|name| part == *name));
+    if only_tests && path.starts_with("src") {
+        return String::new();
+    }
+    let text = read(path);
+    let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+    let lines = code.lines().filter(|line| !line.trim_start().starts_with("//"));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+fn floor_of(folder: &str) -> Option<usize> {
+    FLOORS.iter().find(|(name, _)| *name == folder).map(|(_, floor)| *floor)
+}
+
+/// The folders of this crate that some code names: `crate::kernel::…`, and each `{…}` group right behind `crate::`.
+fn imports(code: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    let word = |text: &str| text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
+    for (at, _) in code.match_indices("crate::") {
+        let rest = &code[at + "crate::".len()..];
+        let Some(group) = rest.strip_prefix('{') else {
+            found.insert(word(rest));
+            continue;
+        };
+        let mut depth = 0;
+        let mut start = true;
+        for (at, c) in group.char_indices() {
+            match c {
+                '{' => depth += 1,
+                '}' if depth == 0 => break,
+                '}' => depth -= 1,
+                ',' if depth == 0 => start = true,
+                c if start && depth == 0 && !c.is_whitespace() => {
+                    found.insert(word(&group[at..]));
+                    start = false;
+                }
+                _ => {}
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn a_file_imports_from_its_own_floor_and_below() {
+    let mut wrong = Vec::new();
+    for file in files("src", &["rs"]) {
+        let mut parts = file.iter().skip(1).map(|part| part.to_string_lossy());
+        let folder = parts.next().unwrap().into_owned();
+        let Some(floor) = floor_of(&folder) else { continue };
+        for other in imports(&product_code(&file)) {
+            let allowed = other == folder || floor_of(&other).is_some_and(|lower| lower < floor);
+            if !allowed && floor_of(&other).is_some() {
+                wrong.push(format!("{}: `{folder}` must not import `{other}`", file.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "floors are {FLOORS:?}:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn an_element_never_imports_another_element() {
+    let mut wrong = Vec::new();
+    for file in files("src/elements", &["rs"]) {
+        let own = file.iter().nth(2).unwrap().to_string_lossy().trim_end_matches(".rs").to_owned();
+        if own == "mod" {
+            continue;
+        }
+        let code = product_code(&file);
+        for (at, _) in code.match_indices("elements::") {
+            let rest = &code[at + "elements::".len()..];
+            if !rest.starts_with(&own) {
+                let line = rest.lines().next().unwrap_or_default();
+                wrong.push(format!("{}: elements::{line}", file.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "an element imports another:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_environment_is_read_in_one_place_and_netlink_spoken_in_one_folder() {
+    let mut wrong = Vec::new();
+    for file in files("src", &["rs"]) {
+        let (name, code) = (file.display().to_string(), product_code(&file));
+        let product = !name.starts_with("src/lab/") && !name.starts_with("src/bin/");
+        if product && code.contains("env::var") && !name.starts_with("src/proxy/config") {
+            wrong.push(format!("{name}: reads the environment (only src/proxy/config does)"));
+        }
+        let netlink = name.starts_with("src/kernel/") || name.starts_with("src/lab/");
+        if code.contains("rtnetlink::") && !netlink {
+            wrong.push(format!("{name}: speaks netlink (only src/kernel and src/lab do)"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_source_file_names_its_licence_and_leaves_nothing_unfinished() {
+    let mut wrong = Vec::new();
+    for folder in ["src", "tests", "examples", "benches"] {
+        for file in files(folder, &["rs", "go"]) {
+            let text = read(&file);
+            if !text.starts_with("// SPDX-License-Identifier: Apache-2.0") {
+                wrong.push(format!("{}: no SPDX line", file.display()));
+            }
+            for word in [
+                concat!("TO", "DO"),
+                concat!("FIX", "ME"),
+                concat!("unim", "plemented!"),
+                concat!("#[ig", "nore"),
+            ] {
+                if text.contains(word) {
+                    wrong.push(format!("{}: contains {word}", file.display()));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// A promise of SPECIFICATION.md: its number, its text, and the test that holds it or `pending`.
+struct Promise {
+    number: String,
+    proof: String,
+}
+
+fn promises() -> Vec<Promise> {
+    let text = read("SPECIFICATION.md");
+    let rows = text.lines().filter_map(|line| {
+        let cells: Vec<_> = line.trim().trim_matches('|').split('|').map(str::trim).collect();
+        let number =
+            cells.first().filter(|n| n.contains('.') && n.starts_with(|c: char| c.is_ascii_digit()))?;
+        Some(Promise { number: (*number).to_owned(), proof: (*cells.last()?).to_owned() })
+    });
+    rows.collect()
+}
+
+#[test]
+fn every_promise_names_a_test_that_exists_or_says_pending() {
+    let promises = promises();
+    assert!(promises.len() >= 40, "only {} promises were read", promises.len());
+    let mut wrong = Vec::new();
+    let mut numbers = BTreeSet::new();
+    for Promise { number, proof } in &promises {
+        if !numbers.insert(number) {
+            wrong.push(format!("{number}: used twice"));
+        }
+        if proof == "*pending*" {
+            continue;
+        }
+        for one in proof.split(',').map(|one| one.trim().trim_matches('`')) {
+            let Some((file, name)) = one.split_once('#') else {
+                wrong.push(format!("{number}: `{one}` is neither `file#test` nor *pending*"));
+                continue;
+            };
+            let Ok(text) = fs::read_to_string(root().join(file)) else {
+                wrong.push(format!("{number}: no file {file}"));
+                continue;
+            };
+            if !text.contains(&format!("fn {name}(")) && !text.contains(&format!("\"{name}\"")) {
+                wrong.push(format!("{number}: {file} has no test or verdict `{name}`"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_readme_has_every_variable_with_its_default_and_meaning() {
+    let readme = read("README.md");
+    let escaped = |text: &str| text.replace('<', "&lt;").replace('>', "&gt;");
+    let missing = meridio_proxy::proxy::config::VARIABLES.iter().filter_map(|variable| {
+        let alias = variable.alias.map(|alias| format!(", `{alias}`")).unwrap_or_default();
+        let default =
+            if variable.default.is_empty() { String::new() } else { format!("`{}`", variable.default) };
+        let row = format!("| `{}`{alias} | {default} | {} |", variable.name, escaped(variable.meaning));
+        (!readme.contains(&row)).then_some(row)
+    });
+    let missing: Vec<_> = missing.collect();
+    assert!(missing.is_empty(), "README.md lacks:\n{}", missing.join("\n"));
+}
+
+#[test]
+fn the_readme_has_every_example() {
+    let readme = read("README.md");
+    for example in files("examples", &["rs"]) {
+        let name = example.file_stem().unwrap().to_string_lossy();
+        assert!(readme.contains(&format!("`{name}`")), "README.md lacks the example `{name}`");
+    }
+}
