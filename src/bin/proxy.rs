@@ -14,6 +14,7 @@ fn main() -> ExitCode {
         Ok(Command::Run) => app::run(),
         Ok(Command::Help) => print(arguments::help()),
         Ok(Command::Version) => print(format_args!("{}\n", env!("CARGO_PKG_VERSION"))),
+        Ok(Command::Chains) => app::chains(),
         Ok(Command::Probe { service, socket, limit }) => app::probe(&socket, &service, limit),
         Err(usage) => {
             let _lost = writeln!(io::stderr(), "proxy: {usage}");

@@ -20,6 +20,8 @@ pub enum Command {
     Help,
     /// Print the version.
     Version,
+    /// Print both chains.
+    Chains,
     /// Ask a running proxy for its health.
     Probe {
         /// Service name; empty for the server itself.
@@ -53,7 +55,11 @@ impl Command {
             (Some("help" | "h"), _) => Ok(Command::Help),
             (Some("version"), _) => Ok(Command::Version),
             (None, "probe") => probe(arguments),
-            _ => Err(refuse(first, "no argument, --help, --version, probe NAME")),
+            (None, "chains") => match arguments.next() {
+                None => Ok(Command::Chains),
+                Some(extra) => Err(refuse(extra, "nothing after chains")),
+            },
+            _ => Err(refuse(first, "no argument, --help, --version, probe NAME, chains")),
         }
     }
 }
@@ -101,7 +107,8 @@ pub fn help() -> String {
          Usage: proxy [--help | --version]        run, with the variables below\n\
          \x20      proxy probe NAME                  exit 0 only if NAME is SERVING on the health socket\n\
          \x20            [--socket PATH]             default /tmp/health.sock\n\
-         \x20            [--timeout DURATION]        default 400ms, for connecting and for the call\n\n\
+         \x20            [--timeout DURATION]        default 400ms, for connecting and for the call\n\
+         \x20      proxy chains                      print both chains, one element per line\n\n\
          Signals: SIGINT, SIGHUP, SIGTERM, SIGQUIT end; SIGUSR2 logs at TRACE, SIGUSR1 as configured.\n\n\
          Variables:\n",
     );
@@ -140,6 +147,7 @@ mod tests {
                 assert_eq!(parse(&[flag]), Ok(command.clone()), "{flag}");
             }
         }
+        assert_eq!(parse(&["chains"]), Ok(Command::Chains));
         assert_eq!(parse(&["probe", "Liveness"]), probe("Liveness", default, 400));
         assert_eq!(parse(&["probe", ""]), probe("", default, 400));
         assert_eq!(
@@ -155,6 +163,8 @@ mod tests {
             (&["run"], "`run`"),
             (&["help"], "`help`"),
             (&["--probe", "x"], "`--probe`"),
+            (&["--chains"], "`--chains`"),
+            (&["chains", "x"], "`x`"),
             (&["probe"], "probe NAME"),
             (&["probe", "a", "b"], "`b`"),
             (&["probe", "a", "--socket"], "--socket PATH"),

@@ -2,6 +2,7 @@
 //! Run the proxy as a process: logs, signals, bring-up, shutdown, exit code.
 
 mod bring_up;
+mod print;
 mod signals;
 
 use std::{io, path::Path, process::ExitCode, sync::Arc, time::Duration};
@@ -73,21 +74,35 @@ pub fn run() -> ExitCode {
     }
 }
 
+/// Print both chains to stdout, one row per line.
+pub fn chains() -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let printed = runtime.and_then(|runtime| {
+        let text = runtime.block_on(print::chains())?;
+        io::Write::write_all(&mut io::stdout(), text.as_bytes())
+    });
+    match printed {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => complain(&error),
+    }
+}
+
+/// A line to stderr from a command that does not log.
+fn complain(error: &(dyn std::error::Error + 'static)) -> ExitCode {
+    let _lost = io::Write::write_fmt(&mut io::stderr(), format_args!("proxy: {}\n", WithSources(error)));
+    ExitCode::FAILURE
+}
+
 /// Ask the health socket of a running proxy; exit code 0 only if `service` is SERVING there.
 pub fn probe(socket: &Path, service: &str, limit: Duration) -> ExitCode {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let asked = match &runtime {
-        Ok(runtime) => runtime.block_on(health::probe(socket, service, limit)),
-        Err(error) => {
-            let _lost = io::Write::write_fmt(&mut io::stderr(), format_args!("proxy: {error}\n"));
-            return ExitCode::FAILURE;
-        }
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return complain(&error),
     };
-    match asked {
+    match runtime.block_on(health::probe(socket, service, limit)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let line = format_args!("proxy: {}\n", WithSources(&error));
-            let _lost = io::Write::write_fmt(&mut io::stderr(), line);
+            complain(&error);
             ExitCode::from(error.code())
         }
     }
@@ -112,11 +127,11 @@ fn run_with(config: Config, permitted: Result<Capabilities, CapabilityError>) ->
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            let failure: &(dyn std::error::Error + 'static) = &failure;
-            tracing::error!(critical = true, error = failure, "proxy ends");
-            // The log may be what failed.
-            let _lost =
-                io::Write::write_fmt(&mut io::stderr(), format_args!("proxy: {}\n", WithSources(failure)));
+            let error: &(dyn std::error::Error + 'static) = &failure;
+            tracing::error!(critical = true, error, "proxy fails");
+            if matches!(failure, Failure::System(_) | Failure::Telemetry(_) | Failure::Log(_)) {
+                complain(error); // perhaps there is no log yet
+            }
             ExitCode::FAILURE
         }
     }
@@ -160,8 +175,8 @@ async fn serve(
         failed = until_refused(&mut up, config, &health, tasks) => Err(failed),
     };
     match &ended {
-        Ok(signal) => tracing::info!(signal, "proxy ends"),
-        Err(failure) => tracing::error!(error = failure as &(dyn std::error::Error + 'static), "proxy ends"),
+        Ok(signal) => tracing::info!(signal, "going down"),
+        Err(failure) => tracing::error!(error = failure as &(dyn std::error::Error + 'static), "going down"),
     }
     up.down(&health).await;
     ended.map(drop)

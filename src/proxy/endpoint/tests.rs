@@ -1,6 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
+use std::future::ready;
+
 use super::*;
+use crate::{
+    chain::{Call, Chain, Error},
+    transport::testing::Authority,
+};
 
 #[test]
 fn b05_the_offer_is_meridios() {
@@ -40,4 +46,84 @@ fn a_long_name_still_makes_a_path_that_a_socket_can_have() {
 fn a_directory_that_cannot_be_made_is_named() {
     let error = Directory::make(Path::new("/proc"), "px").unwrap_err();
     assert!(error.to_string().contains("/proc"), "{error}");
+}
+
+const LIMIT: Duration = Duration::from_secs(5);
+
+struct Served {
+    endpoint: Endpoint,
+    dialer: Dialer,
+    health: Health,
+    tasks: Tasks,
+    parent: tempfile::TempDir,
+}
+
+async fn served() -> Served {
+    let (parent, tasks, health) = (tempfile::tempdir().unwrap(), Tasks::default(), Health::default());
+    let authority = Authority::new("test.domain");
+    let chain =
+        Chain::new().build(tower::service_fn(|call: Call| ready(Ok::<_, Error>(call.into_connection()))));
+    let (identity, connections) = (authority.identity("px"), Connections::default());
+    let endpoint =
+        Endpoint::serve(parent.path(), "px", chain.unwrap(), connections, identity.clone(), &health, &tasks)
+            .await
+            .unwrap();
+    let target = Target::Unix(endpoint.socket().to_owned());
+    let dial_timeout = Duration::from_millis(500);
+    let dialer = Dialer { target, identity, dial_timeout, token_lifetime: Duration::from_secs(600) };
+    Served { endpoint, dialer, health, tasks, parent }
+}
+
+#[tokio::test]
+async fn the_endpoint_answers_all_health_names_over_mutual_tls() {
+    let served = served().await;
+    let ask = async |name: &str| {
+        let wire = served.dialer.dial(Instant::now() + LIMIT).await.unwrap();
+        let request = HealthCheckRequest { service: name.to_owned() };
+        let request = wire.call(request, Some(Instant::now() + LIMIT), served.dialer.token_lifetime).unwrap();
+        let answer = HealthClient::with_origin(wire, origin()).check(request).await;
+        answer.map(|answer| answer.into_inner().status().as_str_name()).map_err(|status| status.code())
+    };
+    for name in ["", "Liveness", "networkservice.NetworkService", "connection.MonitorConnection"] {
+        assert_eq!(ask(name).await, Ok("SERVING"), "{name}");
+    }
+    for name in ["Readiness", "IPAMCli", "NSPCli", "NSMEndpoint", "Egress"] {
+        assert_eq!(ask(name).await, Ok("NOT_SERVING"), "{name}");
+    }
+    assert_eq!(ask("nobody").await, Err(tonic::Code::NotFound));
+    served.tasks.stop().await;
+}
+
+#[tokio::test]
+async fn the_check_of_the_own_endpoint_follows_whether_it_answers() {
+    let served = served().await;
+    let checking = served.tasks.guarded(check(served.dialer.clone(), LIMIT, served.health.clone()));
+    let mut board = served.health.subscribe();
+    let serving = board.wait_for(|board| board.part(Part::Endpoint).serving);
+    tokio::time::timeout(LIMIT, serving).await.expect("SERVING within 5 s").unwrap();
+    drop(checking);
+    let parent = served.parent.path().to_owned();
+    served.endpoint.stop(Instant::now() + LIMIT).await;
+    assert_eq!(fs::read_dir(parent).unwrap().count(), 0, "nothing is left of the socket");
+    let reason = check_once(&served.dialer, LIMIT).await.unwrap_err();
+    assert!(reason.contains("listen.on"), "{reason}");
+    served.tasks.stop().await;
+}
+
+#[tokio::test]
+async fn a_check_of_an_endpoint_that_is_mute_ends_at_its_limit() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("mute");
+    let _mute = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let identity = Authority::new("test.domain").identity("px");
+    let dial_timeout = Duration::from_millis(200);
+    let dialer = Dialer {
+        target: Target::Unix(socket),
+        identity,
+        dial_timeout,
+        token_lifetime: Duration::from_secs(600),
+    };
+    let started = Instant::now();
+    assert!(check_once(&dialer, LIMIT).await.is_err());
+    assert!(started.elapsed() < LIMIT, "{:?}", started.elapsed());
 }

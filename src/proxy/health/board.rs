@@ -6,9 +6,11 @@
 //! | `IPAMCli`, `NSPCli`, `NSMEndpoint`, `Egress` | that part is |
 //! | `Readiness` | all four are |
 //! | `Liveness` | `NSMEndpoint` is, or the start still waits within its patience |
-//! | the empty name | always: the server answers |
+//! | the empty name, and NSM's own names of an endpoint's services | always: the server answers |
 
 use std::fmt;
+
+use crate::transport::server;
 
 /// A part of the proxy whose health is reported under its own name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,7 +117,9 @@ impl Board {
             return Some(self.part(part).clone());
         }
         match service {
-            SERVER => Some(Verdict { serving: true, reason: String::new() }),
+            name if name == SERVER || server::NAMES.contains(&name) => {
+                Some(Verdict { serving: true, reason: String::new() })
+            }
             READINESS => {
                 let serving = self.parts.iter().all(|part| part.serving);
                 Some(Verdict { serving, reason: self.to_string() })
