@@ -7,10 +7,14 @@ use std::{
     process::ExitCode,
 };
 
-use meridio_proxy::proxy::{app, arguments, arguments::Command, config};
+use meridio_proxy::proxy::{app, arguments, arguments::Command, config, grpc_health_probe};
 
 fn main() -> ExitCode {
-    match Command::parse(config::arguments()) {
+    let command = match grpc_health_probe::is_meant(&config::program()) {
+        true => grpc_health_probe::parse(config::arguments()),
+        false => Command::parse(config::arguments()),
+    };
+    match command {
         Ok(Command::Run) => app::run(),
         Ok(Command::Help) => print(arguments::help()),
         Ok(Command::Version) => print(format_args!("{}\n", env!("CARGO_PKG_VERSION"))),

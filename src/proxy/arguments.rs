@@ -84,17 +84,17 @@ fn probe(mut arguments: impl Iterator<Item = String>) -> Result<Command, UsageEr
     Ok(Command::Probe { service, socket, limit })
 }
 
-fn duration(text: &str) -> Option<Duration> {
+pub(super) fn duration(text: &str) -> Option<Duration> {
     let nanos = parse_duration(text).ok()?;
     u64::try_from(nanos).ok().filter(|nanos| *nanos > 0).map(Duration::from_nanos)
 }
 
 /// The name of a flag with one dash or two.
-fn flag(argument: &str) -> Option<&str> {
+pub(super) fn flag(argument: &str) -> Option<&str> {
     argument.strip_prefix("--").or_else(|| argument.strip_prefix('-'))
 }
 
-fn refuse(argument: String, accepted: &'static str) -> UsageError {
+pub(super) fn refuse(argument: String, accepted: &'static str) -> UsageError {
     UsageError { argument: argument.chars().take(64).collect(), accepted }
 }
 

@@ -9,6 +9,7 @@ pub mod config;
 pub mod egress;
 pub mod endpoint;
 pub mod gateways;
+pub mod grpc_health_probe;
 pub mod health;
 pub mod log;
 pub mod mesh;

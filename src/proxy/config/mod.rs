@@ -28,6 +28,11 @@ pub fn arguments() -> impl Iterator<Item = String> {
     std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned())
 }
 
+/// The name under which the program was started.
+pub fn program() -> String {
+    std::env::args_os().next().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
 /// How much is logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogLevel {
