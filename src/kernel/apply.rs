@@ -9,20 +9,35 @@ use std::collections::BTreeSet;
 
 use super::{Action, Backend, Failure, Op, Ours, rule::priority};
 
+/// Changes that are made before a plan may be left for a newer one.
+const BATCH: usize = 64;
+
 /// What became of a plan.
 #[derive(Debug, Default)]
 pub(super) struct Applied {
+    /// The plan was left for a newer one.
+    pub(super) left: bool,
     /// Changes made.
     pub(super) writes: u64,
     /// Changes that failed.
     pub(super) failures: Vec<Failure>,
 }
 
-/// Make the changes, in order.
-pub(super) async fn apply<B: Backend>(backend: &mut B, ours: &Ours, ops: &[Op]) -> Applied {
+/// Make the changes, in order. After each batch, `outdated` may say that something else has been declared: a next hop that goes
+/// does not wait for thousands of rules. As the order of a plan breaks nothing on the way, it may be left anywhere.
+pub(super) async fn apply<B: Backend>(
+    backend: &mut B,
+    ours: &Ours,
+    ops: &[Op],
+    outdated: impl Fn() -> bool,
+) -> Applied {
     let mut applied = Applied::default();
     let mut missing = BTreeSet::new();
-    for op in ops {
+    for (done, op) in ops.iter().enumerate() {
+        if done > 0 && done % BATCH == 0 && outdated() {
+            applied.left = true;
+            break;
+        }
         if depends_on(op).is_some_and(|needed| missing.contains(&needed)) {
             continue;
         }
@@ -65,5 +80,30 @@ fn depends_on(op: &Op) -> Option<Ground> {
             Some(Ground::VipRules)
         }
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        api::Family,
+        kernel::{Memory, Rule},
+    };
+
+    #[tokio::test]
+    async fn a_long_plan_is_left_between_batches_when_something_else_was_declared() {
+        let rule = |i: u32| Rule {
+            priority: 100 + i,
+            ..Rule::leak_stop(&Ours::default(), Family::V4, &Ours::default().bridge)
+        };
+        let ops: Vec<Op> = (0..200).map(|i| Op::AddRule(rule(i))).collect();
+        for (outdated, expected) in [(false, 200), (true, BATCH as u64)] {
+            let mut linux = Memory::default();
+            let applied = apply(&mut linux, &Ours::default(), &ops, || outdated).await;
+            assert_eq!((applied.writes, applied.left), (expected, outdated));
+        }
+        let applied = apply(&mut Memory::default(), &Ours::default(), &ops[..BATCH], || true).await;
+        assert_eq!((applied.writes, applied.left), (BATCH as u64, false), "a short one is not");
     }
 }

@@ -88,7 +88,7 @@ impl Claims {
         let mut state = self.lock();
         state.adopt(observed, &self.settings, now);
         state.expire(observed, now);
-        state.snapshot(observed, &self.settings)
+        state.snapshot(observed, &self.settings, now)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -184,7 +184,7 @@ impl State {
         self.orphans.retain(exists);
     }
 
-    fn snapshot(&self, observed: &Observed, settings: &Settings) -> Snapshot {
+    fn snapshot(&self, observed: &Observed, settings: &Settings, now: Instant) -> Snapshot {
         let addresses = self.addresses();
         let reachable = |hop: &IpAddr| {
             let nets = addresses.as_ref().unwrap_or(&observed.addresses);
@@ -207,7 +207,7 @@ impl State {
         let degraded = self.degraded(observed, &desired, unreachable);
         let desired = if self.stopping { stopped(desired) } else { desired };
         let (revision, gateways, orphans) = (self.revision, self.gateways, self.orphans.clone());
-        Snapshot { revision, desired, gateways, degraded, orphans, due: self.due() }
+        Snapshot { revision, desired, gateways, degraded, orphans, due: self.due(now) }
     }
 
     /// Addresses of the bridge, once the gateways are known.
@@ -241,10 +241,11 @@ impl State {
         out
     }
 
-    fn due(&self) -> Option<Instant> {
+    /// When time changes something next. What is over and still there (links that others have not removed) counts no more.
+    fn due(&self, now: Instant) -> Option<Instant> {
         let adoption = self.adoption.as_ref().and_then(Adoption::due);
         let expiring = self.former.values().chain(self.leaving.values()).copied();
-        adoption.into_iter().chain(self.vips.due()).chain(expiring).min()
+        adoption.into_iter().chain(self.vips.due()).chain(expiring).filter(|due| *due > now).min()
     }
 }
 

@@ -123,9 +123,13 @@ impl<B: Backend> Reconciler<B> {
                 failures.truncate(if left.is_empty() { 0 } else { failures.len() });
                 return Ok(Outcome { snapshot, observed, left, found, writes, failures });
             }
-            let applied = apply(&mut self.backend, &snapshot.desired.ours, &left).await;
+            let outdated = || self.claims.revision() != snapshot.revision;
+            let applied = apply(&mut self.backend, &snapshot.desired.ours, &left, outdated).await;
             writes += applied.writes;
             failures = applied.failures;
+            if applied.left {
+                continue;
+            }
             attempt += 1;
             if !failures.is_empty() && attempt < ATTEMPTS {
                 self.reopen();

@@ -85,56 +85,46 @@ impl World {
     }
 
     pub(super) fn apply(&mut self, ours: &Ours, op: &Op) -> Result<(), i32> {
-        let bridge = || self.index(&ours.bridge).ok_or(errno::ENODEV);
+        let bridge = self.index(&ours.bridge).ok_or(errno::ENODEV);
         match op {
             Op::AddRule(rule) => self.add_rule(rule.clone()),
-            Op::DeleteRule(rule) => {
-                let at = self.rules.iter().position(|there| found_by(there, rule)).ok_or(errno::ENOENT)?;
-                self.rules.remove(at);
-                Ok(())
-            }
-            Op::CreateBridge(_) if bridge().is_ok() => Err(errno::EEXIST),
+            Op::DeleteRule(rule) => self.delete_rule(rule),
+            Op::CreateBridge(_) if bridge.is_ok() => Err(errno::EEXIST),
             Op::CreateBridge(_) => {
                 let bridge =
                     Link { index: 0, alias: None, up: true, controller: None, kind: LinkKind::Bridge };
                 self.add_link(ours.bridge.clone(), bridge);
                 Ok(())
             }
-            Op::RaiseBridge => {
-                self.links.get_mut(&ours.bridge).ok_or(errno::ENODEV)?.up = true;
-                Ok(())
-            }
-            Op::DeleteBridge => {
-                bridge()?;
-                self.remove_link(&ours.bridge);
-                Ok(())
-            }
-            Op::AddAddress(net) => {
-                let index = bridge()?;
-                if self.addresses.insert((index, *net)) { Ok(()) } else { Err(errno::EEXIST) }
-            }
-            Op::DeleteAddress(net) => self.delete_address(bridge()?, net),
-            Op::SetNextHops(family, hops) => self.set_next_hops(bridge()?, ours, *family, hops),
+            Op::RaiseBridge => bridge.and_then(|bridge| self.change(bridge, |link| link.up = true)),
+            Op::DeleteBridge => bridge.map(|_| self.remove_link(&ours.bridge)),
+            Op::AddAddress(net) if self.addresses.insert((bridge?, *net)) => Ok(()),
+            Op::AddAddress(_) => Err(errno::EEXIST),
+            Op::DeleteAddress(net) => self.delete_address(bridge?, net),
+            Op::SetNextHops(family, hops) => self.set_next_hops(bridge?, ours, *family, hops),
             Op::SetBlackhole(family) => {
                 self.set_route(ours, *family, metric::BLACKHOLE, Target::Blackhole);
                 Ok(())
             }
-            Op::DeleteRoute(family, metric) => {
-                let here = |route: &Route| route.family == *family && route.metric == *metric;
-                let at = self.routes.iter().position(here).ok_or(errno::ESRCH)?;
-                self.routes.remove(at);
-                Ok(())
-            }
+            Op::DeleteRoute(family, metric) => self.delete_route(*family, *metric),
             Op::Attach(_, index) => {
-                let bridge = bridge()?;
-                self.link_mut(*index)?.controller = Some(bridge);
-                Ok(())
+                bridge.and_then(|bridge| self.change(*index, |link| link.controller = Some(bridge)))
             }
-            Op::Detach(_, index) => {
-                self.link_mut(*index)?.controller = None;
-                Ok(())
-            }
+            Op::Detach(_, index) => self.change(*index, |link| link.controller = None),
         }
+    }
+
+    fn delete_rule(&mut self, rule: &Rule) -> Result<(), i32> {
+        let at = self.rules.iter().position(|there| found_by(there, rule)).ok_or(errno::ENOENT)?;
+        self.rules.remove(at);
+        Ok(())
+    }
+
+    fn delete_route(&mut self, family: Family, metric: u32) -> Result<(), i32> {
+        let here = |route: &Route| route.family == family && route.metric == metric;
+        let at = self.routes.iter().position(here).ok_or(errno::ESRCH)?;
+        self.routes.remove(at);
+        Ok(())
     }
 
     fn delete_address(&mut self, link: u32, net: &IpNet) -> Result<(), i32> {
@@ -190,8 +180,9 @@ impl World {
         self.links.get(name).map(|link| link.index)
     }
 
-    fn link_mut(&mut self, index: u32) -> Result<&mut Link, i32> {
-        self.links.values_mut().find(|link| link.index == index).ok_or(errno::ENODEV)
+    fn change(&mut self, index: u32, change: impl FnOnce(&mut Link)) -> Result<(), i32> {
+        let link = self.links.values_mut().find(|link| link.index == index);
+        link.map(change).ok_or(errno::ENODEV)
     }
 }
 

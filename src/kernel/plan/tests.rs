@@ -311,7 +311,7 @@ proptest! {
         let at = at % ops.len().max(1);
         let failing = ops.get(at).cloned();
         linux.refuse(at as u64, errno::EHOSTUNREACH);
-        let applied = runtime.block_on(apply(&mut backend, &ours(), &ops));
+        let applied = runtime.block_on(apply(&mut backend, &ours(), &ops, || false));
         prop_assert_eq!(applied.failures.first().map(|failure| failure.op.clone()), failing.map(Some));
         for link in linux.observed(&ours()).ports_of(index_of_bridge(&linux)) {
             let rules = linux.observed(&ours()).rules;
@@ -320,7 +320,7 @@ proptest! {
         }
         for _ in 0..2 {
             let ops = plan(&linux.observed(&ours()), &to);
-            let again = runtime.block_on(apply(&mut backend, &ours(), &ops));
+            let again = runtime.block_on(apply(&mut backend, &ours(), &ops, || false));
             prop_assert!(again.failures.is_empty(), "{:?}", again.failures);
         }
         prop_assert_eq!(texts(&plan(&linux.observed(&ours()), &to)), Vec::<String>::new());

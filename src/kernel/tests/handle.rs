@@ -255,3 +255,18 @@ async fn a_kernel_that_refuses_everything_is_reported_and_tried_again() {
     rig.until(|status| !status.degraded.contains(&Degraded::Failing)).await;
     rig.end().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn when_nothing_happens_the_kernel_is_looked_at_now_and_then_and_not_written_to() {
+    let (rig, _hop) = Rig::working().await;
+    rig.linux.add_link("nsm-1", None);
+    drop(rig.kernel.port(name("nsm-1"), "a connection whose link nobody removes"));
+    rig.kernel.settled().await;
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    let before = rig.status();
+    tokio::time::sleep(Duration::from_secs(900)).await;
+    let after = rig.status();
+    assert!((8..=13).contains(&(after.passes - before.passes)), "{} passes", after.passes - before.passes);
+    assert_eq!(after.writes, before.writes);
+    rig.end().await;
+}

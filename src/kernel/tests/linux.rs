@@ -8,9 +8,9 @@ use ipnet::IpNet;
 
 use super::netns::{eventually, in_netns, ip, ip_fails, name, start, status};
 use crate::{
-    api::Dual,
+    api::{Dual, Family},
     chain::Tasks,
-    kernel::{Kernel, NextHopGuard},
+    kernel::{Kernel, NextHopGuard, wrong_sysctls},
 };
 
 fn gateways() -> Dual<IpNet> {
@@ -111,5 +111,17 @@ fn e09_without_next_hops_or_vips_nothing_from_the_bridge_finds_the_primary_netwo
         let own = ip("route get 198.51.100.1");
         assert!(own.contains("via 192.0.2.1 dev eth0"), "the pod's own packets are not concerned: {own}");
         tasks.stop().await;
+    });
+}
+
+#[test]
+fn g39_sysctls_that_a_fresh_namespace_lacks_are_named() {
+    in_netns(|| async {
+        std::fs::write("/proc/sys/net/ipv6/conf/all/forwarding", "0").unwrap();
+        std::fs::write("/proc/sys/net/ipv4/fib_multipath_hash_policy", "1").unwrap();
+        let wrong: Vec<&str> = wrong_sysctls(&Family::BOTH).iter().map(|wrong| wrong.key).collect();
+        assert!(wrong.contains(&"net.ipv6.conf.all.forwarding"), "{wrong:?}");
+        assert!(!wrong.contains(&"net.ipv4.fib_multipath_hash_policy"), "{wrong:?}");
+        assert!(!wrong.contains(&"net.ipv4.conf.all.forwarding"), "the tests set it: {wrong:?}");
     });
 }
