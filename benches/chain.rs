@@ -4,18 +4,33 @@
 //!
 //! `chain/untraced/N` and `chain/traced/N` are one Request through N elements that do nothing; the slope between two N is the
 //! cost of one element. `chain/begin` is the same as `chain/untraced/10` with `begin` on top. Traced spans are recorded by
-//! OpenTelemetry and thrown away.
+//! OpenTelemetry and thrown away. `chain/endpoint` and `chain/client` are refreshes through the proxy's two chains, with kernel,
+//! IPAM and next hop in memory; the endpoint signs one token and verifies one.
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use std::{hint::black_box, time::SystemTime};
+use std::{
+    hint::black_box,
+    path::Path,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use meridio_proxy::{
     api::{Connection, Mechanism, MechanismKind, PathSegment},
-    chain::{Call, Chain, Element, Next, Request, Result, Tasks, begin::BeginLayer},
+    chain::{Chain, Element, Next, Request, Tail, Tasks, begin::BeginLayer, path},
+    elements::{egress::Egress, mechanism::Names, send_fd::Netns},
+    ipam::{BRIDGE, InMemory, Leases, Settings, Subnet, Tree},
+    kernel::{self, Kernel, Memory},
+    lab::{Authority, Workload},
+    proxy::chains::{self, Parts},
+    transport::{Caller, Dialer, FdHub, Identity, Peer, Svid, Target, monitor::Connections, token},
 };
 use opentelemetry::trace::TracerProvider;
-use tokio::runtime::{Builder, Runtime};
+use tokio::{
+    runtime::{Builder, Runtime},
+    sync::watch,
+};
 use tracing_subscriber::layer::SubscriberExt;
 
 /// Passes every call on.
@@ -25,17 +40,13 @@ impl Element for Pass {
     const NAME: &'static str = "pass";
 }
 
-async fn answer(call: Call) -> Result<Box<Connection>> {
-    Ok(call.into_connection())
-}
-
 fn chain(rows: usize, begin: Option<BeginLayer>) -> Next {
     let start = match begin {
         Some(begin) => Chain::new().layer("begin", begin),
         None => Chain::new(),
     };
     let chain = (0..rows).fold(start, |chain, _| chain.with(Pass));
-    chain.build(tower::service_fn(answer)).unwrap()
+    chain.build(Tail).unwrap()
 }
 
 /// A connection as a target's refresh carries it: four segments with tokens, dual-stack addresses, a mechanism.
@@ -95,5 +106,93 @@ fn traced(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, untraced, traced);
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// An identity of a pod, and what its peers know of it.
+async fn identity(authority: &Authority, folder: &Path, pod: &str, tasks: &Tasks) -> (Arc<Svid>, Peer) {
+    let issued = authority.issue(&authority.pod("default", pod), HOUR).unwrap();
+    let peer = Peer::of(&issued.certificate).unwrap();
+    let workload = Workload::listen(folder.join(pod)).unwrap();
+    workload.grant(issued);
+    let soon = tokio::time::Instant::now() + Duration::from_secs(10);
+    (Identity::follow(&workload.url(), tasks).ready(soon).await.unwrap(), peer)
+}
+
+/// The proxy's parts with everything in memory, and a target that calls its endpoint.
+async fn parts(folder: &Path, tasks: &Tasks) -> (Parts, Caller) {
+    let authority = Authority::new("bench.test").unwrap();
+    let (svid, own) = identity(&authority, folder, "px", tasks).await;
+    let (target, peer) = identity(&authority, folder, "target", tasks).await;
+    let token = token::issue(&target, &own, HOUR).ok();
+    let tree = Tree::new("trench");
+    tree.add_conduit("conduit").unwrap();
+    let subnet = Subnet { trench: "trench".into(), conduit: "conduit".into(), node: "node".into() };
+    let leases = Leases::start(InMemory::new(tree, subnet), Settings::default(), tasks);
+    let soon = tokio::time::Instant::now() + Duration::from_secs(10);
+    let gateways = leases.acquire(BRIDGE, soon).await.unwrap().addresses();
+    let parts = Parts {
+        name: "px".into(),
+        token_lifetime: HOUR,
+        mtu: 1500,
+        netns: Netns::own().unwrap(),
+        names: Names::new(|_| false),
+        kernel: Kernel::start(kernel::Settings::of("trench", "conduit", "node"), Memory::default(), tasks),
+        leases,
+        gateways: watch::channel(gateways).1,
+        connections: Connections::default(),
+        egress: Egress::default(),
+        dialer: Dialer {
+            target: Target::Unix(folder.join("nobody")),
+            identity: Identity::fixed(Arc::clone(&svid)),
+            dial_timeout: HOUR,
+            token_lifetime: HOUR,
+        },
+        tasks: tasks.clone(),
+    };
+    (parts, Caller { hub: None, svid, peer: Arc::new(peer), token })
+}
+
+/// Measure refreshes: a Request whose connection is what the first one answered.
+fn refreshes(
+    criterion: &mut Criterion,
+    id: &str,
+    runtime: &Runtime,
+    chain: &Next,
+    first: &dyn Fn() -> Request,
+) {
+    let answer = runtime.block_on(chain.request(first())).unwrap();
+    criterion.bench_function(id, |bencher| {
+        bencher.to_async(runtime).iter_batched(
+            || Request { connection: answer.clone(), ..first() },
+            |request| async { black_box(chain.request(request).await.unwrap()) },
+            BatchSize::SmallInput,
+        );
+    });
+}
+
+fn proxy(criterion: &mut Criterion) {
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    let (folder, tasks) = (tempfile::tempdir().unwrap(), Tasks::default());
+    let (parts, caller) = runtime.block_on(parts(folder.path(), &tasks));
+    let request = |name: &str, caller: Option<&Caller>| {
+        let mut connection = connection();
+        connection.mechanism = None;
+        connection.path = None;
+        path::enter(&mut connection, name, String::new).unwrap();
+        let mut request = Request::new(connection);
+        request.preferences = vec![Mechanism::local(MechanismKind::Kernel)];
+        if let Some(caller) = caller {
+            let hub = Some(Arc::new(FdHub::default())); // nothing is written, so descriptors would pile up
+            request.context.extensions.insert(Caller { hub, ..caller.clone() });
+        }
+        request
+    };
+    let endpoint = chains::endpoint(&parts).build(Tail).unwrap();
+    refreshes(criterion, "chain/endpoint", &runtime, &endpoint, &|| request("target", Some(&caller)));
+    let client = chains::client(&parts).without("connect").build(Tail).unwrap();
+    refreshes(criterion, "chain/client", &runtime, &client, &|| request("px", None));
+    runtime.block_on(tasks.stop());
+}
+
+criterion_group!(benches, untraced, traced, proxy);
 criterion_main!(benches);
