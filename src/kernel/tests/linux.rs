@@ -2,15 +2,16 @@
 
 //! The handle over a real kernel.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
 use ipnet::IpNet;
+use tokio::time::Instant;
 
-use super::netns::{eventually, in_netns, ip, ip_fails, name, start, status};
+use super::netns::{eventually, in_netns, ip, ip_fails, name, settings, start, start_with, status};
 use crate::{
     api::{Dual, Family},
     chain::Tasks,
-    kernel::{Kernel, NextHopGuard, wrong_sysctls},
+    kernel::{Kernel, NextHopGuard, Settings, wrong_sysctls},
 };
 
 fn gateways() -> Dual<IpNet> {
@@ -78,38 +79,91 @@ fn what_is_declared_is_in_the_kernel_and_a_stop_leaves_nothing() {
 
 /// A packet with this source that enters by this link finds no way out.
 pub(super) fn dropped(source: &str, input: &str) {
-    let complaint = ip_fails(&format!("route get 198.51.100.1 from {source} iif {input}"));
+    let to = if source.contains(':') { "2001:db8::1" } else { "198.51.100.1" };
+    let complaint = ip_fails(&format!("route get {to} from {source} iif {input}"));
     assert!(complaint.contains("Invalid argument"), "{source} {input}: {complaint}");
 }
 
+/// What packets from the VIPs meet that enter by a link.
+fn egress(input: &str) -> [String; 2] {
+    let v4 = ip(&format!("route get 198.51.100.1 from 20.0.0.1 iif {input}"));
+    [v4, ip(&format!("route get 2001:db8::1 from 2000::1 iif {input}"))]
+}
+
+fn all_dropped(input: &str) {
+    for source in ["20.0.0.1", "20.0.0.9", "2000::1", "2000::9"] {
+        dropped(source, input);
+    }
+}
+
+fn primary_network() {
+    ip("link add eth0 type veth peer name far");
+    ip("addr add 192.0.2.2/24 dev eth0");
+    ip("-6 addr add 2001:db8:9::2/64 dev eth0 nodad");
+    ip("link set eth0 up");
+    ip("link set far up");
+    ip("route add default via 192.0.2.1");
+    ip("-6 route add default via 2001:db8:9::1");
+}
+
 #[test]
-fn e09_without_next_hops_or_vips_nothing_from_the_bridge_finds_the_primary_network() {
+fn e09_e10_nothing_from_the_bridge_finds_the_primary_network_at_any_time() {
     in_netns(|| async {
-        ip("link add eth0 type veth peer name far");
-        ip("addr add 192.0.2.2/24 dev eth0");
-        ip("link set eth0 up");
-        ip("link set far up");
-        ip("route add default via 192.0.2.1");
+        primary_network();
+        ip("link add bridge0 type bridge");
+        ip("link set bridge0 up");
+        assert!(egress("bridge0").iter().all(|way| way.contains("dev eth0")), "the trap is there");
         let tasks = Tasks::default();
-        let (kernel, hops) = working(&tasks).await;
-        let routed = ip("route get 198.51.100.1 from 20.0.0.1 iif bridge0");
-        assert!(routed.contains("dev bridge0 table 1"), "{routed}");
-        dropped("20.0.0.9", "bridge0");
+        let settings = Settings { empty_vips_grace: Duration::ZERO, ..settings() };
+        let kernel = start_with(settings, &tasks).await;
+        kernel.settled().await;
+        all_dropped("bridge0"); // before anything is known
+        kernel.set_gateways(gateways());
+        kernel.set_vips(&vips());
+        kernel.settled().await;
+        all_dropped("bridge0"); // no load balancer
+        let hops = ["172.16.1.2", "fd00::2"].map(|address| hop(&kernel, address));
+        kernel.settled().await;
+        assert!(
+            egress("bridge0").iter().all(|way| way.contains("dev bridge0 table 1")),
+            "{:?}",
+            egress("bridge0")
+        );
+        dropped("20.0.0.9", "bridge0"); // not a VIP
+        kernel.set_vips(&[]);
+        status(&kernel, |status| status.vips && status.degraded.is_empty()).await;
+        eventually(|| ip("rule"), |rules| !rules.contains("lookup 1 ")).await;
+        all_dropped("bridge0"); // an empty list
+        kernel.set_vips(&vips());
         drop(hops);
         kernel.settled().await;
-        dropped("20.0.0.1", "bridge0");
+        all_dropped("bridge0"); // the last load balancer is gone
+        let own = ip("route get 198.51.100.1");
+        assert!(own.contains("via 192.0.2.1 dev eth0"), "the pod's own packets are not concerned: {own}");
+        tasks.stop().await;
+    });
+}
+
+#[test]
+fn nothing_from_a_link_that_is_not_yet_or_no_longer_a_port_finds_the_primary_network() {
+    in_netns(|| async {
+        primary_network();
+        let tasks = Tasks::default();
+        let (kernel, _hops) = working(&tasks).await;
         let port = kernel.port(name("nsm-1"), "target");
         kernel.settled().await;
         ip("link add nsm-1 type veth peer name t1");
         ip("link set nsm-1 up");
+        all_dropped("nsm-1");
         status(&kernel, |status| status.ports.contains(&name("nsm-1"))).await;
-        dropped("20.0.0.1", "nsm-1");
         drop(port);
-        kernel.settled().await;
         eventually(|| ip("link show nsm-1"), |link| !link.contains("master")).await;
-        dropped("20.0.0.1", "nsm-1");
-        let own = ip("route get 198.51.100.1");
-        assert!(own.contains("via 192.0.2.1 dev eth0"), "the pod's own packets are not concerned: {own}");
+        all_dropped("nsm-1");
+        let _again = kernel.port(name("nsm-1"), "target");
+        status(&kernel, |status| status.ports.contains(&name("nsm-1"))).await;
+        kernel.stop(Instant::now() + Duration::from_secs(5)).await;
+        all_dropped("bridge0"); // stopped, with a target that still sends
+        all_dropped("nsm-1");
         tasks.stop().await;
     });
 }
