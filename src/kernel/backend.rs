@@ -86,6 +86,7 @@ pub(super) fn in_effect(op: &Op, errno: i32) -> bool {
         Op::DeleteRoute(..) => errno == errno::ESRCH,
         Op::DeleteAddress(_) => [errno::EADDRNOTAVAIL, errno::ENODEV].contains(&errno),
         Op::DeleteBridge | Op::Detach(..) => errno == errno::ENODEV,
+        Op::ForgetNeighbour(_) => [errno::ENOENT, errno::ENODEV].contains(&errno),
         Op::RaiseBridge | Op::SetNextHops(..) | Op::SetBlackhole(_) | Op::Attach(..) => false,
     }
 }

@@ -34,6 +34,8 @@ pub(super) struct State {
     guards: u64,
     ports: BTreeMap<InterfaceName, Holders>,
     next_hops: BTreeMap<IpAddr, Holders>,
+    /// Next hops that were claimed since the last pass and had no holder before.
+    anew: BTreeSet<IpAddr>,
     /// Links that were claimed, or left by an earlier process, and are no longer; and until when they are watched even if they do
     /// not exist, as a forwarder may still make one whose Request has failed.
     leaving: BTreeMap<InterfaceName, Instant>,
@@ -73,6 +75,11 @@ impl Claims {
         };
         self.changed.notify_one();
         result
+    }
+
+    /// Next hops that were claimed anew since the last call: another link may be behind the address.
+    pub(super) fn claimed_anew(&self) -> BTreeSet<IpAddr> {
+        std::mem::take(&mut self.lock().anew)
     }
 
     pub(super) fn revision(&self) -> u64 {
@@ -118,6 +125,9 @@ impl State {
         self.guards += 1;
         if let Some(adoption) = &mut self.adoption {
             adoption.next_hops.remove(&address);
+        }
+        if !self.next_hops.contains_key(&address) {
+            self.anew.insert(address);
         }
         self.next_hops.entry(address).or_default().insert(self.guards, owner.to_owned());
         self.guards

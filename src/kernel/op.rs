@@ -28,6 +28,8 @@ pub enum Op {
     DeleteAddress(IpNet),
     /// Make these next hops, by way of our bridge, the default route of our table, in place of what has the same metric.
     SetNextHops(Family, BTreeSet<IpAddr>),
+    /// Forget the link-layer address of a neighbour on our bridge, so that it is asked for when it is next used.
+    ForgetNeighbour(IpAddr),
     /// Add the blackhole behind the default route of our table, in place of what has the same metric.
     SetBlackhole(Family),
     /// Remove the default route with a metric from our table.
@@ -52,6 +54,7 @@ impl fmt::Display for Op {
                 write!(f, "set {family} next hops")?;
                 hops.iter().try_for_each(|hop| write!(f, " {hop}"))
             }
+            Op::ForgetNeighbour(address) => write!(f, "forget the link-layer address of {address}"),
             Op::SetBlackhole(family) => write!(f, "add the {family} blackhole route"),
             Op::DeleteRoute(family, metric) => {
                 write!(f, "remove the {family} default route with metric {metric}")

@@ -112,6 +112,7 @@ impl<B: Backend> Reconciler<B> {
     }
 
     async fn converge(&mut self) -> Result<Outcome, Failure> {
+        self.forget_neighbours().await;
         let (mut writes, mut found, mut attempt) = (0, None, 0);
         let mut failures = Vec::new();
         loop {
@@ -133,6 +134,18 @@ impl<B: Backend> Reconciler<B> {
             attempt += 1;
             if !failures.is_empty() && attempt < ATTEMPTS {
                 self.reopen();
+            }
+        }
+    }
+
+    /// Forget who answered for the next hops that were claimed anew. A load balancer whose link was made again has another
+    /// link-layer address at the same IP address, and the kernel would send to the old one for up to a minute. What is forgotten
+    /// is no desired state, so it does not count as a write.
+    async fn forget_neighbours(&mut self) {
+        for address in self.claims.claimed_anew() {
+            let op = Op::ForgetNeighbour(address);
+            if let Err(refusal) = self.backend.apply(&self.claims.settings.ours, &op).await {
+                tracing::warn!(%op, %refusal, "refused");
             }
         }
     }

@@ -102,6 +102,7 @@ impl World {
             Op::AddAddress(_) => Err(errno::EEXIST),
             Op::DeleteAddress(net) => self.delete_address(bridge?, net),
             Op::SetNextHops(family, hops) => self.set_next_hops(bridge?, ours, *family, hops),
+            Op::ForgetNeighbour(_) => bridge.map(drop), // this kernel resolves no addresses
             Op::SetBlackhole(family) => {
                 self.set_route(ours, *family, metric::BLACKHOLE, Target::Blackhole);
                 Ok(())

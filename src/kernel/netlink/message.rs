@@ -12,6 +12,7 @@ use rtnetlink::{
         RouteNetlinkMessage,
         address::{AddressHeaderFlags, AddressMessage},
         link::{LinkAttribute, LinkExtentMask, LinkMessage},
+        neighbour::{NeighbourAttribute, NeighbourMessage},
         route::{RouteAttribute, RouteMessage, RouteNextHop, RouteProtocol, RouteScope, RouteType},
         rule::{RuleAction, RuleAttribute, RuleMessage},
     },
@@ -57,7 +58,7 @@ pub(super) fn of(ours: &Ours, bridge: u32, op: &Op) -> (RouteNetlinkMessage, u16
     const ADD: u16 = NLM_F_CREATE | NLM_F_EXCL;
     const REPLACE: u16 = NLM_F_CREATE | NLM_F_REPLACE;
     use RouteNetlinkMessage::{
-        DelAddress, DelLink, DelRoute, DelRule, NewAddress, NewLink, NewRoute, NewRule,
+        DelAddress, DelLink, DelNeighbour, DelRoute, DelRule, NewAddress, NewLink, NewRoute, NewRule,
     };
     match op {
         Op::AddRule(it) => (NewRule(rule(it)), ADD),
@@ -72,6 +73,7 @@ pub(super) fn of(ours: &Ours, bridge: u32, op: &Op) -> (RouteNetlinkMessage, u16
         Op::SetNextHops(family, hops) => {
             (NewRoute(next_hops(ours, *family, hops.iter().map(|hop| next_hop(*hop, bridge)))), REPLACE)
         }
+        Op::ForgetNeighbour(address) => (DelNeighbour(neighbour(*address, bridge)), 0),
         Op::SetBlackhole(family) => (NewRoute(blackhole(ours, *family)), REPLACE),
         Op::DeleteRoute(family, metric) => {
             let mut message = bare_route(*family, ours.table);
@@ -127,6 +129,14 @@ fn address(net: &IpNet, link: u32) -> AddressMessage {
             message
         }
     }
+}
+
+fn neighbour(address: IpAddr, link: u32) -> NeighbourMessage {
+    let mut message = NeighbourMessage::default();
+    message.header.family = address_family(Family::of(address));
+    message.header.ifindex = link;
+    message.attributes.push(NeighbourAttribute::Destination(address.into()));
+    message
 }
 
 /// The route over some next hops. Its metric is the kernel's default for the family, which a v4 message must not name.

@@ -103,6 +103,7 @@ impl Netlink {
                 | Op::AddAddress(_)
                 | Op::DeleteAddress(_)
                 | Op::SetNextHops(..)
+                | Op::ForgetNeighbour(_)
                 | Op::Attach(..)
         );
         if needed && self.bridge.is_none() {

@@ -179,3 +179,27 @@ fn g39_sysctls_that_a_fresh_namespace_lacks_are_named() {
         assert!(!wrong.contains(&"net.ipv4.conf.all.forwarding"), "the tests set it: {wrong:?}");
     });
 }
+
+#[test]
+fn a_load_balancer_that_is_connected_again_is_asked_for_its_link_layer_address() {
+    in_netns(|| async {
+        let tasks = Tasks::default();
+        let (kernel, hops) = working(&tasks).await;
+        let stale = |address: &str| {
+            ip(&format!("neigh replace {address} lladdr 02:00:00:00:00:99 dev bridge0 nud reachable"))
+        };
+        let known = || ip("neigh show dev bridge0");
+        ["172.16.1.2", "fd00::2", "172.16.1.4"].map(stale);
+        assert_eq!(known().matches("02:00:00:00:00:99").count(), 3, "{}", known());
+
+        // Each family's first next hop goes and comes; the reconciler may see both at once.
+        let [v4, other, v6, other_v6] = hops;
+        drop((v4, v6));
+        let again = ["172.16.1.2", "fd00::2"].map(|address| hop(&kernel, address));
+        kernel.settled().await;
+        assert_eq!(known().matches("02:00:00:00:00:99").count(), 1, "{}", known());
+        assert!(known().contains("172.16.1.4"), "the other one stays known: {}", known());
+        drop((again, other, other_v6));
+        tasks.stop().await;
+    });
+}
