@@ -26,6 +26,9 @@ const SYSCTLS: [(&str, &str); 7] = [
 /// In the pods that only play a part, link-local addresses are usable at once too.
 const NO_DAD: [(&str, &str); 2] =
     [("ipv6/conf/default/accept_dad", "0"), ("ipv6/conf/default/dad_transmits", "0")];
+/// The kernel's defaults of the same.
+const DAD: [(&str, &str); 2] =
+    [("ipv6/conf/default/accept_dad", "1"), ("ipv6/conf/default/dad_transmits", "1")];
 
 /// The link of a load balancer towards the client.
 pub const LB_TO_CLIENT: &str = "ext0";
@@ -65,7 +68,7 @@ impl Fabric {
         let fabric = Self {
             client: pod("client", ground, &[&NO_DAD, &SYSCTLS]).await?,
             lbs,
-            proxy: pod("proxy", ground, &[&SYSCTLS]).await?,
+            proxy: pod("proxy", ground, &[&NO_DAD, &SYSCTLS]).await?,
             targets,
             outside: pod("outside", ground, &[&NO_DAD]).await?,
             node: pod("node", ground, &[]).await?,
@@ -112,6 +115,9 @@ impl Fabric {
         let [outside, proxy] = topology.primary_cable();
         let end = End { name: topology::NODE, addresses: &outside };
         self.outside.cable(end, &self.proxy, End { name: PRIMARY, addresses: &proxy }).await?;
+        // The primary link is there long before the proxy; the links that NSM makes later are as they would be in a cluster.
+        let defaults = DAD.as_slice();
+        self.proxy.netns.configure(defaults).doing(|| "restore kernel parameters of the proxy".into())?;
         let link = self.proxy.netlink.index(PRIMARY).await?;
         for gateway in outside.iter().map(IpNet::addr) {
             let all = everything(Family::of(gateway));

@@ -2,10 +2,9 @@
 //! Describe the network of a run: how many of what, with which names and addresses. `Display` draws it.
 //!
 //! ```text
-//! client ──┬── lb1 ──┐               ┌── t1
-//!          └── lb2 ──┴── proxy ──────┼── t2
-//!                          │         └── t3
-//!                        outside
+//! client ──┬─ lb1 ─┬── proxy ──┬─ t1
+//!          └─ lb2 ─┘     │     ├─ t2
+//!                     outside  └─ t3
 //! ```
 //! Client, load balancers and `outside` are joined by cables that are there from the start. The links between load balancers,
 //! proxy and targets are made by NSM only.
@@ -145,21 +144,34 @@ pub fn proxy_service() -> String {
     format!("proxy.{}", lb_service())
 }
 
+/// The corner before item `row` of `count`: a branch, the last branch, or nothing.
+fn corner(row: usize, count: usize, [only, first, middle, last]: [char; 4]) -> Option<char> {
+    match row {
+        _ if row >= count => None,
+        0 if count == 1 => Some(only),
+        0 => Some(first),
+        _ if row + 1 == count => Some(last),
+        _ => Some(middle),
+    }
+}
+
 impl fmt::Display for Topology {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (lbs, targets) = (self.lb_names(), self.target_names());
-        let rows = lbs.len().max(targets.len());
-        let middle = (rows - 1) / 2;
-        for row in 0..rows {
-            let at = row == middle;
-            let left = if at { "client ──" } else { "         " };
-            let lb = lbs.get(row).map_or(String::from("         "), |name| format!("┼─ {name:<3} ─┼"));
-            let proxy = if at { "── proxy ──" } else { "           " };
-            let target = targets.get(row).map_or(String::new(), |name| format!("┼─ {name}"));
-            writeln!(f, "  {left}{lb}{proxy}{target}")?;
+        let middle = ["── proxy ──", "     │     ", "  outside  "];
+        for row in 0..lbs.len().max(targets.len()).max(middle.len()) {
+            let client = if row == 0 { "client ──" } else { "         " };
+            let left = corner(row, lbs.len(), ['─', '┬', '├', '└']);
+            let right = corner(row, lbs.len(), ['─', '┬', '┤', '┘']);
+            let lb = match (left, right, lbs.get(row)) {
+                (Some(left), Some(right), Some(name)) => format!("{left}─ {name:<3} ─{right}"),
+                _ => " ".repeat(9),
+            };
+            let middle = middle.get(row).copied().unwrap_or("           ");
+            let target = corner(row, targets.len(), ['─', '┬', '├', '└']).zip(targets.get(row));
+            let target = target.map_or_else(String::new, |(corner, name)| format!("{corner}─ {name}"));
+            writeln!(f, "  {client}{lb}{middle}{target}")?;
         }
-        writeln!(f, "  {:>24}", "│")?;
-        writeln!(f, "  {:>27}", "outside")?;
         let vips = self.vips().iter().map(ToString::to_string).collect::<Vec<_>>().join("  ");
         write!(f, "  VIPs  {vips}")
     }
@@ -192,6 +204,9 @@ mod tests {
         {
             assert!(picture.contains(name), "{name} is not in\n{picture}");
         }
-        println!("{picture}\n{}", Topology::smallest());
+        let lines: Vec<_> = picture.lines().collect();
+        assert_eq!(lines[0], "  client ──┬─ lb1 ─┬── proxy ──┬─ t1");
+        assert_eq!(lines[2], "                      outside  └─ t3");
+        assert!(Topology::smallest().to_string().starts_with("  client ──── lb1 ──── proxy ──── t1\n"));
     }
 }

@@ -80,8 +80,8 @@ impl Run {
         refresh::survives_a_rotation(self).await?;
         vips::come_and_go_under_traffic(self).await?;
         vips::an_empty_list_is_held(self).await?;
-        late::targets_join_while_ipam_is_late(self).await?;
         end::judge_memory(self)?;
+        late::targets_join_while_ipam_is_late(self).await?;
         end::restart_under_traffic(self).await?;
         reach::everywhere(self, "UDP and TCP over every VIP and target after a restart").await?;
         end::lose_every_lb(self).await

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The program `lab`: what it prints, how it exits, and what it leaves.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // of tests and what they share
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use serde_json::Value;
+
+const LAB: &str = env!("CARGO_BIN_EXE_lab");
+
+/// The lab runs the proxy that lies beside it.
+fn lab(arguments: &[&str]) -> Command {
+    assert!(Path::new(env!("CARGO_BIN_EXE_proxy")).with_file_name("lab") == Path::new(LAB));
+    let mut command = Command::new(LAB);
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+#[test]
+fn the_first_packet_passes_and_everything_closed_leaves_nothing() {
+    let output = lab(&["--smallest", "--json"]).output().unwrap();
+    let (stdout, stderr) =
+        (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    let last: Value = serde_json::from_str(stdout.lines().last().expect("a last line")).unwrap();
+    assert_eq!(last["ok"], true, "{stderr}");
+    assert_eq!(output.status.code(), Some(0));
+    let verdicts = last["verdicts"].as_array().unwrap();
+    let named = |name: &str| {
+        let found = verdicts.iter().find(|verdict| verdict["name"] == name);
+        found.unwrap_or_else(|| panic!("no verdict `{name}` in {last}"))
+    };
+    let reach = &named("UDP and TCP over every VIP and target")["figures"];
+    assert!(reach["asked"].as_u64() > Some(0) && reach["asked"] == reach["answered"], "{reach}");
+    let left = named("everything closed leaves nothing")["figures"].as_object().unwrap();
+    for what in ["links", "rules", "routes", "leases", "sockets", "processes", "descriptors"] {
+        assert_eq!(left[what], 0, "{what}");
+    }
+}
+
+#[test]
+fn an_argument_that_is_not_known_is_named() {
+    let output = lab(&["--jsno"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("`--jsno`"));
+}
+
+/// Start the lab and read its progress until a line contains `word`.
+fn started_until(word: &str) -> Child {
+    let mut child = lab(&[]).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().contains(word)), "the lab ended before `{word}`");
+    // Keep reading, so that the lab never waits for us.
+    std::thread::spawn(move || lines.for_each(drop));
+    child
+}
+
+/// Process ids below a process, now.
+fn descendants(of: u32) -> Vec<u32> {
+    let children = fs::read_to_string(format!("/proc/{of}/task/{of}/children")).unwrap_or_default();
+    let children: Vec<u32> = children.split_whitespace().filter_map(|pid| pid.parse().ok()).collect();
+    let below = children.iter().flat_map(|child| descendants(*child)).collect::<Vec<_>>();
+    children.into_iter().chain(below).collect()
+}
+
+fn gone(pids: &[u32]) {
+    let end = Instant::now() + Duration::from_secs(10);
+    let alive = |pid: &&u32| {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        !status.is_empty() && !status.contains("State:\tZ")
+    };
+    while pids.iter().any(|pid| alive(&pid)) {
+        assert!(Instant::now() < end, "still there: {:?}", pids.iter().filter(alive).collect::<Vec<_>>());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn an_interrupt_or_a_kill_at_any_point_leaves_nothing() {
+    let points = ["VIPs", "registers its endpoint", "is ready"];
+    for signal in [Signal::SIGINT, Signal::SIGKILL] {
+        for point in points {
+            let mut child = started_until(point);
+            let pids = descendants(child.id());
+            assert!(!pids.is_empty(), "{point}");
+            kill(Pid::from_raw(child.id().try_into().unwrap()), signal).unwrap();
+            let status = child.wait().unwrap();
+            assert_eq!(status.code(), (signal == Signal::SIGINT).then_some(130), "{signal} at `{point}`");
+            gone(&pids);
+        }
+    }
+}
