@@ -71,6 +71,8 @@ impl Run {
         leaks::show_that_the_counter_counts(self).await?;
         bring_up::start_proxy(self).await?;
         bring_up::connect_targets(self).await?;
+        leaks::quiet(self, "nothing leaks before the first VIP list").await?;
+        self.world.serve_nsp()?;
         leaks::quiet(self, "nothing leaks with an empty VIP list").await?;
         bring_up::publish_vips(self);
         leaks::quiet(self, "nothing leaks without a load balancer").await?;

@@ -20,9 +20,8 @@ use crate::{
 
 /// Flows per VIP and transport: that one of three targets gets none of them by chance has odds of 1 to 10¹⁰.
 const FLOWS: usize = 64;
-/// How long it may take until every flow is answered: until the kernel doubts the neighbour entry of a link that was replaced, half
-/// a minute and more can pass.
-const SETTLE: Duration = Duration::from_secs(60);
+/// How long it may take until every flow is answered.
+const SETTLE: Duration = Duration::from_secs(10);
 
 /// Packets through a load balancer, by its links.
 #[derive(Clone, Debug, Default)]
