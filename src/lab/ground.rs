@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use nix::mount::{MsFlags, mount};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use super::{
     error::{Doing, LabError},
@@ -60,6 +60,16 @@ impl Ground {
     /// The name is taken, or mounting is refused.
     pub fn name(&self, netns: &Netns, pod: &str) -> io::Result<()> {
         if self.named { netns.publish(pod) } else { Ok(()) }
+    }
+
+    /// Take the name away; the namespace goes with its last holder.
+    pub fn unname(&self, pod: &str) {
+        if self.named {
+            let path = format!("{}/{pod}", netns::NAMED);
+            // It may be in use by somebody who looks around: detached, it goes later.
+            let _ = umount2(path.as_str(), MntFlags::MNT_DETACH);
+            let _ = fs::remove_file(path);
+        }
     }
 
     /// Folder of a pod, made if need be. Every process in the lab may write there.

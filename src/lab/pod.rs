@@ -37,6 +37,13 @@ pub struct Pod {
     pub netlink: Netlink,
     /// Its folder, for sockets and logs.
     pub folder: PathBuf,
+    ground: Ground,
+}
+
+impl Drop for Pod {
+    fn drop(&mut self) {
+        self.ground.unname(&self.name);
+    }
 }
 
 impl Pod {
@@ -48,8 +55,8 @@ impl Pod {
         let make = || {
             let netns = Netns::new()?;
             ground.name(&netns, name)?;
-            let netlink = Netlink::connect(&netns)?;
-            Ok::<_, io::Error>(Self { name: name.to_owned(), netns, netlink, folder: ground.folder(name)? })
+            let (netlink, folder) = (Netlink::connect(&netns)?, ground.folder(name)?);
+            Ok::<_, io::Error>(Self { name: name.to_owned(), netns, netlink, folder, ground: ground.clone() })
         };
         let pod = make().doing(|| format!("make pod {name}"))?;
         pod.netlink.set_loopback_up().await?;

@@ -69,7 +69,7 @@ pub(super) async fn restart_under_traffic(run: &mut Run) -> Result<(), LabError>
 }
 
 /// Let every load balancer leave while the targets send: no next hop is left.
-pub(super) async fn lose_every_lb(run: &mut Run) -> Result<(), LabError> {
+async fn lose_every_lb(run: &mut Run) -> Result<(), LabError> {
     let talkers = Talkers::start(run, &run.world.topology.vips())?;
     let mut left = Vec::new();
     for lb in run.world.lbs.drain(..) {
@@ -93,8 +93,9 @@ pub(super) async fn lose_every_lb(run: &mut Run) -> Result<(), LabError> {
     Ok(())
 }
 
-/// Close every target, then terminate the proxy. The counter is shown to count still.
-pub(super) async fn close_proxy(run: &mut Run) -> Result<(), LabError> {
+/// Let the load balancers leave, close every target, then terminate the proxy. The counter is shown to count still.
+pub(super) async fn close_everything(run: &mut Run) -> Result<(), LabError> {
+    lose_every_lb(run).await?;
     for target in &mut run.world.targets {
         target.close().await?;
     }

@@ -53,7 +53,7 @@ impl Run {
         let failed = match done {
             Err(error) => Some(error),
             Ok(()) if keep => None,
-            Ok(()) => end::close_proxy(&mut run).await.err(),
+            Ok(()) => end::close_everything(&mut run).await.err(),
         };
         if let Some(error) = &failed {
             run.judge(Verdict::new("the run came to its end", false).figure("stopped by", explain(error)));
@@ -85,8 +85,7 @@ impl Run {
         end::judge_memory(self)?;
         late::targets_join_while_ipam_is_late(self).await?;
         end::restart_under_traffic(self).await?;
-        reach::everywhere(self, "UDP and TCP over every VIP and target after a restart").await?;
-        end::lose_every_lb(self).await
+        reach::everywhere(self, "UDP and TCP over every VIP and target after a restart").await
     }
 
     /// Take a verdict, and show it.
