@@ -11,6 +11,8 @@ mod endpoints;
 mod matching;
 mod services;
 mod store;
+#[cfg(test)]
+mod tests;
 
 pub use self::{
     authorize::Owners,

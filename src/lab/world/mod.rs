@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Everything of a run: the pods, what runs in them, and what counts.
 
-use std::{net::IpAddr, path::PathBuf, time::Duration};
+mod proxy;
+
+use std::{net::IpAddr, time::Duration};
 
 use ipnet::IpNet;
 use tonic::service::Routes;
@@ -12,28 +14,21 @@ use super::{
     error::{Doing, LabError},
     fabric::Fabric,
     forwarder::Forwarder,
-    ground::{self, Ground},
+    ground::Ground,
     hosted::Hosted,
     ipam::Ipam,
     lb::Lb,
     leak::LeakCounter,
     nsmgr::Nsmgr,
     nsp::Nsp,
-    pod::{Pod, Process, Start},
+    pod::{Pod, Process},
     target::Target,
-    topology::{
-        self, CONDUIT, IPAM_PORT, MTU, NAMESPACE, NODE, NSP_PORT, TRENCH, Topology, lb_service, proxy_service,
-    },
+    topology::{CONDUIT, IPAM_PORT, NODE, NSP_PORT, TRENCH, Topology},
 };
-use crate::{api::Family, chain::Tasks, ipam::Tree, transport};
+use crate::{chain::Tasks, ipam::Tree, transport};
 
 /// How long a registration may take.
 pub const REGISTER: Duration = Duration::from_secs(10);
-/// Where the proxy finds the folder of nsmgr's socket.
-const NSM: &str = "/run/nsm";
-/// Where the proxy finds the folder of its Workload API.
-const SPIRE: &str = "/run/spire/sockets";
-
 /// A run's world.
 pub struct World {
     /// Its description.
@@ -137,34 +132,6 @@ impl World {
         outside.first().map_or(IpAddr::from([127, 0, 0, 1]), IpNet::addr)
     }
 
-    /// Start the proxy, as a process of its own that knows nothing but its documented variables.
-    ///
-    /// # Errors
-    /// It could not be started.
-    pub fn start_proxy(&mut self) -> Result<(), LabError> {
-        let pod = &self.fabric.proxy;
-        let spire = pod.folder.join("spire");
-        self.agent.attest(topology::PROXY, &spire)?;
-        let hosts = pod.folder.join("hosts");
-        let names = format!("127.0.0.1 localhost\n{} nsp-{TRENCH}.{NAMESPACE}\n", self.services_at());
-        std::fs::write(&hosts, names).doing(|| "write the hosts file of the proxy".into())?;
-        let nsm = self.ground.folder("nsmgr").doing(|| "find the folder of nsmgr".into())?;
-        let start = Start {
-            program: ground::PROXY.as_ref(),
-            arguments: &[],
-            environment: &environment(&self.topology, self.services_at()),
-            mounts: &[(spire, SPIRE), (nsm, NSM), (hosts, "/etc/hosts")],
-        };
-        self.proxy = Some(Process::start(pod, &start)?);
-        Ok(())
-    }
-
-    /// The proxy's health socket, seen from here.
-    pub fn health_socket(&self) -> PathBuf {
-        let pid = self.proxy.as_ref().map_or(0, Process::pid);
-        format!("/proc/{pid}/root{}", crate::proxy::health::SOCKET).into()
-    }
-
     /// Start a load balancer, by its number from 0, and wait until it is registered.
     ///
     /// # Errors
@@ -250,30 +217,4 @@ pub struct Stopped {
     pub connections: usize,
     /// Endpoints that were still registered.
     pub endpoints: usize,
-}
-
-fn environment(topology: &Topology, services: IpAddr) -> Vec<(String, String)> {
-    let family = match topology.families.as_slice() {
-        [Family::V4] => "ipv4",
-        [Family::V6] => "ipv6",
-        _ => "dualstack",
-    };
-    let variables = [
-        ("NSM_NAME", topology::PROXY.to_owned()),
-        ("NSM_SERVICE_NAME", proxy_service()),
-        ("NSM_CONNECT_TO", format!("unix://{NSM}/nsm.io.sock")),
-        ("NSM_MAX_TOKEN_LIFETIME", "10m".to_owned()),
-        ("NSM_IPAM_SERVICE", std::net::SocketAddr::new(services, IPAM_PORT).to_string()),
-        ("NSM_HOST", NODE.to_owned()),
-        ("NSM_NETWORK_SERVICE_NAME", lb_service()),
-        ("NSM_NAMESPACE", NAMESPACE.to_owned()),
-        ("NSM_TRENCH", TRENCH.to_owned()),
-        ("NSM_CONDUIT", CONDUIT.to_owned()),
-        ("NSM_NSP_SERVICE_NAME", "nsp".to_owned()),
-        ("NSM_NSP_SERVICE_PORT", NSP_PORT.to_string()),
-        ("NSM_IP_FAMILY", family.to_owned()),
-        ("NSM_MTU", MTU.to_string()),
-        ("SPIFFE_ENDPOINT_SOCKET", format!("unix://{SPIRE}/{}", super::agent::SOCKET)),
-    ];
-    variables.map(|(name, value)| (name.to_owned(), value)).into()
 }
