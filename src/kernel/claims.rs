@@ -2,6 +2,8 @@
 
 //! Collect what everyone declares, and make one desired state of it.
 
+pub(super) mod snapshot;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
@@ -11,9 +13,8 @@ use std::{
 use ipnet::IpNet;
 use tokio::{sync::Notify, time::Instant};
 
-use super::{
-    Degraded, Desired, Observed, Settings, adoption::Adoption, observed::LinkKind, vip_list::VipList,
-};
+use self::snapshot::Snapshot;
+use super::{Observed, Settings, adoption::Adoption, vip_list::VipList};
 use crate::api::{Dual, InterfaceName};
 
 /// What the handle and its guards share with the reconciler.
@@ -48,17 +49,6 @@ pub(super) struct State {
     adoption: Option<Adoption>,
     mesh_settled: bool,
     stopping: bool,
-}
-
-/// A snapshot of everything that was declared.
-pub(super) struct Snapshot {
-    pub(super) revision: u64,
-    pub(super) desired: Desired,
-    pub(super) gateways: Dual<IpNet>,
-    pub(super) degraded: Vec<Degraded>,
-    pub(super) orphans: BTreeSet<InterfaceName>,
-    /// When time alone changes the desired state.
-    pub(super) due: Option<Instant>,
 }
 
 impl Claims {
@@ -155,117 +145,6 @@ impl State {
 
     pub(super) fn stop(&mut self) {
         self.stopping = true;
-    }
-
-    fn adopt(&mut self, observed: &Observed, settings: &Settings, now: Instant) {
-        if self.adoption.is_some() {
-            return;
-        }
-        let mut adoption = Adoption::of(observed, &settings.ours, now + settings.adoption);
-        adoption.ports.retain(|name, _| !self.ports.contains_key(name) && !self.leaving.contains_key(name));
-        adoption.next_hops.retain(|address| !self.next_hops.contains_key(address));
-        if !adoption.vips {
-            self.vips.nothing_kept();
-        }
-        if !adoption.is_empty() || adoption.vips {
-            tracing::info!(
-                ?adoption,
-                "an earlier process left state in the kernel: it is kept until its place is taken"
-            );
-        }
-        self.adoption = Some(adoption);
-    }
-
-    fn expire(&mut self, observed: &Observed, now: Instant) {
-        self.vips.expire(now);
-        self.former.retain(|_, goes| now < *goes);
-        let mesh_settled = self.mesh_settled;
-        if let Some(adoption) = &mut self.adoption {
-            let orphans = adoption.release(now, mesh_settled);
-            for name in &orphans {
-                tracing::warn!(%name, "an earlier process left this port and nobody claimed it: it is taken out of the bridge");
-            }
-            self.leaving.extend(orphans.iter().map(|name| (name.clone(), now)));
-            self.orphans.extend(orphans);
-        }
-        let exists = |name: &InterfaceName| observed.link(name).is_some();
-        let watched = |until: &Instant| now < *until && !self.stopping;
-        self.leaving.retain(|name, until| exists(name) || watched(until));
-        self.orphans.retain(exists);
-    }
-
-    fn snapshot(&self, observed: &Observed, settings: &Settings, now: Instant) -> Snapshot {
-        let addresses = self.addresses();
-        let reachable = |hop: &IpAddr| {
-            let nets = addresses.as_ref().unwrap_or(&observed.addresses);
-            nets.iter().any(|net| net.contains(hop)) && nets.iter().all(|net| net.addr() != *hop)
-        };
-        let adopted = self.adoption.iter().flat_map(|adoption| &adoption.next_hops);
-        let hops = self.next_hops.keys().chain(adopted).copied();
-        let (next_hops, unreachable) = hops.partition::<BTreeSet<_>, _>(reachable);
-        let adopted = self.adoption.iter().flat_map(|adoption| adoption.ports.keys());
-        let desired = Desired {
-            ours: settings.ours.clone(),
-            mac: settings.mac,
-            present: !self.stopping,
-            ports: self.ports.keys().chain(adopted).cloned().collect(),
-            leaving: self.leaving.keys().cloned().collect(),
-            next_hops,
-            vip_rules: self.vips.rules(),
-            addresses,
-        };
-        let degraded = self.degraded(observed, &desired, unreachable);
-        let desired = if self.stopping { stopped(desired) } else { desired };
-        let (revision, gateways, orphans) = (self.revision, self.gateways, self.orphans.clone());
-        Snapshot { revision, desired, gateways, degraded, orphans, due: self.due(now) }
-    }
-
-    /// Addresses of the bridge, once the gateways are known.
-    fn addresses(&self) -> Option<BTreeSet<IpNet>> {
-        let adopted = self.adoption.iter().flat_map(|adoption| &adoption.addresses);
-        let kept = self.former.keys().chain(adopted);
-        let gateways = self.gateways.iter().map(|(_, net)| net);
-        (!self.gateways.is_empty()).then(|| gateways.chain(kept).copied().collect())
-    }
-
-    fn degraded(
-        &self,
-        observed: &Observed,
-        desired: &Desired,
-        unreachable: BTreeSet<IpAddr>,
-    ) -> Vec<Degraded> {
-        let mut out: Vec<Degraded> = unreachable.into_iter().map(Degraded::Unreachable).collect();
-        let ours = &desired.ours;
-        if observed.link(&ours.bridge).is_some() && observed.bridge(ours).is_none() {
-            out.push(Degraded::NameTaken(ours.bridge.clone()));
-        }
-        let not_a_port = |name: &&InterfaceName| {
-            let primary = observed.link(name).is_some_and(|link| link.kind == LinkKind::Primary);
-            primary || **name == ours.bridge
-        };
-        out.extend(desired.ports.iter().filter(not_a_port).cloned().map(Degraded::NotAPort));
-        out.extend(self.vips.due().map(|_| Degraded::VipsHeld));
-        out.extend(self.vips.refused().map(Degraded::TooManyVips));
-        let adopted = self.adoption.as_ref().is_some_and(|adoption| !adoption.is_empty());
-        out.extend(adopted.then_some(Degraded::Adopted));
-        out
-    }
-
-    /// When time changes something next. What is over and still there (links that others have not removed) counts no more.
-    fn due(&self, now: Instant) -> Option<Instant> {
-        let adoption = self.adoption.as_ref().and_then(Adoption::due);
-        let expiring = self.former.values().chain(self.leaving.values()).copied();
-        adoption.into_iter().chain(self.vips.due()).chain(expiring).filter(|due| *due > now).min()
-    }
-}
-
-/// What stays after a stop: ports that exist keep the bridge and its leak stop, but nothing leads out.
-fn stopped(desired: Desired) -> Desired {
-    Desired {
-        next_hops: BTreeSet::new(),
-        vip_rules: Some(Default::default()),
-        ports: BTreeSet::new(),
-        ..desired
     }
 }
 

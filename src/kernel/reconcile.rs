@@ -18,7 +18,7 @@ use tracing::Instrument;
 use super::{
     Backend, Degraded, Failure, Observed, Op, Status,
     apply::apply,
-    claims::{Claims, Snapshot},
+    claims::{Claims, snapshot::Snapshot},
     plan::plan,
 };
 
