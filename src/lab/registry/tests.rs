@@ -27,6 +27,7 @@ use crate::{
     transport::{Identity, SendFds, Target, Wire, origin, registry::TokenPath},
 };
 
+const NEEDS: &str = "root, or a user namespace (`unshare -Urn`), for namespaces of its own";
 const LIFETIME: Duration = Duration::from_secs(600);
 const DEADLINE: Duration = Duration::from_secs(5);
 
@@ -48,7 +49,7 @@ impl Registry {
         let routes = Routes::new(ServiceServer::new(Services::default()))
             .add_service(EndpointServer::new(endpoints.clone()));
         let target = Target::Unix(folder.path().join("nsm.io.sock"));
-        let hosted = Hosted::start(&Netns::own().unwrap(), &target, identity, routes).unwrap();
+        let hosted = Hosted::start(&Netns::new().expect(NEEDS), &target, identity, routes).unwrap();
         Self { tasks, agent, target, endpoints, hosted, folder }
     }
 
