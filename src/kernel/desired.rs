@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use super::{Mac, Ours, Rule};
 use crate::api::InterfaceName;
 
-/// What should be true. [`plan`](super::plan) says what is missing for it.
+/// What should be true. [`plan()`](super::plan()) says what is missing for it.
 #[derive(Clone, Debug)]
 pub struct Desired {
     /// What is ours.

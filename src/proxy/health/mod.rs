@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Answer `grpc.health.v1` for the names that Meridio's probes ask for.
 //!
-//! [`Health`] is the handle with which the stages of the bring-up report; [`serve`] answers on a unix socket without TLS, as
-//! Meridio does for its probes; [`Health::server`] is the same service for the own endpoint; [`probe`] is the client.
+//! [`Health`] is the handle with which the stages of the bring-up report; [`serve()`] answers on a unix socket without TLS, as
+//! Meridio does for its probes; [`Health::server`] is the same service for the own endpoint; [`probe()`] is the client.
 
 mod board;
 mod probe;

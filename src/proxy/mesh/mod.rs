@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Keep one connection to every load balancer that discovery shows.
 //!
-//! Each load balancer has a [`link`](Link) with a task of its own, so none waits for another: not for its Request, not for its
+//! Each load balancer has a link with a task of its own, so none waits for another: not for its Request, not for its
 //! Close, not for its retries. An empty picture of discovery is a picture like any other here; whether it is to be believed
 //! is decided by discovery.
 //!
