@@ -72,7 +72,8 @@ async fn one_request_is_one_tree_through_both_chains() {
     let roots: Vec<_> = spans.iter().filter(|span| span.name == "test").collect();
     assert_eq!(roots.len(), 1, "{spans:?}");
     let connect = walk(&spans, roots[0], &client_rows);
-    let end = walk(&spans, connect, &endpoint_rows);
+    let rpc = child(&spans, connect, "networkservice.NetworkService/Request");
+    let end = walk(&spans, rpc, &endpoint_rows);
     assert_eq!(end.trace, roots[0].trace);
 
     let mut calls: BTreeMap<&str, &str> = BTreeMap::new();

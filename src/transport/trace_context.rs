@@ -56,6 +56,16 @@ pub fn current(span: &Span) -> Option<(String, String)> {
     Some((headers.0.remove(TRACEPARENT)?, headers.0.remove(TRACESTATE).unwrap_or_default()))
 }
 
+/// Name a span to the next hop in the headers of a call. Nothing changes if the span is disabled or nothing records it.
+pub fn inject(span: &Span, headers: &mut http::HeaderMap) {
+    let Some((parent, state)) = current(span) else { return };
+    for (key, value) in [(TRACEPARENT, parent), (TRACESTATE, state)] {
+        if let (false, Ok(value)) = (value.is_empty(), value.parse()) {
+            headers.insert(key, value);
+        }
+    }
+}
+
 fn remote(traceparent: &str, tracestate: &str) -> Option<SpanContext> {
     if traceparent.is_empty() || traceparent.len() > MAX_TRACEPARENT {
         return None;

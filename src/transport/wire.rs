@@ -4,7 +4,7 @@
 //!
 //! Descriptors, the peer's certificate and the key that signs tokens belong to one connection. A [`Wire`] holds them together: what
 //! is sent with a call leaves over the connection that the call uses, or not at all. It lies under the generated clients:
-//! `NetworkServiceClient::new(wire.clone())`.
+//! `NetworkServiceClient::new(wire.clone())`. Each call has a span, whose W3C trace context goes with it.
 //!
 //! # Close
 //! The connection is closed when the last clone of the `Wire` and the last answer that is still being read are dropped.
@@ -26,6 +26,7 @@ use tokio::{
 };
 use tonic::{Request, Status, body::Body};
 use tower::BoxError;
+use tracing::{Instrument, Span};
 
 use self::{
     answer::Limit,
@@ -34,7 +35,7 @@ use self::{
 use super::{
     fd::{FdHub, SendFds},
     identity::{Peer, Svid},
-    token,
+    token, trace_context,
 };
 
 /// Longest header list accepted, in bytes: a registry path carries one token for each hop.
@@ -154,9 +155,25 @@ impl tower::Service<http::Request<Body>> for Wire {
             Ok(queued) => queued,
             Err(status) => return Box::pin(std::future::ready(Err(status.into()))),
         };
+        let span = span(request.uri().path());
+        trace_context::inject(&span, request.headers_mut());
         let response = self.sender.send_request(request);
-        Box::pin(answer::receive(response, queued, limit, Arc::clone(&self.driver)))
+        Box::pin(answer::receive(response, queued, limit, Arc::clone(&self.driver)).instrument(span))
     }
+}
+
+/// The span of one RPC, from its headers to those of its answer, named and described as OpenTelemetry has it for gRPC.
+fn span(path: &str) -> Span {
+    let name = path.trim_start_matches('/');
+    let (service, method) = name.rsplit_once('/').unwrap_or((name, ""));
+    tracing::debug_span!(
+        "rpc",
+        otel.name = name,
+        otel.kind = "client",
+        rpc.system = "grpc",
+        rpc.service = service,
+        rpc.method = method
+    )
 }
 
 /// HTTP/2 needs scheme and authority; generated clients without an origin give only the path.

@@ -3,8 +3,7 @@
 //! Call the next hop (NSM `dial` and `connect`).
 //!
 //! Every Request and every Close dials anew: the tokens are signed with the key of the connection they travel on, and certificates
-//! rotate. With a call go its deadline, a token, the descriptors that elements above left in its extensions ([`SendFds`]), and the
-//! trace context of the current span.
+//! rotate. With a call go its deadline, a token, and the descriptors that elements above left in its extensions ([`SendFds`]).
 //!
 //! This is a hand-written service with a named future, not an [`Element`](crate::chain::Element): nothing is below it.
 //!
@@ -33,7 +32,6 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tonic::Status;
 use tower_layer::Layer;
 use tower_service::Service;
-use tracing::Span;
 
 use crate::{
     api::{
@@ -41,11 +39,7 @@ use crate::{
         pb::networkservice::{NetworkServiceRequest, network_service_client::NetworkServiceClient},
     },
     chain::{Call, Close, Error, Next, Reason, Request, Result, element::Answer},
-    transport::{
-        Dialer, SendFds, Wire, causes, origin,
-        server::bounds,
-        trace_context::{self, TRACEPARENT, TRACESTATE},
-    },
+    transport::{Dialer, SendFds, Wire, causes, origin, server::bounds},
 };
 
 /// The peer is told to answer this much before our own deadline, so that it can say what kept it.
@@ -89,13 +83,6 @@ impl Connect {
         let mut message = wire.call(message, Some(deadline), self.dialer.token_lifetime)?;
         if let Some(fds) = fds {
             message.extensions_mut().insert(fds);
-        }
-        if let Some((parent, state)) = trace_context::current(&Span::current()) {
-            for (key, value) in [(TRACEPARENT, parent), (TRACESTATE, state)] {
-                if let (false, Ok(value)) = (value.is_empty(), value.parse()) {
-                    message.metadata_mut().insert(key, value);
-                }
-            }
         }
         Ok(message)
     }
