@@ -186,7 +186,7 @@ fn a_load_balancer_that_is_connected_again_is_asked_for_its_link_layer_address()
         let tasks = Tasks::default();
         let (kernel, hops) = working(&tasks).await;
         let stale = |address: &str| {
-            ip(&format!("neigh replace {address} lladdr 02:00:00:00:00:99 dev bridge0 nud reachable"))
+            ip(&format!("neigh replace {address} lladdr 02:00:00:00:00:99 dev bridge0 nud permanent"))
         };
         let known = || ip("neigh show dev bridge0");
         ["172.16.1.2", "fd00::2", "172.16.1.4"].iter().for_each(|address| drop(stale(address)));
