@@ -144,7 +144,14 @@ async fn a_client_reaches_an_endpoint_through_nsmgr_and_forwarder_and_its_link_f
     }
     assert_eq!(world.pods[2].netlink.index("nsm-0").await.unwrap(), link, "a refresh keeps the link");
     world.target.set_vips(&vips[..1]).await.unwrap();
-    assert_eq!(world.pods[2].netlink.extra_rules().await.unwrap().len(), 1);
+    // What is not wanted any more goes when the Request has been answered.
+    let end = tokio::time::Instant::now() + PATIENCE;
+    let mut rules = world.pods[2].netlink.extra_rules().await.unwrap();
+    while rules.len() != 1 {
+        assert!(tokio::time::Instant::now() < end, "{rules:?}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        rules = world.pods[2].netlink.extra_rules().await.unwrap();
+    }
 
     world.target.close().await.unwrap();
     for pod in 0..3 {

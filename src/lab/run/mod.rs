@@ -25,7 +25,7 @@ use super::{
     world::World,
 };
 
-/// Lines of the proxy's log that a failed run shows.
+/// Lines of the proxy's log that a failed verdict shows.
 const LOG: usize = 40;
 
 /// A run, with its world for as long as that is alive.
@@ -58,9 +58,6 @@ impl Run {
         if let Some(error) = &failed {
             run.judge(Verdict::new("the run came to its end", false).figure("stopped by", explain(error)));
         }
-        if !run.report.ok() {
-            run.show_log();
-        }
         if keep {
             return Ok((run.report.clone(), Some(run)));
         }
@@ -91,6 +88,9 @@ impl Run {
     /// Take a verdict, and show it.
     fn judge(&mut self, verdict: Verdict) {
         eprintln!("{:>6.2} s  {verdict}", self.started.elapsed().as_secs_f64());
+        if !verdict.ok {
+            self.show_log();
+        }
         self.report.add(verdict);
     }
 
