@@ -6,16 +6,22 @@
 //! there, and again whenever it is not. Links of other mechanisms are no ports.
 //!
 //! # Order
-//! [`Endpoint`] acts before the answer: the forwarder makes the link after it, and finds the port desired already. [`Client`] acts on
-//! the answer, when the link exists; `source_route` and `egress` stand above it, so that a port is there before a next hop, and a
-//! next hop before the connection counts.
+//! [`Endpoint`] acts before the answer: the forwarder makes the link after it. Until a link is a port, only its leak stop keeps what
+//! a target sends through it from the primary network, so the answer to the first Request waits until that is in. It is the one
+//! place where an element waits for the kernel, and it waits for a second at most: a kernel that refuses must not keep targets away.
+//! [`Client`] acts on the answer, when the link exists; `source_route` and `egress` stand above it, so that a port is there before a
+//! next hop, and a next hop before the connection counts.
 //!
 //! # Close
 //! Withdraws the port first, whatever becomes of the Close.
 
+use std::time::Duration;
+
+use tokio::time::timeout;
+
 use crate::{
     api::{Connection, InterfaceName, MechanismKind, parameter},
-    chain::{Close, Element, Next, Order, Reason, Request, Result},
+    chain::{Close, Element, Next, Order, Reason, Request, Result, Scope},
     kernel::{Kernel, PortGuard},
 };
 
@@ -33,10 +39,31 @@ pub struct Client {
 
 struct Port(#[expect(dead_code, reason = "a guard")] PortGuard);
 
+/// The link that an endpoint's connection has.
+struct Linked {
+    name: InterfaceName,
+    _port: PortGuard,
+}
+
+/// Longest wait for the leak stop of a link.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 impl Endpoint {
     /// Declare ports at `kernel`.
     pub fn new(kernel: Kernel) -> Self {
         Self { kernel }
+    }
+
+    /// Declare a link a port, and wait until it can leak nothing. Nothing is to be done for the link that the connection has.
+    async fn declare(&self, name: InterfaceName, owner: &str, scope: &Scope) {
+        if scope.get::<Linked>().is_some_and(|linked| linked.name == name) {
+            return;
+        }
+        let port = self.kernel.port(name.clone(), owner);
+        if timeout(PATIENCE, self.kernel.settled()).await.is_err() {
+            tracing::error!(link = %name, "the leak stop of a link is late: the target is answered without");
+        }
+        scope.insert(Linked { name, _port: port });
     }
 }
 
@@ -66,14 +93,14 @@ impl Element for Endpoint {
     async fn request(&self, request: Request, next: Next) -> Result<Box<Connection>> {
         let scope = &request.context.scope;
         match link(&request.connection)? {
-            Some(name) => scope.insert(Port(self.kernel.port(name, &request.connection.id))),
-            None => drop(scope.take::<Port>()),
+            Some(name) => self.declare(name, &request.connection.id, scope).await,
+            None => drop(scope.take::<Linked>()),
         }
         next.request(request).await
     }
 
     async fn close(&self, close: Close, next: Next) -> Result<Box<Connection>> {
-        drop(close.context.scope.take::<Port>());
+        drop(close.context.scope.take::<Linked>());
         next.close(close).await
     }
 }
@@ -157,6 +184,33 @@ mod tests {
             chain.close(Close::new(named("nsm-1"))).await.unwrap();
             assert!(declared(&kernel).await.is_empty());
         }
+        tasks.stop().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_target_is_answered_when_the_leak_stop_of_its_link_is_in() {
+        let tasks = Tasks::default();
+        let (settings, linux) = (Settings::of("trench", "conduit", "node"), Memory::default());
+        let kernel = Kernel::start(settings.clone(), linux.clone(), &tasks);
+        let rows =
+            Chain::new().layer("begin", BeginLayer::endpoint(tasks.clone())).layer("metadata", MetadataLayer);
+        let chain = rows.with(Endpoint::new(kernel)).build(crate::chain::Tail).unwrap();
+        chain.request(Request::new(named("nsm-1"))).await.unwrap();
+        let rules = linux.observed(&settings.ours).rules;
+        let of_link =
+            |rule: &crate::kernel::Rule| rule.input.as_ref().is_some_and(|link| link.as_str() == "nsm-1");
+        assert!(rules.iter().any(of_link), "{rules:?}");
+
+        linux.refuse_all(Some(1));
+        let start = tokio::time::Instant::now();
+        chain.request(Request::new(named("nsm-1"))).await.unwrap();
+        assert_eq!(start.elapsed(), Duration::ZERO, "a refresh does not wait");
+        chain.request(Request::new(named("nsm-2"))).await.unwrap();
+        assert!(
+            start.elapsed() <= PATIENCE,
+            "a kernel that refuses keeps nobody away: {:?}",
+            start.elapsed()
+        );
         tasks.stop().await;
     }
 
