@@ -28,10 +28,12 @@ examples: ## Run every example; each asserts what it shows.
 	@set -e; for example in examples/*.rs; do \
 	  name=$$(basename $$example .rs); echo "== $$name"; $(CARGO) run --quiet --locked --example $$name; done
 
-interop: ## Prove the wire against Go's NSM sdk.
-	@.ci/require rust cc go
+interop: ## Prove the wire, then the whole data path, against Go's NSM sdk.
+	@.ci/require rust cc go namespaces
 	$(MAKE) -C tests/interop build vet
 	INTEROP_BIN=$(CURDIR)/tests/interop/bin $(INSIDE) $(CARGO) test --locked --test interop
+	$(CARGO) build --release --locked --bins
+	target/release/lab --peers tests/interop/bin $(LAB)
 
 bench: ## Measure; the figures are ratios within one run.
 	@.ci/require rust cc

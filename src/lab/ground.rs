@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Prepare the mount namespace of the lab: its own `/proc`, an empty `/run`, and a copy of the proxy in it.
+//! Prepare the mount namespace of the lab: its own `/proc`, an empty `/run`, and copies of the programs in it.
 //!
 //! Everything the lab writes is on file systems in memory that nobody else sees.
 
 use std::{
-    fs::{self, Permissions},
+    fs::{self, File, Permissions},
     io,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
@@ -28,23 +28,31 @@ pub struct Ground {
 }
 
 impl Ground {
-    /// Mount, and copy `proxy` into place. This process must be the first of a new PID namespace, in a mount namespace of its own.
+    /// Mount, and copy each program to its place. This process must be the first of a new PID namespace, in a mount namespace of
+    /// its own.
     ///
     /// # Errors
     /// Names what is missing or refused.
-    pub fn prepare(proxy: &Path) -> Result<Self, LabError> {
-        let program = fs::read(proxy).doing(|| format!("read {} (build it first)", proxy.display()))?;
+    pub fn prepare(programs: &[(PathBuf, &str)]) -> Result<Self, LabError> {
+        // Where they are may not be seen any more behind what is mounted.
+        let mut found = Vec::new();
+        for (from, to) in programs {
+            let file = File::open(from).doing(|| format!("read {} (build it first)", from.display()))?;
+            found.push((file, *to));
+        }
         private_mounts().doing(|| "make mounts private".into())?;
         mount_new("proc", "/proc").doing(|| {
             "mount /proc (in a container it must not be masked: run the lab outside, or as root)".into()
         })?;
         mount_new("tmpfs", "/run").doing(|| "mount a tmpfs on /run".into())?;
-        let place = || {
-            fs::create_dir(netns::NAMED)?;
-            fs::write(PROXY, program)?;
-            fs::set_permissions(PROXY, Permissions::from_mode(0o755))
-        };
-        place().doing(|| format!("write {PROXY}"))?;
+        fs::create_dir(netns::NAMED).doing(|| format!("make {}", netns::NAMED))?;
+        for (mut file, to) in found {
+            let mut place = || {
+                io::copy(&mut file, &mut File::create(to)?)?;
+                fs::set_permissions(to, Permissions::from_mode(0o755))
+            };
+            place().doing(|| format!("write {to}"))?;
+        }
         Ok(Self { pods: "/run/pods".into(), named: true })
     }
 

@@ -25,6 +25,11 @@ use crate::{
     transport::{Identity, Target, monitor::Connections, server},
 };
 
+/// The network service that every load balancer registers.
+pub fn service() -> NetworkService {
+    NetworkService { name: lb_service(), payload: "ETHERNET".into(), ..Default::default() }
+}
+
 /// A running load balancer.
 pub struct Lb {
     /// Its name.
@@ -69,8 +74,7 @@ impl Lb {
         let routes = server::Endpoint::new(chain, connections.clone()).discard_descriptors().routes();
         let dialer = dialer(nsmgr, &identity);
         let hosted = Hosted::start(&pod.netns, &Target::Unix(socket.clone()), identity, routes)?;
-        let service = NetworkService { name: lb_service(), payload: "ETHERNET".into(), ..Default::default() };
-        let registration = Kept::start(dialer, &pod.name, service, socket);
+        let registration = Kept::start(dialer, &pod.name, &[], service(), socket);
         Ok(Self {
             name: pod.name.clone(),
             connections,

@@ -99,7 +99,7 @@ async fn count(stopped: &Stopped) -> Result<Vec<(&'static str, usize)>, LabError
         ("rules", rules),
         ("routes", routes),
         ("leases", leases(&stopped.ipam)),
-        ("connections", stopped.connections),
+        ("connections", stopped.connections.iter().flatten().sum()),
         ("endpoints", stopped.endpoints),
         ("sockets", sockets(&stopped.fabric).doing(|| "count sockets".into())?),
         ("processes", processes().doing(|| "count processes".into())?),

@@ -101,6 +101,10 @@ pub struct Start<'a> {
     pub environment: &'a [(String, String)],
     /// What it sees at which path: files and folders that exist.
     pub mounts: &'a [(PathBuf, &'a str)],
+    /// Whether it runs as user 10005 with NET_ADMIN alone, where that user exists.
+    pub confined: bool,
+    /// Name of the file in the pod's folder that takes its output.
+    pub log: &'a str,
 }
 
 /// The process of a pod. It is killed when dropped.
@@ -112,18 +116,17 @@ pub struct Process {
 }
 
 impl Process {
-    /// Start a process in the namespaces of a pod, as user 10005 with NET_ADMIN alone where that user exists. Its output goes
-    /// into the pod's folder.
+    /// Start a process in the namespaces of a pod.
     ///
     /// # Errors
     /// A mount or the start was refused.
     pub fn start(pod: &Pod, start: &Start<'_>) -> Result<Self, LabError> {
-        let log = pod.folder.join("log");
+        let log = pod.folder.join(start.log);
         let spawn = || {
             let output = File::options().create(true).append(true).open(&log)?;
             pod.netns.run(|| {
                 enter_mounts(start.mounts)?;
-                if privileges::has_user(privileges::PROXY_USER) {
+                if start.confined && privileges::has_user(privileges::PROXY_USER) {
                     privileges::keep_only_net_admin(privileges::PROXY_USER)?;
                 }
                 let mut command = tokio::process::Command::new(start.program);
@@ -174,10 +177,18 @@ impl Process {
     /// # Errors
     /// The process has ended.
     pub fn resident(&self) -> io::Result<u64> {
+        let kib = self.status("VmRSS")?.trim_end_matches("kB").trim().parse::<u64>();
+        kib.map(|kib| kib * 1024).map_err(io::Error::other)
+    }
+
+    /// A line of what the kernel says of the process, such as `VmRSS`.
+    ///
+    /// # Errors
+    /// The process has ended, or there is no such line.
+    pub fn status(&self, name: &str) -> io::Result<String> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kib = line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse::<u64>().ok());
-        kib.map(|kib| kib * 1024).ok_or_else(|| io::Error::from(rustix::io::Errno::SRCH))
+        let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        line.map(|line| line.trim().to_owned()).ok_or_else(|| io::Error::from(rustix::io::Errno::SRCH))
     }
 
     /// The last lines of its output.

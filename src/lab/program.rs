@@ -6,7 +6,8 @@ use std::{fs, io, path::PathBuf};
 use super::{
     enter::{self, INSIDE, INTERRUPTED, Outside},
     error::{Doing, LabError, explain},
-    ground::Ground,
+    ground::{self, Ground},
+    peers,
     run::Run,
     topology::Topology,
     verdict::Report,
@@ -15,11 +16,12 @@ use super::{
 const HELP: &str = "\
 Run the proxy between load balancers and targets, in namespaces of its own, and judge what it does.
 
-Usage: lab [--json] [--keep] [--smallest]
+Usage: lab [--json] [--keep] [--smallest] [--peers DIR]
 
   --json      print the verdicts as one line of JSON, the last line of stdout; progress goes to stderr
   --keep      when the verdicts are in, leave everything running until Ctrl-C, and print how to enter
   --smallest  one load balancer, one target and one IPv4 VIP instead of the whole network
+  --peers DIR nsmgr and registry are those of NSM's Go sdk, from this folder (`make -C tests/interop build` fills tests/interop/bin)
   --help      print this
 
 Needs nothing but Linux: root, or a kernel that allows user namespaces. Exit status 0 only if every verdict is true.";
@@ -33,21 +35,28 @@ pub struct Options {
     pub keep: bool,
     /// Run [`Topology::smallest`].
     pub smallest: bool,
+    /// Folder of the Go programs, if they shall play nsmgr and registry.
+    pub peers: Option<PathBuf>,
 }
 
 impl Options {
     /// # Errors
-    /// The first argument that is not known.
+    /// The first argument that is not known or not complete.
     fn parse(arguments: &[String]) -> Result<Self, String> {
         let mut options = Self::default();
-        for argument in arguments {
+        let mut arguments = arguments.iter();
+        while let Some(argument) = arguments.next() {
             match argument.as_str() {
                 "--json" => options.json = true,
                 "--keep" => options.keep = true,
                 "--smallest" => options.smallest = true,
+                "--peers" => {
+                    let folder = arguments.next().ok_or("`--peers` lacks the folder of the programs")?;
+                    options.peers = Some(folder.into());
+                }
                 other => {
                     return Err(format!(
-                        "`{other}` is not an argument (accepted: --json, --keep, --smallest, --help)"
+                        "`{other}` is not an argument (accepted: --json, --keep, --smallest, --peers DIR, --help)"
                     ));
                 }
             }
@@ -96,14 +105,15 @@ fn proxy() -> io::Result<PathBuf> {
 fn run(options: &Options) -> Result<u8, LabError> {
     let outside = Outside::meet().doing(|| "learn about the outside".into())?;
     let proxy = proxy().doing(|| "find the proxy beside this program".into())?;
-    let ground = Ground::prepare(&proxy)?;
+    let peers = options.peers.as_deref().into_iter().flat_map(peers::programs);
+    let ground = Ground::prepare(&[(proxy, ground::PROXY)].into_iter().chain(peers).collect::<Vec<_>>())?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.doing(|| "start threads".into())?;
     let code = runtime.block_on(async {
         let topology = options.topology();
         eprintln!("{topology}\n");
         tokio::select! {
-            report = Run::perform(&topology, &ground, options.keep) => conclude(report?, options, &outside).await,
+            report = Run::perform(&topology, &ground, options.peers.is_some(), options.keep) => conclude(report?, options, &outside).await,
             () = outside.stop.cancelled() => {
                 eprintln!("lab: interrupted");
                 Ok(INTERRUPTED)
@@ -157,8 +167,9 @@ mod tests {
             Options::parse(&arguments.iter().map(ToString::to_string).collect::<Vec<_>>())
         };
         assert_eq!(parse(&[]), Ok(Options::default()));
-        let all = Options { json: true, keep: true, smallest: true };
-        assert_eq!(parse(&["--keep", "--smallest", "--json"]), Ok(all));
+        let all = Options { json: true, keep: true, smallest: true, peers: Some("bin".into()) };
+        assert_eq!(parse(&["--keep", "--smallest", "--peers", "bin", "--json"]), Ok(all));
         assert!(parse(&["--jsn"]).unwrap_err().contains("`--jsn`"));
+        assert!(parse(&["--peers"]).unwrap_err().contains("folder"));
     }
 }

@@ -35,10 +35,17 @@ pub struct Kept {
 }
 
 impl Kept {
-    /// Register a service, and an endpoint of it that listens on a socket.
-    pub fn start(nsmgr: Dialer, name: &str, service: NetworkService, socket: PathBuf) -> Self {
+    /// Register a service, and an endpoint of it, with labels, that listens on a socket.
+    pub fn start(
+        nsmgr: Dialer,
+        name: &str,
+        labels: &[(&str, &str)],
+        service: NetworkService,
+        socket: PathBuf,
+    ) -> Self {
         let settings = Settings::default();
-        let labels = NetworkServiceLabels::default();
+        let labels = labels.iter().map(|(name, value)| (name.to_string(), value.to_string()));
+        let labels = NetworkServiceLabels { labels: labels.collect() };
         let endpoint = NetworkServiceEndpoint {
             name: name.to_owned(),
             network_service_names: vec![service.name.clone()],

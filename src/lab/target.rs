@@ -38,7 +38,7 @@ use crate::{
 /// Deadline of a call, as in NSM's deployments.
 pub const PATIENCE: Duration = Duration::from_secs(15);
 /// Name of the link, as Meridio's ambassador numbers it.
-const LINK: &str = "nsm-0";
+pub const LINK: &str = "nsm-0";
 
 /// A target.
 pub struct Target {
@@ -75,7 +75,8 @@ impl Target {
         Ok(Self { name: pod.name.clone(), hop, chain, connection: None })
     }
 
-    fn id(&self) -> String {
+    /// Id of its connection.
+    pub fn id(&self) -> String {
         format!("{}-{}-0", self.name, proxy_service())
     }
 

@@ -86,7 +86,7 @@ impl World {
         let hosted = Hosted::start(&proxy.netns, &listen, identity, routes).unwrap();
         let service =
             NetworkService { name: proxy_service(), payload: "ETHERNET".into(), ..Default::default() };
-        let kept = Kept::start(dialer, "proxy", service, socket);
+        let kept = Kept::start(dialer, "proxy", &[], service, socket);
         kept.registered(PATIENCE).await.unwrap();
 
         let identity = agent.identity(&target.name, &target.folder, &tasks).unwrap();

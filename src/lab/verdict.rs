@@ -36,6 +36,8 @@ impl Verdict {
 pub struct Report {
     ok: bool,
     verdicts: Vec<Verdict>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    left_out: Vec<String>,
 }
 
 impl Report {
@@ -43,6 +45,11 @@ impl Report {
     pub fn add(&mut self, verdict: Verdict) {
         self.verdicts.push(verdict);
         self.ok = self.verdicts.iter().all(|verdict| verdict.ok);
+    }
+
+    /// Name something that this run does not judge.
+    pub fn leave_out(&mut self, what: impl Into<String>) {
+        self.left_out.push(what.into());
     }
 
     /// Whether there are verdicts and every one is true.
@@ -76,6 +83,9 @@ impl fmt::Display for Report {
         for verdict in &self.verdicts {
             writeln!(f, "  {verdict}")?;
         }
+        for what in &self.left_out {
+            writeln!(f, "  left out  {what}")?;
+        }
         let held = self.verdicts.iter().filter(|verdict| verdict.ok).count();
         write!(f, "{held} of {} hold", self.verdicts.len())
     }
@@ -103,5 +113,19 @@ mod tests {
             report.to_string(),
             "  ok      packets come back  (by t1 t2, sent 7)\n  FAILED  nothing leaks\n  ok      nothing is left\n2 of 3 hold"
         );
+    }
+
+    #[test]
+    fn what_is_left_out_is_named_and_never_counts() {
+        let mut report = Report::default();
+        report.leave_out("what nobody may see");
+        assert!(!report.ok());
+        report.add(Verdict::new("packets come back", true));
+        assert_eq!(
+            report.to_string(),
+            "  ok      packets come back\n  left out  what nobody may see\n1 of 1 hold"
+        );
+        let json: Value = serde_json::from_str(&report.json().unwrap()).unwrap();
+        assert_eq!(json["left_out"][0], "what nobody may see");
     }
 }

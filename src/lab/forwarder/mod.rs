@@ -32,6 +32,9 @@ use crate::{
     transport::{Identity, Target, monitor::Connections, server},
 };
 
+/// What nsmgr requires of the forwarder of a network service that has matches.
+const LABELS: [(&str, &str); 1] = [("p2p", "true")];
+
 /// A running forwarder.
 pub struct Forwarder {
     /// Connections that go through it.
@@ -68,7 +71,7 @@ impl Forwarder {
             payload: "ETHERNET".into(),
             ..Default::default()
         };
-        let registration = Kept::start(dialer, &hop.name, service, socket);
+        let registration = Kept::start(dialer, &hop.name, &LABELS, service, socket);
         Ok(Self { connections, hop, hosted, registration })
     }
 

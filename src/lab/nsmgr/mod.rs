@@ -30,6 +30,9 @@ use crate::{
 /// Name of the service under which forwarders are registered.
 pub const FORWARDER_SERVICE: &str = "forwarder";
 
+/// Name of the socket, in a folder that every pod of the node sees.
+pub const SOCKET: &str = "nsm.io.sock";
+
 /// A running nsmgr.
 pub struct Nsmgr {
     /// Where it listens.
@@ -44,7 +47,7 @@ pub struct Nsmgr {
 }
 
 impl Nsmgr {
-    /// Listen at `nsm.io.sock` in a folder that is there.
+    /// Listen at [`SOCKET`] in a folder that is there.
     ///
     /// # Errors
     /// The socket is taken.
@@ -62,7 +65,7 @@ impl Nsmgr {
         let routes = routes
             .add_service(NetworkServiceRegistryServer::new(services.clone()))
             .add_service(NetworkServiceEndpointRegistryServer::new(endpoints.clone()));
-        let target = Target::Unix(folder.join("nsm.io.sock"));
+        let target = Target::Unix(folder.join(SOCKET));
         let hosted = Hosted::start(&pod.netns, &target, identity, routes)?;
         Ok(Self { target, endpoints, connections, services, hop, hosted })
     }

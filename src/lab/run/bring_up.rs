@@ -11,16 +11,20 @@ use crate::{
     lab::{
         echo::Echo,
         error::{Doing, LabError, explain},
+        lb, privileges,
         topology::PROXY,
         verdict::Verdict,
     },
     proxy::health::{READINESS, probe},
+    transport::registry::Standing,
 };
 
 /// How long the proxy may take to register.
 const REGISTER: Duration = Duration::from_secs(15);
 /// How long it may take from the first load balancer to ready.
 const READY: Duration = Duration::from_secs(15);
+/// The set of capabilities that has NET_ADMIN alone, as the kernel writes it.
+const NET_ADMIN: &str = "0000000000001000";
 /// Time for one probe.
 const PROBE: Duration = Duration::from_secs(1);
 
@@ -31,6 +35,31 @@ pub(super) async fn start_proxy(run: &mut Run) -> Result<(), LabError> {
     registered(run).await?;
     let verdict = Verdict::new("the proxy registers its endpoint", true);
     run.judge(verdict.figure("ms after the start", milliseconds(start.elapsed())));
+    judge_privileges(run)
+}
+
+/// Read the proxy's user and capabilities.
+fn judge_privileges(run: &mut Run) -> Result<(), LabError> {
+    if !privileges::has_user(privileges::PROXY_USER) {
+        run.report.leave_out(
+            "the user that the proxy runs as: where an ordinary user runs the lab, there is one only",
+        );
+        return Ok(());
+    }
+    let proxy = run.world.proxy.as_ref().ok_or("it does not run").doing(|| "look at the proxy".into())?;
+    let of = |name| proxy.status(name).doing(|| format!("read {name} of the proxy"));
+    let (users, able, bound) = (of("Uid")?, of("CapEff")?, of("CapBnd")?);
+    let alone = users.split_whitespace().all(|user| user == privileges::PROXY_USER.to_string());
+    let verdict = Verdict::new(
+        "the proxy is an ordinary user with NET_ADMIN alone",
+        alone && able == NET_ADMIN && bound == NET_ADMIN,
+    );
+    run.judge(
+        verdict
+            .figure("users", users.replace('\t', " "))
+            .figure("capabilities", able)
+            .figure("at most", bound),
+    );
     Ok(())
 }
 
@@ -45,7 +74,8 @@ pub(super) async fn registered(run: &mut Run) -> Result<Duration, LabError> {
         if !world.proxy.as_mut().is_some_and(|proxy| proxy.is_running()) {
             return Err("it has ended".into());
         }
-        world.nsmgr.endpoints.get(PROXY).map(drop).ok_or_else(|| "it is not".into())
+        let endpoints = world.control.endpoints().await.map_err(|error| explain(&error))?;
+        endpoints.iter().find(|name| *name == PROXY).map(drop).ok_or_else(|| "it is not".into())
     })
     .await
 }
@@ -100,11 +130,16 @@ pub(super) async fn start_lbs(run: &mut Run) -> Result<(), LabError> {
         run.world.start_lb(number).await?;
     }
     run.world.balance();
+    let standing = run.world.control.register_again(&lb::service()).await?;
     ready(run).await?;
     let took = milliseconds(start.elapsed());
     let resident = run.world.proxy.as_ref().and_then(|proxy| proxy.resident().ok()).unwrap_or_default();
     let verdict = Verdict::new("the proxy is ready with every load balancer", true).figure("ms", took);
     run.judge(verdict.figure("resident KiB", resident / 1024));
+    // One SPIFFE id per pod and NSM's policies: only the first load balancer may replace the network service.
+    let verdict =
+        Verdict::new("a network service of another pod is taken as it is", standing == Standing::Theirs);
+    run.judge(verdict.figure("standing", format!("{standing:?}")));
     let verdict = talkers.judge(run, "nothing leaks while load balancers come");
     run.judge(verdict);
     Ok(())

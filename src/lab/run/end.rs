@@ -101,8 +101,9 @@ pub(super) async fn close_everything(run: &mut Run) -> Result<(), LabError> {
     }
     let ended = terminate(run).await?;
     run.judge(ended);
-    let gone = run.world.nsmgr.endpoints.get(PROXY).is_none();
-    run.judge(Verdict::new("the proxy unregisters its endpoint", gone));
+    let endpoints = run.world.control.endpoints().await?;
+    let gone = endpoints.iter().all(|name| name != PROXY);
+    run.judge(Verdict::new("the proxy unregisters its endpoint", gone).figure("left", endpoints.join(" ")));
     leaks::show_that_the_counter_counts(run).await
 }
 
@@ -113,7 +114,7 @@ pub(super) async fn leave(run: Run, baseline: Baseline) -> Result<Report, LabErr
         let _ = proxy.signal(Signal::SIGKILL);
         proxy.terminate(END).await.doing(|| "end the proxy".into())?;
     }
-    let verdict = leftovers::judge(world.stop().await, baseline).await?;
+    let verdict = leftovers::judge(world.stop().await?, baseline).await?;
     eprintln!("{:>6.2} s  {verdict}", started.elapsed().as_secs_f64());
     report.add(verdict);
     Ok(report)

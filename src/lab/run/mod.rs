@@ -9,6 +9,7 @@ mod end;
 mod eventually;
 mod late;
 mod leaks;
+mod life;
 mod reach;
 mod refresh;
 mod vips;
@@ -36,19 +37,24 @@ pub struct Run {
 }
 
 impl Run {
-    /// Build, and go through all steps; with `keep`, through all but the end, so that the world stays as it is.
+    /// Build, with `peers` around NSM's own nsmgr and registry, and go through all steps; with `keep`, through all but the end, so
+    /// that the world stays as it is.
     ///
     /// # Errors
     /// The world could not be built.
     pub async fn perform(
         topology: &Topology,
         ground: &Ground,
+        peers: bool,
         keep: bool,
     ) -> Result<(Report, Option<Self>), LabError> {
         let baseline = Baseline::now().doing(|| "count descriptors".into())?;
         let started = Instant::now();
-        let world = World::build(topology, ground).await?;
+        let world = World::build(topology, ground, peers).await?;
         let mut run = Self { world, report: Report::default(), started };
+        if peers {
+            run.report.leave_out("connections that nsmgr has at the end: it shows each to its owner only");
+        }
         let done = run.steps().await;
         let failed = match done {
             Err(error) => Some(error),
@@ -75,6 +81,7 @@ impl Run {
         leaks::quiet(self, "nothing leaks without a load balancer").await?;
         bring_up::start_lbs(self).await?;
         reach::everywhere(self, "UDP and TCP over every VIP and target").await?;
+        life::of_a_connection(self).await?;
         refresh::costs_no_ipam_call(self).await?;
         refresh::survives_a_rotation(self).await?;
         vips::come_and_go_under_traffic(self).await?;
@@ -97,6 +104,9 @@ impl Run {
     fn show_log(&self) {
         if let Some(proxy) = &self.world.proxy {
             eprintln!("\nThe proxy's last words:\n{}\n", proxy.tail(LOG));
+        }
+        if let Some(tail) = self.world.control.tail(LOG) {
+            eprintln!("\nThe last words of registry and nsmgr:\n{tail}\n");
         }
     }
 }

@@ -10,6 +10,7 @@ use tonic::service::Routes;
 
 use super::{
     agent::Agent,
+    control_plane::ControlPlane,
     echo::Echo,
     error::{Doing, LabError},
     fabric::Fabric,
@@ -19,16 +20,19 @@ use super::{
     ipam::Ipam,
     lb::Lb,
     leak::LeakCounter,
-    nsmgr::Nsmgr,
     nsp::Nsp,
     pod::{Pod, Process},
     target::Target,
-    topology::{CONDUIT, IPAM_PORT, NODE, NSP_PORT, TRENCH, Topology},
+    topology::{CONDUIT, IPAM_PORT, NSP_PORT, TRENCH, Topology},
 };
 use crate::{chain::Tasks, ipam::Tree, transport};
 
 /// How long a registration may take.
 pub const REGISTER: Duration = Duration::from_secs(10);
+/// How long nsmgr and registry may take to start, programs of others on a busy machine, and the forwarder to register.
+const START: Duration = Duration::from_secs(30);
+/// Lines of their logs that are shown if they do not.
+const LOG: usize = 20;
 /// A run's world.
 pub struct World {
     /// Its description.
@@ -38,7 +42,7 @@ pub struct World {
     /// Identities.
     pub agent: Agent,
     /// nsmgr and registry.
-    pub nsmgr: Nsmgr,
+    pub control: ControlPlane,
     /// The forwarder.
     pub forwarder: Forwarder,
     /// IPAM.
@@ -62,20 +66,24 @@ pub struct World {
 }
 
 impl World {
-    /// Build the network, and start what does not depend on the proxy: nsmgr, forwarder and IPAM.
+    /// Build the network, and start what does not depend on the proxy: nsmgr (with `peers` NSM's own), forwarder and IPAM.
     ///
     /// # Errors
     /// What could not be started.
-    pub async fn build(topology: &Topology, ground: &Ground) -> Result<Self, LabError> {
+    pub async fn build(topology: &Topology, ground: &Ground, peers: bool) -> Result<Self, LabError> {
         let fabric = Fabric::build(topology, ground).await?;
         let (tasks, mut agent) = (Tasks::default(), Agent::new()?);
         let folder = |name: &str| ground.folder(name).doing(|| format!("make the folder of {name}"));
 
-        let identity = agent.identity("nsmgr", &folder("nsmgr")?, &tasks)?;
-        let nsmgr = Nsmgr::start(&fabric.node, &folder("nsmgr")?, NODE, identity)?;
+        let control = ControlPlane::start(&fabric.node, ground, &mut agent, &tasks, peers)?;
         let identity = agent.identity("forwarder", &folder("forwarder")?, &tasks)?;
-        let forwarder = Forwarder::start(&fabric.node, &nsmgr.target, identity)?;
-        forwarder.registered(REGISTER).await?;
+        let forwarder = Forwarder::start(&fabric.node, &control.target, identity)?;
+        if let Err(error) = forwarder.registered(START).await {
+            if let Some(tail) = control.tail(LOG) {
+                eprintln!("\nThe last words of registry and nsmgr:\n{tail}\n");
+            }
+            return Err(error);
+        }
 
         let tree = Tree::new(TRENCH);
         tree.add_conduit(CONDUIT).doing(|| format!("add conduit {CONDUIT}"))?;
@@ -90,7 +98,7 @@ impl World {
             topology,
             fabric,
             agent,
-            nsmgr,
+            control,
             forwarder,
             ipam,
             nsp,
@@ -142,7 +150,7 @@ impl World {
         let identity = self.agent.identity(&pod.name, &pod.folder, &self.tasks)?;
         let [client, _] = self.topology.client_cable(number + 1);
         let vips = self.topology.vips().into_iter().chain(self.topology.spare_vips()).collect();
-        let lb = Lb::start(pod, &self.nsmgr.target, identity, &client, vips).await?;
+        let lb = Lb::start(pod, &self.control.target, identity, &client, vips).await?;
         lb.registered(REGISTER).await?;
         self.lbs.push(lb);
         Ok(())
@@ -154,7 +162,7 @@ impl World {
     /// What could not be started.
     pub fn guest_target(&mut self, pod: &Pod) -> Result<Target, LabError> {
         let identity = self.agent.identity(&pod.name, &pod.folder, &self.tasks)?;
-        Target::new(pod, &self.nsmgr.target, identity)
+        Target::new(pod, &self.control.target, identity)
     }
 
     /// Add the target of a number, from 0, not connected yet.
@@ -165,7 +173,7 @@ impl World {
         let pod = self.fabric.targets.get(number).ok_or("there is none");
         let pod = pod.doing(|| format!("start target {number}"))?;
         let identity = self.agent.identity(&pod.name, &pod.folder, &self.tasks)?;
-        self.targets.push(Target::new(pod, &self.nsmgr.target, identity)?);
+        self.targets.push(Target::new(pod, &self.control.target, identity)?);
         Ok(())
     }
 
@@ -186,8 +194,11 @@ impl World {
         }
     }
 
-    /// Stop every server. Fails for nothing: what is left is counted.
-    pub async fn stop(mut self) -> Stopped {
+    /// Stop every server. What is left is counted.
+    ///
+    /// # Errors
+    /// The registry did not say what it has.
+    pub async fn stop(mut self) -> Result<Stopped, LabError> {
         for target in self.targets.drain(..) {
             target.stop().await;
         }
@@ -195,15 +206,16 @@ impl World {
             lb.stop().await;
         }
         drop(self.echoes);
-        let connections = self.nsmgr.connections.len() + self.forwarder.connections.len();
-        let endpoints = self.nsmgr.endpoints.all().len().saturating_sub(1); // but for the forwarder itself
+        let connections = [self.control.connections(), Some(self.forwarder.connections.len())];
+        let endpoints = self.control.endpoints().await;
         self.forwarder.stop().await;
-        self.nsmgr.stop().await;
+        self.control.stop().await;
         for service in self.services.drain(..) {
             service.stop().await;
         }
         self.tasks.stop().await;
-        Stopped { fabric: self.fabric, ipam: self.ipam, connections, endpoints }
+        let endpoints = endpoints?.len().saturating_sub(1); // but for the forwarder itself
+        Ok(Stopped { fabric: self.fabric, ipam: self.ipam, connections, endpoints })
     }
 }
 
@@ -213,8 +225,8 @@ pub struct Stopped {
     pub fabric: Fabric,
     /// IPAM's tree.
     pub ipam: Ipam,
-    /// Connections that nsmgr or forwarder still had.
-    pub connections: usize,
+    /// Connections that nsmgr and forwarder still had, as far as that can be seen.
+    pub connections: [Option<usize>; 2],
     /// Endpoints that were still registered.
     pub endpoints: usize,
 }

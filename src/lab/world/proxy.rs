@@ -7,7 +7,7 @@ use super::World;
 use crate::{
     api::Family,
     lab::{
-        agent,
+        agent, control_plane,
         error::{Doing, LabError},
         ground,
         pod::{Process, Start},
@@ -36,12 +36,14 @@ impl World {
         let hosts = pod.folder.join("hosts");
         let names = format!("127.0.0.1 localhost\n{} nsp-{TRENCH}.{NAMESPACE}\n", self.services_at());
         std::fs::write(&hosts, names).doing(|| "write the hosts file of the proxy".into())?;
-        let nsm = self.ground.folder("nsmgr").doing(|| "find the folder of nsmgr".into())?;
+        let nsm = self.ground.folder(control_plane::NSMGR).doing(|| "find the folder of nsmgr".into())?;
         let start = Start {
             program: ground::PROXY.as_ref(),
             arguments: &[],
             environment: &environment(&self.topology, self.services_at()),
             mounts: &[(spire, SPIRE), (nsm, NSM), (hosts, "/etc/hosts")],
+            confined: true,
+            log: "log",
         };
         self.proxy = Some(Process::start(pod, &start)?);
         Ok(())
