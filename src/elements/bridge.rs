@@ -37,12 +37,20 @@ pub struct Client {
     kernel: Kernel,
 }
 
-struct Port(#[expect(dead_code, reason = "a guard")] PortGuard);
-
-/// The link that an endpoint's connection has.
-struct Linked {
+/// The link of a connection.
+struct Port {
     name: InterfaceName,
-    _port: PortGuard,
+    _guard: PortGuard,
+}
+
+/// Declare a link a port. False if it is the one that the connection has: a refresh declares nothing.
+fn declare(kernel: &Kernel, name: InterfaceName, owner: &str, scope: &Scope) -> bool {
+    if scope.get::<Port>().is_some_and(|port| port.name == name) {
+        return false;
+    }
+    let _guard = kernel.port(name.clone(), owner);
+    scope.insert(Port { name, _guard });
+    true
 }
 
 /// Longest wait for the leak stop of a link.
@@ -54,16 +62,11 @@ impl Endpoint {
         Self { kernel }
     }
 
-    /// Declare a link a port, and wait until it can leak nothing. Nothing is to be done for the link that the connection has.
-    async fn declare(&self, name: InterfaceName, owner: &str, scope: &Scope) {
-        if scope.get::<Linked>().is_some_and(|linked| linked.name == name) {
-            return;
-        }
-        let port = self.kernel.port(name.clone(), owner);
+    /// Wait until a link that was declared can leak nothing.
+    async fn leak_stopped(&self, owner: &str) {
         if timeout(PATIENCE, self.kernel.settled()).await.is_err() {
-            tracing::error!(link = %name, "the leak stop of a link is late: the target is answered without");
+            tracing::error!(id = owner, "the leak stop of a link is late: the target is answered without");
         }
-        scope.insert(Linked { name, _port: port });
     }
 }
 
@@ -91,16 +94,20 @@ impl Element for Endpoint {
     const ORDER: Order = Order { after: &["begin", "metadata", "mechanism"], before: &[] };
 
     async fn request(&self, request: Request, next: Next) -> Result<Box<Connection>> {
-        let scope = &request.context.scope;
+        let (scope, id) = (&request.context.scope, &request.connection.id);
         match link(&request.connection)? {
-            Some(name) => self.declare(name, &request.connection.id, scope).await,
-            None => drop(scope.take::<Linked>()),
+            Some(name) => {
+                if declare(&self.kernel, name, id, scope) {
+                    self.leak_stopped(id).await;
+                }
+            }
+            None => drop(scope.take::<Port>()),
         }
         next.request(request).await
     }
 
     async fn close(&self, close: Close, next: Next) -> Result<Box<Connection>> {
-        drop(close.context.scope.take::<Linked>());
+        drop(close.context.scope.take::<Port>());
         next.close(close).await
     }
 }
@@ -113,7 +120,7 @@ impl Element for Client {
         let scope = request.context.scope.clone();
         let connection = next.request(request).await?;
         match link(&connection)? {
-            Some(name) => scope.insert(Port(self.kernel.port(name, &connection.id))),
+            Some(name) => _ = declare(&self.kernel, name, &connection.id, &scope),
             None => drop(scope.take::<Port>()),
         }
         Ok(connection)

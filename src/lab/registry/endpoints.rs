@@ -8,13 +8,12 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use futures::{Stream, StreamExt, stream};
+use futures::{Stream, StreamExt};
 use tokio::{sync::Notify, time::Instant};
-use tokio_stream::wrappers::BroadcastStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
-use super::{Change, Entry, Owners, Store, authorize::Authorized, endpoint_matches};
+use super::{Entry, Owners, Store, authorize::Authorized, endpoint_matches};
 use crate::{
     api::{
         Inode,
@@ -172,13 +171,9 @@ impl NetworkServiceEndpointRegistry for Endpoints {
         let hub = Caller::of(&request)?.hub;
         let query = request.into_inner();
         let wanted = query.network_service_endpoint.unwrap_or_default();
-        let (all, changes) = self.store.watch();
-        let now = stream::iter(all).map(|value| Change { value, deleted: false });
-        // A watcher that fell behind ends; it starts again with the whole picture.
-        let later = BroadcastStream::new(changes).take_while(|change| futures::future::ready(change.is_ok()));
-        let later = later.filter_map(|change| futures::future::ready(change.ok()));
-        let changes = if query.watch { now.chain(later).left_stream() } else { now.right_stream() };
-        let answers = changes
+        let answers = self
+            .store
+            .find(query.watch)
             .filter(move |change| futures::future::ready(endpoint_matches(&wanted, &change.value.endpoint)))
             .map(move |change| {
                 if let Some(hub) = hub.as_ref().filter(|_| !change.deleted) {

@@ -3,8 +3,7 @@
 
 use std::{pin::Pin, sync::Arc};
 
-use futures::{Stream, StreamExt, stream};
-use tokio_stream::wrappers::BroadcastStream;
+use futures::{Stream, StreamExt};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
@@ -62,13 +61,9 @@ impl NetworkServiceRegistry for Services {
     ) -> Result<Response<Self::FindStream>, Status> {
         let query = request.into_inner();
         let wanted = query.network_service.unwrap_or_default();
-        let (all, changes) = self.store.watch();
-        let now = stream::iter(all).map(|value| Change { value, deleted: false });
-        // A watcher that fell behind ends; it starts again with the whole picture.
-        let later = BroadcastStream::new(changes).take_while(|change| futures::future::ready(change.is_ok()));
-        let later = later.filter_map(|change| futures::future::ready(change.ok()));
-        let changes = if query.watch { now.chain(later).left_stream() } else { now.right_stream() };
-        let answers = changes
+        let answers = self
+            .store
+            .find(query.watch)
             .filter(move |change| futures::future::ready(service_matches(&wanted, &change.value)))
             .map(|change| Ok(answer(change)))
             .take_until(self.stop.clone().cancelled_owned());

@@ -6,7 +6,9 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
+use futures::{Stream, StreamExt, future::ready, stream};
 use tokio::{sync::broadcast, time::Instant};
+use tokio_stream::wrappers::BroadcastStream;
 
 /// Changes that a watcher may be behind. One that is further behind ends, and starts again with the whole picture.
 const BEHIND: usize = 256;
@@ -82,6 +84,19 @@ impl<T: Clone> Store<T> {
         let entries = self.lock();
         let changes = self.changes.subscribe();
         (entries.values().map(|entry| entry.value.clone()).collect(), changes)
+    }
+
+    /// All entries as changes and, to a watcher, every change that follows. A watcher that fell behind ends; it starts again with
+    /// the whole picture.
+    pub fn find(&self, watch: bool) -> impl Stream<Item = Change<T>> + Send + use<T>
+    where
+        T: Send + 'static,
+    {
+        let (all, changes) = self.watch();
+        let now = stream::iter(all).map(|value| Change { value, deleted: false });
+        let later = BroadcastStream::new(changes).take_while(|change| ready(change.is_ok()));
+        let later = later.filter_map(|change| ready(change.ok()));
+        if watch { now.chain(later).left_stream() } else { now.right_stream() }
     }
 
     /// Drop what has expired; the time of the next expiry.
