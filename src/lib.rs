@@ -1,6 +1,51 @@
 // SPDX-License-Identifier: Apache-2.0
 
 //! Meridio's proxy, and the framework it is built on: chains of tower layers that handle NSM connections.
+//!
+//! ```text
+//!  target ──NSM──▶ nsmgr ──▶ forwarder ──▶ [ endpoint chain ] ──┐
+//!                                                               ├─▶ desired state ──▶ reconciler ──▶ kernel
+//!  LB ◀── forwarder ◀── nsmgr ◀──NSM────── [ client chain ] ────┘
+//! ```
+//!
+//! A chain is a list of rows: [elements] of this crate, elements of your own, stock tower layers. It is built once, prints
+//! its rows, and handles the calls of many connections:
+//!
+//! ```
+//! use meridio_proxy::{
+//!     api::{Connection, Mechanism, MechanismKind},
+//!     chain::{Chain, Request, Tail, Tasks, begin::BeginLayer, metadata::MetadataLayer},
+//!     elements::{mechanism::{self, Names}, mtu::Mtu, update_path::UpdatePath},
+//! };
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let tasks = Tasks::default(); // owns the lanes of all connections
+//! let chain = Chain::new()
+//!     .with(UpdatePath::new("endpoint-1"))
+//!     .layer("begin", BeginLayer::endpoint(tasks.clone())) // one call of a connection at a time
+//!     .layer("metadata", MetadataLayer) // state per connection, undone when a call fails
+//!     .with(mechanism::Endpoint::new(Names::new(|_| false))) // agrees on KERNEL, and names the link
+//!     .with(Mtu(1500));
+//! assert_eq!(chain.to_string(), "update_path → begin → metadata → mechanism → mtu");
+//! let chain = chain.build(Tail)?;
+//!
+//! let kernel = vec![Mechanism::local(MechanismKind::Kernel)];
+//! let request = Request { preferences: kernel, ..Request::new(Connection::named("connection-1")) };
+//! let answer = chain.request(request).await?;
+//! assert_eq!(answer.mechanism.map(|agreed| agreed.r#type).as_deref(), Some("KERNEL"));
+//! tasks.stop().await;
+//! # Ok(()) }
+//! ```
+//!
+//! Where to look, from the lowest floor to the highest; a module uses only [`api`], which has the messages, and what stands before it:
+//!
+//! - [`chain`]: what a call, an element and a builder are; how the state of a connection is kept and undone; the laws that every
+//!   element keeps.
+//! - [`transport`]: a chain as a server or a client on a socket: descriptors beside bytes, SPIFFE identities, tokens, the registry.
+//! - [`kernel`] and [`ipam`]: the ports by which elements declare links, next hops and VIPs, and lease addresses.
+//! - [`elements`]: the layers, one per file.
+//! - [`proxy`]: the product, with its two chains in [`proxy::chains`].
+//! - [`lab`]: a cluster in namespaces on one machine.
 
 pub mod api;
 pub mod chain;
