@@ -11,7 +11,7 @@ use meridio_proxy::{
     chain::{Chain, Request, Tail, Tasks, begin::BeginLayer, metadata::MetadataLayer},
     elements::{mtu::Mtu, trace::Trace, update_path::UpdatePath},
     lab::Collector,
-    proxy::telemetry::Telemetry,
+    proxy::telemetry::{Destination, Telemetry},
 };
 use tracing_subscriber::prelude::*;
 
@@ -22,7 +22,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         Some(_) => None,
         None => Some(collector.listen(&tasks).await?),
     };
-    let telemetry = Telemetry::start("traced-chain", here.as_deref())?;
+    let telemetry =
+        Telemetry::start("traced-chain", &Destination { endpoint: here.clone(), ..Destination::default() })?;
     tracing_subscriber::registry().with(telemetry.layer()).try_init()?;
 
     let chain = Chain::new()

@@ -16,7 +16,7 @@ use meridio_proxy::{
     lab::{Collector, Received},
     proxy::{
         chains::{self, Parts},
-        telemetry::Telemetry,
+        telemetry::{Destination, Telemetry},
     },
 };
 use rig::{Rig, Setup, Side, ask, request};
@@ -44,7 +44,7 @@ fn walk<'a>(spans: &'a [Received], from: &'a Received, rows: &str) -> &'a Receiv
 async fn one_request_is_one_tree_through_both_chains() {
     let (collector, tasks) = (Collector::default(), meridio_proxy::chain::Tasks::default());
     let endpoint = collector.listen(&tasks).await.unwrap();
-    let telemetry = Telemetry::start("px", Some(&endpoint)).unwrap();
+    let telemetry = Telemetry::start("px", &Destination::at(endpoint)).unwrap();
     let on = tracing::subscriber::set_default(tracing_subscriber::registry().with(telemetry.layer()));
 
     // The proxy's client chain, under another name, calls the proxy's endpoint chain.

@@ -138,7 +138,7 @@ fn run_with(config: Config, permitted: Result<Capabilities, CapabilityError>) ->
 }
 
 async fn live(config: Config, permitted: Result<Capabilities, CapabilityError>) -> Result<(), Failure> {
-    let telemetry = config.telemetry.then(|| Telemetry::start(&config.name, None)).transpose()?;
+    let telemetry = config.telemetry.as_ref().map(|to| Telemetry::start(&config.name, to)).transpose()?;
     let (lines, verbosity) = log::layer(config.log_level, io::stderr);
     let spans = telemetry.as_ref().map(Telemetry::layer);
     tracing_subscriber::registry().with(lines).with(spans).try_init()?;

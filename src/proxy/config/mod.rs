@@ -19,7 +19,7 @@ pub use self::{
     variables::{VARIABLES, Variable},
 };
 use self::{reader::Reader, variables as var};
-use crate::{api::Family, transport::Target};
+use crate::{api::Family, proxy::telemetry::Destination, transport::Target};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 
@@ -89,8 +89,8 @@ pub struct Config {
     pub bridge_ip_renew_interval: Duration,
     /// Address of the SPIFFE Workload API: `unix:///path` or `tcp://ip:port`.
     pub spiffe_endpoint_socket: String,
-    /// Whether spans are exported.
-    pub telemetry: bool,
+    /// Where spans are exported to; `None` exports none.
+    pub telemetry: Option<Destination>,
     /// What is accepted but deserves a log line at start.
     pub warnings: Vec<String>,
 }
@@ -132,9 +132,10 @@ impl Config {
             ip_release_delay: r.duration(var::IP_RELEASE_DELAY, Duration::ZERO),
             bridge_ip_renew_interval: r.duration(var::BRIDGE_IP_RENEW_INTERVAL, MILLISECOND),
             spiffe_endpoint_socket: rules::target_text(&mut r, var::SPIFFE_ENDPOINT_SOCKET),
-            telemetry: rules::telemetry(&mut r),
+            telemetry: None,
             warnings: Vec::new(),
         };
+        config.telemetry = rules::telemetry(&mut r, &mut config.warnings);
         config.mtu = rules::mtu(&mut r, var::MTU, config.families);
         config.log_level = rules::log_level(&r, var::LOG_LEVEL, &mut config.warnings);
         let mut config = r.finish(config)?;

@@ -63,7 +63,8 @@ impl<G: Get> Reader<G> {
 
     /// The name under which a variable is set, and its value or its default.
     pub(super) fn raw(&self, variable: Variable) -> (&'static str, String) {
-        let set = |name: &'static str| Some((name, (self.get)(name)?));
+        let counts = |value: &String| !(variable.empty_is_unset && value.is_empty());
+        let set = |name: &'static str| Some((name, (self.get)(name).filter(counts)?));
         set(variable.name)
             .or_else(|| set(variable.alias?))
             .unwrap_or_else(|| (variable.name, variable.default.to_owned()))
@@ -94,6 +95,11 @@ impl<G: Get> Reader<G> {
             self.mistakes.push(Mistake { variable: name, value, accepted: accepted.to_string() });
             stand_in()
         })
+    }
+
+    /// A mistake that shows only beside other variables.
+    pub(super) fn mistake<T: Default>(&mut self, variable: Variable, accepted: &str) -> T {
+        self.value(variable, accepted, |_| None)
     }
 
     /// A name that becomes part of ids, labels or file names.

@@ -1,12 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Say for each kind of variable which values are accepted and what they mean.
 
+use std::path::PathBuf;
+
 use super::{
     LogLevel,
     reader::{Get, Reader},
     variables::{self as var, Variable},
 };
-use crate::{api::Family, transport::Target};
+use crate::{
+    api::Family,
+    proxy::telemetry::{ClientFiles, Destination},
+    transport::Target,
+};
 
 /// Where a peer listens.
 pub(super) fn target(r: &mut Reader<impl Get>, variable: Variable) -> Target {
@@ -80,21 +86,51 @@ pub(super) fn mtu(r: &mut Reader<impl Get>, variable: Variable, families: &[Fami
     })
 }
 
-/// Whether spans are exported: TELEMETRY decides; left open, a set endpoint does.
-pub(super) fn telemetry(r: &mut Reader<impl Get>) -> bool {
+/// Where spans are exported to, if they are: TELEMETRY decides; left open, a set endpoint does.
+pub(super) fn telemetry(r: &mut Reader<impl Get>, warnings: &mut Vec<String>) -> Option<Destination> {
     let (wanted, disabled) = (r.boolean(var::TELEMETRY), r.boolean(var::SDK_DISABLED));
-    let (general, traces) =
-        (otlp_endpoint(r, var::OTLP_ENDPOINT), otlp_endpoint(r, var::OTLP_TRACES_ENDPOINT));
-    wanted.unwrap_or(general || traces) && disabled != Some(true)
+    let exporter = r.value(var::TRACES_EXPORTER, "otlp or none", |text| match text {
+        "otlp" => Some(true),
+        "none" => Some(false),
+        _ => None,
+    });
+    let destination = Destination {
+        endpoint: r.value(var::OTLP_ENDPOINT, "http://host:port or https://host:port", otlp_endpoint),
+        certificate: file(r, var::OTLP_CERTIFICATE),
+        client: client_files(r),
+    };
+    let on = wanted.unwrap_or(destination.endpoint.is_some()) && exporter && disabled != Some(true);
+    let (name, protocol) = r.raw(var::OTLP_PROTOCOL);
+    if on && protocol != "grpc" {
+        let protocol: String = protocol.chars().take(16).collect();
+        warnings.push(format!("{name}={protocol:?} is not grpc; spans are exported by gRPC"));
+    }
+    on.then_some(destination)
 }
 
-/// Whether an endpoint is set. The SDK reads its value itself; TLS to the collector is not built in.
-fn otlp_endpoint(r: &mut Reader<impl Get>, variable: Variable) -> bool {
-    r.value(variable, "http://host:port", |text| {
-        if text.is_empty() {
-            return Some(false);
-        }
-        let url = url::Url::parse(text).ok()?;
-        (url.scheme() == "http" && url.has_host()).then_some(true)
+/// The address of a collector; none if the variable is empty.
+fn otlp_endpoint(text: &str) -> Option<Option<String>> {
+    if text.is_empty() {
+        return Some(None);
+    }
+    let url = url::Url::parse(text).ok()?;
+    (matches!(url.scheme(), "http" | "https") && url.has_host()).then(|| Some(text.to_owned()))
+}
+
+/// A file by its absolute path; none if the variable is empty.
+fn file(r: &mut Reader<impl Get>, variable: Variable) -> Option<PathBuf> {
+    r.value(variable, "the absolute path of a file", |text| {
+        (text.is_empty() || text.starts_with('/')).then(|| (!text.is_empty()).then(|| text.into()))
     })
+}
+
+/// A certificate and its key; one without the other is a mistake.
+fn client_files(r: &mut Reader<impl Get>) -> Option<ClientFiles> {
+    let (certificate, key) = (file(r, var::OTLP_CLIENT_CERTIFICATE), file(r, var::OTLP_CLIENT_KEY));
+    match (certificate, key) {
+        (Some(certificate), Some(key)) => Some(ClientFiles { certificate, key }),
+        (Some(_), None) => r.mistake(var::OTLP_CLIENT_KEY, "a file, because the client certificate is set"),
+        (None, Some(_)) => r.mistake(var::OTLP_CLIENT_CERTIFICATE, "a file, because the client key is set"),
+        (None, None) => None,
+    }
 }

@@ -8,6 +8,7 @@ use std::{
 use proptest::prelude::*;
 
 use super::*;
+use crate::proxy::telemetry::ClientFiles;
 
 const SOCKET: (&str, &str) = ("SPIFFE_ENDPOINT_SOCKET", "unix:///run/spire/sockets/agent.sock");
 
@@ -44,7 +45,7 @@ fn g01_defaults_are_those_of_the_go_struct() {
             ip_release_delay: seconds(20),
             bridge_ip_renew_interval: seconds(300),
             spiffe_endpoint_socket: SOCKET.1.into(),
-            telemetry: false,
+            telemetry: None,
             warnings: Vec::new(),
         }
     );
@@ -104,7 +105,7 @@ fn g01_every_variable_is_read_under_its_name() {
             ip_release_delay: seconds(7),
             bridge_ip_renew_interval: seconds(8),
             spiffe_endpoint_socket: "tcp://127.0.0.1:8081".into(),
-            telemetry: true,
+            telemetry: Some(Destination::default()),
             warnings: Vec::new(),
         }
     );
@@ -183,12 +184,16 @@ fn g01_a_malformed_variable_is_named_with_its_value_and_what_is_accepted() {
         ("SPIFFE_ENDPOINT_SOCKET", &["", "/run/agent.sock"], "unix:///path"),
         ("TELEMETRY", &["yes", "on", "tRUE"], "true or false"),
         ("OTEL_SDK_DISABLED", &["yes"], "true or false"),
+        ("OTEL_TRACES_EXPORTER", &["console"], "otlp or none"),
         (
             "OTEL_EXPORTER_OTLP_ENDPOINT",
-            &["localhost:4317", "https://a:1", "grpc://a:1", "http://"],
-            "http://host:port",
+            &["localhost:4317", "grpc://a:1", "http://"],
+            "http://host:port or https://host:port",
         ),
         ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", &["x"], "http://host:port"),
+        ("OTEL_EXPORTER_OTLP_CERTIFICATE", &["ca.pem", "./ca.pem"], "absolute path"),
+        ("OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE", &["tls.crt"], "absolute path"),
+        ("OTEL_EXPORTER_OTLP_CLIENT_KEY", &["tls.key"], "absolute path"),
     ];
     let mut covered = BTreeSet::new();
     for (name, values, accepted) in table {
@@ -203,8 +208,7 @@ fn g01_a_malformed_variable_is_named_with_its_value_and_what_is_accepted() {
             assert!(mistakes[0].to_string().len() < 300);
         }
     }
-    let every = VARIABLES.iter().filter(|variable| variable.parsed && variable.name != "NSM_LOG_LEVEL");
-    for variable in every {
+    for variable in refusable() {
         let named = |name: &str| covered.contains(name);
         assert!(
             named(variable.name) || variable.alias.is_some_and(named),
@@ -214,12 +218,17 @@ fn g01_a_malformed_variable_is_named_with_its_value_and_what_is_accepted() {
     }
 }
 
+/// Variables that have values which are not accepted. The others are only warned of.
+fn refusable() -> impl Iterator<Item = &'static Variable> {
+    let warned = ["NSM_LOG_LEVEL", "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"];
+    VARIABLES.iter().filter(move |variable| variable.parsed && !warned.contains(&variable.name))
+}
+
 #[test]
 fn g01_all_mistakes_are_reported_at_once() {
     let mistakes = Config::parse(|_| Some("!".to_owned())).unwrap_err();
     let named: BTreeSet<_> = mistakes.0.iter().map(|mistake| mistake.variable).collect();
-    let expected = VARIABLES.iter().filter(|variable| variable.parsed && variable.name != "NSM_LOG_LEVEL");
-    assert_eq!(named, expected.map(|variable| variable.name).collect());
+    assert_eq!(named, refusable().map(|variable| variable.name).collect());
     assert_eq!(mistakes.to_string().lines().count(), mistakes.0.len());
 }
 
@@ -285,17 +294,53 @@ fn spans_are_exported_if_asked_for_or_if_an_endpoint_is_set() {
         (&[endpoint, ("TELEMETRY", "false")], false),
         (&[endpoint, ("OTEL_SDK_DISABLED", "true")], false),
         (&[endpoint, ("OTEL_SDK_DISABLED", "false")], true),
+        (&[endpoint, ("OTEL_TRACES_EXPORTER", "none")], false),
+        (&[endpoint, ("OTEL_TRACES_EXPORTER", "")], true),
     ];
     for (set, expected) in table {
-        assert_eq!(parse(set).unwrap().telemetry, *expected, "{set:?}");
+        assert_eq!(parse(set).unwrap().telemetry.is_some(), *expected, "{set:?}");
     }
 }
 
 #[test]
+fn what_is_set_for_traces_wins_over_what_is_set_for_all_signals_unless_it_is_empty() {
+    let general = ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://general:4317");
+    let of = |traces: &str| {
+        let set = parse(&[general, ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", traces)]).unwrap();
+        set.telemetry.and_then(|to| to.endpoint).unwrap()
+    };
+    assert_eq!(of("http://traces:4317"), "http://traces:4317");
+    assert_eq!(of(""), "https://general:4317");
+}
+
+#[test]
+fn a_client_certificate_comes_with_its_key() {
+    let endpoint = ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://collector:4317");
+    let certificate = ("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", "/tls/tls.crt");
+    let key = ("OTEL_EXPORTER_OTLP_CLIENT_KEY", "/tls/tls.key");
+    let destination = parse(&[endpoint, certificate, key]).unwrap().telemetry.unwrap();
+    let files = ClientFiles { certificate: certificate.1.into(), key: key.1.into() };
+    assert_eq!(destination, Destination { client: Some(files), ..Destination::at(endpoint.1) });
+    for (set, missing) in [(certificate, "CLIENT_KEY"), (key, "CLIENT_CERTIFICATE")] {
+        let mistakes = parse(&[endpoint, set]).unwrap_err().0;
+        assert!(mistakes.len() == 1 && mistakes[0].variable.ends_with(missing), "{mistakes:?}");
+    }
+}
+
+#[test]
+fn another_protocol_than_grpc_is_warned_of_where_spans_are_exported() {
+    let (endpoint, protocol) =
+        (("OTEL_EXPORTER_OTLP_ENDPOINT", "http://a:4317"), ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"));
+    let warnings = parse(&[endpoint, protocol]).unwrap().warnings;
+    assert!(warnings[0].starts_with("OTEL_EXPORTER_OTLP_PROTOCOL=\"http/protobuf\""), "{warnings:?}");
+    assert!(parse(&[protocol]).unwrap().warnings.is_empty());
+}
+
+#[test]
 fn credentials_in_an_address_are_not_repeated() {
-    let mistakes = parse(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "https://user:secret@host:1")]).unwrap_err();
+    let mistakes = parse(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "ftp://user:secret@host:1")]).unwrap_err();
     assert!(!mistakes.to_string().contains("secret"), "{mistakes}");
-    assert!(mistakes.to_string().contains("https://…@host:1"), "{mistakes}");
+    assert!(mistakes.to_string().contains("ftp://…@host:1"), "{mistakes}");
 }
 
 proptest! {

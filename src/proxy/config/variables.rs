@@ -16,15 +16,21 @@ pub struct Variable {
     pub meaning: &'static str,
     /// Whether the proxy parses it. The others are read by the OpenTelemetry SDK as its specification says.
     pub parsed: bool,
+    /// Whether an empty value counts as unset, as OpenTelemetry's specification says of its variables.
+    pub empty_is_unset: bool,
 }
 
 impl Variable {
     const fn new(name: &'static str, default: &'static str, meaning: &'static str) -> Self {
-        Self { name, alias: None, default, meaning, parsed: true }
+        Self { name, alias: None, default, meaning, parsed: true, empty_is_unset: false }
     }
 
     const fn or(self, alias: &'static str) -> Self {
         Self { alias: Some(alias), ..self }
+    }
+
+    const fn of_otel(name: &'static str, default: &'static str, meaning: &'static str) -> Self {
+        Self { empty_is_unset: true, ..Self::new(name, default, meaning) }
     }
 
     const fn of_sdk(name: &'static str, default: &'static str, meaning: &'static str) -> Self {
@@ -65,10 +71,15 @@ variables! {
     BRIDGE_IP_RENEW_INTERVAL = Variable::new("NSM_BRIDGE_IP_RENEW_INTERVAL", "5m", "Interval at which the bridge's addresses are renewed in IPAM").or("BRIDGE_IP_RENEW_INTERVAL");
     SPIFFE_ENDPOINT_SOCKET = Variable::new("SPIFFE_ENDPOINT_SOCKET", "", "Address of the SPIFFE Workload API; required");
     TELEMETRY = Variable::new("TELEMETRY", "", "true exports spans by OTLP/gRPC, false does not; unset: if an endpoint is set");
-    OTLP_ENDPOINT = Variable::new("OTEL_EXPORTER_OTLP_ENDPOINT", "", "Address of the OTLP collector (http://localhost:4317 with TELEMETRY=true)");
-    OTLP_TRACES_ENDPOINT = Variable::new("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "", "The same for traces alone; wins over the other");
-    SDK_DISABLED = Variable::new("OTEL_SDK_DISABLED", "false", "true exports nothing, whatever the others say");
+    OTLP_ENDPOINT = Variable::of_otel("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "", "Address of the OTLP collector, http:// or https:// (http://localhost:4317 with TELEMETRY=true)").or("OTEL_EXPORTER_OTLP_ENDPOINT");
+    OTLP_CERTIFICATE = Variable::of_otel("OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE", "", "File of the certificates (PEM) that vouch for an https:// collector; unset: those of the machine").or("OTEL_EXPORTER_OTLP_CERTIFICATE");
+    OTLP_CLIENT_CERTIFICATE = Variable::of_otel("OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE", "", "File of the certificate (PEM) that is shown to an https:// collector; needs the key").or("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE");
+    OTLP_CLIENT_KEY = Variable::of_otel("OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY", "", "File of its private key (PEM)").or("OTEL_EXPORTER_OTLP_CLIENT_KEY");
+    OTLP_PROTOCOL = Variable::of_otel("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "grpc", "grpc; with any other a warning says that gRPC is used").or("OTEL_EXPORTER_OTLP_PROTOCOL");
+    TRACES_EXPORTER = Variable::of_otel("OTEL_TRACES_EXPORTER", "otlp", "otlp, or none to export nothing");
+    SDK_DISABLED = Variable::of_otel("OTEL_SDK_DISABLED", "false", "true exports nothing, whatever the others say");
     OTLP_HEADERS = Variable::of_sdk("OTEL_EXPORTER_OTLP_HEADERS", "", "Headers for the collector: key=value,…");
+    OTLP_COMPRESSION = Variable::of_sdk("OTEL_EXPORTER_OTLP_COMPRESSION", "", "gzip compresses what is exported");
     OTLP_TIMEOUT = Variable::of_sdk("OTEL_EXPORTER_OTLP_TIMEOUT", "10000", "Milliseconds for one export");
     OTEL_SERVICE_NAME = Variable::of_sdk("OTEL_SERVICE_NAME", "meridio-proxy", "The resource's service.name");
     OTEL_RESOURCE_ATTRIBUTES = Variable::of_sdk("OTEL_RESOURCE_ATTRIBUTES", "", "Attributes of the resource: key=value,…");

@@ -1,17 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Export spans by OTLP over gRPC.
 //!
-//! The standard `OTEL_*` variables are read by the OpenTelemetry SDK itself. Only spans and events of this crate are
+//! Where to, and how a collector behind TLS is verified, says a [`Destination`]; the other standard `OTEL_*` variables are read by
+//! the OpenTelemetry SDK itself. Only spans and events of this crate are
 //! exported, down to one span per row of a chain. Trace context enters and leaves with calls by
 //! [`trace_context`](crate::transport::trace_context). A collector that does not answer costs the spans, a counter and at most
 //! one log line a minute: spans wait in a bounded queue, and are exported by a thread of the SDK that no call waits for.
 
+mod destination;
 mod losses;
 
 use std::{sync::Arc, time::Duration};
 
 use opentelemetry::{Key, KeyValue, trace::TracerProvider as _};
-use opentelemetry_otlp::{SpanExporter, WithExportConfig};
+use opentelemetry_otlp::{SpanExporter, WithExportConfig, WithTonicConfig};
 use opentelemetry_sdk::{
     Resource,
     trace::{SdkTracer, SdkTracerProvider},
@@ -21,15 +23,23 @@ use tracing::{Subscriber, level_filters::LevelFilter};
 use tracing_subscriber::{Layer, filter::Targets, registry::LookupSpan};
 
 use self::losses::Counted;
-pub use self::losses::Losses;
+pub use self::{
+    destination::{ClientFiles, Destination, FileError},
+    losses::Losses,
+};
 
 /// `service.name` unless `OTEL_SERVICE_NAME` or `OTEL_RESOURCE_ATTRIBUTES` says otherwise.
 pub const SERVICE_NAME: &str = "meridio-proxy";
 
-/// The exporter cannot be set up, because a variable that the SDK reads is malformed. Correct it.
+/// The export cannot be set up. Correct what is named.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot set up the export of spans")]
-pub struct TelemetryError(#[from] opentelemetry_otlp::ExporterBuildError);
+pub enum TelemetryError {
+    /// A file that the collector's TLS needs.
+    File(#[from] FileError),
+    /// A variable that the SDK reads is malformed, or this machine knows no certificates that could vouch for the collector.
+    Exporter(#[from] opentelemetry_otlp::ExporterBuildError),
+}
 
 /// A running export of spans.
 #[derive(Debug)]
@@ -39,17 +49,19 @@ pub struct Telemetry {
 }
 
 impl Telemetry {
-    /// Set up the export for the instance `name`, to `endpoint` or else where the standard variables say. Connects when there
-    /// is something to send.
+    /// Set up the export for the instance `name`. Connects when there is something to send.
     ///
     /// Call it inside a tokio runtime, which runs the connection.
     ///
     /// # Errors
-    /// [`TelemetryError`] for a malformed variable, never for a collector that is not there.
-    pub fn start(name: &str, endpoint: Option<&str>) -> Result<Self, TelemetryError> {
+    /// [`TelemetryError`] for a malformed variable or file, never for a collector that is not there.
+    pub fn start(name: &str, destination: &Destination) -> Result<Self, TelemetryError> {
         let mut exporter = SpanExporter::builder().with_tonic();
-        if let Some(endpoint) = endpoint {
+        if let Some(endpoint) = &destination.endpoint {
             exporter = exporter.with_endpoint(endpoint);
+        }
+        if let Some(tls) = destination.tls()? {
+            exporter = exporter.with_tls_config(tls);
         }
         let losses = Arc::new(Losses::default());
         let exporter = Counted::new(exporter.build()?, Arc::clone(&losses));

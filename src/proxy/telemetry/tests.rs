@@ -1,6 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
+use std::path::Path;
+
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::TraceServiceServer;
 use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 use tracing::Instrument;
 use tracing_subscriber::prelude::*;
 
@@ -13,7 +19,8 @@ const LIMIT: Duration = Duration::from_secs(5);
 async fn spans_reach_the_collector_as_one_tree_under_the_callers_trace() {
     const CALLER: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     let (collector, tasks) = (Collector::default(), Tasks::default());
-    let telemetry = Telemetry::start("proxy-1", Some(&collector.listen(&tasks).await.unwrap())).unwrap();
+    let telemetry =
+        Telemetry::start("proxy-1", &Destination::at(collector.listen(&tasks).await.unwrap())).unwrap();
     let subscriber = tracing_subscriber::registry().with(telemetry.layer());
     let guard = tracing::subscriber::set_default(subscriber);
     let call = tracing::info_span!(target: "meridio_proxy::x", "call", id = "a");
@@ -48,7 +55,7 @@ async fn spans_reach_the_collector_as_one_tree_under_the_callers_trace() {
 async fn a_dead_collector_costs_spans_and_a_counter_but_no_time() {
     // A port that was free a moment ago: nothing listens there.
     let address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    let telemetry = Telemetry::start("proxy-1", Some(&format!("http://{address}"))).unwrap();
+    let telemetry = Telemetry::start("proxy-1", &Destination::at(format!("http://{address}"))).unwrap();
     let losses = telemetry.losses();
     let subscriber = tracing_subscriber::registry().with(telemetry.layer());
     let started = std::time::Instant::now();
@@ -67,7 +74,8 @@ async fn a_dead_collector_costs_spans_and_a_counter_but_no_time() {
 async fn a_collector_that_never_answers_delays_the_end_by_no_more_than_the_limit() {
     let mute = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let telemetry =
-        Telemetry::start("proxy-1", Some(&format!("http://{}", mute.local_addr().unwrap()))).unwrap();
+        Telemetry::start("proxy-1", &Destination::at(format!("http://{}", mute.local_addr().unwrap())))
+            .unwrap();
     let subscriber = tracing_subscriber::registry().with(telemetry.layer());
     tracing::subscriber::with_default(subscriber, || {
         tracing::info_span!(target: "meridio_proxy::x", "call").in_scope(|| ());
@@ -75,4 +83,76 @@ async fn a_collector_that_never_answers_delays_the_end_by_no_more_than_the_limit
     let started = std::time::Instant::now();
     telemetry.stop(Duration::from_millis(300)).await;
     assert!(started.elapsed() < LIMIT, "{:?}", started.elapsed());
+}
+
+/// A collector behind TLS that wants a certificate of its callers, and a destination with the files for it.
+async fn behind_tls(collector: &Collector, tasks: &Tasks, folder: &Path) -> Destination {
+    let pem = |kind: &str, der: &[u8]| {
+        format!("-----BEGIN {kind}-----\n{}\n-----END {kind}-----\n", BASE64_STANDARD.encode(der))
+    };
+    let key = rcgen::KeyPair::generate().unwrap();
+    let own = rcgen::CertificateParams::new(vec!["localhost".into()]).unwrap().self_signed(&key).unwrap();
+    let (certificate, key) = (pem("CERTIFICATE", own.der()), pem("PRIVATE KEY", &key.serialize_der()));
+    let file = |name: &str, text: &str| {
+        let path = folder.join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let tls = ServerTlsConfig::new()
+        .identity(Identity::from_pem(&certificate, &key))
+        .client_ca_root(Certificate::from_pem(&certificate));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let service = TraceServiceServer::new(collector.clone());
+    let server = Server::builder().tls_config(tls).unwrap().add_service(service);
+    tasks.spawn(async move { server.serve_with_incoming(TcpListenerStream::new(listener)).await.unwrap() });
+    let certificate = file("tls.crt", &certificate);
+    Destination {
+        certificate: Some(certificate.clone()),
+        client: Some(ClientFiles { certificate, key: file("tls.key", &key) }),
+        ..Destination::at(format!("https://localhost:{port}"))
+    }
+}
+
+/// Export one span; returns how many exports failed.
+async fn export(destination: &Destination) -> u64 {
+    let telemetry = Telemetry::start("proxy-1", destination).unwrap();
+    let losses = telemetry.losses();
+    let subscriber = tracing_subscriber::registry().with(telemetry.layer());
+    tracing::subscriber::with_default(subscriber, || {
+        tracing::info_span!(target: "meridio_proxy::x", "call").in_scope(|| ());
+    });
+    telemetry.stop(LIMIT).await;
+    losses.exports()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_collector_behind_tls_is_verified_and_verifies_its_caller() {
+    let (collector, tasks) = (Collector::default(), Tasks::default());
+    let folder = tempfile::tempdir().unwrap();
+    let destination = behind_tls(&collector, &tasks, folder.path()).await;
+    assert_eq!(export(&destination).await, 0);
+    assert_eq!(collector.spans().len(), 1);
+    let stranger = Destination { client: None, ..destination.clone() };
+    assert_eq!(export(&stranger).await, 1, "it wants to see a certificate");
+    let other = tempfile::tempdir().unwrap();
+    let foreign = behind_tls(&Collector::default(), &tasks, other.path()).await;
+    let impostor = Destination { certificate: foreign.certificate, ..destination };
+    assert_eq!(export(&impostor).await, 1, "its certificate is not vouched for");
+    assert_eq!(collector.spans().len(), 1);
+    tasks.stop().await;
+}
+
+#[test]
+fn a_file_that_is_of_no_use_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let (missing, empty) = (folder.path().join("missing.pem"), folder.path().join("empty.pem"));
+    std::fs::write(&empty, "").unwrap();
+    for (file, text) in [(&missing, "cannot read"), (&empty, "no certificate in PEM")] {
+        let destination =
+            Destination { certificate: Some(file.clone()), ..Destination::at("https://localhost:4317") };
+        let error = Telemetry::start("proxy-1", &destination).unwrap_err();
+        let error = std::error::Error::source(&error).unwrap().to_string();
+        assert!(error.contains(text) && error.contains(file.to_str().unwrap()), "{error}");
+    }
 }

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Say where spans go, and verify who receives them.
+
+use std::{
+    fs::File,
+    io::{self, Read},
+    path::{Path, PathBuf},
+};
+
+use opentelemetry_otlp::tonic_types::transport::{Certificate, ClientTlsConfig, Identity};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+
+/// Longest file that is read, in bytes.
+const MAX_FILE: u64 = 1 << 20;
+
+/// The collector that spans are exported to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Destination {
+    /// `http://host:port`, or `https://host:port` for TLS. `None` is where the OpenTelemetry SDK exports to by itself: what
+    /// `OTEL_EXPORTER_OTLP_ENDPOINT` says, or `http://localhost:4317`.
+    pub endpoint: Option<String>,
+    /// File of the certificates that vouch for an `https` collector, in PEM. `None` means those of the machine.
+    pub certificate: Option<PathBuf>,
+    /// Files with which this process shows an `https` collector who it is. `None` shows nothing.
+    pub client: Option<ClientFiles>,
+}
+
+/// A certificate and its private key, each in a file in PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientFiles {
+    /// The certificate, with its chain.
+    pub certificate: PathBuf,
+    /// The private key.
+    pub key: PathBuf,
+}
+
+/// A file that an `https` collector needs is of no use.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// It cannot be read.
+    #[error("cannot read {}", .path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It was read, but does not have what it is for.
+    #[error("{} has no {wanted} in PEM within its first MiB", .path.display())]
+    Without {
+        /// The file.
+        path: PathBuf,
+        /// What is missing.
+        wanted: &'static str,
+    },
+}
+
+impl Destination {
+    /// The collector at `http://host:port` or `https://host:port`.
+    pub fn at(endpoint: impl Into<String>) -> Self {
+        Self { endpoint: Some(endpoint.into()), ..Self::default() }
+    }
+
+    /// How an `https` collector is verified; `None` for one without TLS. Certificates are read once, at the start.
+    pub(super) fn tls(&self) -> Result<Option<ClientTlsConfig>, FileError> {
+        if !self.endpoint.as_ref().is_some_and(|endpoint| endpoint.starts_with("https:")) {
+            return Ok(None);
+        }
+        let mut tls = ClientTlsConfig::new();
+        tls = match &self.certificate {
+            Some(file) => tls.ca_certificate(Certificate::from_pem(certificates(file)?)),
+            None => tls.with_native_roots(),
+        };
+        if let Some(ClientFiles { certificate, key }) = &self.client {
+            let (certificate, key_pem) = (certificates(certificate)?, read(key)?);
+            has(PrivateKeyDer::from_pem_slice(&key_pem).is_ok(), "private key", key)?;
+            tls = tls.identity(Identity::from_pem(certificate, key_pem));
+        }
+        Ok(Some(tls))
+    }
+}
+
+fn certificates(path: &Path) -> Result<Vec<u8>, FileError> {
+    let pem = read(path)?;
+    has(CertificateDer::from_pem_slice(&pem).is_ok(), "certificate", path)?;
+    Ok(pem)
+}
+
+fn has(found: bool, wanted: &'static str, path: &Path) -> Result<(), FileError> {
+    if found { Ok(()) } else { Err(FileError::Without { path: path.to_owned(), wanted }) }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, FileError> {
+    let mut bytes = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(MAX_FILE).read_to_end(&mut bytes));
+    read.map_err(|source| FileError::Unreadable { path: path.to_owned(), source })?;
+    Ok(bytes)
+}
