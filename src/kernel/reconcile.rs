@@ -22,7 +22,7 @@ use super::{
     plan::plan,
 };
 
-/// Attempts within a pass: one, and one more on a fresh connection.
+/// Attempts within a pass at what was declared: one, and one more on a fresh connection.
 const ATTEMPTS: usize = 2;
 /// First pause after a pass that failed; doubled each time.
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
@@ -112,12 +112,15 @@ impl<B: Backend> Reconciler<B> {
     }
 
     async fn converge(&mut self) -> Result<Outcome, Failure> {
-        self.forget_neighbours().await;
-        let (mut writes, mut found, mut attempt) = (0, None, 0);
+        let (mut writes, mut found, mut attempt, mut tried) = (0, None, 0, None);
         let mut failures = Vec::new();
         loop {
             let observed = self.dump().await?;
             let snapshot = self.claims.snapshot(&observed, Instant::now());
+            self.forget_neighbours().await; // after the snapshot, so that none in it is missed
+            if tried.replace(snapshot.revision) != Some(snapshot.revision) {
+                attempt = 0;
+            }
             let left = plan(&observed, &snapshot.desired);
             let found = *found.get_or_insert(left.len());
             if left.is_empty() || attempt == ATTEMPTS {

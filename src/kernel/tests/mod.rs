@@ -7,6 +7,7 @@ mod contract;
 mod faults;
 mod handle;
 mod linux;
+mod meanwhile;
 pub(super) mod netns;
 mod traps;
 mod witness;
