@@ -14,7 +14,7 @@ lab: ## Run the whole data path in namespaces: real mTLS, real traffic. LAB="--j
 	target/release/lab $(LAB)
 
 test: ## Run every test that needs nothing but this machine.
-	@.ci/require rust cc ip namespaces
+	@.ci/require rust cc namespaces
 	$(INSIDE) $(CARGO) test --locked
 
 lint: ## Format, clippy and rustdoc, all warnings as errors.

@@ -128,7 +128,10 @@ mod tests {
     };
 
     use super::*;
-    use crate::kernel::tests::netns::{in_netns, ip};
+    use crate::kernel::tests::{
+        netns::in_netns,
+        witness::{Rule, add_address, add_rule},
+    };
 
     #[test]
     fn only_what_may_be_ours_concerns_us() {
@@ -165,14 +168,14 @@ mod tests {
     fn l08_a_socket_that_overflowed_means_a_full_look_and_goes_on_hearing() {
         in_netns(|| async {
             let mut watch = Watch::with_buffer(4096).unwrap();
-            ip("addr add 10.0.0.1/32 dev lo");
+            add_address("lo", "10.0.0.1/32");
             assert!(!heard(&mut watch).await, "an address of another link is no concern");
             for last in 2..60 {
-                ip(&format!("addr add 10.0.0.{last}/32 dev lo"));
+                add_address("lo", &format!("10.0.0.{last}/32"));
             }
             assert!(heard(&mut watch).await, "58 such events overflow the buffer");
             assert!(!watch.broken && !heard(&mut watch).await);
-            ip("rule add from 20.0.0.1 lookup 1");
+            add_rule(&Rule::lookup(0, "20.0.0.1/32", 1));
             assert!(heard(&mut watch).await);
         });
     }

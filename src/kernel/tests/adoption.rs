@@ -1,10 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! What an earlier process left: made with `ip` as the Go proxy makes it, or left by this program when it was killed.
+//! What an earlier process left: made as the Go proxy makes it, or left by this program when it was killed.
 
 use std::time::Duration;
 
-use super::netns::{eventually, in_netns, ip, name, settings, start_with, status};
+use rtnetlink::packet_route::address::AddressScope;
+
+use super::{
+    linux::{blackhole, working_route},
+    netns::{eventually, in_netns, name, routed, settings, start_with, status},
+    witness::{
+        Action, Rule, add_address, add_bridge, add_route, add_rule, add_veth, addresses, change_link, link,
+        routes, rules, snapshot,
+    },
+};
 use crate::{
     api::{Dual, Family},
     chain::Tasks,
@@ -14,37 +23,37 @@ use crate::{
 /// The Go proxy with one load balancer and one target: its bridge with an address, ports that have addresses of their own, a
 /// multipath route without devices in table 1, untagged rules without priorities.
 fn left_by_go() {
-    ip("link add bridge0 address 02:aa:bb:cc:dd:ee type bridge");
-    ip("addr add 172.16.1.1/24 dev bridge0");
-    ip("-6 addr add fd00::1/64 dev bridge0 nodad");
-    ip("link set bridge0 up");
+    add_bridge("bridge0", MAC_OF_GO);
+    add_address("bridge0", "172.16.1.1/24");
+    add_address("bridge0", "fd00::1/64");
+    change_link("bridge0", |link| link.up());
+    let bridge = link("bridge0").index;
     for (port, alias) in [("lb-go", "server-px-lb-1"), ("target-go", "client-target-1-proxy-0")] {
-        ip(&format!("link add {port} type veth peer name {port}p"));
-        ip(&format!("link set {port} alias {alias} master bridge0 up"));
-        ip(&format!("link set {port}p up"));
+        let peer = format!("{port}p");
+        add_veth(port, &peer);
+        change_link(port, |link| link.alias(alias).controller(bridge).up());
+        change_link(&peer, |link| link.up());
     }
-    ip("route add table 1 default nexthop via 172.16.1.2 nexthop via 172.16.1.4");
-    ip("-6 route add table 1 default nexthop via fd00::2 dev bridge0 nexthop via fd00::4 dev bridge0");
-    ip("rule add from 20.0.0.1 lookup 1");
-    ip("rule add from 20.0.0.2 lookup 1");
-    ip("-6 rule add from 2000::1 lookup 1");
+    add_route(1, &[("172.16.1.2", None), ("172.16.1.4", None)]);
+    add_route(1, &[("fd00::2", Some("bridge0")), ("fd00::4", Some("bridge0"))]);
+    for vip in ["20.0.0.1/32", "20.0.0.2/32", "2000::1/128"] {
+        add_rule(&Rule::lookup(0, vip, 1));
+    }
 }
+
+const MAC_OF_GO: [u8; 6] = [0x02, 0xaa, 0xbb, 0xcc, 0xdd, 0xee];
 
 fn gateways() -> Dual<ipnet::IpNet> {
     Dual { v4: "172.16.1.1/24".parse().ok(), v6: "fd00::1/64".parse().ok() }
 }
 
-/// What a packet from the first VIP meets.
-fn egress() -> String {
-    ip("route get 198.51.100.1 from 20.0.0.1 iif bridge0")
+/// Packets from the first VIP reach the load balancers that the Go proxy knew.
+fn first_vip_is_routed() {
+    routed("20.0.0.1", "bridge0", &["172.16.1.2", "172.16.1.4"]);
 }
 
 fn patient() -> Settings {
     Settings { adoption: Duration::from_secs(600), ..settings() }
-}
-
-fn rules() -> String {
-    format!("{}{}", ip("rule"), ip("-6 rule"))
 }
 
 #[test]
@@ -57,41 +66,35 @@ fn b21_b22_state_of_the_go_proxy_carries_traffic_until_its_place_is_taken() {
         kernel.settled().await;
         let first = kernel.status().borrow().clone();
         assert!(first.leak_stop && first.degraded == [Degraded::Adopted], "{first:?}");
-        assert!(ip("link show bridge0").contains("02:aa:bb:cc:dd:ee"), "an adopted bridge keeps its address");
-        assert!(
-            rules().contains("32765:\tfrom 20.0.0.1 lookup 1"),
-            "not touched before the VIPs are known: {}",
-            rules()
-        );
-        assert!(egress().contains("dev bridge0 table 1"), "{}", egress());
+        assert_eq!(link("bridge0").mac, MAC_OF_GO, "an adopted bridge keeps its address");
+        let of_go = Rule::lookup(32_765, "20.0.0.1/32", 1);
+        assert!(rules().contains(&of_go), "not touched before the VIPs are known: {:?}", rules());
+        first_vip_is_routed();
         assert_eq!(first.next_hops.get(Family::V4).map(std::collections::BTreeSet::len), Some(2));
 
         kernel.set_vips(&["20.0.0.1/32".parse().unwrap(), "2000::1/128".parse().unwrap()]);
         kernel.settled().await;
         let now = rules();
-        assert!(!now.contains("from 20.0.0.1 lookup 1") && !now.contains("20.0.0.2"), "{now}");
-        assert!(now.contains("from 20.0.0.1 iif bridge0 lookup 1"), "{now}");
-        assert!(egress().contains("dev bridge0 table 1"), "{}", egress());
+        let lookups: Vec<_> = now.iter().filter(|rule| rule.action == Action::Lookup(1)).collect();
+        let ours = ["20.0.0.1/32", "2000::1/128"]
+            .map(|vip| Rule::lookup(30_000, vip, 1).iif("bridge0").protocol(200));
+        assert!(lookups.into_iter().eq(&ours), "{now:?}");
+        first_vip_is_routed();
 
         let _port = kernel.port(name("lb-new"), "lb-1");
         let _hop = kernel.next_hop("172.16.1.2".parse().unwrap(), "lb-1");
         kernel.settled().await;
-        assert!(
-            ip("route show table 1").contains("172.16.1.4"),
-            "adopted until the mesh has tried every load balancer"
-        );
+        let both = working_route(&["172.16.1.2", "172.16.1.4"]);
+        assert_eq!(routes(Family::V4, 1)[0], both, "adopted until the mesh has tried every load balancer");
         kernel.mesh_settled();
         kernel.settled().await;
-        let route = ip("route show table 1");
-        assert!(
-            route.contains("default via 172.16.1.2 dev bridge0 proto 200") && !route.contains("172.16.1.4"),
-            "{route}"
-        );
+        assert_eq!(routes(Family::V4, 1), [working_route(&["172.16.1.2"]), blackhole(Family::V4)]);
         let state = kernel.status().borrow().clone();
         assert_eq!(state.orphans, [name("lb-go")].into());
-        assert!(!ip("link show lb-go").contains("master"), "taken out, not deleted");
-        assert!(ip("link show target-go").contains("master bridge0"), "its target may come back");
-        assert!(rules().contains("iif lb-go blackhole"), "{}", rules());
+        assert_eq!(link("lb-go").controller, None, "taken out, not deleted");
+        assert_eq!(link("target-go").controller.as_deref(), Some("bridge0"), "its target may come back");
+        let stop = |rule: &Rule| rule.iif.as_deref() == Some("lb-go") && rule.action == Action::Blackhole;
+        assert!(rules().iter().any(stop), "{:?}", rules());
         tasks.stop().await;
     });
 }
@@ -107,12 +110,13 @@ fn what_nobody_claims_is_released_when_the_time_is_up() {
         kernel.set_vips(&["20.0.0.1/32".parse().unwrap()]);
         let state = status(&kernel, |status| status.passes > 0 && status.degraded.is_empty()).await;
         assert_eq!(state.orphans, ["lb-go", "target-go"].map(name).into());
-        let left = ip("addr show bridge0");
-        assert!(
-            left.contains("172.16.1.9/24") && !left.contains("172.16.1.1/") && !left.contains("fd00"),
-            "{left}"
+        let left = addresses("bridge0").into_iter().filter(|address| address.scope == AddressScope::Universe);
+        let left: Vec<_> = left.map(|address| address.net.to_string()).collect();
+        assert_eq!(left, ["172.16.1.9/24"]);
+        assert_eq!(
+            Family::BOTH.map(|family| routes(family, 1)),
+            Family::BOTH.map(|family| vec![blackhole(family)])
         );
-        assert!(!ip("route show table 1").contains("nexthop"), "{}", ip("route show table 1"));
         tasks.stop().await;
     });
 }
@@ -121,8 +125,8 @@ fn what_nobody_claims_is_released_when_the_time_is_up() {
 fn g08_a_killed_process_leaves_a_state_that_its_successor_does_not_change() {
     in_netns(|| async {
         for link in ["lb-1", "target-1"] {
-            ip(&format!("link add {link} type veth peer name {link}p"));
-            ip(&format!("link set {link} up"));
+            add_veth(link, &format!("{link}p"));
+            change_link(link, |link| link.up());
         }
         let declare = |kernel: &Kernel| {
             kernel.set_gateways(gateways());
@@ -138,7 +142,7 @@ fn g08_a_killed_process_leaves_a_state_that_its_successor_does_not_change() {
         kernel.settled().await;
         killed.stop().await;
         drop(guards);
-        let before = [rules(), ip("route show table 1"), ip("-6 route show table 1"), ip("addr"), ip("link")];
+        let before = snapshot();
         let tasks = Tasks::default();
         let kernel = start_with(settings(), &tasks).await;
         kernel.settled().await;
@@ -147,10 +151,7 @@ fn g08_a_killed_process_leaves_a_state_that_its_successor_does_not_change() {
         kernel.mesh_settled();
         kernel.settled().await;
         assert_eq!(kernel.status().borrow().writes, 0, "{:?}", kernel.status().borrow());
-        assert_eq!(
-            before,
-            [rules(), ip("route show table 1"), ip("-6 route show table 1"), ip("addr"), ip("link")]
-        );
+        assert_eq!(snapshot(), before);
         tasks.stop().await;
     });
 }
@@ -167,8 +168,8 @@ fn an_empty_first_list_does_not_take_away_the_rules_of_an_earlier_process() {
         kernel.set_vips(&[]);
         kernel.settled().await;
         assert!(kernel.status().borrow().degraded.contains(&Degraded::VipsHeld));
-        assert!(egress().contains("dev bridge0 table 1"), "{}", egress());
-        eventually(rules, |rules| !rules.contains("lookup 1 ") && !rules.contains("lookup 1\n")).await;
+        first_vip_is_routed();
+        eventually(rules, |rules| rules.iter().all(|rule| rule.action != Action::Lookup(1))).await;
         tasks.stop().await;
     });
 }

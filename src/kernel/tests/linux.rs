@@ -5,9 +5,19 @@
 use std::{net::IpAddr, time::Duration};
 
 use ipnet::IpNet;
+use rtnetlink::packet_route::{
+    address::{AddressFlags, AddressScope},
+    route::RouteType,
+};
 use tokio::time::Instant;
 
-use super::netns::{eventually, in_netns, ip, ip_fails, name, settings, start, start_with, status};
+use super::{
+    netns::{dropped, egress, eventually, in_netns, name, routed, settings, start, start_with, status},
+    witness::{
+        Action, Address, MAIN, NextHop, Route, Way, add_address, add_bridge, add_route, add_veth, addresses,
+        change_link, link, neighbours, route_get, routes, rules, set_neighbour, snapshot,
+    },
+};
 use crate::{
     api::{Dual, Family},
     chain::Tasks,
@@ -39,55 +49,46 @@ pub(super) async fn working(tasks: &Tasks) -> (Kernel, [NextHopGuard; 4]) {
     (kernel, hops)
 }
 
+/// The working default route of table 1.
+pub(super) fn working_route(hops: &[&str]) -> Route {
+    let hops: Vec<_> = hops.iter().map(|via| NextHop::new(via, "bridge0")).collect();
+    let (to, metric) = if hops[0].via.unwrap().is_ipv6() { ("::/0", 1024) } else { ("0.0.0.0/0", 0) };
+    Route { to: to.parse().unwrap(), metric, protocol: 200, kind: RouteType::Unicast, hops }
+}
+
+/// The blackhole behind it.
+pub(super) fn blackhole(family: Family) -> Route {
+    let to = if family == Family::V6 { "::/0" } else { "0.0.0.0/0" }.parse().unwrap();
+    Route { to, metric: 4000, protocol: 200, kind: RouteType::BlackHole, hops: vec![] }
+}
+
 #[test]
 fn what_is_declared_is_in_the_kernel_and_a_stop_leaves_nothing() {
     in_netns(|| async {
-        let before = [
-            ip("-d link"),
-            ip("addr"),
-            ip("rule"),
-            ip("-6 rule"),
-            ip("route show table all"),
-            ip("-6 route show table all"),
-        ];
+        let before = snapshot();
         let tasks = Tasks::default();
         let (kernel, hops) = working(&tasks).await;
-        assert!(ip("-d link show bridge0").contains(&super::netns::settings().mac.to_string()));
-        assert!(ip("addr show bridge0").contains("inet6 fd00::1/64 scope global nodad"));
-        let route = ip("route show table 1");
-        for expected in [
-            "nexthop via 172.16.1.2 dev bridge0",
-            "nexthop via 172.16.1.4 dev bridge0",
-            "blackhole default proto 200 metric 4000",
-        ] {
-            assert!(route.contains(expected), "{expected} in {route}");
-        }
+        let bridge = link("bridge0");
+        assert_eq!((bridge.mac, bridge.up), (settings().mac.0, true));
+        let flags = |flags| AddressFlags::Permanent | flags;
+        let expected = [
+            ("172.16.1.1/24", AddressScope::Universe, flags(AddressFlags::empty())),
+            ("fd00::1/64", AddressScope::Universe, flags(AddressFlags::Nodad)),
+        ];
+        let expected =
+            expected.map(|(net, scope, flags)| Address { net: net.parse().unwrap(), scope, flags });
+        let global = |address: &Address| address.scope == AddressScope::Universe;
+        assert_eq!(addresses("bridge0").into_iter().filter(global).collect::<Vec<_>>(), expected);
+        assert_eq!(
+            routes(Family::V4, 1),
+            [working_route(&["172.16.1.2", "172.16.1.4"]), blackhole(Family::V4)]
+        );
+        assert_eq!(routes(Family::V6, 1), [working_route(&["fd00::2", "fd00::4"]), blackhole(Family::V6)]);
         drop(hops);
         kernel.stop(tokio::time::Instant::now() + std::time::Duration::from_secs(5)).await;
-        let after = [
-            ip("-d link"),
-            ip("addr"),
-            ip("rule"),
-            ip("-6 rule"),
-            ip("route show table all"),
-            ip("-6 route show table all"),
-        ];
-        assert_eq!(before, after);
+        assert_eq!(snapshot(), before);
         tasks.stop().await;
     });
-}
-
-/// A packet with this source that enters by this link finds no way out.
-pub(super) fn dropped(source: &str, input: &str) {
-    let to = if source.contains(':') { "2001:db8::1" } else { "198.51.100.1" };
-    let complaint = ip_fails(&format!("route get {to} from {source} iif {input}"));
-    assert!(complaint.contains("Invalid argument"), "{source} {input}: {complaint}");
-}
-
-/// What packets from the VIPs meet that enter by a link.
-fn egress(input: &str) -> [String; 2] {
-    let v4 = ip(&format!("route get 198.51.100.1 from 20.0.0.1 iif {input}"));
-    [v4, ip(&format!("route get 2001:db8::1 from 2000::1 iif {input}"))]
 }
 
 fn all_dropped(input: &str) {
@@ -97,22 +98,24 @@ fn all_dropped(input: &str) {
 }
 
 fn primary_network() {
-    ip("link add eth0 type veth peer name far");
-    ip("addr add 192.0.2.2/24 dev eth0");
-    ip("-6 addr add 2001:db8:9::2/64 dev eth0 nodad");
-    ip("link set eth0 up");
-    ip("link set far up");
-    ip("route add default via 192.0.2.1");
-    ip("-6 route add default via 2001:db8:9::1");
+    add_veth("eth0", "far");
+    add_address("eth0", "192.0.2.2/24");
+    add_address("eth0", "2001:db8:9::2/64");
+    change_link("eth0", |link| link.up());
+    change_link("far", |link| link.up());
+    add_route(MAIN, &[("192.0.2.1", None)]);
+    add_route(MAIN, &[("2001:db8:9::1", None)]);
 }
 
 #[test]
 fn e09_e10_nothing_from_the_bridge_finds_the_primary_network_at_any_time() {
     in_netns(|| async {
         primary_network();
-        ip("link add bridge0 type bridge");
-        ip("link set bridge0 up");
-        assert!(egress("bridge0").iter().all(|way| way.contains("dev eth0")), "the trap is there");
+        add_bridge("bridge0", [2, 0, 0, 0, 0, 1]);
+        change_link("bridge0", |link| link.up());
+        let primary = |via| Ok(Way { hop: NextHop::new(via, "eth0"), table: MAIN });
+        assert_eq!(egress("20.0.0.1", "bridge0"), primary("192.0.2.1"), "the trap is there");
+        assert_eq!(egress("2000::1", "bridge0"), primary("2001:db8:9::1"), "the trap is there");
         let tasks = Tasks::default();
         let settings = Settings { empty_vips_grace: Duration::ZERO, ..settings() };
         let kernel = start_with(settings, &tasks).await;
@@ -124,22 +127,19 @@ fn e09_e10_nothing_from_the_bridge_finds_the_primary_network_at_any_time() {
         all_dropped("bridge0"); // no load balancer
         let hops = ["172.16.1.2", "fd00::2"].map(|address| hop(&kernel, address));
         kernel.settled().await;
-        assert!(
-            egress("bridge0").iter().all(|way| way.contains("dev bridge0 table 1")),
-            "{:?}",
-            egress("bridge0")
-        );
+        routed("20.0.0.1", "bridge0", &["172.16.1.2"]);
+        routed("2000::1", "bridge0", &["fd00::2"]);
         dropped("20.0.0.9", "bridge0"); // not a VIP
         kernel.set_vips(&[]);
         status(&kernel, |status| status.vips && status.degraded.is_empty()).await;
-        eventually(|| ip("rule"), |rules| !rules.contains("lookup 1 ")).await;
+        eventually(rules, |rules| rules.iter().all(|rule| rule.action != Action::Lookup(1))).await;
         all_dropped("bridge0"); // an empty list
         kernel.set_vips(&vips());
         drop(hops);
         kernel.settled().await;
         all_dropped("bridge0"); // the last load balancer is gone
-        let own = ip("route get 198.51.100.1");
-        assert!(own.contains("via 192.0.2.1 dev eth0"), "the pod's own packets are not concerned: {own}");
+        let own = route_get("198.51.100.1".parse().unwrap(), None);
+        assert_eq!(own, primary("192.0.2.1"), "the pod's own packets are not concerned");
         tasks.stop().await;
     });
 }
@@ -152,15 +152,15 @@ fn nothing_from_a_link_that_is_not_yet_or_no_longer_a_port_finds_the_primary_net
         let (kernel, _hops) = working(&tasks).await;
         let port = kernel.port(name("nsm-1"), "target");
         kernel.settled().await;
-        ip("link add nsm-1 type veth peer name t1");
-        ip("link set nsm-1 up");
+        add_veth("nsm-1", "t1");
+        change_link("nsm-1", |link| link.up());
         all_dropped("nsm-1");
         status(&kernel, |status| status.ports.contains(&name("nsm-1"))).await;
         drop(port);
-        eventually(|| ip("link show nsm-1"), |link| !link.contains("master")).await;
+        eventually(|| link("nsm-1"), |link| link.controller.is_none()).await;
         all_dropped("nsm-1");
         let _again = kernel.port(name("nsm-1"), "target");
-        status(&kernel, |status| status.ports.contains(&name("nsm-1"))).await;
+        eventually(|| link("nsm-1"), |link| link.controller.as_deref() == Some("bridge0")).await;
         kernel.stop(Instant::now() + Duration::from_secs(5)).await;
         all_dropped("bridge0"); // stopped, with a target that still sends
         all_dropped("nsm-1");
@@ -185,20 +185,20 @@ fn a_load_balancer_that_is_connected_again_is_asked_for_its_link_layer_address()
     in_netns(|| async {
         let tasks = Tasks::default();
         let (kernel, hops) = working(&tasks).await;
-        let stale = |address: &str| {
-            ip(&format!("neigh replace {address} lladdr 02:00:00:00:00:99 dev bridge0 nud permanent"))
-        };
-        let known = || ip("neigh show dev bridge0");
-        ["172.16.1.2", "fd00::2", "172.16.1.4"].iter().for_each(|address| drop(stale(address)));
-        assert_eq!(known().matches("02:00:00:00:00:99").count(), 3, "{}", known());
+        const OLD: [u8; 6] = [2, 0, 0, 0, 0, 0x99];
+        let [first, first_v6, second] =
+            ["172.16.1.2", "fd00::2", "172.16.1.4"].map(|address| address.parse().unwrap());
+        [first, first_v6, second].iter().for_each(|address| set_neighbour("bridge0", *address, OLD));
+        let old =
+            || neighbours("bridge0").into_iter().filter(|(_, mac)| mac == &OLD).map(|(address, _)| address);
+        assert!(old().eq([first, second, first_v6]), "{:?}", neighbours("bridge0"));
 
         // Each family's first next hop goes and comes; the reconciler may see both at once.
         let [v4, other, v6, other_v6] = hops;
         drop((v4, v6));
         let again = ["172.16.1.2", "fd00::2"].map(|address| hop(&kernel, address));
         kernel.settled().await;
-        assert_eq!(known().matches("02:00:00:00:00:99").count(), 1, "{}", known());
-        assert!(known().contains("172.16.1.4"), "the other one stays known: {}", known());
+        assert!(old().eq([second]), "only the other one stays known: {:?}", neighbours("bridge0"));
         drop((again, other, other_v6));
         tasks.stop().await;
     });

@@ -3,6 +3,7 @@
 //! Tests of the whole: the handle over the kernel in memory, and over a real one in a namespace of its own.
 
 mod adoption;
+mod agreement;
 mod contract;
 mod faults;
 mod handle;
@@ -10,5 +11,5 @@ mod linux;
 mod meanwhile;
 pub(super) mod netns;
 mod traps;
-mod witness;
+pub(super) mod witness;
 mod writes;

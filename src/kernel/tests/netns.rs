@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Run a test in a network namespace of its own, with `ip` as the second witness.
+//! Run a test in a network namespace of its own.
 
-use std::{fs, future::Future, panic::resume_unwind, process::Command, thread, time::Duration};
+use std::{fs, future::Future, net::IpAddr, panic::resume_unwind, thread, time::Duration};
 
 use nix::sched::{CloneFlags, unshare};
+use rustix::io::Errno;
 use tokio::time::{Instant, sleep};
 
+use super::witness::{NextHop, Way, change_link, route_get};
 use crate::{
     api::InterfaceName,
     chain::Tasks,
@@ -21,7 +23,7 @@ pub(in crate::kernel) fn in_netns<F: Future<Output = ()>>(test: impl FnOnce() ->
                 "this test needs a network namespace of its own ({error}): run it as root, or under `unshare -Urn`"
             );
         }
-        ip("link set lo up");
+        change_link("lo", |lo| lo.up());
         fs::write("/proc/sys/net/ipv4/conf/all/forwarding", "1")
             .expect("this test needs a writable /proc/sys/net");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -33,22 +35,23 @@ pub(in crate::kernel) fn in_netns<F: Future<Output = ()>>(test: impl FnOnce() ->
     }
 }
 
-/// Run `ip` with some arguments, and return what it prints.
-pub(in crate::kernel) fn ip(arguments: &str) -> String {
-    let output = Command::new("ip")
-        .args(arguments.split_whitespace())
-        .output()
-        .expect("this test needs iproute2's `ip`");
-    let error = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "ip {arguments}: {error}");
-    String::from_utf8(output.stdout).unwrap()
+/// What a packet with this source meets that enters by this link, on its way to somewhere far.
+pub(super) fn egress(source: &str, input: &str) -> Result<Way, Errno> {
+    let source: IpAddr = source.parse().unwrap();
+    let to = if source.is_ipv6() { "2001:db8::1" } else { "198.51.100.1" };
+    route_get(to.parse().unwrap(), Some((source, input)))
 }
 
-/// Run `ip` for what it is to fail at, and return its complaint.
-pub(super) fn ip_fails(arguments: &str) -> String {
-    let output = Command::new("ip").args(arguments.split_whitespace()).output().unwrap();
-    assert!(!output.status.success(), "ip {arguments}: {}", String::from_utf8_lossy(&output.stdout));
-    String::from_utf8(output.stderr).unwrap()
+/// Table 1 leads such a packet to one of these neighbours of the bridge.
+pub(super) fn routed(source: &str, input: &str, hops: &[&str]) {
+    let way = egress(source, input);
+    let fits = hops.iter().any(|via| way == Ok(Way { hop: NextHop::new(via, "bridge0"), table: 1 }));
+    assert!(fits, "{source} {input}: {way:?}");
+}
+
+/// Such a packet is dropped by a blackhole.
+pub(super) fn dropped(source: &str, input: &str) {
+    assert_eq!(egress(source, input), Err(Errno::INVAL), "{source} {input}");
 }
 
 /// The name of a link.

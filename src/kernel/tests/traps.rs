@@ -5,6 +5,7 @@
 use std::{
     io,
     net::{SocketAddr, UdpSocket},
+    os::fd::AsRawFd,
     thread,
     time::Duration,
 };
@@ -15,16 +16,20 @@ use nix::{
 };
 
 use super::{
-    linux::{dropped, hop, working},
-    netns::{eventually, in_netns, ip, name, status},
-    witness::Witness,
+    linux::{blackhole, hop, working, working_route},
+    netns::{dropped, eventually, in_netns, name, routed, settings, status},
+    witness::{
+        Action, Announcements, Link, MAIN, Rule, add_address, add_rule, add_veth, addresses, change_link,
+        delete_link, delete_rule, flush_addresses, link, links, routes, rules,
+    },
 };
-use crate::chain::Tasks;
+use crate::{api::Family, chain::Tasks};
 
 fn port(port: &str) {
-    ip(&format!("link add {port} type veth peer name {port}p"));
-    ip(&format!("link set {port} up"));
-    ip(&format!("link set {port}p up"));
+    let peer = format!("{port}p");
+    add_veth(port, &peer);
+    change_link(port, |link| link.up());
+    change_link(&peer, |link| link.up());
 }
 
 #[test]
@@ -36,9 +41,9 @@ fn l09_a_port_taken_out_by_others_is_not_gone_and_comes_back() {
         port("nsm-1");
         let _port = kernel.port(name("nsm-1"), "target");
         status(&kernel, |status| status.ports.contains(&name("nsm-1"))).await;
-        let witness = Witness::open();
-        ip("link set nsm-1 nomaster");
-        eventually(|| ip("link show nsm-1"), |link| link.contains("master bridge0")).await;
+        let witness = Announcements::open();
+        change_link("nsm-1", |link| link.nocontroller());
+        eventually(|| link("nsm-1"), |link| link.controller.as_deref() == Some("bridge0")).await;
         let heard = witness.heard();
         let bridge_says_gone = |event: &_| matches!(event, DelLink(link) if link.header.interface_family == AddressFamily::Bridge);
         assert!(heard.iter().any(bridge_says_gone), "the trap is there: {heard:?}");
@@ -52,10 +57,10 @@ fn a_bridge_that_others_set_down_has_its_routes_and_addresses_again() {
     in_netns(|| async {
         let tasks = Tasks::default();
         let (kernel, _hops) = working(&tasks).await;
-        let look = || [ip("addr show bridge0"), ip("route show table 1"), ip("-6 route show table 1")];
+        let look = || (link("bridge0"), addresses("bridge0"), Family::BOTH.map(|family| routes(family, 1)));
         let before = look();
         let passes = kernel.status().borrow().passes;
-        ip("link set bridge0 down");
+        change_link("bridge0", |link| link.down());
         status(&kernel, |status| status.passes > passes && status.degraded.is_empty()).await;
         eventually(look, |now| *now == before).await;
         tasks.stop().await;
@@ -70,11 +75,16 @@ fn a_bridge_that_others_remove_is_made_anew_with_the_same_address() {
         port("nsm-1");
         let _port = kernel.port(name("nsm-1"), "target");
         status(&kernel, |status| status.ports.contains(&name("nsm-1"))).await;
-        ip("link del bridge0");
+        delete_link("bridge0");
         dropped("20.0.0.1", "nsm-1");
-        let mac = super::netns::settings().mac.to_string();
-        eventually(|| ip("link"), |links| links.contains(&mac) && links.contains("master bridge0")).await;
-        eventually(|| ip("route show table 1"), |route| route.contains("172.16.1.2 dev bridge0")).await;
+        let whole = |links: &Vec<Link>| {
+            let of = |name: &str| links.iter().find(|link| link.name == name);
+            of("bridge0").is_some_and(|bridge| bridge.mac == settings().mac.0)
+                && of("nsm-1").is_some_and(|port| port.controller.as_deref() == Some("bridge0"))
+        };
+        eventually(links, whole).await;
+        let both = [working_route(&["172.16.1.2", "172.16.1.4"]), blackhole(Family::V4)];
+        eventually(|| routes(Family::V4, 1), |routes| *routes == both).await;
         tasks.stop().await;
     });
 }
@@ -85,25 +95,24 @@ fn e07_a_gateway_address_added_after_those_of_the_ports_still_leads_by_way_of_th
         let tasks = Tasks::default();
         let (kernel, _hops) = working(&tasks).await;
         port("nsm-1");
-        ip("addr add 172.16.1.3/24 dev nsm-1");
-        ip("-6 addr add fd00::3/64 dev nsm-1 nodad");
+        add_address("nsm-1", "172.16.1.3/24");
+        add_address("nsm-1", "fd00::3/64");
         let _port = kernel.port(name("nsm-1"), "lb");
         status(&kernel, |status| status.ports.contains(&name("nsm-1"))).await;
         let passes = kernel.status().borrow().passes;
-        ip("addr flush dev bridge0 scope global");
+        flush_addresses("bridge0");
         status(&kernel, |status| status.passes > passes && status.degraded.is_empty()).await;
-        eventually(|| ip("addr show bridge0"), |a| a.contains("172.16.1.1/24") && a.contains("fd00::1/64"))
-            .await;
-        let first = ip("route show 172.16.1.0/24");
-        assert!(
-            first.lines().next().is_some_and(|route| route.contains("dev nsm-1")),
-            "the trap is there: {first}"
-        );
+        let gateways = ["172.16.1.1/24", "fd00::1/64"].map(|net| net.parse().unwrap());
+        let there = || addresses("bridge0").into_iter().map(|address| address.net).collect::<Vec<_>>();
+        eventually(there, |there| gateways.iter().all(|gateway| there.contains(gateway))).await;
+        let mut subnet = routes(Family::V4, MAIN);
+        subnet.retain(|route| route.to == "172.16.1.0/24".parse().unwrap());
+        assert_eq!(subnet[0].hops[0].dev, "nsm-1", "the trap is there: {subnet:?}");
         let _another = hop(&kernel, "172.16.1.9");
         kernel.settled().await;
-        let egress = ip("route get 198.51.100.1 from 20.0.0.1 iif bridge0");
-        assert!(egress.contains("dev bridge0 table 1"), "{egress}");
-        assert!(!ip("route show table 1").contains("nsm-1"), "{}", ip("route show table 1"));
+        let hops = ["172.16.1.2", "172.16.1.4", "172.16.1.9"];
+        routed("20.0.0.1", "bridge0", &hops);
+        assert_eq!(routes(Family::V4, 1), [working_route(&hops), blackhole(Family::V4)]);
         tasks.stop().await;
     });
 }
@@ -113,11 +122,15 @@ fn a_rule_that_is_there_twice_is_made_one() {
     in_netns(|| async {
         let tasks = Tasks::default();
         let (kernel, _hops) = working(&tasks).await;
-        // The kernel refuses an equal rule only if it is asked to; `ip` asks, a second protocol gets around it.
-        ip("rule add from 20.0.0.1 iif bridge0 lookup 1 priority 29999 protocol 200");
-        eventually(|| ip("rule"), |rules| !rules.contains("29999")).await;
-        ip("rule del priority 32765");
-        eventually(|| ip("rule"), |rules| rules.contains("iif bridge0 blackhole")).await;
+        // The kernel refuses an equal rule only if it is asked to, as the witness asks; another priority gets around it.
+        let twin = Rule::lookup(29_999, "20.0.0.1/32", 1).iif("bridge0").protocol(200);
+        add_rule(&twin);
+        eventually(rules, |rules| !rules.contains(&twin)).await;
+        let stops =
+            || rules().into_iter().filter(|rule| rule.action == Action::Blackhole).collect::<Vec<_>>();
+        let before = stops();
+        delete_rule(&before[0]);
+        eventually(stops, |now| *now == before).await;
         status(&kernel, |status| status.leak_stop).await;
         tasks.stop().await;
     });
@@ -137,7 +150,8 @@ fn neighbour<T: Send + 'static>(
         work()
     });
     let (process, task) = (std::process::id(), told.recv().unwrap());
-    ip(&format!("link set {link} netns /proc/{process}/task/{task}/ns/net"));
+    let netns = std::fs::File::open(format!("/proc/{process}/task/{task}/ns/net")).unwrap();
+    change_link(link, |link| link.setns_by_fd(netns.as_raw_fd()));
     go.send(()).unwrap();
     thread
 }
@@ -147,17 +161,17 @@ fn the_leak_stop_does_not_concern_what_neighbours_say_to_the_bridge_itself() {
     in_netns(|| async {
         let tasks = Tasks::default();
         let (kernel, _hops) = working(&tasks).await;
-        ip("link add nsm-1 type veth peer name nsm-1p");
-        ip("link set nsm-1 up");
+        add_veth("nsm-1", "nsm-1p");
+        change_link("nsm-1", |link| link.up());
         let _port = kernel.port(name("nsm-1"), "target");
         status(&kernel, |status| status.ports.contains(&name("nsm-1"))).await;
         let gateways: [SocketAddr; 2] =
             ["172.16.1.1:5000", "[fd00::1]:5000"].map(|address| address.parse().unwrap());
         let sockets = gateways.map(|gateway| UdpSocket::bind(gateway).unwrap());
         let target = neighbour("nsm-1p", move || {
-            ip("link set nsm-1p up");
-            ip("addr add 172.16.1.7/24 dev nsm-1p");
-            ip("-6 addr add fd00::7/64 dev nsm-1p nodad");
+            change_link("nsm-1p", |link| link.up());
+            add_address("nsm-1p", "172.16.1.7/24");
+            add_address("nsm-1p", "fd00::7/64");
             gateways.map(|gateway| {
                 let any = if gateway.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
                 let socket = UdpSocket::bind(any).unwrap();

@@ -8,8 +8,8 @@ use ipnet::IpNet;
 use rtnetlink::packet_route::RouteNetlinkMessage::{DelRule, NewRule};
 
 use super::{
-    netns::{in_netns, ip, settings, start_with, status},
-    witness::Witness,
+    netns::{dropped, in_netns, routed, settings, start_with, status},
+    witness::{Announcements, Rule, add_rule},
 };
 use crate::{
     api::Dual,
@@ -38,13 +38,13 @@ fn a_clean_reconcile_of_a_thousand_vips_writes_nothing() {
     in_netns(|| async {
         let tasks = Tasks::default();
         let (kernel, _hop) = with_thousand_vips(&tasks).await;
-        let witness = Witness::open();
+        let witness = Announcements::open();
         witness.quiet().await;
         let before = kernel.status().borrow().clone();
         let after = status(&kernel, |status| status.passes >= before.passes + 5).await;
         assert_eq!(witness.heard(), [], "five passes");
         assert_eq!(after.writes, before.writes);
-        ip("rule add from 203.0.113.1 lookup 7 priority 5");
+        add_rule(&Rule::lookup(5, "203.0.113.1/32", 7));
         assert!(matches!(witness.heard()[..], [NewRule(_)]), "the witness hears");
         tasks.stop().await;
     });
@@ -56,7 +56,7 @@ fn e14_a_vip_taken_from_under_a_thousand_others_changes_only_its_rules() {
         let tasks = Tasks::default();
         let (kernel, _hop) = with_thousand_vips(&tasks).await;
         let mut vips = thousand();
-        let witness = Witness::open();
+        let witness = Announcements::open();
         witness.quiet().await;
         let gone = vips.remove(500);
         kernel.set_vips(&vips);
@@ -64,12 +64,11 @@ fn e14_a_vip_taken_from_under_a_thousand_others_changes_only_its_rules() {
         let heard = witness.heard();
         assert!((1..=20).contains(&heard.len()), "{} changes", heard.len());
         assert!(heard.iter().all(|event| matches!(event, NewRule(_) | DelRule(_))), "{heard:?}");
-        let lookup = |vip: &IpNet| {
-            std::fs::write("/proc/sys/net/ipv4/conf/all/rp_filter", "0").unwrap();
-            ip(&format!("route get 198.51.100.1 from {} iif bridge0", vip.addr()))
-        };
-        assert!(lookup(&vips[0]).contains("dev bridge0") && lookup(&vips[998]).contains("dev bridge0"));
-        super::linux::dropped(&gone.addr().to_string(), "bridge0");
+        std::fs::write("/proc/sys/net/ipv4/conf/all/rp_filter", "0").unwrap();
+        for stays in [vips[0], vips[998]] {
+            routed(&stays.addr().to_string(), "bridge0", &["172.16.1.2"]);
+        }
+        dropped(&gone.addr().to_string(), "bridge0");
         tasks.stop().await;
     });
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Count what the kernel announces, on a socket of the test's own.
+//! Hear what the kernel announces.
 
 use std::{io, time::Duration};
 
@@ -14,10 +14,10 @@ use rtnetlink::{
 const GROUPS: [u32; 7] = [1, 5, 7, 8, 9, 11, 19];
 
 /// Hears every change of the namespace.
-pub(super) struct Witness(Socket);
+pub(crate) struct Announcements(Socket);
 
-impl Witness {
-    pub(super) fn open() -> Self {
+impl Announcements {
+    pub(crate) fn open() -> Self {
         let mut socket = Socket::new(NETLINK_ROUTE).unwrap();
         socket
             .bind(&SocketAddr::new(0, GROUPS.iter().fold(0, |groups, group| groups | 1 << (group - 1))))
@@ -27,7 +27,7 @@ impl Witness {
     }
 
     /// What has been announced since the last call.
-    pub(super) fn heard(&self) -> Vec<RouteNetlinkMessage> {
+    pub(crate) fn heard(&self) -> Vec<RouteNetlinkMessage> {
         let mut heard = Vec::new();
         loop {
             match self.0.recv_from_full() {
@@ -39,7 +39,7 @@ impl Witness {
     }
 
     /// Wait until links have stopped announcing that they settle (carrier and operational state follow a change by a second).
-    pub(super) async fn quiet(&self) {
+    pub(crate) async fn quiet(&self) {
         let mut silent = 0;
         while silent < 75 {
             silent = if self.heard().is_empty() { silent + 1 } else { 0 };

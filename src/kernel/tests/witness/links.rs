@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Links: bridges, veth pairs, and what they are ports of.
+
+use rtnetlink::{
+    LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth,
+    packet_route::{
+        RouteNetlinkMessage::{DelLink, GetLink, NewLink},
+        link::{LinkAttribute, LinkFlags, LinkMessage},
+    },
+};
+
+use super::dialogue::{ADD, change, dump};
+
+/// A link.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Link {
+    pub(crate) index: u32,
+    pub(crate) name: String,
+    pub(crate) alias: Option<String>,
+    pub(crate) mac: [u8; 6],
+    /// Name of the bridge that it is a port of.
+    pub(crate) controller: Option<String>,
+    pub(crate) up: bool,
+}
+
+/// All links, by index.
+pub(crate) fn links() -> Vec<Link> {
+    let (links, controllers): (Vec<_>, Vec<_>) = messages().iter().map(seen).unzip();
+    let named = |controller: Option<u32>| controller.map(|index| name_in(&links, index));
+    let with = links.iter().zip(controllers);
+    with.map(|(link, controller)| Link { controller: named(controller), ..link.clone() }).collect()
+}
+
+fn seen(message: &LinkMessage) -> (Link, Option<u32>) {
+    let up = message.header.flags.contains(LinkFlags::Up);
+    let (mut link, mut controller) = (Link { index: message.header.index, up, ..Link::default() }, None);
+    for attribute in &message.attributes {
+        match attribute {
+            LinkAttribute::IfName(name) => link.name.clone_from(name),
+            LinkAttribute::IfAlias(alias) => link.alias = Some(alias.clone()),
+            LinkAttribute::Address(mac) => link.mac = mac[..].try_into().unwrap(),
+            LinkAttribute::Controller(index) => controller = Some(*index),
+            _ => {}
+        }
+    }
+    (link, controller)
+}
+
+pub(super) fn messages() -> Vec<LinkMessage> {
+    let link = |answer| match answer {
+        NewLink(link) => link,
+        other => panic!("not a link: {other:?}"),
+    };
+    dump(&GetLink(LinkMessage::default())).into_iter().map(link).collect()
+}
+
+/// The link of a name.
+pub(crate) fn link(name: &str) -> Link {
+    let found = links().into_iter().find(|link| link.name == name);
+    found.unwrap_or_else(|| panic!("no link {name}"))
+}
+
+/// Index of the link of a name.
+pub(crate) fn index(name: &str) -> u32 {
+    link(name).index
+}
+
+/// Name of the link of an index; one that is gone meanwhile is called by its index.
+pub(crate) fn name(index: u32) -> String {
+    name_in(&links(), index)
+}
+
+fn name_in(links: &[Link], index: u32) -> String {
+    let found = links.iter().find(|link| link.index == index);
+    found.map_or_else(|| format!("link {index}"), |link| link.name.clone())
+}
+
+/// Make a bridge, down.
+pub(crate) fn add_bridge(name: &str, mac: [u8; 6]) {
+    change(&NewLink(LinkBridge::new(name).address(mac.into()).build()), ADD);
+}
+
+/// Make a pair of links, both down.
+pub(crate) fn add_veth(name: &str, peer: &str) {
+    change(&NewLink(LinkVeth::new(name, peer).build()), ADD);
+}
+
+/// Change what a link is: `up()`, `alias(…)`, `controller(…)`.
+pub(crate) fn change_link(
+    name: &str,
+    to: impl FnOnce(LinkMessageBuilder<LinkUnspec>) -> LinkMessageBuilder<LinkUnspec>,
+) {
+    change(&NewLink(to(LinkUnspec::new_with_index(index(name))).build()), 0);
+}
+
+/// Remove a link. Its peer goes with it.
+pub(crate) fn delete_link(name: &str) {
+    change(&DelLink(LinkUnspec::new_with_index(index(name)).build()), 0);
+}

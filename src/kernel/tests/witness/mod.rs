@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! A second hand on the kernel of this thread's namespace: it sets scenes up and says what is there.
+//!
+//! It shares nothing with the hand under test but the crate that encodes messages, so a mistake in either shows. It belongs to
+//! tests: what the kernel refuses it panics over, unless a refusal is an answer.
+
+mod addresses;
+mod announcements;
+mod dialogue;
+mod links;
+mod neighbours;
+mod routes;
+mod rules;
+mod snapshot;
+
+pub(crate) use self::{
+    addresses::{Address, add_address, addresses, flush_addresses},
+    announcements::Announcements,
+    links::{Link, add_bridge, add_veth, change_link, delete_link, link, links},
+    neighbours::{neighbours, set_neighbour},
+    routes::{MAIN, NextHop, Route, Way, add_route, route_get, routes},
+    rules::{Action, Rule, add_rule, delete_rule, rules},
+    snapshot::snapshot,
+};

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Link-layer addresses of neighbours.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use rtnetlink::{
+    packet_core::{NLM_F_CREATE, NLM_F_REPLACE},
+    packet_route::{
+        AddressFamily,
+        RouteNetlinkMessage::{GetNeighbour, NewNeighbour},
+        neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState},
+    },
+};
+
+use super::{
+    dialogue::{change, dump},
+    links::index,
+};
+
+/// The neighbours on a link whose link-layer address is known.
+pub(crate) fn neighbours(link: &str) -> BTreeMap<IpAddr, Vec<u8>> {
+    let link = index(link);
+    let known =
+        dump(&GetNeighbour(NeighbourMessage::default())).into_iter().filter_map(|answer| match answer {
+            NewNeighbour(neighbour) if neighbour.header.ifindex == link => seen(&neighbour),
+            _ => None,
+        });
+    known.collect()
+}
+
+fn seen(message: &NeighbourMessage) -> Option<(IpAddr, Vec<u8>)> {
+    let (mut address, mut mac) = (None, None);
+    for attribute in &message.attributes {
+        match attribute {
+            NeighbourAttribute::Destination(NeighbourAddress::Inet(there)) => {
+                address = Some(IpAddr::V4(*there))
+            }
+            NeighbourAttribute::Destination(NeighbourAddress::Inet6(there)) => {
+                address = Some(IpAddr::V6(*there))
+            }
+            NeighbourAttribute::LinkLayerAddress(there) => mac = Some(there.clone()),
+            _ => {}
+        }
+    }
+    Some((address?, mac?))
+}
+
+/// Set the link-layer address of a neighbour, for good.
+pub(crate) fn set_neighbour(link: &str, address: IpAddr, mac: [u8; 6]) {
+    let mut message = NeighbourMessage::default();
+    message.header.ifindex = index(link);
+    message.header.state = NeighbourState::Permanent;
+    message.header.family = match address {
+        IpAddr::V4(_) => AddressFamily::Inet,
+        IpAddr::V6(_) => AddressFamily::Inet6,
+    };
+    message.attributes = vec![
+        NeighbourAttribute::Destination(address.into()),
+        NeighbourAttribute::LinkLayerAddress(mac.into()),
+    ];
+    change(&NewNeighbour(message), NLM_F_CREATE | NLM_F_REPLACE);
+}

@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Policy rules.
+
+use ipnet::IpNet;
+use rtnetlink::packet_route::{
+    AddressFamily,
+    RouteNetlinkMessage::{DelRule, GetRule, NewRule},
+    rule::{RuleAction, RuleAttribute, RuleFlags, RuleMessage},
+};
+
+use super::dialogue::{ADD, change, dump};
+use crate::api::Family;
+
+/// A policy rule.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Rule {
+    pub(crate) family: Family,
+    pub(crate) priority: u32,
+    /// Matches what source and input interface do not.
+    pub(crate) inverted: bool,
+    pub(crate) from: Option<IpNet>,
+    pub(crate) iif: Option<String>,
+    pub(crate) action: Action,
+    /// Who made it; 0 if it does not say.
+    pub(crate) protocol: u8,
+}
+
+/// What a rule does.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Action {
+    Lookup(u32),
+    Goto(u32),
+    Blackhole,
+}
+
+impl Rule {
+    /// What comes from a prefix is looked up in a table.
+    pub(crate) fn lookup(priority: u32, from: &str, table: u32) -> Self {
+        let from: IpNet = from.parse().unwrap();
+        let (family, action) = (Family::of_net(&from), Action::Lookup(table));
+        Self { family, priority, inverted: false, from: Some(from), iif: None, action, protocol: 0 }
+    }
+
+    /// It is about what enters by this link alone.
+    pub(crate) fn iif(self, link: &str) -> Self {
+        Self { iif: Some(link.to_owned()), ..self }
+    }
+
+    /// It says who made it.
+    pub(crate) fn protocol(self, protocol: u8) -> Self {
+        Self { protocol, ..self }
+    }
+}
+
+/// All rules, IPv4 first, in the order in which packets meet them.
+pub(crate) fn rules() -> Vec<Rule> {
+    messages().iter().map(seen).collect()
+}
+
+fn seen(message: &RuleMessage) -> Rule {
+    let header = &message.header;
+    let (mut priority, mut from, mut iif, mut protocol) = (0, None, None, 0);
+    let (mut table, mut goto) = (u32::from(header.table), None);
+    for attribute in &message.attributes {
+        match attribute {
+            RuleAttribute::Priority(there) => priority = *there,
+            RuleAttribute::Source(there) => from = Some(IpNet::new(*there, header.src_len).unwrap()),
+            RuleAttribute::Iifname(there) => iif = Some(there.clone()),
+            RuleAttribute::Protocol(there) => protocol = u8::from(*there),
+            RuleAttribute::Table(there) => table = *there,
+            RuleAttribute::Goto(there) => goto = Some(*there),
+            RuleAttribute::SuppressPrefixLen(u32::MAX) | RuleAttribute::Other(_) => {}
+            other => panic!("{other:?} of {message:?}"),
+        }
+    }
+    let action = match header.action {
+        RuleAction::ToTable => Action::Lookup(table),
+        RuleAction::Goto => Action::Goto(goto.unwrap()),
+        RuleAction::Blackhole => Action::Blackhole,
+        other => panic!("{other:?} of {message:?}"),
+    };
+    let family = match header.family {
+        AddressFamily::Inet => Family::V4,
+        AddressFamily::Inet6 => Family::V6,
+        other => panic!("{other:?} of {message:?}"),
+    };
+    let inverted = header.flags.contains(RuleFlags::Invert);
+    Rule { family, priority, inverted, from, iif, action, protocol }
+}
+
+pub(super) fn messages() -> Vec<RuleMessage> {
+    let rule = |answer| match answer {
+        NewRule(rule) => rule,
+        other => panic!("not a rule: {other:?}"),
+    };
+    let of = |family| {
+        let mut request = RuleMessage::default();
+        request.header.family = family;
+        dump(&GetRule(request))
+    };
+    [AddressFamily::Inet, AddressFamily::Inet6].into_iter().flat_map(of).map(rule).collect()
+}
+
+/// Add a rule. The kernel chooses the priority if it is 0.
+pub(crate) fn add_rule(rule: &Rule) {
+    change(&NewRule(message(rule)), ADD);
+}
+
+/// Remove a rule.
+pub(crate) fn delete_rule(rule: &Rule) {
+    change(&DelRule(message(rule)), 0);
+}
+
+fn message(rule: &Rule) -> RuleMessage {
+    let mut message = RuleMessage::default();
+    let (header, attributes) = (&mut message.header, &mut message.attributes);
+    header.family = match rule.family {
+        Family::V4 => AddressFamily::Inet,
+        Family::V6 => AddressFamily::Inet6,
+    };
+    header.flags.set(RuleFlags::Invert, rule.inverted);
+    if rule.priority != 0 {
+        attributes.push(RuleAttribute::Priority(rule.priority));
+    }
+    if let Some(from) = rule.from {
+        header.src_len = from.prefix_len();
+        attributes.push(RuleAttribute::Source(from.addr()));
+    }
+    attributes.extend(rule.iif.clone().map(RuleAttribute::Iifname));
+    if rule.protocol != 0 {
+        attributes.push(RuleAttribute::Protocol(rule.protocol.into()));
+    }
+    header.action = match rule.action {
+        Action::Lookup(table) => {
+            attributes.push(RuleAttribute::Table(table));
+            RuleAction::ToTable
+        }
+        Action::Goto(target) => {
+            attributes.push(RuleAttribute::Goto(target));
+            RuleAction::Goto
+        }
+        Action::Blackhole => RuleAction::Blackhole,
+    };
+    message
+}
