@@ -3,19 +3,21 @@
 
 CARGO ?= cargo
 LAB ?=
-# Tests make network namespaces: an ordinary user gets them inside a user namespace.
-INSIDE := $(shell [ "$$(id -u)" = 0 ] || echo unshare --user --map-root-user)
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+# Tests make network namespaces: an ordinary user may do that as root of a user namespace. `cargo test --no-run` builds this program.
+AS_ROOT := $(TARGET)/debug/lab exec
 
 .PHONY: lab test lint examples interop bench image
 
 lab: ## Run the whole data path in namespaces: real mTLS, real traffic. LAB="--json --keep" passes arguments on.
 	@.ci/require rust cc namespaces
 	$(CARGO) build --release --locked --bins
-	target/release/lab $(LAB)
+	$(TARGET)/release/lab $(LAB)
 
 test: ## Run every test that needs nothing but this machine.
 	@.ci/require rust cc namespaces
-	$(INSIDE) $(CARGO) test --locked
+	$(CARGO) test --locked --no-run
+	$(AS_ROOT) $(CARGO) test --locked
 
 lint: ## Format, clippy and rustdoc, all warnings as errors.
 	@.ci/require rust cc
@@ -31,9 +33,10 @@ examples: ## Run every example; each asserts what it shows.
 interop: ## Prove the wire, then the whole data path, against Go's NSM sdk.
 	@.ci/require rust cc go namespaces
 	$(MAKE) -C tests/interop build vet
-	INTEROP_BIN=$(CURDIR)/tests/interop/bin $(INSIDE) $(CARGO) test --locked --test interop
+	$(CARGO) test --locked --no-run --test interop
+	INTEROP_BIN=$(CURDIR)/tests/interop/bin $(AS_ROOT) $(CARGO) test --locked --test interop
 	$(CARGO) build --release --locked --bins
-	target/release/lab --peers tests/interop/bin $(LAB)
+	$(TARGET)/release/lab --peers tests/interop/bin $(LAB)
 
 bench: ## Measure; the figures are ratios within one run.
 	@.ci/require rust cc

@@ -6,7 +6,7 @@ use std::{
     fs,
     io::{BufRead, BufReader},
     path::Path,
-    process::{Child, Command, Stdio},
+    process::{Child, Command, Output, Stdio},
     time::{Duration, Instant},
 };
 
@@ -14,6 +14,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set};
 use serde_json::Value;
 
 const LAB: &str = env!("CARGO_BIN_EXE_lab");
@@ -98,4 +99,45 @@ fn an_interrupt_or_a_kill_at_any_point_leaves_nothing() {
             gone(&pids);
         }
     }
+}
+
+/// What `lab exec` shows when run by somebody who may not make namespaces, as an ordinary user may not.
+fn exec_without_privileges(command: &[&str]) -> Output {
+    let run = || {
+        // A capability belongs to a thread and to what it starts. Root without it is as anybody.
+        remove_capability_from_bounding_set(CapabilitySet::SYS_ADMIN).unwrap();
+        lab(&[&["exec"], command].concat()).output().unwrap()
+    };
+    std::thread::scope(|scope| scope.spawn(run).join().unwrap())
+}
+
+#[test]
+fn a_command_gets_its_arguments_and_gives_its_exit_status() {
+    let output = lab(&["exec", "sh", "-c", r#"printf '<%s>' "$@"; exit 7"#, "sh", "--help", "", "a  b", "*"])
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "<--help><><a  b><*>");
+    assert_eq!(output.status.code(), Some(7));
+    let output = lab(&["exec", "no-such-command"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("`no-such-command`"));
+    assert_eq!(lab(&["exec"]).output().unwrap().status.code(), Some(2));
+}
+
+#[test]
+fn a_command_is_root_in_a_user_namespace_or_hears_which_setting_refuses() {
+    let output = exec_without_privileges(&["sh", "-c", "id -u; cat /proc/self/uid_map /proc/self/status"]);
+    let (stdout, stderr) =
+        (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    if !output.status.success() {
+        assert!(stderr.contains("sysctl -w") && stderr.contains("as root"), "{stderr}");
+        return;
+    }
+    let mut lines = stdout.lines();
+    assert_eq!(lines.next(), Some("0"));
+    let map: Vec<_> = lines.next().unwrap().split_whitespace().collect();
+    assert_eq!((map[0], map[2]), ("0", "1"), "one user, root, and nobody else: {map:?}");
+    let effective = stdout.lines().find_map(|line| line.strip_prefix("CapEff:")).unwrap();
+    let effective = u64::from_str_radix(effective.trim(), 16).unwrap();
+    assert_ne!(effective & CapabilitySet::SYS_ADMIN.bits(), 0, "it may make namespaces");
 }

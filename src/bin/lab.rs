@@ -4,5 +4,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    ExitCode::from(meridio_proxy::lab::program::main(std::env::args().skip(1).collect()))
+    ExitCode::from(meridio_proxy::lab::program::main(std::env::args_os().skip(1).collect()))
 }

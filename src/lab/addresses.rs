@@ -93,8 +93,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_link_gets_exactly_the_wanted_addresses_of_both_families() {
-        let netns =
-            Netns::new().expect("root, or a user namespace (`unshare -Urn`), for namespaces of its own");
+        let netns = Netns::new().expect("root, or a user namespace (`lab exec`), for namespaces of its own");
         let netlink = Netlink::connect(&netns).unwrap();
         netlink.add_veth("a", "b", &netns).await.unwrap();
         let a = netlink.index("a").await.unwrap();

@@ -6,9 +6,12 @@
 //! included, ends everything in it, and the last process to go takes mounts, links and namespaces along. The outer process holds
 //! the write end of the inner one's stdin: its first line is the process id as seen outside, its end means "stop now".
 //!
+//! [`exec`] is the smaller sibling: a user namespace alone, and any command in it.
+//!
 //! Nothing here may start a thread: a process with threads cannot enter a user namespace.
 
 use std::{
+    ffi::OsString,
     io::{self, BufRead, Write},
     os::unix::process::{CommandExt, ExitStatusExt},
     process::{Child, Command, ExitStatus, Stdio},
@@ -19,7 +22,10 @@ use nix::{
     sched::{CloneFlags, unshare},
     sys::signal::{SigSet, Signal},
 };
-use rustix::process::{Signal as ChildSignal, set_parent_process_death_signal};
+use rustix::{
+    process::{Signal as ChildSignal, getgid, getuid, set_parent_process_death_signal},
+    thread::{CapabilitySet, capabilities},
+};
 
 /// First argument of the program inside its namespaces.
 pub const INSIDE: &str = "inside";
@@ -34,17 +40,17 @@ pub enum EnterError {
     #[error("{0}; as root the lab runs without it")]
     Refused(String),
     /// The kernel refused for another reason. A container needs the capability SYS_ADMIN.
-    #[error("cannot {doing}: {source}")]
+    #[error("cannot {doing}")]
     Kernel {
         /// What was tried.
-        doing: &'static str,
+        doing: String,
         /// The kernel's answer.
         source: io::Error,
     },
 }
 
-fn failed(doing: &'static str) -> impl Fn(io::Error) -> EnterError {
-    move |source| EnterError::Kernel { doing, source }
+fn failed(doing: &str) -> impl FnOnce(io::Error) -> EnterError {
+    move |source| EnterError::Kernel { doing: doing.to_owned(), source }
 }
 
 /// Run this program with its `arguments` in new namespaces and wait for its end. SIGINT, SIGTERM and SIGHUP stop it; the second
@@ -52,7 +58,7 @@ fn failed(doing: &'static str) -> impl Fn(io::Error) -> EnterError {
 ///
 /// # Errors
 /// [`EnterError`] if it did not even start.
-pub fn run_inside(arguments: &[String]) -> Result<u8, EnterError> {
+pub fn run_inside(arguments: &[OsString]) -> Result<u8, EnterError> {
     let signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGCHLD]);
     signals.thread_block().map_err(|errno| failed("block signals")(errno.into()))?;
     make_namespaces()?;
@@ -71,6 +77,26 @@ pub fn run_inside(arguments: &[String]) -> Result<u8, EnterError> {
     Ok(exit_code(status.map_err(failed("wait for the lab"))?))
 }
 
+/// Become `program` with its `arguments`, as root: as it is for root, in a user namespace for everybody else. The process stays
+/// the same, so that signals reach the program and its exit status is this one's. Returns only if that failed.
+///
+/// In the user namespace the user is root and is alone: no other user exists there. Files that the program makes belong to the
+/// user outside.
+pub fn exec(program: &OsString, arguments: &[OsString]) -> EnterError {
+    if let Err(error) = be_root() {
+        return error;
+    }
+    let doing = format!("run `{}`", program.display());
+    failed(&doing)(Command::new(program).args(arguments).exec())
+}
+
+fn be_root() -> Result<(), EnterError> {
+    let capabilities = capabilities(None).map_err(|errno| failed("read capabilities")(errno.into()))?;
+    // In a container, root may lack what makes namespaces; in a user namespace of its own it has it.
+    let able = capabilities.effective.contains(CapabilitySet::SYS_ADMIN);
+    if getuid().is_root() && able { Ok(()) } else { make_user_namespace() }
+}
+
 fn make_namespaces() -> Result<(), EnterError> {
     let namespaces = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWNET;
     match unshare(namespaces) {
@@ -78,15 +104,20 @@ fn make_namespaces() -> Result<(), EnterError> {
         Err(Errno::EPERM) => {}
         Err(errno) => return Err(failed("make namespaces")(errno.into())),
     }
-    let (uid, gid) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
+    make_user_namespace()?;
+    unshare(namespaces).map_err(|errno| refused(errno.into()))
+}
+
+/// Enter a user namespace in which this user is root.
+fn make_user_namespace() -> Result<(), EnterError> {
+    let (uid, gid) = (getuid().as_raw(), getgid().as_raw());
     unshare(CloneFlags::CLONE_NEWUSER).map_err(|errno| refused(errno.into()))?;
     let map = || {
         std::fs::write("/proc/self/setgroups", "deny")?;
         std::fs::write("/proc/self/uid_map", format!("0 {uid} 1"))?;
         std::fs::write("/proc/self/gid_map", format!("0 {gid} 1"))
     };
-    map().map_err(refused)?;
-    unshare(namespaces).map_err(|errno| refused(errno.into()))
+    map().map_err(refused)
 }
 
 /// Name the setting that keeps ordinary users from namespaces of their own.

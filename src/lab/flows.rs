@@ -150,8 +150,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_echo_answers_from_the_address_that_was_asked_in_both_families() {
-        let netns =
-            Netns::new().expect("root, or a user namespace (`unshare -Urn`), for namespaces of its own");
+        let netns = Netns::new().expect("root, or a user namespace (`lab exec`), for namespaces of its own");
         let netlink = Netlink::connect(&netns).unwrap();
         netlink.set_loopback_up().await.unwrap();
         let lo = netlink.index("lo").await.unwrap();

@@ -150,7 +150,7 @@ impl Netlink {
 mod tests {
     use super::*;
 
-    const NEEDS: &str = "root, or a user namespace (`unshare -Urn`), for namespaces of its own";
+    const NEEDS: &str = "root, or a user namespace (`lab exec`), for namespaces of its own";
 
     #[tokio::test]
     async fn a_pair_of_links_joins_two_namespaces_and_goes_as_one() {

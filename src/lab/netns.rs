@@ -125,8 +125,7 @@ mod tests {
     #[test]
     fn work_happens_inside_and_the_caller_stays_outside() {
         let outside = Netns::own().unwrap();
-        let inside =
-            Netns::new().expect("root, or a user namespace (`unshare -Urn`), for namespaces of its own");
+        let inside = Netns::new().expect("root, or a user namespace (`lab exec`), for namespaces of its own");
         assert_ne!(inside.inode().unwrap(), outside.inode().unwrap());
         let seen = inside.run(|| Netns::own()?.inode()).unwrap();
         assert_eq!(seen, inside.inode().unwrap());
@@ -137,8 +136,7 @@ mod tests {
 
     #[test]
     fn a_parameter_that_does_not_exist_is_named() {
-        let inside =
-            Netns::new().expect("root, or a user namespace (`unshare -Urn`), for namespaces of its own");
+        let inside = Netns::new().expect("root, or a user namespace (`lab exec`), for namespaces of its own");
         inside.configure(&[("ipv4/ip_forward", "1")]).unwrap();
         let error = inside.configure(&[("ipv4/no_such", "1")]).unwrap_err();
         assert!(error.to_string().contains("net/ipv4/no_such=1"), "{error}");

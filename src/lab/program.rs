@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Be the program `lab`: read its arguments, enter the namespaces, run, report.
 
-use std::{fs, io, path::PathBuf};
+use std::{ffi::OsString, fs, io, path::PathBuf};
 
 use super::{
     enter::{self, INSIDE, INTERRUPTED, Outside},
@@ -17,6 +17,7 @@ const HELP: &str = "\
 Run the proxy between load balancers and targets, in namespaces of its own, and judge what it does.
 
 Usage: lab [--json] [--keep] [--smallest] [--peers DIR]
+       lab exec COMMAND [ARG...]
 
   --json      print the verdicts as one line of JSON, the last line of stdout; progress goes to stderr
   --keep      when the verdicts are in, leave everything running until Ctrl-C, and print how to enter
@@ -24,7 +25,13 @@ Usage: lab [--json] [--keep] [--smallest] [--peers DIR]
   --peers DIR nsmgr and registry are those of NSM's Go sdk, from this folder (`make -C tests/interop build` fills tests/interop/bin)
   --help      print this
 
+  exec        run COMMAND as root, with its exit status: as it is for root, else in a user namespace in which the user is root
+              and may make namespaces; `make test` runs the tests by it
+
 Needs nothing but Linux: root, or a kernel that allows user namespaces. Exit status 0 only if every verdict is true.";
+
+/// First argument that asks for a command instead of a run.
+const EXEC: &str = "exec";
 
 /// What the arguments ask for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -42,21 +49,22 @@ pub struct Options {
 impl Options {
     /// # Errors
     /// The first argument that is not known or not complete.
-    fn parse(arguments: &[String]) -> Result<Self, String> {
+    fn parse(arguments: &[OsString]) -> Result<Self, String> {
         let mut options = Self::default();
         let mut arguments = arguments.iter();
         while let Some(argument) = arguments.next() {
-            match argument.as_str() {
-                "--json" => options.json = true,
-                "--keep" => options.keep = true,
-                "--smallest" => options.smallest = true,
-                "--peers" => {
+            match argument.to_str() {
+                Some("--json") => options.json = true,
+                Some("--keep") => options.keep = true,
+                Some("--smallest") => options.smallest = true,
+                Some("--peers") => {
                     let folder = arguments.next().ok_or("`--peers` lacks the folder of the programs")?;
                     options.peers = Some(folder.into());
                 }
-                other => {
+                _ => {
                     return Err(format!(
-                        "`{other}` is not an argument (accepted: --json, --keep, --smallest, --peers DIR, --help)"
+                        "`{}` is not an argument (accepted: --json, --keep, --smallest, --peers DIR, --help, or exec COMMAND)",
+                        argument.display()
                     ));
                 }
             }
@@ -70,7 +78,10 @@ impl Options {
 }
 
 /// Run the program with its arguments, without its name. Returns the exit status.
-pub fn main(mut arguments: Vec<String>) -> u8 {
+pub fn main(mut arguments: Vec<OsString>) -> u8 {
+    if arguments.first().is_some_and(|first| first == EXEC) {
+        return exec(&arguments[1..]);
+    }
     let inside = arguments.first().is_some_and(|first| first == INSIDE);
     if inside {
         arguments.remove(0);
@@ -93,7 +104,16 @@ pub fn main(mut arguments: Vec<String>) -> u8 {
     })
 }
 
-fn enter(arguments: &[String]) -> Result<u8, String> {
+fn exec(arguments: &[OsString]) -> u8 {
+    let Some((program, arguments)) = arguments.split_first() else {
+        eprintln!("lab: `{EXEC}` lacks the command");
+        return 2;
+    };
+    eprintln!("lab: {}", explain(&enter::exec(program, arguments)));
+    1
+}
+
+fn enter(arguments: &[OsString]) -> Result<u8, String> {
     enter::run_inside(arguments).map_err(|error| explain(&error))
 }
 
@@ -163,9 +183,8 @@ mod tests {
 
     #[test]
     fn arguments_are_known_or_named() {
-        let parse = |arguments: &[&str]| {
-            Options::parse(&arguments.iter().map(ToString::to_string).collect::<Vec<_>>())
-        };
+        let parse =
+            |arguments: &[&str]| Options::parse(&arguments.iter().map(OsString::from).collect::<Vec<_>>());
         assert_eq!(parse(&[]), Ok(Options::default()));
         let all = Options { json: true, keep: true, smallest: true, peers: Some("bin".into()) };
         assert_eq!(parse(&["--keep", "--smallest", "--peers", "bin", "--json"]), Ok(all));

@@ -112,7 +112,7 @@ mod tests {
     use super::*;
     use crate::lab::{netns::Netns, routes::Via};
 
-    const NEEDS: &str = "root, or a user namespace (`unshare -Urn`), for namespaces of its own";
+    const NEEDS: &str = "root, or a user namespace (`lab exec`), for namespaces of its own";
 
     #[tokio::test]
     async fn rules_are_added_once_listed_and_removed() {

@@ -142,7 +142,7 @@ mod tests {
     use super::*;
     use crate::lab::{echo::Echo, leak::LeakCounter, netlink::Netlink};
 
-    const NEEDS: &str = "root, or a user namespace (`unshare -Urn`), for namespaces of its own";
+    const NEEDS: &str = "root, or a user namespace (`lab exec`), for namespaces of its own";
     const PACE: Duration = Duration::from_millis(2);
 
     async fn until(what: &str, mut holds: impl FnMut() -> bool) {

@@ -23,7 +23,7 @@ use crate::{
 };
 
 const PATIENCE: Duration = Duration::from_secs(10);
-const NEEDS: &str = "root, or a user namespace (`unshare -Urn`), for namespaces of its own";
+const NEEDS: &str = "root, or a user namespace (`lab exec`), for namespaces of its own";
 
 /// What the proxy's `ipam` does for a target, with one lease.
 struct Addresses;

@@ -87,9 +87,7 @@ impl Program {
         let spawned = thread::spawn(move || -> Outcome<Child> {
             if netns == Netns::Own {
                 unshare(CloneFlags::CLONE_NEWNET).map_err(|error| {
-                    format!(
-                        "a network namespace: {error}; run as root, or below `unshare --user --map-root-user`"
-                    )
+                    format!("a network namespace: {error}; run as root, or under `lab exec`")
                 })?;
             }
             command.spawn().map_err(|error| error.to_string())

@@ -20,7 +20,7 @@ pub(in crate::kernel) fn in_netns<F: Future<Output = ()>>(test: impl FnOnce() ->
     let run = || {
         if let Err(error) = unshare(CloneFlags::CLONE_NEWNET) {
             panic!(
-                "this test needs a network namespace of its own ({error}): run it as root, or under `unshare -Urn`"
+                "this test needs a network namespace of its own ({error}): run it as root, or under `lab exec`"
             );
         }
         change_link("lo", |lo| lo.up());

@@ -27,7 +27,7 @@ use crate::{
     transport::{Identity, SendFds, Target, Wire, origin, registry::TokenPath},
 };
 
-const NEEDS: &str = "root, or a user namespace (`unshare -Urn`), for namespaces of its own";
+const NEEDS: &str = "root, or a user namespace (`lab exec`), for namespaces of its own";
 const LIFETIME: Duration = Duration::from_secs(600);
 const DEADLINE: Duration = Duration::from_secs(5);
 
