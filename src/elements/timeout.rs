@@ -145,7 +145,7 @@ mod tests {
     async fn a_path_without_the_callers_expiry_is_refused_before_anything_is_done() {
         let chain = Chain::new().with(Timeout);
         let end =
-            tower::service_fn(|_: Call| async { panic!("must not be called") as Result<Box<Connection>> });
+            tower::service_fn(async |_: Call| -> Result<Box<Connection>> { panic!("must not be called") });
         let mut connection = Connection::named("a");
         given::path(&mut connection, 1, &[None, None]);
         let error = chain.build(end).unwrap().request(Request::new(connection)).await.unwrap_err();
