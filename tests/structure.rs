@@ -21,6 +21,22 @@ const FLOORS: [(&str, usize); 8] = [
     ("lab", 5),
 ];
 
+/// Rooms of `src/lab`, and its single files, in the same manner.
+const ROOMS: [(&str, usize); 12] = [
+    ("error", 0),
+    ("topology", 0),
+    ("network", 1),
+    ("pods", 2),
+    ("identity", 2),
+    ("traffic", 2),
+    ("control_plane", 3),
+    ("world", 4),
+    ("run", 5),
+    ("enter", 5),
+    ("collector", 5),
+    ("program", 6),
+];
+
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
@@ -62,16 +78,12 @@ fn product_code(path: &Path) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-fn floor_of(folder: &str) -> Option<usize> {
-    FLOORS.iter().find(|(name, _)| *name == folder).map(|(_, floor)| *floor)
-}
-
-/// The folders of this crate that some code names: `crate::kernel::…`, and each `{…}` group right behind `crate::`.
-fn imports(code: &str) -> BTreeSet<String> {
+/// The modules that some code names behind a prefix: `crate::kernel::…`, and each of a `{…}` group right behind `crate::`.
+fn imports(code: &str, prefix: &str) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     let word = |text: &str| text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
-    for (at, _) in code.match_indices("crate::") {
-        let rest = &code[at + "crate::".len()..];
+    for (at, _) in code.match_indices(prefix) {
+        let rest = &code[at + prefix.len()..];
         let Some(group) = rest.strip_prefix('{') else {
             found.insert(word(rest));
             continue;
@@ -95,21 +107,41 @@ fn imports(code: &str) -> BTreeSet<String> {
     found
 }
 
-#[test]
-fn a_file_imports_from_its_own_floor_and_below() {
+/// Compare what each file below a folder imports behind a prefix with the floors of what that folder holds.
+fn keep_to_floors(below: &str, prefix: &str, floors: &[(&str, usize)]) {
+    let floor_of = |name: &str| floors.iter().find(|(other, _)| *other == name).map(|(_, floor)| *floor);
     let mut wrong = Vec::new();
-    for file in files("src", &["rs"]) {
-        let mut parts = file.iter().skip(1).map(|part| part.to_string_lossy());
-        let folder = parts.next().unwrap().into_owned();
-        let Some(floor) = floor_of(&folder) else { continue };
-        for other in imports(&product_code(&file)) {
-            let allowed = other == folder || floor_of(&other).is_some_and(|lower| lower < floor);
-            if !allowed && floor_of(&other).is_some() {
-                wrong.push(format!("{}: `{folder}` must not import `{other}`", file.display()));
+    for file in files(below, &["rs"]) {
+        let inside = file.strip_prefix(below).unwrap();
+        let name = inside.iter().next().unwrap().to_string_lossy().trim_end_matches(".rs").to_owned();
+        let Some(floor) = floor_of(&name) else { continue };
+        let code = product_code(&file);
+        let mut others = imports(&code, prefix);
+        // From here `super` is the folder itself.
+        if inside.components().count() == 1 || inside == Path::new(&name).join("mod.rs") {
+            others.extend(imports(&code, "super::"));
+        }
+        for other in others {
+            if other != name && floor_of(&other).is_some_and(|other| other >= floor) {
+                wrong.push(format!("{}: `{name}` must not import `{other}`", file.display()));
             }
         }
     }
-    assert!(wrong.is_empty(), "floors are {FLOORS:?}:\n{}", wrong.join("\n"));
+    assert!(wrong.is_empty(), "floors are {floors:?}:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_file_imports_from_its_own_floor_and_below() {
+    keep_to_floors("src", "crate::", &FLOORS);
+    keep_to_floors("src/lab", "lab::", &ROOMS);
+}
+
+#[test]
+fn every_room_of_the_lab_has_its_floor() {
+    let there = fs::read_dir(root().join("src/lab")).unwrap().map(|entry| entry.unwrap().file_name());
+    let there = there.map(|name| name.to_string_lossy().trim_end_matches(".rs").to_owned());
+    let there: BTreeSet<_> = there.filter(|name| name != "mod" && name != "tests").collect();
+    assert_eq!(there, ROOMS.map(|(name, _)| name.to_owned()).into());
 }
 
 #[test]

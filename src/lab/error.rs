@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Say what the lab could not do.
 
-use super::netlink::NetlinkError;
-
 /// Something the lab needs could not be done. The lab stops; nothing is left.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {doing}")]
@@ -11,12 +9,6 @@ pub struct LabError {
     pub doing: String,
     /// Why it failed.
     pub source: tower::BoxError,
-}
-
-impl From<NetlinkError> for LabError {
-    fn from(error: NetlinkError) -> Self {
-        Self { doing: error.doing, source: error.source.into() }
-    }
 }
 
 /// Give an error what was being done.

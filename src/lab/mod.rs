@@ -3,53 +3,40 @@
 //!
 //! The lab stands where a cluster would: its own certificate authority and Workload API, so that every connection is mTLS with
 //! an identity per pod, as it is with SPIRE.
+//!
+//! It has rooms, here from low to high. A room imports from lower ones only.
+//!
+//! | room | what it holds |
+//! | --- | --- |
+//! | [`error`], [`topology`] | what every room speaks of: what could not be done, and who has which name and address |
+//! | [`network`] | namespaces; the links, addresses, routes and rules in them |
+//! | [`pods`] | pods: mounts, processes and their privileges, servers |
+//! | [`identity`] | an authority, an agent that attests pods, the Workload API |
+//! | [`control_plane`] | nsmgr, registry, forwarder, IPAM and NSP; or NSM's own nsmgr and registry |
+//! | [`traffic`] | echoes, flows, streams, the leak counter |
+//! | [`world`] | all that a run needs, built and running: cables, load balancers, targets, the proxy |
+//! | [`run`] | the steps of a run, their verdicts, and what is left at the end |
+//! | [`enter`], [`program`] | the program `lab`: namespaces of its own, arguments, exit status |
+//!
+//! [`Collector`] stands beside them: a receiver of spans, for tests and examples.
 
-pub mod addresses;
-pub mod agent;
-mod authority;
-pub mod balance;
 mod collector;
 pub mod control_plane;
-pub mod echo;
 pub mod enter;
 pub mod error;
-pub mod fabric;
-pub mod flows;
-pub mod forwarder;
-pub mod ground;
-pub mod hop;
-pub mod hosted;
-pub mod ipam;
-pub mod lb;
-pub mod leak;
-pub mod leftovers;
-pub mod links;
-pub mod netlink;
-pub mod netns;
-pub mod nsmgr;
-pub mod nsp;
-pub mod passthrough;
-pub mod peers;
-pub mod pod;
-pub mod privileges;
+pub mod identity;
+pub mod network;
+pub mod pods;
 pub mod program;
-pub mod registration;
-pub mod registry;
-pub mod routes;
-pub mod rules;
 pub mod run;
-pub mod stream;
-pub mod target;
 pub mod topology;
-pub mod verdict;
-mod workload;
+pub mod traffic;
 pub mod world;
 
 #[cfg(test)]
 mod tests;
 
 pub use self::{
-    authority::{Authority, AuthorityError, Issued},
     collector::{Collector, Received},
-    workload::Workload,
+    identity::{Authority, AuthorityError, Issued, Workload},
 };

@@ -4,13 +4,12 @@
 use std::{ffi::OsString, fs, io, path::PathBuf};
 
 use super::{
+    control_plane::peers,
     enter::{self, INSIDE, INTERRUPTED, Outside},
     error::{Doing, LabError, explain},
-    ground::{self, Ground},
-    peers,
-    run::Run,
+    pods::ground::{self, Ground},
+    run::{Run, verdict::Report},
     topology::Topology,
-    verdict::Report,
 };
 
 const HELP: &str = "\

@@ -4,26 +4,29 @@
 use std::time::Duration;
 
 use super::{
-    agent::Agent,
-    forwarder::Forwarder,
-    ground::Ground,
-    hop::Hop,
-    hosted::Hosted,
-    nsmgr::Nsmgr,
-    pod::Pod,
-    registration::{Kept, dialer},
-    target::Target,
+    control_plane::{
+        forwarder::Forwarder,
+        hop::Hop,
+        nsmgr::Nsmgr,
+        registration::{Kept, dialer},
+    },
+    identity::agent::Agent,
+    network::NEEDS,
+    pods::{ground::Ground, hosted::Hosted, pod::Pod},
     topology::{NODE, proxy_service},
+    world::target::Target,
 };
 use crate::{
     api::{Connection, pb::registry::NetworkService},
     chain::{Element, Next, Request, Result, Tasks},
-    elements::{mechanism, mechanism::Names, send_fd},
+    elements::{
+        mechanism::{self, Names},
+        send_fd,
+    },
     transport::{self, monitor::Connections, server},
 };
 
 const PATIENCE: Duration = Duration::from_secs(10);
-const NEEDS: &str = "root, or a user namespace (`lab exec`), for namespaces of its own";
 
 /// What the proxy's `ipam` does for a target, with one lease.
 struct Addresses;

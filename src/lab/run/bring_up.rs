@@ -6,14 +6,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Run, eventually, leaks};
+use super::{Run, eventually, leaks, verdict::Verdict};
 use crate::{
     lab::{
-        echo::Echo,
         error::{Doing, LabError, explain},
-        lb, privileges,
+        pods::privileges,
         topology::PROXY,
-        verdict::Verdict,
+        traffic::echo::Echo,
+        world::lb,
     },
     proxy::health::{READINESS, probe},
     transport::registry::Standing,

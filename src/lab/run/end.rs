@@ -8,14 +8,14 @@ use nix::sys::signal::Signal;
 use super::{
     Run,
     bring_up::{milliseconds, ready, registered},
-    eventually, leaks,
-    leaks::Talkers,
+    eventually,
+    leaks::{self, Talkers},
+    leftovers::{self, Baseline},
+    verdict::{Report, Verdict},
 };
 use crate::lab::{
     error::{Doing, LabError},
-    leftovers::{self, Baseline},
     topology::PROXY,
-    verdict::{Report, Verdict},
 };
 
 /// How long the proxy may take to end: Kubernetes kills after 30 s.

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 
-use super::{Run, bring_up::milliseconds};
+use super::{Run, bring_up::milliseconds, verdict::Verdict};
 use crate::{
     ipam::Fault,
-    lab::{error::LabError, target::Target, verdict::Verdict},
+    lab::{error::LabError, world::target::Target},
 };
 
 /// How late IPAM is.

@@ -5,14 +5,13 @@ use std::{net::IpAddr, time::Duration};
 
 use ipnet::IpNet;
 
-use super::{Run, eventually};
+use super::{Run, eventually, verdict::Verdict};
 use crate::{
     api::Family,
     lab::{
         error::{Doing, LabError},
-        stream::Talk,
         topology::client,
-        verdict::Verdict,
+        traffic::stream::Talk,
     },
 };
 

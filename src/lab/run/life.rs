@@ -5,13 +5,12 @@ use std::{collections::BTreeSet, net::IpAddr};
 
 use ipnet::IpNet;
 
-use super::Run;
+use super::{Run, verdict::Verdict};
 use crate::lab::{
     error::LabError,
-    netlink::NetlinkError,
-    pod::Pod,
-    target::{LINK, Target},
-    verdict::Verdict,
+    network::netlink::NetlinkError,
+    pods::pod::Pod,
+    world::target::{LINK, Target},
 };
 
 /// Refreshes of the connection.

@@ -9,20 +9,24 @@ mod end;
 mod eventually;
 mod late;
 mod leaks;
+pub mod leftovers;
 mod life;
 mod reach;
 mod refresh;
+pub mod verdict;
 mod vips;
 
 use std::time::Instant;
 
-use self::eventually::eventually;
-use super::{
-    error::{Doing, LabError, explain},
-    ground::Ground,
+use self::{
+    eventually::eventually,
     leftovers::Baseline,
-    topology::Topology,
     verdict::{Report, Verdict},
+};
+use crate::lab::{
+    error::{Doing, LabError, explain},
+    pods::ground::Ground,
+    topology::Topology,
     world::World,
 };
 

@@ -6,15 +6,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Run, bring_up::milliseconds, eventually};
+use super::{Run, bring_up::milliseconds, eventually, verdict::Verdict};
 use crate::{
     api::Family,
     lab::{
         error::LabError,
-        fabric::LB_TO_CLIENT,
-        flows::{Answers, Transport, ask},
         topology::client,
-        verdict::Verdict,
+        traffic::flows::{Answers, Transport, ask},
+        world::fabric::LB_TO_CLIENT,
     },
 };
 

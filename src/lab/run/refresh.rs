@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Refresh standing connections, also with new identities.
 
-use super::Run;
-use crate::lab::{error::LabError, verdict::Verdict};
+use super::{Run, verdict::Verdict};
+use crate::lab::error::LabError;
 
 /// Refreshes of each target.
 const REFRESHES: usize = 10;

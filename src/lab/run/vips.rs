@@ -9,15 +9,17 @@ use super::{
     eventually,
     leaks::Talkers,
     reach::{ask_vip, settled},
+    verdict::Verdict,
 };
 use crate::{
     api::Family,
     lab::{
         error::{Doing, LabError},
-        flows::Transport,
-        stream::{Sent, Stream},
         topology::client,
-        verdict::Verdict,
+        traffic::{
+            flows::Transport,
+            stream::{Sent, Stream},
+        },
     },
 };
 

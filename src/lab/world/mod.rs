@@ -1,31 +1,35 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Everything of a run: the pods, what runs in them, and what counts.
 
+pub mod balance;
+pub mod fabric;
+pub mod lb;
 mod proxy;
+pub mod target;
 
 use std::{net::IpAddr, time::Duration};
 
 use ipnet::IpNet;
 use tonic::service::Routes;
 
-use super::{
-    agent::Agent,
-    control_plane::ControlPlane,
-    echo::Echo,
-    error::{Doing, LabError},
-    fabric::Fabric,
-    forwarder::Forwarder,
-    ground::Ground,
-    hosted::Hosted,
-    ipam::Ipam,
-    lb::Lb,
-    leak::LeakCounter,
-    nsp::Nsp,
-    pod::{Pod, Process},
-    target::Target,
-    topology::{CONDUIT, IPAM_PORT, NSP_PORT, TRENCH, Topology},
+use self::{fabric::Fabric, lb::Lb, target::Target};
+use crate::{
+    chain::Tasks,
+    ipam::Tree,
+    lab::{
+        control_plane::{ControlPlane, forwarder::Forwarder, ipam::Ipam, nsp::Nsp},
+        error::{Doing, LabError},
+        identity::agent::Agent,
+        pods::{
+            ground::Ground,
+            hosted::Hosted,
+            pod::{Pod, Process},
+        },
+        topology::{CONDUIT, IPAM_PORT, NSP_PORT, TRENCH, Topology},
+        traffic::{echo::Echo, leak::LeakCounter},
+    },
+    transport,
 };
-use crate::{chain::Tasks, ipam::Tree, transport};
 
 /// How long a registration may take.
 pub const REGISTER: Duration = Duration::from_secs(10);

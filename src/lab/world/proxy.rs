@@ -7,10 +7,13 @@ use super::World;
 use crate::{
     api::Family,
     lab::{
-        agent, control_plane,
+        control_plane,
         error::{Doing, LabError},
-        ground,
-        pod::{Process, Start},
+        identity::agent,
+        pods::{
+            ground,
+            pod::{Process, Start},
+        },
         topology::{
             self, CONDUIT, IPAM_PORT, MTU, NAMESPACE, NODE, NSP_PORT, TRENCH, Topology, lb_service,
             proxy_service,

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Send a Request to the forwarder of the node (NSM `discoverforwarder` and `clientinfo`).
+//!
+//! # State
+//! The forwarder of the connection, which its Close needs.
+
+use std::sync::Arc;
+
+use super::FORWARDER_SERVICE;
+use crate::{
+    api::{Connection, State},
+    chain::{Close, Element, Next, Order, Reason, Request, Result},
+    lab::control_plane::{
+        passthrough::NextHop,
+        registry::{Endpoints, Services},
+    },
+};
+
+/// Element of nsmgr.
+#[derive(Clone)]
+pub(super) struct FindForwarder {
+    node: Arc<str>,
+    services: Services,
+    endpoints: Endpoints,
+}
+
+struct Chosen(NextHop);
+
+impl FindForwarder {
+    pub(super) fn new(node: &str, services: Services, endpoints: Endpoints) -> Self {
+        Self { node: node.into(), services, endpoints }
+    }
+
+    fn forwarder(&self, service: &str) -> Result<NextHop> {
+        if self.services.get(service).is_none() {
+            return Err(Reason::Refused(format!("network service {service} is not found")).into());
+        }
+        let all = self.endpoints.all();
+        let serves = |services: &[String]| services.iter().any(|service| service == FORWARDER_SERVICE);
+        let found = all.into_iter().find(|registered| serves(&registered.endpoint.network_service_names));
+        let found = found.ok_or_else(|| Reason::Refused("no candidates found".into()))?;
+        Ok(NextHop { target: found.target(), socket: found.socket })
+    }
+}
+
+impl Element for FindForwarder {
+    const NAME: &'static str = "find";
+    const ORDER: Order = Order { after: &["metadata"], before: &["relay"] };
+
+    async fn request(&self, mut request: Request, next: Next) -> Result<Box<Connection>> {
+        let (scope, connection) = (request.context.scope.clone(), &mut request.connection);
+        connection.labels.entry("nodeName".into()).or_insert_with(|| self.node.to_string());
+        let known = scope.get::<Chosen>().filter(|_| connection.state() != State::ReselectRequested);
+        let hop = match known {
+            Some(known) => known.0.clone(),
+            None => self.forwarder(&connection.network_service)?,
+        };
+        request.context.extensions.insert(hop.clone());
+        scope.insert(Chosen(hop));
+        next.request(request).await
+    }
+
+    async fn close(&self, mut close: Close, next: Next) -> Result<Box<Connection>> {
+        if let Some(chosen) = close.context.scope.get::<Chosen>() {
+            close.context.extensions.insert(chosen.0.clone());
+        }
+        next.close(close).await
+    }
+}

@@ -1,0 +1,7 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Packets: who answers, who asks once or without end, and who counts what may not be seen.
+
+pub mod echo;
+pub mod flows;
+pub mod leak;
+pub mod stream;
