@@ -11,7 +11,7 @@ use std::{
 
 use meridio_proxy::{
     api::Connection,
-    chain::{Call, Chain, Error, Request},
+    chain::{Call, Chain, Error, Request, laws},
     elements::mtu::Mtu,
 };
 use pin_project::pin_project;
@@ -68,12 +68,13 @@ impl<F: Future> Future for Timing<F> {
     }
 }
 
-#[tokio::main(flavor = "current_thread")]
+#[tokio::main(flavor = "current_thread", start_paused = true)] // paused for the laws
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (report, took) = channel();
     let end = tower::service_fn(|call: Call| async { Ok::<_, Error>(call.into_connection()) });
     let chain = Chain::new().layer("took", TookLayer(report)).with(Mtu(1500)).build(end)?;
     chain.request(Request::new(Connection::named("a"))).await?;
     println!("the call took {:?}", took.try_recv()?); // an error if nothing was reported
+    laws::check_layer(|| TookLayer(channel().0), || 0).await?;
     Ok(())
 }

@@ -37,7 +37,7 @@ impl Element for AtMost {
     }
 }
 
-#[tokio::main(flavor = "current_thread")]
+#[tokio::main(flavor = "current_thread", start_paused = true)] // paused for the laws
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (places, tasks) = (Arc::new(Semaphore::new(2)), Tasks::default());
     let end = tower::service_fn(|call: Call| async { Ok::<_, Error>(call.into_connection()) });

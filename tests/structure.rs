@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
 };
@@ -162,6 +162,26 @@ fn an_element_never_imports_another_element() {
         }
     }
     assert!(wrong.is_empty(), "an element imports another:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_element_and_every_hand_written_service_is_held_to_the_laws() {
+    let mut wrong = Vec::new();
+    let mut rows = BTreeMap::<PathBuf, (usize, usize)>::new();
+    for file in files("src/elements", &["rs"]) {
+        let row = file.iter().take(3).collect();
+        let (code, text) = (product_code(&file), read(&file));
+        let (written, checked) = rows.entry(row).or_default();
+        *written += code.matches(" Element for ").count() + code.matches("Service<Call> for ").count();
+        *checked += text.matches("laws::check").count();
+    }
+    assert!(rows.len() >= 20, "only {} rows were read", rows.len());
+    for (row, (written, checked)) in rows {
+        if checked < written {
+            wrong.push(format!("{}: {written} rows, {checked} checks of the laws", row.display()));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[test]

@@ -2,15 +2,22 @@
 
 //! Give an element under test what it would find in a call: a path, tokens, a mechanism.
 
-use std::time::Duration;
+use std::{
+    io::Read,
+    os::unix::net::UnixStream,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use tempfile::TempDir;
 use tokio_util::task::AbortOnDropHandle;
+use tower::{Service, layer::layer_fn};
+use tower_layer::Layer;
 
 use crate::{
-    api::{Connection, Path, PathSegment},
-    chain::{Close, Context, Element, Next, Request, Result},
-    transport::{Dialer, Listener, Target, monitor::Connections, server, testing::Authority},
+    api::{Connection, Inode, Mechanism, MechanismKind, Path, PathSegment, parameter},
+    chain::{Call, Chain, Close, Context, Element, Next, Request, Result},
+    transport::{Caller, Dialer, Listener, Target, monitor::Connections, server, testing::Authority},
 };
 
 /// An element whose calls are prepared by a function first.
@@ -64,4 +71,53 @@ pub(crate) async fn serve_monitored(chain: Next, connections: Connections) -> Se
     let (dial_timeout, token_lifetime) = (Duration::from_secs(5), Duration::from_secs(600));
     let dialer = Dialer { target, identity: authority.identity("client"), dial_timeout, token_lifetime };
     Served { dialer, _server: AbortOnDropHandle::new(server), _folder: folder }
+}
+
+/// A peer that calls whatever was put below it last, and sends a descriptor with each answer, which names it.
+#[derive(Clone, Default)]
+pub(crate) struct Below {
+    next: Arc<Mutex<Option<Next>>>,
+    sent: Arc<Mutex<Vec<(Inode, UnixStream)>>>, // with our ends, which see theirs closed
+}
+
+impl Below {
+    pub(crate) async fn served(&self) -> Served {
+        let below = self.clone();
+        let end = tower::service_fn(move |call| below.clone().answer(call));
+        serve(Chain::new().build(end).unwrap()).await
+    }
+
+    async fn answer(self, call: Call) -> Result<Box<Connection>> {
+        let hub = call.context().extensions.get::<Caller>().unwrap().hub.clone().unwrap();
+        let mut next = self.next.lock().unwrap().clone().unwrap();
+        let mut answer = next.call(call).await?;
+        let (sent, kept) = UnixStream::pair().unwrap();
+        kept.set_nonblocking(true).unwrap();
+        let inode = Inode::of(&sent).unwrap();
+        self.sent.lock().unwrap().push((inode, kept));
+        hub.send(Arc::new(sent.into())).unwrap();
+        let mut mechanism = Mechanism::local(MechanismKind::Kernel);
+        mechanism.parameters.insert(parameter::INODE_URL.into(), inode.to_string());
+        answer.mechanism = Some(mechanism);
+        Ok(answer)
+    }
+
+    /// Layer for the laws: a service that calls this peer, above what the laws put below it.
+    pub(crate) fn under<S>(&self, service: impl Fn() -> S) -> impl Layer<Next, Service = S> {
+        layer_fn(move |inner| {
+            *self.next.lock().unwrap() = Some(inner);
+            service()
+        })
+    }
+
+    /// Number of descriptors that were sent and are still open.
+    pub(crate) fn open(&self) -> usize {
+        let open = |(_, end): &&(Inode, UnixStream)| (&mut &*end).read(&mut [0]).is_err();
+        self.sent.lock().unwrap().iter().filter(open).count()
+    }
+
+    /// The descriptor that was sent last.
+    pub(crate) fn last(&self) -> Option<Inode> {
+        self.sent.lock().unwrap().last().map(|(inode, _)| *inode)
+    }
 }

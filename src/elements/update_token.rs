@@ -69,3 +69,28 @@ impl Element for UpdateToken {
         next.close(close).await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{
+        chain::laws,
+        elements::given::{self, Given},
+        transport::{Peer, testing::Authority},
+    };
+
+    #[tokio::test(start_paused = true)]
+    async fn it_keeps_the_laws() {
+        let (authority, lifetime) = (Authority::new("test.domain"), Duration::from_secs(600));
+        let peer = Arc::new(Peer::of(&authority.leaf("client").certificate).unwrap());
+        let token = token::issue(&authority.svid("client"), &peer, lifetime).unwrap();
+        let caller = Caller { hub: None, svid: authority.svid("endpoint"), peer, token: Some(token) };
+        let given = move |connection: &mut Connection, context: &mut Context| {
+            given::path(connection, 1, &[None, None]);
+            context.extensions.insert(caller.clone());
+        };
+        laws::check(|| Given(UpdateToken::new(lifetime), given.clone())).await.unwrap();
+    }
+}

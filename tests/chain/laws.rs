@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The laws hold for small elements, and catch what breaks them.
+//! The laws hold for small elements, for the machine and for hand-written services, and catch what breaks them.
 
 use std::{
     sync::{
@@ -12,8 +12,12 @@ use std::{
 
 use meridio_proxy::{
     api::Connection,
-    chain::{Element, Next, Request, Result, laws},
+    chain::{
+        Answer, Call, Chain, Element, Error, Next, Request, Result, begin::BeginLayer, laws,
+        metadata::MetadataLayer,
+    },
 };
+use tower::{Service, layer::layer_fn};
 
 use crate::samples::*;
 
@@ -73,4 +77,63 @@ impl Element for Hoarder {
 async fn what_grows_with_every_refresh_is_caught() {
     let broken = laws::check(|| Hoarder).await.unwrap_err();
     assert_eq!(broken.law, "refresh replaces, it does not add");
+}
+
+#[tokio::test(start_paused = true)]
+async fn begin_and_metadata_keep_the_laws() {
+    for begin in [BeginLayer::client, BeginLayer::endpoint] {
+        let chain = |begin| Chain::new().layer("begin", begin).layer("metadata", MetadataLayer);
+        laws::check_chain(|tasks| chain(begin(tasks.clone())), || 0).await.unwrap();
+    }
+    laws::check_layer(|| MetadataLayer, || 0).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_chain_without_metadata_is_caught() {
+    let chain = |begin| Chain::new().layer("begin", begin);
+    let broken = laws::check_chain(|tasks| chain(BeginLayer::client(tasks.clone())), || 0).await;
+    assert_eq!(broken.unwrap_err().law, "failure of a refresh");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_chain_in_a_wrong_order_is_told() {
+    let chain = || Chain::new().with(Refresh(Duration::from_secs(60)));
+    let broken = laws::check_chain(|t| chain().layer("begin", BeginLayer::client(t.clone())), || 0).await;
+    let broken = broken.unwrap_err();
+    assert_eq!((broken.law, broken.what.contains("`begin` must stand before")), ("order", true), "{broken}");
+}
+
+/// Runs some calls in a task, which goes on when its call is cancelled.
+#[derive(Clone)]
+struct InTask(Next, Which);
+type Which = fn(&Call) -> bool;
+impl Service<Call> for InTask {
+    type Response = Box<Connection>;
+    type Error = Error;
+    type Future = Answer;
+    fn poll_ready(&mut self, _: &mut std::task::Context<'_>) -> std::task::Poll<Result<()>> {
+        std::task::Poll::Ready(Ok(()))
+    }
+    fn call(&mut self, call: Call) -> Answer {
+        match (self.1)(&call) {
+            true => {
+                let task = tokio::spawn(self.0.call(call));
+                Box::pin(async { task.await.unwrap() })
+            }
+            false => self.0.call(call),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hand_written_service_is_held_to_the_laws_too() {
+    let which: [(Which, _); 3] = [
+        (|_| false, None),
+        (|call| matches!(call, Call::Request(_)), Some("cut of a first Request")),
+        (|call| matches!(call, Call::Close(_)), Some("cut of a Close")),
+    ];
+    for (in_task, expected) in which {
+        let checked = laws::check_layer(|| layer_fn(|next| InTask(next, in_task)), || 0).await;
+        assert_eq!(checked.err().map(|broken| broken.law), expected);
+    }
 }

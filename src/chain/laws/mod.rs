@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Conformance tests that every element must pass, run with one line per element.
+//! Conformance tests that every row of a chain must pass, run with one line per row.
 //!
 //! ```
 //! # use meridio_proxy::chain::{Element, laws};
@@ -14,16 +14,88 @@
 //! laws::check(|| Pass).await.unwrap();
 //! # }
 //! ```
-//! After each check, the connection's scope, the number of tasks and the witness (a count of what the element holds outside the
-//! chain) must be the same as before the call that failed, was cancelled or was undone. Run it in its own current-thread runtime
-//! with paused time: tasks are counted in the whole runtime, so a bare `tokio::spawn` is detected too.
+//! The kit puts the row above a service that answers or fails, and calls it in every way: Request, refresh and Close, each answered,
+//! failed, and cancelled after every poll. After each, the connection's scope, the number of tasks and the witness (a count of what
+//! the row holds outside the chain) must be the same as before the call that failed, was cancelled or was undone.
+//!
+//! | row | checked by |
+//! | --- | --- |
+//! | an [`Element`] | [`check`], or [`check_with`] a witness |
+//! | a tower layer, hand-written or stock | [`check_layer`] |
+//! | a chain with lanes of its own: [`begin`](crate::chain::begin) and what is below it | [`check_chain`] |
+//!
+//! # Runtime
+//! Run each check in a current-thread runtime of its own, with paused time: `#[tokio::test(start_paused = true)]`. Tasks are counted
+//! in the whole runtime, so a bare `tokio::spawn` is detected too.
+//!
+//! # Services over sockets
+//! An innermost service, such as [`connect`](crate::elements::connect), calls a peer instead of an inner service. Serve the peer in
+//! the same runtime over a unix socket, and let it call what the kit puts below. Paused time goes on only when every task waits, by
+//! a millisecond a poll, and each time the sockets are looked at first: since both ends are in one thread, a check takes the same
+//! course each time. The peer's own tasks are counted as well, so a connection that is left open is detected by both ends.
+//! ```
+//! # use std::{path::PathBuf, sync::{Arc, Mutex}};
+//! # use meridio_proxy::{api::Connection, chain::{Call, Close, Next, Request, laws}};
+//! # use tokio::{io::{AsyncReadExt, AsyncWriteExt}, net::{UnixListener, UnixStream}};
+//! # use tower_layer::layer_fn;
+//! # type Error = Box<dyn std::error::Error + Send + Sync>;
+//! /// The service: sends a byte to its peer, and expects one back.
+//! async fn ask(peer: PathBuf, call: Call) -> Result<Box<Connection>, Error> {
+//!     let mut stream = UnixStream::connect(peer).await?;
+//!     stream.write_u8(matches!(call, Call::Request(_)).into()).await?;
+//!     stream.read_u8().await?;
+//!     Ok(call.into_connection())
+//! }
+//!
+//! /// The peer: calls what is below it, until that is done or the service hangs up.
+//! async fn answer(mut stream: UnixStream, below: Next) -> Result<(), Error> {
+//!     let connection = Connection::named("a");
+//!     let call = match stream.read_u8().await? {
+//!         1 => below.request(Request::new(connection)),
+//!         _ => below.close(Close::new(connection)),
+//!     };
+//!     tokio::select! {
+//!         answer = call => drop(answer?),
+//!         _hung_up = stream.read_u8() => return Ok(()),
+//!     }
+//!     Ok(stream.write_u8(0).await?)
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Error> {
+//! # let folder = tempfile::tempdir()?;
+//! # let peer = folder.path().join("peer.sock");
+//! let (listener, below) = (UnixListener::bind(&peer)?, Arc::new(Mutex::new(None::<Next>)));
+//! let next = Arc::clone(&below);
+//! tokio::spawn(async move {
+//!     while let Ok((stream, _)) = listener.accept().await {
+//!         let next = next.lock().unwrap().clone();
+//!         tokio::spawn(answer(stream, next.expect("put there before a call")));
+//!     }
+//! });
+//! let layer = || layer_fn(|inner| {
+//!     *below.lock().unwrap() = Some(inner);
+//!     let peer = peer.clone();
+//!     tower::service_fn(move |call| ask(peer.clone(), call))
+//! });
+//! laws::check_layer(layer, || 0).await?;
+//! # Ok(()) }
+//! ```
 
+mod each;
+mod held;
+mod inner;
 mod rig;
 
-use std::sync::atomic::Ordering::SeqCst;
+use tower_layer::Layer;
 
-use self::rig::{Held, Rig, What, broken};
-use crate::chain::Element;
+use self::{
+    each::check_all,
+    rig::{Owner, Rig},
+};
+use crate::chain::{
+    Chain, Next, Tasks,
+    element::{CallService, Element},
+};
 
 /// Maximum number of polls a call of an element may need.
 const POLLS: usize = 1000;
@@ -36,6 +108,10 @@ pub struct Broken {
     pub law: &'static str,
     /// What was observed.
     pub what: String,
+}
+
+fn broken<T>(law: &'static str, what: String) -> Result<T, Broken> {
+    Err(Broken { law, what })
 }
 
 /// Check an element that holds nothing outside the chain.
@@ -51,93 +127,30 @@ pub async fn check<E: Element>(make: impl Fn() -> E) -> Result<(), Broken> {
 /// # Errors
 /// The first law that is violated.
 pub async fn check_with<E: Element>(make: impl Fn() -> E, witness: impl Fn() -> usize) -> Result<(), Broken> {
-    let rig = || Rig::around(make(), &witness);
-    passes_on(rig().await).await?;
-    failure_leaves_nothing(rig().await).await?;
-    stop_leaves_nothing(rig().await).await?;
-    close_undoes_even_twice_and_after_a_failure(rig().await).await?;
-    refresh_replaces(rig().await).await?;
-    for polls in 0..POLLS {
-        if cut_leaves_nothing(rig().await, polls).await? {
-            return Ok(());
-        }
-    }
-    broken("cut", format!("is not done after {POLLS} polls"))
+    check_layer(|| make().layer(), witness).await
 }
 
-async fn passes_on(mut rig: Rig<'_>) -> Result<(), Broken> {
-    let law = "passes on";
-    rig.good(law, What::Request).await?;
-    rig.good(law, What::Close).await?;
-    match rig.inner.requests.load(SeqCst) {
-        0 => broken(law, "the Request did not arrive".into()),
-        _ if rig.inner.closes.load(SeqCst) == 0 => broken(law, "the Close did not arrive".into()),
-        _ => Ok(()),
-    }
+/// Check a row that is written as a tower layer. `witness` counts what it holds outside the chain; `|| 0` if nothing.
+///
+/// # Errors
+/// The first law that is violated.
+pub async fn check_layer<L>(make: impl Fn() -> L, witness: impl Fn() -> usize) -> Result<(), Broken>
+where
+    L: Layer<Next, Service: CallService>,
+{
+    let wrap = |inner| Ok(Next::of("layer", make().layer(inner)));
+    check_all(async || Rig::new(wrap, Owner::rig(), &witness).await).await
 }
 
-async fn failure_leaves_nothing(mut rig: Rig<'_>) -> Result<(), Broken> {
-    let before = rig.held();
-    rig.bad("failure", What::Request).await?;
-    rig.same("failure of a first Request", &before)?;
-    rig.good("Close of the unknown", What::Close).await?;
-    rig.same("Close of the unknown", &before)?;
-    rig.good("refresh", What::Request).await?;
-    let before = rig.held();
-    rig.bad("failure", What::Request).await?;
-    rig.same("failure of a refresh", &before)
-}
-
-async fn stop_leaves_nothing(mut rig: Rig<'_>) -> Result<(), Broken> {
-    let before = rig.held();
-    rig.good("stop", What::Request).await?;
-    rig.end().await;
-    rig.same("stop without a Close", &before)
-}
-
-async fn close_undoes_even_twice_and_after_a_failure(mut rig: Rig<'_>) -> Result<(), Broken> {
-    let before = rig.held();
-    for law in ["Close twice", "Request again after Close"] {
-        rig.good(law, What::Request).await?;
-        rig.bad("Close that fails", What::Close).await?;
-        rig.good(law, What::Close).await?;
-        rig.good(law, What::Close).await?;
-        rig.end().await;
-        rig.same(law, &before)?;
-    }
-    Ok(())
-}
-
-async fn refresh_replaces(mut rig: Rig<'_>) -> Result<(), Broken> {
-    let law = "refresh replaces, it does not add";
-    rig.good(law, What::Request).await?;
-    let first = rig.held();
-    rig.good(law, What::Request).await?;
-    let second = rig.held();
-    let names = |held: &Held| held.scope.iter().map(|(name, _)| *name).collect::<Vec<_>>();
-    if (names(&first), first.tasks, first.witness) == (names(&second), second.tasks, second.witness) {
-        return Ok(());
-    }
-    broken(law, format!("{first:?} became {second:?}"))
-}
-
-/// Cancel a first Request, a refresh and a Close after `polls` polls; returns true if none needed that many.
-async fn cut_leaves_nothing(mut rig: Rig<'_>, polls: usize) -> Result<bool, Broken> {
-    let start = rig.held();
-    let first = rig.call(What::Request, polls).await.is_some();
-    if first {
-        rig.end().await;
-    }
-    rig.same("cut of a first Request", &start)?;
-    rig.good("cut", What::Request).await?;
-    let before = rig.held();
-    let refresh = rig.call(What::Request, polls).await.is_some();
-    if !refresh {
-        rig.same("cut of a refresh", &before)?;
-    }
-    let close = rig.call(What::Close, polls).await.is_some();
-    rig.good("Close after a cut Close", What::Close).await?;
-    rig.end().await;
-    rig.same("cut of a Close", &start)?;
-    Ok(first && refresh && close)
+/// Check a chain from its `begin` on, as a caller sees it. Its lanes finish what they have started: a call that is cut may be done
+/// nevertheless, and the Close that follows must leave nothing. `make` is given the owner of the chain's tasks.
+///
+/// # Errors
+/// The first law that is violated; `order` if the chain cannot be built.
+pub async fn check_chain(make: impl Fn(&Tasks) -> Chain, witness: impl Fn() -> usize) -> Result<(), Broken> {
+    check_all(async || {
+        let tasks = Tasks::default();
+        Rig::new(|inner| make(&tasks).build(inner), Owner::Lane(tasks.clone()), &witness).await
+    })
+    .await
 }

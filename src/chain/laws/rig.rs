@@ -1,33 +1,31 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Test rig: one element above a service that can be made to fail, with a scope and events but without a lane.
+//! Test rig: a row, or a chain, above a service that can be made to fail.
 
 use std::{
     future::Future,
     pin::pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
-    },
+    sync::{Arc, atomic::Ordering::SeqCst},
     task::Poll,
     time::Duration,
 };
 
 use futures::future::poll_fn;
 use tokio::{runtime::Handle, time::sleep};
-use tower_layer::Layer;
 
-use super::{Broken, POLLS};
+use super::{Broken, POLLS, broken, held::Held, inner::Inner};
 use crate::{
-    api::Connection,
+    api::{Connection, PathSegment},
     chain::{
-        Call, Close, Element, Error, Events, Frame, Next, Reason, Request, Result, Tasks, mailbox::Mailbox,
+        Call, Close, Error, Events, Frame, Next, Request, Result, Tasks, builder::WrongOrder,
+        mailbox::Mailbox,
     },
 };
 
-pub(super) fn broken<T>(law: &'static str, what: String) -> Result<T, Broken> {
-    Err(Broken { law, what })
-}
+/// Turns of the runtime after which what has ended is gone, also a connection whose two ends are in this thread.
+const TURNS: u64 = 8;
+/// How long the inner service takes: longer than the rig waits, so that work which outlives its call is seen.
+pub(super) const ANSWER: Duration = Duration::from_millis(TURNS + 2);
 
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum What {
@@ -35,96 +33,88 @@ pub(super) enum What {
     Close,
 }
 
-#[derive(Debug, PartialEq)]
-pub(super) struct Held {
-    pub(super) scope: Vec<(&'static str, usize)>,
-    pub(super) tasks: usize,
-    pub(super) witness: usize,
-}
-
 /// The test rig; see the module documentation.
 pub(super) struct Rig<'a> {
     chain: Next,
     pub(super) inner: Arc<Inner>,
-    bottom: Frame,
-    mailbox: Arc<Mailbox>,
+    owner: Owner,
     witness: &'a dyn Fn() -> usize,
 }
 
-#[derive(Default)]
-pub(super) struct Inner {
-    fails: AtomicBool,
-    pub(super) requests: AtomicUsize,
-    pub(super) closes: AtomicUsize,
+/// Who owns the connection.
+pub(super) enum Owner {
+    /// The rig, with a scope and events but without a lane.
+    Rig(Frame, Arc<Mailbox>),
+    /// A lane of the chain.
+    Lane(Tasks),
 }
 
-impl Inner {
-    async fn answer(&self, call: Call) -> Result<Box<Connection>> {
-        match call {
-            Call::Request(_) => self.requests.fetch_add(1, SeqCst),
-            Call::Close(_) => self.closes.fetch_add(1, SeqCst),
+impl Owner {
+    pub(super) fn rig() -> Self {
+        Self::Rig(Frame::bottom(), Mailbox::new(Tasks::default()))
+    }
+
+    /// Prepare a call as a lane and `metadata` do.
+    fn prepare(&self, call: &mut Call) -> Option<Frame> {
+        let Self::Rig(bottom, mailbox) = self else { return None };
+        let frame = bottom.scope().frame();
+        let (context, scope) = match call {
+            Call::Request(request) => (&mut request.context, frame.scope()),
+            Call::Close(close) => (&mut close.context, bottom.scope()),
         };
-        sleep(Duration::from_millis(2)).await;
-        if self.fails.load(SeqCst) {
-            return Err(Reason::Refused("the law wants a failure".into()).into());
-        }
-        Ok(call.into_connection())
+        (context.scope, context.events) = (scope, Events::of(mailbox));
+        Some(frame)
     }
 }
 
 impl<'a> Rig<'a> {
-    pub(super) async fn around<E: Element>(element: E, witness: &'a dyn Fn() -> usize) -> Self {
+    /// Put what `wrap` makes of the inner service into a rig.
+    pub(super) async fn new(
+        wrap: impl FnOnce(Next) -> Result<Next, WrongOrder>,
+        owner: Owner,
+        witness: &'a dyn Fn() -> usize,
+    ) -> Result<Self, Broken> {
         settle().await; // the law before may have left aborted tasks
         let inner = Arc::new(Inner::default());
-        let end = Arc::clone(&inner);
-        let end = tower::service_fn(move |call| {
-            let end = Arc::clone(&end);
-            async move { end.answer(call).await }
-        });
-        Self {
-            chain: element.layer().layer(end),
-            inner,
-            bottom: Frame::bottom(),
-            mailbox: Mailbox::new(Tasks::default()),
-            witness,
+        match wrap(Next::of("end", inner.service())) {
+            Ok(chain) => Ok(Self { chain, inner, owner, witness }),
+            Err(wrong) => broken("order", wrong.to_string()),
         }
     }
 
     /// Run a call as a lane would; `None` if it was cancelled after `polls` polls.
     pub(super) async fn call(&self, what: What, polls: usize) -> Option<Result<Box<Connection>>> {
         let mut connection = Connection::named("a");
-        connection.path_mut().path_segments = vec![Default::default()];
-        let frame = self.bottom.scope().frame();
-        let events = Events::of(&self.mailbox);
-        let answer = match what {
-            What::Request => {
-                let mut request = Request::new(connection);
-                (request.context.scope, request.context.events) = (frame.scope(), events);
-                poll_times(self.chain.request(request), polls).await
-            }
-            What::Close => {
-                let mut close = Close::new(connection);
-                (close.context.scope, close.context.events) = (self.bottom.scope(), events);
-                poll_times(self.chain.close(close), polls).await
-            }
+        connection.path_mut().path_segments = vec![PathSegment { id: "a".into(), ..PathSegment::default() }];
+        let mut call = match what {
+            What::Request => Call::Request(Request::new(connection)),
+            What::Close => Call::Close(Close::new(connection)),
         };
-        match &answer {
-            Some(Ok(_)) => frame.commit(),
-            _ => drop(frame),
+        let frame = self.owner.prepare(&mut call);
+        let answer = match call {
+            Call::Request(request) => poll_times(self.chain.request(request), polls).await,
+            Call::Close(close) => poll_times(self.chain.close(close), polls).await,
+        };
+        match (&answer, frame) {
+            (Some(Ok(_)), Some(frame)) => frame.commit(),
+            (_, frame) => drop(frame),
+        }
+        if self.has_lane() {
+            sleep(ANSWER).await; // it finishes what was cut
         }
         settle().await;
         answer
     }
 
-    pub(super) async fn good(&mut self, law: &'static str, what: What) -> Result<(), Broken> {
+    pub(super) async fn good(&self, law: &'static str, what: What) -> Result<(), Broken> {
         self.expect(law, what, true).await
     }
 
-    pub(super) async fn bad(&mut self, law: &'static str, what: What) -> Result<(), Broken> {
+    pub(super) async fn bad(&self, law: &'static str, what: What) -> Result<(), Broken> {
         self.expect(law, what, false).await
     }
 
-    async fn expect(&mut self, law: &'static str, what: What, good: bool) -> Result<(), Broken> {
+    async fn expect(&self, law: &'static str, what: What, good: bool) -> Result<(), Broken> {
         self.inner.fails.store(!good, SeqCst);
         let answer: Option<Result<_, Error>> = self.call(what, POLLS).await;
         self.inner.fails.store(false, SeqCst);
@@ -137,41 +127,63 @@ impl<'a> Rig<'a> {
         }
     }
 
-    /// Drop the scope, as a lane does at its end.
-    pub(super) async fn end(&mut self) {
-        self.bottom = Frame::bottom();
+    /// End the connection: drop the scope, as a lane does at its end; a lane of the chain needs a Close for that.
+    pub(super) async fn end(&mut self, law: &'static str) -> Result<(), Broken> {
+        match &mut self.owner {
+            Owner::Rig(bottom, _) => *bottom = Frame::bottom(),
+            Owner::Lane(_) => self.good(law, What::Close).await?,
+        }
         settle().await;
+        Ok(())
+    }
+
+    /// End all connections without a Close.
+    pub(super) async fn stop(&mut self) {
+        match &mut self.owner {
+            Owner::Rig(bottom, _) => *bottom = Frame::bottom(),
+            Owner::Lane(tasks) => tasks.stop().await,
+        }
+        settle().await;
+    }
+
+    /// Whether a call that is cut may still be done.
+    pub(super) fn has_lane(&self) -> bool {
+        matches!(self.owner, Owner::Lane(_))
     }
 
     pub(super) fn held(&self) -> Held {
         Held {
-            scope: self.bottom.scope().contents(),
+            scope: match &self.owner {
+                Owner::Rig(bottom, _) => bottom.scope().contents(),
+                Owner::Lane(_) => Vec::new(),
+            },
+            inner: self.inner.numbers(),
             tasks: Handle::current().metrics().num_alive_tasks(),
             witness: (self.witness)(),
         }
     }
-
-    pub(super) fn same(&self, law: &'static str, before: &Held) -> Result<(), Broken> {
-        match self.held() {
-            now if now == *before => Ok(()),
-            now => broken(law, format!("{before:?} became {now:?}")),
-        }
-    }
 }
 
-/// Poll up to `polls` times, one millisecond apart, then drop the future.
+/// Poll up to `polls` times, a turn apart, then drop the future.
 async fn poll_times<F: Future>(work: F, polls: usize) -> Option<F::Output> {
     let mut work = pin!(work);
     for _ in 0..polls {
         if let Poll::Ready(done) = poll_fn(|cx| Poll::Ready(work.as_mut().poll(cx))).await {
             return Some(done);
         }
-        settle().await;
+        turn().await;
     }
     None
 }
 
-/// Yield until aborted tasks have ended.
-async fn settle() {
+/// Let the runtime run every task that can run, and look at its sockets once. Paused time goes on by a millisecond.
+async fn turn() {
     sleep(Duration::from_millis(1)).await;
+}
+
+/// Let what a call has started or ended come to rest.
+async fn settle() {
+    for _ in 0..TURNS {
+        turn().await;
+    }
 }

@@ -16,8 +16,8 @@ use tonic::Code;
 use super::*;
 use crate::{
     api::{Inode, PathSegment},
-    chain::{Chain, Element, Frame},
-    elements::given::{self, Served},
+    chain::{Chain, Element, Frame, laws},
+    elements::given::{self, Below, Served},
     transport::{Caller, Target},
 };
 
@@ -163,4 +163,63 @@ async fn as_a_row_it_has_a_name_and_nothing_below_it_is_called() {
     let end = tower::service_fn(|call: Call| async { Ok::<_, Error>(call.into_connection()) });
     rows.build(end).unwrap().request(request("")).await.unwrap();
     assert_eq!((calls.load(SeqCst), seen.lock().unwrap().len()), (0, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_keeps_the_laws() {
+    let below = Below::default();
+    let peer = below.served().await;
+    let connect = Connect::new(peer.dialer.clone());
+    for connect in [connect.clone(), connect.keep_descriptors()] {
+        laws::check_layer(|| below.under(|| connect.clone()), || below.open()).await.unwrap();
+    }
+}
+
+type Kept = Arc<Mutex<Vec<Box<dyn Send>>>>;
+
+/// Calls by a [`Connect`], and does something wrong.
+async fn wrongly(
+    what: &str,
+    below: Below,
+    mut connect: Connect,
+    call: Call,
+    kept: Kept,
+) -> Result<Box<Connection>> {
+    let scope = call.context().scope.clone();
+    if what == "outlives its call" {
+        return tokio::spawn(connect.call(call)).await.unwrap();
+    }
+    let answer = connect.call(call).await?;
+    match (what, scope.get::<Wire>()) {
+        ("keeps the wire", wire) => kept.lock().unwrap().push(Box::new(wire)),
+        ("keeps a descriptor", Some(wire)) => {
+            let last = below.last().unwrap();
+            let descriptor = wire.hub().unwrap().take(last, Instant::now()).await;
+            kept.lock().unwrap().push(Box::new(descriptor));
+        }
+        _ => {}
+    }
+    Ok(answer)
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_breaks_a_law_is_told() {
+    let below = Below::default();
+    let peer = below.served().await;
+    for (what, expected) in [
+        ("nothing", None),
+        ("outlives its call", Some("cut of a first Request")),
+        ("keeps the wire", Some("stop without a Close")),
+        ("keeps a descriptor", Some("stop without a Close")),
+    ] {
+        let (connect, kept) = (Connect::new(peer.dialer.clone()).keep_descriptors(), Kept::default());
+        let service = || {
+            let (below, connect, kept) = (below.clone(), connect.clone(), kept.clone());
+            tower::service_fn(move |call| {
+                wrongly(what, below.clone(), connect.clone(), call, Arc::clone(&kept))
+            })
+        };
+        let checked = laws::check_layer(|| below.under(service), || below.open()).await;
+        assert_eq!(checked.err().map(|broken| broken.law), expected, "{what}");
+    }
 }
