@@ -2,7 +2,12 @@
 
 //! Both elements on the two ends of a unix socket.
 
-use std::sync::Mutex;
+use std::sync::{
+    Mutex,
+    atomic::{AtomicBool, Ordering::SeqCst},
+};
+
+use tower_layer::Layer;
 
 use super::*;
 use crate::{
@@ -10,7 +15,7 @@ use crate::{
     chain::{Call, Chain, Error, Frame, laws},
     elements::{
         connect::Connect,
-        given,
+        given::{self, Below},
         send_fd::{self, Netns},
     },
 };
@@ -93,9 +98,56 @@ async fn a_descriptor_without_a_socket_to_come_over_is_missing_at_once() {
     assert_eq!(error.code(), tonic::Code::Unavailable, "{error}");
 }
 
+#[tokio::test]
+async fn a_first_answer_whose_descriptor_never_comes_is_closed_and_a_later_one_only_fails() {
+    let (calls, comes) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
+    let (noted, sends) = (Arc::clone(&calls), Arc::clone(&comes));
+    let own: Arc<OwnedFd> = Arc::new(std::fs::File::open("/dev/null").unwrap().into());
+    let end = tower::service_fn(move |call: Call| {
+        noted.lock().unwrap().push(if matches!(call, Call::Close(_)) { "close" } else { "request" });
+        let hub = call.context().extensions.get::<Caller>().unwrap().hub.clone().unwrap();
+        let mut connection = call.into_connection();
+        let comes = sends.load(SeqCst);
+        let inode = if comes { Inode::of(&own).unwrap() } else { Inode { dev: 4, ino: 1 } };
+        connection.mechanism = Some(kernel(inode));
+        if comes {
+            hub.send(Arc::clone(&own)).unwrap();
+        }
+        async { Ok::<_, Error>(connection) }
+    });
+    let peer = given::serve(Chain::new().build(end).unwrap()).await;
+    let tasks = crate::chain::Tasks::default();
+    let chain = Chain::new()
+        .layer("begin", crate::chain::begin::BeginLayer::client(tasks.clone()))
+        .layer("metadata", crate::chain::metadata::MetadataLayer)
+        .with(Client)
+        .build(Connect::new(peer.dialer.clone()).keep_descriptors())
+        .unwrap();
+    let ask = async || {
+        let mut request = request(vec![], None);
+        request.context.deadline = Instant::now() + Duration::from_secs(2);
+        chain.request(request).await
+    };
+    let missing = "the descriptor of inode://4/1 did not come";
+    let error = ask().await.unwrap_err();
+    assert!(error.to_string().contains(missing), "{error}");
+    assert_eq!(*calls.lock().unwrap(), ["request", "close"], "the next hop does not keep it");
+
+    comes.store(true, SeqCst);
+    ask().await.unwrap();
+    comes.store(false, SeqCst);
+    let error = ask().await.unwrap_err();
+    assert!(error.to_string().contains(missing), "{error}");
+    assert_eq!(calls.lock().unwrap()[2..], ["request", "request"], "the connection stands as it was");
+    tasks.stop().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn both_keep_the_laws() {
-    // Calls that name no descriptor: no socket has paused time.
-    laws::check(|| Endpoint).await.unwrap();
-    laws::check(|| Client).await.unwrap();
+    laws::check(|| Endpoint).await.unwrap(); // calls that name no descriptor
+    let below = Below::default();
+    let peer = below.served().await;
+    let connect = Connect::new(peer.dialer.clone()).keep_descriptors();
+    let service = || Client.layer().layer(connect.clone());
+    laws::check_layer(|| below.under(service), || below.open()).await.unwrap();
 }
