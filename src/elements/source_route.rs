@@ -30,7 +30,11 @@ pub struct SourceRoute {
     kernel: Kernel,
 }
 
-struct NextHops(#[expect(dead_code, reason = "guards")] Vec<NextHopGuard>);
+/// The next hops of a connection.
+struct NextHops {
+    addresses: Vec<IpAddr>,
+    _guards: Vec<NextHopGuard>,
+}
 
 impl SourceRoute {
     /// Declare next hops at `kernel`.
@@ -65,8 +69,12 @@ impl Element for SourceRoute {
         if addresses.is_empty() {
             tracing::warn!(id = connection.id, "the answer has no address that can be a next hop");
         }
-        let declare = |address| self.kernel.next_hop(address, &connection.id);
-        scope.insert(NextHops(addresses.into_iter().map(declare).collect()));
+        // A refresh that changes nothing declares nothing: it would wake the reconciler.
+        if scope.get::<NextHops>().is_none_or(|hops| hops.addresses != addresses) {
+            let declare = |address: &IpAddr| self.kernel.next_hop(*address, &connection.id);
+            let _guards = addresses.iter().map(declare).collect();
+            scope.insert(NextHops { addresses, _guards });
+        }
         Ok(connection)
     }
 
@@ -154,6 +162,28 @@ mod tests {
         }
         chain.close(Close::new(Connection::named("lb-1"))).await.unwrap_err();
         assert!(installed(&kernel).await.is_empty(), "also when the Close fails");
+        tasks.stop().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refresh_declares_only_what_has_changed() {
+        let tasks = Tasks::default();
+        let kernel = kernel(&tasks).await;
+        let rows =
+            Chain::new().layer("begin", BeginLayer::endpoint(tasks.clone())).layer("metadata", MetadataLayer);
+        let chain = rows.with(SourceRoute::new(kernel.clone())).build(crate::chain::Tail).unwrap();
+        let refresh = async |host: &str| {
+            let mut connection = Connection::named("lb-1");
+            addressed(&mut connection, &[], &[&format!("172.16.1.{host}/24")]);
+            chain.request(Request::new(connection)).await.unwrap();
+            let next_hops = installed(&kernel).await;
+            let status = kernel.status().borrow().clone();
+            (next_hops, status.revision, status.passes)
+        };
+        let first = refresh("2").await;
+        assert_eq!(refresh("2").await, first, "the reconciler sleeps on");
+        let (next_hops, ..) = refresh("3").await;
+        assert_eq!(next_hops, ["172.16.1.3"]);
         tasks.stop().await;
     }
 
