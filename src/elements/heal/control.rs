@@ -5,7 +5,7 @@
 //! 1. An event is about our connection if its path has our id at our index, and our index or the next is its own.
 //! 2. It is not if the next hop's id is another than in our path. nsmgr says so of an older connection that had our id, for instance
 //!    when that one times out after a crash; ours lives.
-//! 3. The connection is lost if it is deleted or `DOWN`, and if the stream ends, with or without an error.
+//! 3. The connection is lost if it is deleted or `DOWN`, and if the stream ends, with or without an error, or is not opened in time.
 
 use futures::StreamExt;
 use tonic::Status;

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt, stream::BoxStream};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 use tonic::Status;
 
 use crate::{
@@ -18,17 +18,23 @@ use crate::{
 /// Events of a peer's connections. It ends, with or without an error, when the peer goes away.
 pub type Events = BoxStream<'static, Result<ConnectionEvent, Status>>;
 
+/// Longest time that a peer may take to open a stream. NSM's peers answer at once.
+const OPENING: Duration = Duration::from_secs(15);
+
 /// Watch the selected connections of the peer of a wire. The stream opens when it is first polled, and keeps the wire open.
 ///
 /// # Errors
-/// None while opening: a peer that refuses ends the stream with its status.
+/// None while opening: a peer that refuses ends the stream with its status, and one that says nothing for 15 s with
+/// `DEADLINE_EXCEEDED`.
 pub fn watch(wire: &Wire, selector: MonitorScopeSelector, lifetime: Duration) -> Events {
     let wire = wire.clone();
     let open = async move {
         let request = wire.call(selector, None, lifetime)?;
-        let events =
-            MonitorConnectionClient::with_origin(wire, origin()).monitor_connections(request).await?;
-        Ok::<_, Status>(events.into_inner())
+        let mut client = MonitorConnectionClient::with_origin(wire, origin());
+        let opened = timeout(OPENING, client.monitor_connections(request)).await;
+        let late =
+            |_| Status::deadline_exceeded(format!("the monitor stream was not opened within {OPENING:?}"));
+        Ok::<_, Status>(opened.map_err(late)??.into_inner())
     };
     futures::stream::once(open).try_flatten().boxed()
 }

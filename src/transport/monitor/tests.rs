@@ -2,13 +2,26 @@
 
 //! What a reader sees, by the clock of the events alone.
 
+use std::{future::pending, time::Duration};
+
 use futures::{FutureExt, StreamExt};
-use tonic::{Code, Status};
+use tokio::time::{Instant, timeout};
+use tokio_util::task::AbortOnDropHandle;
+use tonic::{Code, Request, Response, Status};
 
 use super::*;
-use crate::api::{
-    Connection, Path, PathSegment, State,
-    pb::connection::{ConnectionEvent, ConnectionEventType, MonitorScopeSelector},
+use crate::{
+    api::{
+        Connection, Path, PathSegment, State,
+        pb::connection::{
+            ConnectionEvent, ConnectionEventType, MonitorScopeSelector,
+            monitor_connection_server::{MonitorConnection, MonitorConnectionServer},
+        },
+    },
+    transport::{
+        Listener, Target, Wire,
+        testing::{Authority, soon},
+    },
 };
 
 fn connection(id: &str) -> Connection {
@@ -179,4 +192,40 @@ fn a_change_between_two_states_is_never_missed_by_a_new_reader() {
         "the picture of that moment"
     );
     assert_eq!(next(&mut stream), (Update, vec!["a=a Up".into()]));
+}
+
+/// A peer that never says whether it monitors.
+struct Mute;
+
+#[tonic::async_trait]
+impl MonitorConnection for Mute {
+    type MonitorConnectionsStream = Events;
+
+    async fn monitor_connections(
+        &self,
+        _: Request<MonitorScopeSelector>,
+    ) -> Result<Response<Events>, Status> {
+        pending().await
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_a_peer_does_not_open_ends() {
+    let (authority, folder) = (Authority::new("test.domain"), tempfile::tempdir().unwrap());
+    let target = Target::Unix(folder.path().join("peer.sock"));
+    let listener = Listener::bind(&target, authority.identity("peer")).await.unwrap();
+    let server = tonic::transport::Server::builder()
+        .add_service(MonitorConnectionServer::new(Mute))
+        .serve_with_incoming_shutdown(listener, pending());
+    let _server = AbortOnDropHandle::new(tokio::spawn(server));
+    let wire = Wire::dial(&target, authority.svid("client"), soon()).await.unwrap();
+
+    tokio::time::pause();
+    let start = Instant::now();
+    let mut events = watch(&wire, about("a"), Duration::from_secs(600));
+    let first = timeout(Duration::from_secs(3600), events.next()).await.expect("no bound in time");
+    let status = first.unwrap().unwrap_err();
+    assert_eq!(status.code(), Code::DeadlineExceeded, "{status}");
+    assert!(start.elapsed() < Duration::from_secs(60), "{:?}", start.elapsed());
+    assert!(events.next().await.is_none());
 }
