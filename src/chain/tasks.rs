@@ -5,7 +5,10 @@
 use std::{future::Future, sync::Arc};
 
 use tokio::task::AbortHandle;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::{
+    sync::{CancellationToken, WaitForCancellationFutureOwned},
+    task::TaskTracker,
+};
 
 /// Owner of all background tasks of a chain. Clones share the same set.
 #[derive(Clone, Debug, Default)]
@@ -35,6 +38,16 @@ impl Tasks {
         self.tracker.spawn(work).abort_handle()
     }
 
+    /// Spawn a future that [`stop`](Self::stop) does not drop, but tells by the future given to `work`, and then waits for. It must
+    /// end soon after.
+    pub fn spawn_told<F, W>(&self, work: F)
+    where
+        F: FnOnce(WaitForCancellationFutureOwned) -> W,
+        W: Future<Output = ()> + Send + 'static,
+    {
+        self.tracker.spawn(work(self.stop.clone().cancelled_owned()));
+    }
+
     /// Number of running tasks.
     pub fn len(&self) -> usize {
         self.tracker.len()
@@ -45,7 +58,7 @@ impl Tasks {
         self.tracker.is_empty()
     }
 
-    /// Abort all tasks and wait until they have ended.
+    /// Stop all tasks and wait until they have ended.
     pub async fn stop(&self) {
         self.stop.cancel();
         self.tracker.close();

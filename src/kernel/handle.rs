@@ -2,12 +2,12 @@
 
 //! Declare what should be true, and see what is.
 
-use std::{io, net::IpAddr, sync::Arc, thread};
+use std::{io, net::IpAddr, sync::Arc, thread, time::Duration};
 
 use ipnet::IpNet;
 use tokio::{
     sync::{oneshot, watch},
-    time::Instant,
+    time::{Instant, timeout, timeout_at},
 };
 
 use super::{Backend, Settings, Status, claims::Claims, reconcile::Reconciler};
@@ -15,6 +15,9 @@ use crate::{
     api::{Dual, InterfaceName},
     chain::Tasks,
 };
+
+/// Longest wait for the end of the reconciler's thread.
+const LAST_CHANGE: Duration = Duration::from_secs(2);
 
 /// Handle on the desired state of one conduit. Clones share the state. Declaring never waits: the reconciler makes true what was
 /// declared, tries again what fails, and tells in [`Status`].
@@ -66,7 +69,8 @@ impl Kernel {
     }
 
     /// Start the reconciler on a thread with its own runtime, so that nothing else that this process does can delay it. The
-    /// thread is in the network namespace of the caller, as are the sockets that `open` makes on it. It ends with the tasks.
+    /// thread is in the network namespace of the caller, as are the sockets that `open` makes on it. It ends with the tasks, whose
+    /// stop waits, for two seconds at most, for the change that is being made: after it nothing is written.
     ///
     /// # Errors
     /// Those of `open`, and of starting a thread or a runtime.
@@ -77,7 +81,7 @@ impl Kernel {
     ) -> io::Result<Self> {
         let (started, starting) = oneshot::channel();
         let (alive, stop) = oneshot::channel::<()>();
-        let (ended, end) = oneshot::channel::<()>();
+        let (ended, mut end) = oneshot::channel::<()>();
         let run = move || {
             let _ended = ended;
             let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
@@ -97,9 +101,11 @@ impl Kernel {
         thread::Builder::new().name("kernel".into()).spawn(run)?;
         let kernel =
             starting.await.unwrap_or_else(|_| Err(io::Error::other("the reconciler's thread panicked")))?;
-        tasks.spawn(async move {
-            let _alive = alive;
-            let _closed = end.await;
+        tasks.spawn_told(|stopping| async move {
+            tokio::select! { _closed = &mut end => return, () = stopping => drop(alive) }
+            if timeout(LAST_CHANGE, end).await.is_err() {
+                tracing::error!("the reconciler's thread is still at work after {LAST_CHANGE:?}");
+            }
         });
         Ok(kernel)
     }
@@ -161,7 +167,7 @@ impl Kernel {
         self.claims.declare(|state, _| state.stop());
         let mut status = self.status.clone();
         let stopped = status.wait_for(|status| status.stopped);
-        if tokio::time::timeout_at(deadline, stopped).await.is_err() {
+        if timeout_at(deadline, stopped).await.is_err() {
             tracing::error!("the reconciler did not withdraw everything before the deadline");
         }
     }

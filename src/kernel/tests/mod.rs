@@ -10,6 +10,7 @@ mod handle;
 mod linux;
 mod meanwhile;
 pub(super) mod netns;
+mod thread;
 mod traps;
 pub(super) mod witness;
 mod writes;
