@@ -13,11 +13,14 @@
 //! Each stage puts a guard into [`Up`], and [`Up::down`] ends them from the last to the first. What a stage waits on is said in the
 //! log and in health, and waiting may be given up at any time by dropping the future.
 
-use std::{future::ready, path::Path, sync::Arc, time::Duration};
+use std::{future::ready, path::Path, sync::Arc};
 
 use tokio::{sync::watch, time::Instant};
 
-use super::Failure;
+use super::{
+    Failure,
+    waits::{declare_vips, identity, leak_stop, registered, tell_settled},
+};
 use crate::{
     chain::{Call, Chain, Error, Next, Task, Tasks, builder::WrongOrder},
     elements::{egress::Egress, mechanism::Names, send_fd::Netns},
@@ -45,8 +48,6 @@ use crate::{
 
 /// Directory for the socket of the endpoint.
 const SOCKETS: &str = "/tmp";
-/// How long to wait before saying again what is waited on.
-const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Deadlines of the stages of the shutdown, 21 s in all: Kubernetes kills after 30 s.
 mod within {
@@ -200,20 +201,6 @@ async fn kernel(config: &Config, tasks: &Tasks) -> Result<Kernel, Failure> {
     Ok(Kernel::start_on_thread(settings, Netlink::open, tasks).await?)
 }
 
-async fn identity(config: &Config, health: &Health, tasks: &Tasks) -> Identity {
-    let identity = Identity::follow(&config.spiffe_endpoint_socket, tasks);
-    health.waits_on("the SPIFFE Workload API");
-    loop {
-        match identity.ready(Instant::now() + PATIENCE).await {
-            Ok(svid) => {
-                tracing::info!(id = svid.id(), "identity");
-                return identity;
-            }
-            Err(error) => health.waits_on(&format!("the SPIFFE Workload API: {}", causes(&error))),
-        }
-    }
-}
-
 fn parts(
     config: &Config,
     identity: &Identity,
@@ -247,62 +234,4 @@ fn parts(
 /// Finish a chain. A chain that ends here answers what it was asked; below `connect` nothing is ever called.
 fn build(chain: Chain) -> Result<Next, WrongOrder> {
     chain.build(tower::service_fn(|call: Call| ready(Ok::<_, Error>(call.into_connection()))))
-}
-
-/// Wait until nothing that enters by the bridge can leave by the primary network: no target may be answered before.
-async fn leak_stop(kernel: &Kernel, health: &Health) -> Result<(), Failure> {
-    health.waits_on("the kernel");
-    let mut status = kernel.status();
-    loop {
-        let now = status.borrow_and_update().clone();
-        if now.leak_stop {
-            return Ok(());
-        }
-        if let Some(failure) = now.failures.first() {
-            health.waits_on(&format!("the kernel: {failure}"));
-        }
-        if status.changed().await.is_err() {
-            return Err(Failure::Kernel);
-        }
-    }
-}
-
-/// Wait for the first registration. From then on the endpoint's own health says whether the start is over.
-async fn registered(mut state: watch::Receiver<State>, health: &Health) {
-    health.waits_on("nsmgr, to register");
-    loop {
-        let (registered, failure) = {
-            let state = state.borrow_and_update();
-            (state.is_registered(), state.failure().map(|error| causes(&**error)))
-        };
-        if registered {
-            return;
-        }
-        if let Some(failure) = failure {
-            health.waits_on(&format!("nsmgr, to register: {failure}"));
-        }
-        if state.changed().await.is_err() {
-            return;
-        }
-    }
-}
-
-/// Once every load balancer has been tried, what an earlier process left for them is not waited for.
-async fn tell_settled(mut status: watch::Receiver<mesh::Status>, kernel: Kernel) {
-    if status.wait_for(mesh::Status::settled).await.is_ok() {
-        tracing::info!("every load balancer has been tried");
-        kernel.mesh_settled();
-    }
-}
-
-async fn declare_vips(mut vips: watch::Receiver<vips::Vips>, kernel: Kernel) {
-    loop {
-        if let Some(vips) = vips.borrow_and_update().as_deref() {
-            tracing::info!(count = vips.len(), "VIPs");
-            kernel.set_vips(vips);
-        }
-        if vips.changed().await.is_err() {
-            return;
-        }
-    }
 }

@@ -4,6 +4,7 @@
 mod bring_up;
 mod print;
 mod signals;
+mod waits;
 
 use std::{io, path::Path, process::ExitCode, sync::Arc, time::Duration};
 

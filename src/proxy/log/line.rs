@@ -5,25 +5,20 @@
 //! {"severity":"info","timestamp":"2026-11-24T18:10:00.123+00:00","service_id":"Meridio-proxy.kernel","message":"…","version":"1.0.0","extra_data":{…}}
 //! ```
 //! `extra_data` holds the fields of the event and of the spans around it; an inner field hides an outer one of the same name.
-//! Texts are cut to 2 KiB, because a peer may have written them. A line that cannot be written is lost: there is nowhere else.
+//! A line that cannot be written is lost: there is nowhere else.
 
 use std::{
-    fmt::{self, Write as _},
     io::Write as _,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use serde::Serialize;
 use serde_json::{Map, Value};
-use tracing::{
-    Event, Level, Metadata, Subscriber,
-    field::{Field, Visit},
-    span,
-};
+use tracing::{Event, Level, Metadata, Subscriber, span};
 use tracing_subscriber::{Layer, fmt::MakeWriter, layer::Context, registry::LookupSpan};
 
-/// Longest text in a line, in bytes.
-const MAX_TEXT: usize = 2048;
+use super::fields::Fields;
+
 /// Version of the line's format.
 const FORMAT: &str = "1.0.0";
 
@@ -136,89 +131,6 @@ fn service_id(service: &str, target: &str, extra: &mut Map<String, Value>) -> St
     }
 }
 
-/// Recorded fields. A name always has one JSON type: numbers and booleans as such, all else as text.
-#[derive(Default)]
-struct Fields(Map<String, Value>);
-
-impl Fields {
-    /// Names with a prefix such as `otel.` are for the exporter.
-    fn set(&mut self, field: &Field, value: impl Into<Value>) {
-        if !field.name().starts_with("otel.") {
-            self.0.insert(field.name().to_owned(), value.into());
-        }
-    }
-
-    fn set_text(&mut self, field: &Field, value: &dyn fmt::Display) {
-        let mut text = Cut(String::new());
-        if write!(text, "{value}").is_err() {
-            text.0.push('…');
-        }
-        self.set(field, text.0);
-    }
-}
-
-impl Visit for Fields {
-    fn record_f64(&mut self, field: &Field, value: f64) {
-        self.set(field, value);
-    }
-
-    fn record_i64(&mut self, field: &Field, value: i64) {
-        self.set(field, value);
-    }
-
-    fn record_u64(&mut self, field: &Field, value: u64) {
-        self.set(field, value);
-    }
-
-    fn record_bool(&mut self, field: &Field, value: bool) {
-        self.set(field, value);
-    }
-
-    fn record_str(&mut self, field: &Field, value: &str) {
-        self.set_text(field, &value);
-    }
-
-    /// An error is written with its sources, because its `Display` does not repeat them.
-    fn record_error(&mut self, field: &Field, value: &(dyn std::error::Error + 'static)) {
-        self.set_text(field, &WithSources(value));
-    }
-
-    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.set_text(field, &format_args!("{value:?}"));
-    }
-}
-
-/// An error followed by its sources.
-pub struct WithSources<'a>(pub &'a (dyn std::error::Error + 'static));
-
-impl fmt::Display for WithSources<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)?;
-        let mut source = self.0.source();
-        while let Some(error) = source {
-            write!(f, ": {error}")?;
-            source = error.source();
-        }
-        Ok(())
-    }
-}
-
-/// A text that refuses to grow beyond [`MAX_TEXT`].
-struct Cut(String);
-
-impl fmt::Write for Cut {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        let room = MAX_TEXT - self.0.len();
-        if text.len() <= room {
-            self.0.push_str(text);
-            return Ok(());
-        }
-        let end = (0..=room).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
-        self.0.push_str(&text[..end]);
-        Err(fmt::Error)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::{Arc, Mutex};
@@ -226,6 +138,7 @@ mod tests {
     use tracing_subscriber::prelude::*;
 
     use super::*;
+    use crate::proxy::log::fields::MAX_TEXT;
 
     fn lines(with: impl FnOnce()) -> Vec<Value> {
         let written = Arc::new(Mutex::new(Vec::new()));
@@ -311,8 +224,7 @@ mod tests {
 
     #[test]
     fn long_texts_are_cut_at_a_character_and_errors_are_written_with_their_sources() {
-        let inner = std::io::Error::other("inner");
-        let outer = tokio_error(inner);
+        let outer = Outer(std::io::Error::other("inner"));
         let lines = lines(|| {
             tracing::info!(text = %"é".repeat(5000), "long");
             tracing::info!(error = &outer as &(dyn std::error::Error + 'static), "failed");
@@ -325,10 +237,6 @@ mod tests {
     #[derive(Debug, thiserror::Error)]
     #[error("outer")]
     struct Outer(#[source] std::io::Error);
-
-    fn tokio_error(inner: std::io::Error) -> Outer {
-        Outer(inner)
-    }
 
     #[test]
     fn a_timestamp_has_milliseconds() {

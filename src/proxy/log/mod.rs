@@ -4,6 +4,7 @@
 //! Of other crates only warnings are logged, at TRACE also what they report at INFO, never more: h2 prints the headers of a
 //! call at DEBUG, and those contain tokens.
 
+mod fields;
 mod line;
 
 use std::{
@@ -23,7 +24,10 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
-pub use self::line::{CRITICAL, JsonLines, WithSources};
+pub use self::{
+    fields::WithSources,
+    line::{CRITICAL, JsonLines},
+};
 use super::config::LogLevel;
 
 /// Name of the service in every line.

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Wait for what a stage of the bring-up needs, saying so in the log and in health, and pass on what comes later.
+
+use std::time::Duration;
+
+use tokio::{sync::watch, time::Instant};
+
+use super::Failure;
+use crate::{
+    chain::Tasks,
+    kernel::Kernel,
+    proxy::{config::Config, health::Health, mesh, vips},
+    transport::{Identity, causes, registry::State},
+};
+
+/// How long to wait before saying again what is waited on.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+pub(super) async fn identity(config: &Config, health: &Health, tasks: &Tasks) -> Identity {
+    let identity = Identity::follow(&config.spiffe_endpoint_socket, tasks);
+    health.waits_on("the SPIFFE Workload API");
+    loop {
+        match identity.ready(Instant::now() + PATIENCE).await {
+            Ok(svid) => {
+                tracing::info!(id = svid.id(), "identity");
+                return identity;
+            }
+            Err(error) => health.waits_on(&format!("the SPIFFE Workload API: {}", causes(&error))),
+        }
+    }
+}
+
+/// Wait until nothing that enters by the bridge can leave by the primary network: no target may be answered before.
+pub(super) async fn leak_stop(kernel: &Kernel, health: &Health) -> Result<(), Failure> {
+    health.waits_on("the kernel");
+    let mut status = kernel.status();
+    loop {
+        let now = status.borrow_and_update().clone();
+        if now.leak_stop {
+            return Ok(());
+        }
+        if let Some(failure) = now.failures.first() {
+            health.waits_on(&format!("the kernel: {failure}"));
+        }
+        if status.changed().await.is_err() {
+            return Err(Failure::Kernel);
+        }
+    }
+}
+
+/// Wait for the first registration. From then on the endpoint's own health says whether the start is over.
+pub(super) async fn registered(mut state: watch::Receiver<State>, health: &Health) {
+    health.waits_on("nsmgr, to register");
+    loop {
+        let (registered, failure) = {
+            let state = state.borrow_and_update();
+            (state.is_registered(), state.failure().map(|error| causes(&**error)))
+        };
+        if registered {
+            return;
+        }
+        if let Some(failure) = failure {
+            health.waits_on(&format!("nsmgr, to register: {failure}"));
+        }
+        if state.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Once every load balancer has been tried, what an earlier process left for them is not waited for.
+pub(super) async fn tell_settled(mut status: watch::Receiver<mesh::Status>, kernel: Kernel) {
+    if status.wait_for(mesh::Status::settled).await.is_ok() {
+        tracing::info!("every load balancer has been tried");
+        kernel.mesh_settled();
+    }
+}
+
+pub(super) async fn declare_vips(mut vips: watch::Receiver<vips::Vips>, kernel: Kernel) {
+    loop {
+        if let Some(vips) = vips.borrow_and_update().as_deref() {
+            tracing::info!(count = vips.len(), "VIPs");
+            kernel.set_vips(vips);
+        }
+        if vips.changed().await.is_err() {
+            return;
+        }
+    }
+}
