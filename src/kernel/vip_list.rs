@@ -12,8 +12,8 @@ use tokio::time::Instant;
 
 use super::{Ours, Rule, vip_rules};
 
-/// Most VIPs that are accepted. 10,000 rules take the kernel seconds to insert.
-const MAX_VIPS: usize = 20_000;
+/// Most VIPs of a list; a longer one is refused whole. 10,000 rules take the kernel seconds to insert.
+pub const MAX_VIPS: usize = 20_000;
 
 /// The VIPs that hold.
 #[derive(Debug, Default)]

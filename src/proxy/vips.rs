@@ -2,8 +2,8 @@
 //! Follow the VIPs of the trench, as the NSP lists them.
 //!
 //! Every answer of the NSP is a complete list. It is read as far as it makes sense, and published if it differs from the list
-//! before. What makes no sense is reported once, by name and value, for as long as it stays in the list. Whatever happens to the
-//! watch, the last list stays.
+//! before. What makes no sense is reported once, by name and value, for as long as it stays in the list. A list of more than
+//! [`MAX_VIPS`] entries is refused whole, and reported once. Whatever happens to the watch, the last list stays.
 //!
 //! # Known limits
 //! An empty list is passed on, although a restarted NSP sends one before it has read its configuration: only the
@@ -25,11 +25,11 @@ use tonic::{
     codegen::{Body, Bytes, StdError},
 };
 
-pub use self::list::MAX_VIPS;
 use self::list::{Complaint, List};
 use crate::{
     api::pb::nsp::v1::{Trench, Vip, configuration_manager_client::ConfigurationManagerClient},
     chain::Tasks,
+    kernel::{Kernel, MAX_VIPS},
     transport::Backoff,
 };
 
@@ -62,6 +62,7 @@ where
         trench: Trench { name: trench.into() },
         publish: publish.clone(),
         reported: HashSet::new(),
+        refused: None,
         backoff: Backoff::new(RETRY[0], RETRY[1]),
         failure: None,
     };
@@ -74,11 +75,25 @@ where
     vips
 }
 
+/// Declare every list to the kernel, until the follower ends.
+pub async fn declare(mut vips: watch::Receiver<Vips>, kernel: Kernel) {
+    loop {
+        if let Some(vips) = vips.borrow_and_update().as_deref() {
+            kernel.set_vips(vips);
+        }
+        if vips.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
 struct Follower<T> {
     client: ConfigurationManagerClient<T>,
     trench: Trench,
     publish: watch::Sender<Vips>,
     reported: HashSet<Complaint>,
+    /// Length of the last list, if it was refused.
+    refused: Option<usize>,
     backoff: Backoff,
     failure: Option<Code>,
 }
@@ -107,7 +122,7 @@ where
         let mut next = timeout(FIRST_ANSWER, lists.message()).await.map_err(late)?;
         loop {
             let answer = next?.ok_or_else(|| Status::unavailable("the NSP has ended the watch"))?;
-            self.accept(List::read(&answer.vips));
+            self.take(&answer.vips);
             match timeout(QUIET, lists.message()).await {
                 Ok(answer) => next = answer,
                 Err(_) => return Ok(()),
@@ -115,10 +130,23 @@ where
         }
     }
 
-    /// Report what is new among the complaints, and publish the VIPs if they differ.
-    fn accept(&mut self, list: List) {
+    /// Read a list, unless it is too long.
+    fn take(&mut self, list: &[Vip]) {
         self.backoff.reset();
         self.failure = None;
+        let refused = (list.len() > MAX_VIPS).then_some(list.len());
+        match refused {
+            None => self.accept(List::read(list)),
+            Some(count) if self.refused != refused => {
+                tracing::error!(count, accepted = MAX_VIPS, "too many VIPs: the last list stays");
+            }
+            Some(_) => {}
+        }
+        self.refused = refused;
+    }
+
+    /// Report what is new among the complaints, and publish the VIPs if they differ.
+    fn accept(&mut self, list: List) {
         for complaint in list.complaints.iter().filter(|complaint| !self.reported.contains(complaint)) {
             tracing::error!(name = complaint.name, value = complaint.value, "{}", complaint.problem);
         }
@@ -140,11 +168,12 @@ where
 
     /// Say why there is no watch, once for a row of the same failure.
     fn failed(&mut self, error: &Status) {
-        let (code, message, known) = (error.code(), error.message(), self.publish.borrow().is_some());
+        // A field called `message` would hide what the line says.
+        let (code, error, known) = (error.code(), error.message(), self.publish.borrow().is_some());
         if self.failure.replace(code) == Some(code) {
-            tracing::debug!(?code, message, known, "still no watch of VIPs");
+            tracing::debug!(?code, error, known, "still no watch of VIPs");
         } else {
-            tracing::warn!(?code, message, known, "no watch of VIPs; those known stay");
+            tracing::warn!(?code, error, known, "no watch of VIPs; those known stay");
         }
     }
 }

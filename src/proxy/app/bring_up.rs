@@ -19,7 +19,7 @@ use tokio::{sync::watch, time::Instant};
 
 use super::{
     Failure,
-    waits::{declare_vips, identity, leak_stop, registered, tell_settled},
+    waits::{identity, leak_stop, registered, tell_settled},
 };
 use crate::{
     chain::{Call, Chain, Error, Next, Task, Tasks, builder::WrongOrder},
@@ -95,7 +95,7 @@ impl Up {
         self.mesh(config, &parts, health)?;
         self.register(config, &parts, &endpoint, health);
         let vips = vips::follow(services.nsp, config.trench.as_str(), tasks);
-        self.watches.push(tasks.guarded(declare_vips(vips, kernel)));
+        self.watches.push(tasks.guarded(vips::declare(vips, kernel)));
         Ok(())
     }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Wait for what a stage of the bring-up needs, saying so in the log and in health, and pass on what comes later.
+//! Wait for what a stage of the bring-up needs, saying so in the log and in health.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use super::Failure;
 use crate::{
     chain::Tasks,
     kernel::Kernel,
-    proxy::{config::Config, health::Health, mesh, vips},
+    proxy::{config::Config, health::Health, mesh},
     transport::{Identity, causes, registry::State},
 };
 
@@ -73,17 +73,5 @@ pub(super) async fn tell_settled(mut status: watch::Receiver<mesh::Status>, kern
     if status.wait_for(mesh::Status::settled).await.is_ok() {
         tracing::info!("every load balancer has been tried");
         kernel.mesh_settled();
-    }
-}
-
-pub(super) async fn declare_vips(mut vips: watch::Receiver<vips::Vips>, kernel: Kernel) {
-    loop {
-        if let Some(vips) = vips.borrow_and_update().as_deref() {
-            tracing::info!(count = vips.len(), "VIPs");
-            kernel.set_vips(vips);
-        }
-        if vips.changed().await.is_err() {
-            return;
-        }
     }
 }
