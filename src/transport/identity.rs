@@ -26,13 +26,13 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-pub(crate) use self::svid::ALPN;
 pub use self::{
     peer::{InvalidLeaf, Peer},
     standing::{NoIdentity, Standing, Trouble},
     svid::{RefusedSvid, Svid},
     trust::Unverified,
 };
+pub(crate) use self::{svid::ALPN, trust::in_words};
 use crate::chain::Tasks;
 
 /// Our identity, as the Workload API gives it. Clones share it.

@@ -45,7 +45,10 @@ impl Follower {
         loop {
             let trouble = match timeout(PATIENCE, ask(&self.socket)).await {
                 Err(_elapsed) => Trouble::Silent,
-                Ok(Err(error)) => error.into(),
+                Ok(Err(error)) => match error.into() {
+                    Trouble::Unreachable(why) => Trouble::Unreachable(format!("{}: {why}", self.socket)),
+                    other => other,
+                },
                 Ok(Ok((first, answers))) => self.listen(first, answers).await,
             };
             self.report(trouble);

@@ -7,7 +7,7 @@
 //! 3. There is a bundle for the trust domain of the id.
 //! 4. The chain leads to that bundle and is valid now; any extended key usage will do.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, io, sync::Arc};
 
 use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error as TlsError, OtherError,
@@ -106,11 +106,22 @@ fn may_sign(certificate: &x509_parser::certificate::X509Certificate<'_>) -> bool
 
 impl From<Unverified> for TlsError {
     fn from(why: Unverified) -> Self {
-        TlsError::InvalidCertificate(match why {
-            Unverified::Expired(_) => CertificateError::Expired,
-            why => CertificateError::Other(OtherError(Arc::new(why))),
-        })
+        TlsError::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(why))))
     }
+}
+
+/// The error of a handshake that failed, in words: which peer broke which rule, and what is accepted. What TLS itself says of our
+/// rules has neither.
+pub(crate) fn in_words(error: io::Error) -> io::Error {
+    let words = match error.get_ref().and_then(|error| error.downcast_ref::<TlsError>()) {
+        Some(TlsError::InvalidCertificate(CertificateError::Other(OtherError(why)))) => why.to_string(),
+        Some(TlsError::NoCertificatesPresented) => {
+            "the peer showed no certificate (accepted: an X.509 SVID)".into()
+        }
+        Some(TlsError::NoApplicationProtocol) => "the peer offers no HTTP/2 (accepted: ALPN h2)".into(),
+        _ => return error,
+    };
+    io::Error::new(error.kind(), words)
 }
 
 impl ServerCertVerifier for Trust {
