@@ -18,7 +18,7 @@ use crate::api::Inode;
 /// Most descriptors that wait to leave on one connection.
 pub const MAX_QUEUED: usize = 256;
 
-/// Most received descriptors that one connection keeps unclaimed. One more closes the oldest.
+/// Most received descriptors that one connection keeps unclaimed. One more closes the oldest; the first time, this is logged.
 pub const MAX_UNCLAIMED: usize = 256;
 
 /// Descriptors of one call. Put it into the extensions of a [`tonic::Request`]: they leave with the first bytes of the call, and
@@ -39,6 +39,8 @@ struct State {
     tickets: u64,
     unclaimed: VecDeque<(Inode, OwnedFd)>,
     discards: bool,
+    /// One was closed for want of room, which was logged.
+    overflown: bool,
     closed: bool,
 }
 
@@ -115,12 +117,20 @@ impl FdHub {
         let Ok(inode) = Inode::of(&fd) else { return };
         let mut state = self.lock();
         if state.discards || state.closed {
+            tracing::trace!(%inode, "a descriptor that nobody claims here is closed");
             return;
         }
         let oldest = (state.unclaimed.len() >= MAX_UNCLAIMED).then(|| state.unclaimed.pop_front());
+        let first_too_many = oldest.is_some() && !std::mem::replace(&mut state.overflown, true);
         state.unclaimed.push_back((inode, fd));
         drop(state);
         drop(oldest);
+        if first_too_many {
+            tracing::warn!(
+                accepted = MAX_UNCLAIMED,
+                "more descriptors than anybody claims: the oldest are closed"
+            );
+        }
         self.arrived.notify_waiters();
     }
 
