@@ -13,6 +13,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use pin_project::pin_project;
@@ -94,18 +95,22 @@ impl Service<Call> for Begin {
     }
 
     fn call(&mut self, call: Call) -> Waiting {
-        let deadline = call.context().deadline;
+        let deadline = call.context().deadline + GRACE;
         let id = call.connection().id.clone();
         let (reply, answer) = oneshot::channel();
         let job = Job { work: Work::Call(call), reply, span: tracing::Span::current() };
-        let refused = self.lanes.offer(&id, job).err().map(|error| error.of(&id));
-        Waiting { refused, answer, deadline: sleep_until(deadline) }
+        let refused = self.lanes.offer(&id, job).err();
+        Waiting { id, refused, answer, deadline: sleep_until(deadline) }
     }
 }
 
-/// Future of a call: the lane's answer, or `Deadline` if the lane is still busy with another call by then.
+/// Time for the lane to say which element a call was in at its deadline.
+const GRACE: Duration = Duration::from_millis(100);
+
+/// Future of a call: the lane's answer, or `Deadline` if the lane is still busy with another call a moment after it.
 #[pin_project]
 pub struct Waiting {
+    id: String,
     refused: Option<Error>,
     #[pin]
     answer: oneshot::Receiver<Result<Box<Connection>>>,
@@ -119,12 +124,12 @@ impl Future for Waiting {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         if let Some(refused) = this.refused.take() {
-            return Poll::Ready(Err(refused));
+            return Poll::Ready(Err(refused.of(this.id)));
         }
         if let Poll::Ready(sent) = this.answer.poll(cx) {
             return Poll::Ready(sent.unwrap_or_else(|_| Err(Reason::Ended.into())));
         }
         ready!(this.deadline.poll(cx));
-        Poll::Ready(Err(Reason::Deadline.into()))
+        Poll::Ready(Err(Error::from(Reason::Deadline).of(this.id)))
     }
 }

@@ -28,7 +28,7 @@ pub enum Reason {
     /// The deadline passed while queued or in progress. The caller may retry.
     #[error("deadline passed")]
     Deadline,
-    /// A queue or the number of connections is at its limit. Retry later.
+    /// A row that limits calls has no room for this one. Retry later.
     #[error("too many calls wait")]
     Overloaded,
     /// The connection has ended or is closing, or the task that fired the event has ended. Do not retry.

@@ -71,8 +71,12 @@ impl Lane {
                 () = closing::again(self.closing) => { self.close_again().await; None }
             };
             let done = self.known.is_none() && self.lanes.retire(&self.id, &self.mailbox);
-            if let Some((reply, answer)) = answer {
-                let _left = reply.send(answer.map_err(|error| error.of(&self.id)));
+            if let Some((reply, origin, answer)) = answer
+                && let Err(unheard) = reply.send(answer.map_err(|error| error.of(&self.id)))
+                && origin == Origin::Caller
+            {
+                let (id, error) = (&self.id, unheard.err().map(tracing::field::display));
+                tracing::info!(id, error, "the caller went away before the answer");
             }
             if done {
                 return;
@@ -80,11 +84,15 @@ impl Lane {
         }
     }
 
-    async fn work(&mut self, job: Job) -> Option<(Reply, Result<Box<Connection>>)> {
+    async fn work(&mut self, job: Job) -> Option<(Reply, Origin, Result<Box<Connection>>)> {
         if !job.wanted() {
             return None;
         }
         let Job { work, reply, span } = job;
+        let origin = match &work {
+            Work::Call(_) => Origin::Caller,
+            Work::Event { kind, .. } => Origin::Event(*kind),
+        };
         let answer = match work {
             Work::Call(Call::Request(request)) => self.request(request).instrument(span).await,
             Work::Call(Call::Close(close)) => self.close(close).instrument(span).await,
@@ -96,7 +104,7 @@ impl Lane {
                 self.event(kind, ask).instrument(root).await
             }
         };
-        Some((reply, answer))
+        Some((reply, origin, answer))
     }
 
     /// Handle a Request from a caller.

@@ -43,7 +43,10 @@ impl Lanes {
                 let _left = job.reply.send(Ok(close.connection));
                 return Ok(());
             }
-            _ if map.len() >= LANES => return Err(Reason::Overloaded.into()),
+            _ if map.len() >= LANES => {
+                let text = format!("{LANES} connections are open already (at most {LANES})");
+                return Err(Reason::Exhausted(text).into());
+            }
             _ => job,
         };
         let mailbox = Mailbox::new(self.tasks.clone());

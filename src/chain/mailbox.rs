@@ -110,6 +110,9 @@ fn admit(jobs: &VecDeque<Job>, work: &Work) -> Result<(), Reason> {
         Work::Event { .. } => Ok(()),
         Work::Call(Call::Close(_)) if !jobs.iter().any(closes) => Ok(()),
         Work::Call(_) if calls.count() < CALLS => Ok(()),
-        Work::Call(_) => Err(Reason::Overloaded),
+        Work::Call(_) => {
+            let text = format!("{CALLS} calls of this connection wait already (at most {CALLS})");
+            Err(Reason::Exhausted(text))
+        }
     }
 }

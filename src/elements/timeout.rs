@@ -66,11 +66,12 @@ impl Element for Timeout {
         let connection = next.request(request).await?;
         if let Some(expires) = expires {
             let fires = fires_in(expires, left, SystemTime::now());
+            let (id, client) = (connection.id.clone(), connection.client_id().to_owned());
             scope.insert(Timer(events.spawn(move |events| async move {
                 sleep(fires).await;
-                tracing::info!("the caller did not refresh in time: closing");
+                tracing::info!(id, client, "the caller did not refresh in time: closing");
                 if let Err(error) = events.close(Kind::Timeout).await {
-                    tracing::debug!(%error, "the Close after the timeout failed");
+                    tracing::warn!(%error, "the Close after the timeout failed");
                 }
             })));
         }

@@ -98,13 +98,13 @@ async fn eight_calls_wait_one_close_and_one_event_of_a_kind() {
     ms(1).await; // the first is at work
     calls.extend((0..8).map(|_| rig.ask(request("a", 9000))));
     let ninth = rig.ask(request("a", 9000)).await;
-    assert!(matches!(ninth.unwrap_err().reason(), Reason::Overloaded));
+    assert!(matches!(ninth.unwrap_err().reason(), Reason::Exhausted(_)));
     let heal = rig.lever.of("a").request(Kind::Heal);
     let again = rig.lever.of("a").request(Kind::Heal).await;
     assert!(matches!(again.unwrap_err().reason(), Reason::Pending));
     let shut = rig.begin.clone().call(Call::Close(close("a")));
     let more = rig.begin.clone().call(Call::Close(close("a"))).await;
-    assert!(matches!(more.unwrap_err().reason(), Reason::Overloaded));
+    assert!(matches!(more.unwrap_err().reason(), Reason::Exhausted(_)));
     for call in calls {
         call.await.unwrap();
     }
