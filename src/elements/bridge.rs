@@ -22,7 +22,7 @@ use tokio::time::timeout;
 use crate::{
     api::{Connection, InterfaceName, MechanismKind, parameter},
     chain::{Close, Element, Next, Order, Reason, Request, Result, Scope},
-    kernel::{Kernel, PortGuard},
+    kernel::{Kernel, PortGuard, Status},
 };
 
 /// Element for the endpoint chain.
@@ -63,9 +63,15 @@ impl Endpoint {
     }
 
     /// Wait until a link that was declared can leak nothing.
-    async fn leak_stopped(&self, owner: &str) {
-        if timeout(PATIENCE, self.kernel.settled()).await.is_err() {
-            tracing::error!(id = owner, "the leak stop of a link is late: the target is answered without");
+    async fn leak_stopped(&self, link: &InterfaceName, owner: &str) {
+        let mut status = self.kernel.status();
+        let stopped = async {
+            self.kernel.settled().await;
+            let stopped = |status: &Status| !status.failures.iter().any(|failure| failure.may_leak(link));
+            let _ended = status.wait_for(stopped).await;
+        };
+        if timeout(PATIENCE, stopped).await.is_err() {
+            tracing::error!(%link, id = owner, "the leak stop of a link is late: the target is answered without");
         }
     }
 }
@@ -97,8 +103,8 @@ impl Element for Endpoint {
         let (scope, id) = (&request.context.scope, &request.connection.id);
         match link(&request.connection)? {
             Some(name) => {
-                if declare(&self.kernel, name, id, scope) {
-                    self.leak_stopped(id).await;
+                if declare(&self.kernel, name.clone(), id, scope) {
+                    self.leak_stopped(&name, id).await;
                 }
             }
             None => drop(scope.take::<Port>()),

@@ -116,6 +116,17 @@ impl Status {
     }
 }
 
+impl Failure {
+    /// Whether it keeps the leak stop of a link away: that was refused, or the kernel could not be looked at.
+    pub fn may_leak(&self, link: &InterfaceName) -> bool {
+        match &self.op {
+            None => true,
+            Some(Op::AddRule(rule)) => rule.input.as_ref() == Some(link),
+            Some(_) => false,
+        }
+    }
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.op {
