@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! What a proxy finds around it: its variables, identities, and servers over mTLS.
+
+use std::{future::pending, time::Duration};
+
+use meridio_proxy::{
+    lab::{Authority, Issued},
+    proxy::config::Config,
+    transport::{Dialer, Identity, Listener, Svid, Target, server::serve},
+};
+use spiffe::{TrustDomain, X509Bundle, X509BundleSet, X509Context, X509Svid};
+use tokio_util::task::AbortOnDropHandle;
+use tonic::service::Routes;
+
+pub(crate) const HOUR: Duration = Duration::from_secs(3600);
+/// The trust domain of the proxy.
+pub(crate) const DOMAIN: &str = "a.test";
+
+/// The proxy's variables, with IPAM and NSP on sockets of this world.
+pub(crate) fn config(folder: &tempfile::TempDir) -> Config {
+    let config = Config::parse(|name| {
+        let value = match name {
+            "NSM_NAME" => "px",
+            "NSM_HOST" => "node",
+            "NSM_TRENCH" => "trench",
+            "NSM_CONDUIT" => "conduit",
+            "NSM_IP_RELEASE_DELAY" => "0s",
+            "NSM_GRPC_MAX_BACKOFF" => "200ms",
+            "SPIFFE_ENDPOINT_SOCKET" => "unix:///none",
+            _ => return None,
+        };
+        Some(value.to_owned())
+    });
+    let at = |name: &str| Target::Unix(folder.path().join(name));
+    Config {
+        ipam_service: at("ipam.sock"),
+        nsp_service: at("nsp.sock"),
+        connect_to: at("nsm.io.sock"),
+        ..config.unwrap()
+    }
+}
+
+/// Serve until the result is dropped.
+pub(crate) async fn host(target: &Target, identity: Identity, routes: Routes) -> AbortOnDropHandle<()> {
+    let listener = Listener::bind(target, identity).await.unwrap();
+    AbortOnDropHandle::new(tokio::spawn(serve(listener, routes, pending(), Duration::ZERO)))
+}
+
+pub(crate) fn identity(authority: &Authority, pod: &str) -> Identity {
+    let issued = authority.issue(&authority.pod("default", pod), HOUR).unwrap();
+    Identity::fixed(Svid::new(&context(&issued)).unwrap().into())
+}
+
+/// What the Workload API says of an SVID.
+fn context(issued: &Issued) -> X509Context {
+    let svid = X509Svid::parse_from_der(&issued.certificate, &issued.key).unwrap();
+    let mut bundles = X509BundleSet::new();
+    let domain = TrustDomain::new(DOMAIN).unwrap();
+    bundles.add_bundle(X509Bundle::parse_from_der(domain, &issued.bundle).unwrap());
+    X509Context::new([svid.into()], bundles)
+}
+
+pub(crate) fn dialer(target: &Target, identity: Identity, token_lifetime: Duration) -> Dialer {
+    Dialer { target: target.clone(), identity, dial_timeout: Duration::from_secs(5), token_lifetime }
+}

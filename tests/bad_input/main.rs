@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Throw every kind of bad input at the proxy: each is answered or logged by name, costs bounded memory and time, and leaves the
+//! state as it was. A good call or start afterwards works.
+#![allow(clippy::unwrap_used)]
+
+mod around;
+mod counts;
+mod descriptors;
+mod log;
+mod messages;
+mod peers;
+mod process;
+mod row;
+mod services;
+mod starts;
+mod target;
+mod tokens;
+mod turns;
+mod world;
+
+use std::{
+    sync::{Mutex, PoisonError},
+    thread,
+};
+
+use log::Log;
+use row::{
+    Done::{self, Serving, Starting},
+    Row,
+    Says::{Answers, Log as InLog, Status},
+};
+use tonic::Code::{
+    DeadlineExceeded, InvalidArgument, OutOfRange, PermissionDenied, ResourceExhausted, Unavailable, Unknown,
+};
+use world::World;
+
+/// A row of a proxy that serves: what is wrong, what is done, who says what about it.
+macro_rules! serving {
+    ($input:literal, $done:path, $says:expr) => {
+        Row { input: $input, done: Serving(|world| Box::pin($done(world))), says: $says }
+    };
+}
+
+/// A row of a process that starts.
+macro_rules! starting {
+    ($input:literal, $done:path, $($text:literal),+) => {
+        Row { input: $input, done: Starting(|place, texts| Box::pin($done(place, texts))), says: InLog(&[$($text),+]) }
+    };
+}
+
+#[rustfmt::skip]
+const TABLE: &[Row] = &[
+    starting!("malformed variables", starts::malformed_variables, "critical", "IP_FAMILY", "ipv5", "ipv4, ipv6 or dualstack"),
+    starting!("a variable of 100 kB", starts::giant_variable, "critical", "NSM_TRENCH", "1 to 253 letters"),
+    starting!("no CAP_NET_ADMIN", starts::no_net_admin, "critical", "CAP_NET_ADMIN is missing", "setcap"),
+    starting!("no nsmgr socket", starts::no_nsmgr, "start waits", "nsmgr, to register", "nsm.io.sock", "No such file"),
+    starting!("Workload API silent", starts::silent_agent, "start waits", "the Workload API has not been heard"),
+    starting!("Workload API late", starts::late_agent, "start waits", "the Workload API cannot be reached", "agent.sock"),
+    starting!("Workload API late with the entry", starts::late_entry, "start waits", "the Workload API refuses", "no identity issued"),
+    starting!("Workload API gives an expired SVID", starts::expired_svid, "start waits", "`spiffe://a.test/ns/default/pod/px` has expired"),
+    starting!("Workload API gives a foreign SVID", starts::foreign_svid, "start waits", "`spiffe://a.test/ns/default/pod/px` is not of the bundle"),
+    starting!("Workload API gives a mutilated SVID", starts::mutilated_svid, "start waits", "the Workload API gave an SVID that cannot be used", "parse"),
+    starting!("netlink permission denied", starts::netlink_denied, "refused", "bridge0", "Operation not permitted"),
+
+    serving!("peer without certificate", peers::without_certificate, InLog(&["connection rejected", "the peer showed no certificate (accepted: an X.509 SVID)"])),
+    serving!("peer with a foreign certificate", peers::of_another_domain, InLog(&["connection rejected", "no bundle for the trust domain of `spiffe://b.test/ns/default/pod/x`"])),
+    serving!("peer with an expired certificate", peers::expired, InLog(&["connection rejected", "`spiffe://a.test/ns/default/pod/x` has expired"])),
+    serving!("peer with an impostor's certificate", peers::of_an_impostor, InLog(&["connection rejected", "`spiffe://a.test/ns/default/pod/x` is not of the bundle"])),
+    serving!("peer without HTTP/2", peers::without_http2, InLog(&["connection rejected", "the peer offers no HTTP/2 (accepted: ALPN h2)"])),
+    serving!("peer without TLS", peers::without_tls, InLog(&["connection rejected", "TLS handshake failed"])),
+
+    serving!("token missing", tokens::missing, Status(PermissionDenied, &["authorize", "tokens_valid: segment 0 has no token"])),
+    serving!("token of garbage", tokens::garbage, Status(PermissionDenied, &["tokens_valid: segment 0 has no token"])),
+    serving!("token twice", tokens::twice, Status(PermissionDenied, &["tokens_valid: segment 0 has no token"])),
+    serving!("token of 17,000 bytes", tokens::giant, Status(PermissionDenied, &["tokens_valid: segment 0 has no token"])),
+    serving!("token expired", tokens::expired, Status(PermissionDenied, &["tokens_expired: the token of segment 0 has expired"])),
+    serving!("token wrongly chained", tokens::wrongly_chained, Status(PermissionDenied, &["tokens_chained: the token of segment 0"])),
+    serving!("token signed by another", tokens::signed_by_another, Status(PermissionDenied, &["prev_token_signed: the caller `spiffe://a.test/ns/default/pod/target`"])),
+    serving!("Close with a token signed by another", tokens::close_signed_by_another, Status(PermissionDenied, &["prev_token_signed: the caller `spiffe://a.test/ns/default/pod/target`"])),
+
+    serving!("path index out of range", messages::index_out_of_range, Status(InvalidArgument, &["path index 4294967295 is not within 1 segments"])),
+    serving!("path segment of another connection", messages::segment_of_another, Status(InvalidArgument, &["path segment `bad` is not connection `other`"])),
+    serving!("10,000 segments", messages::segments, Status(ResourceExhausted, &["10000 path segments (at most 64)"])),
+    serving!("1 MiB of labels", messages::labels, Status(ResourceExhausted, &["1048587 bytes of labels", "(at most 65536)"])),
+    serving!("message of 5 MiB", messages::message, Status(OutOfRange, &["message length too large", "4194304"])),
+    serving!("id of 1 MiB", messages::id, Status(ResourceExhausted, &["1048576 bytes of connection id (at most 1024)"])),
+    serving!("10,000 preferences", messages::preferences, Status(ResourceExhausted, &["10000 mechanism preferences (at most 64)"])),
+    serving!("no connection in the Request", messages::no_connection, Status(InvalidArgument, &["the request has no connection"])),
+    serving!("malformed grpc-timeout", messages::no_time, Status(InvalidArgument, &["grpc-timeout is `soon`", "1 to 8 digits"])),
+
+    serving!("unknown mechanism", messages::unknown_mechanism, Status(Unknown, &["mechanism", "[VFIO, MEMIF] (supported: KERNEL, NOOP)"])),
+    serving!("interface name too long", messages::long_interface_name, Status(InvalidArgument, &["`name`: `sixteen-letters-` is not an interface name", "1 to 15 bytes"])),
+    serving!("interface name of 60 kB", messages::giant_interface_name, Status(InvalidArgument, &["is not an interface name", "1 to 15 bytes"])),
+    serving!("interface name of another connection", messages::interface_name_of_another, Status(Unknown, &["is that of another connection", "accepted: a name of your own"])),
+    serving!("name of the primary interface", messages::primary_interface, Status(Unknown, &["`eth0`", "belongs to no connection"])),
+
+    serving!("inode URL whose descriptor never comes, to a proxy that needs none", descriptors::never_comes, Answers),
+    serving!("inode URL whose descriptor never comes, to a chain that needs it", descriptors::never_comes_where_it_is_needed, Status(Unavailable, &["recv_fd", "the descriptor of inode://4/4026531833 did not come"])),
+    serving!("descriptors nobody claims", descriptors::nobody_claims, InLog(&["a descriptor that nobody claims here is closed", "inode://"])),
+    serving!("descriptors nobody claims where one could", descriptors::nobody_claims_where_one_could, InLog(&["more descriptors than anybody claims: the oldest are closed", "256"])),
+    serving!("257 descriptors with a call", descriptors::too_many_for_one_call, Status(ResourceExhausted, &["257 descriptors", "accepted: 256"])),
+
+    serving!("IPAM exhausted", services::ipam_exhausted, Status(ResourceExhausted, &["no IPv4 address for `bad-", "no more prefix available"])),
+    serving!("IPAM slow", services::ipam_slow, Status(DeadlineExceeded, &["ipam: deadline passed ["])),
+    serving!("IPAM down", services::ipam_down, Status(Unavailable, &["no IPv4 address for `bad-", "ipam.sock"])),
+    serving!("IPAM of another trench", services::ipam_refuses, Status(Unknown, &["no IPv4 address for `bad-", "refused: no corresponding trench"])),
+    serving!("IPAM answering a word", services::ipam_answers_a_word, Status(Unavailable, &["no IPv4 address for `bad-", "`banana/24`: not an address (accepted: one IPv4 host address"])),
+    serving!("IPAM answering 1 MiB", services::ipam_answers_a_megabyte, Status(Unavailable, &["no IPv4 address for `bad-", "not an address"])),
+    serving!("IPAM answering an impossible length", services::ipam_answers_an_impossible_length, Status(Unavailable, &["`169.255.0.9/99`: the prefix length is out of range"])),
+
+    serving!("NSP with duplicates", services::nsp_duplicates, InLog(&["error", "in the list already", "again", "20.0.0.1/32"])),
+    serving!("NSP with a nonsense prefix", services::nsp_nonsense, InLog(&["error", "no prefix (accepted: 20.0.0.1/32", "word", "banana"])),
+    serving!("NSP with the prefix of everything", services::nsp_everything, InLog(&["error", "accepted: prefix lengths from 1", "all", "0.0.0.0/0"])),
+    serving!("NSP with one VIP too many", services::nsp_too_many, InLog(&["error", "too many VIPs: the last list stays", "20001", "20000"])),
+    serving!("NSP down", services::nsp_down, InLog(&["no watch of VIPs; those known stay", "interrupted"])),
+
+    serving!("netlink permission denied while a target connects", services::netlink_denied, InLog(&["refused", "Operation not permitted"])),
+    serving!("netlink permission denied to look", services::netlink_unreadable, InLog(&["the kernel cannot be read", "Operation not permitted"])),
+
+    serving!("two Requests at once for one id", turns::two_requests, Answers),
+    serving!("two first Requests at once of one client", turns::two_requests_without_our_segment, Answers),
+    serving!("twenty Requests at once for one id", turns::many_requests, Status(ResourceExhausted, &["8 calls of this connection wait already (at most 8)", "[bad-at-px]"])),
+    serving!("Request and Close at once for one id", turns::request_and_close, Answers),
+    serving!("a caller that goes away mid-call, with its connection", turns::caller_goes_away, InLog(&["the caller went away before the answer", "send_fd"])),
+    serving!("a caller that gives up mid-call", turns::caller_gives_up, InLog(&["the caller did not refresh in time: closing", "\"client\":\"bad\""])),
+];
+
+/// Held by each test: what is open in this process is counted.
+static ALONE: Mutex<()> = Mutex::new(());
+
+fn rows(which: fn(&Done) -> bool) -> Vec<&'static Row> {
+    let rows: Vec<_> = TABLE.iter().filter(|row| which(&row.done)).collect();
+    assert!(!rows.is_empty());
+    rows
+}
+
+fn report(wrong: &[String]) {
+    assert!(wrong.is_empty(), "{} of {} rows are wrong:\n{}", wrong.len(), TABLE.len(), wrong.join("\n"));
+}
+
+/// Rows that are wrong before the others are not tried any more: each may take its whole time.
+const ENOUGH: usize = 5;
+
+/// One proxy meets all of them in turn; after a row that is wrong, the next one gets a new proxy.
+async fn all_in_turn(log: Log) -> Vec<String> {
+    let (mut wrong, mut world) = (Vec::new(), None);
+    for row in rows(|done| matches!(done, Serving(_))) {
+        let serving = match world.take() {
+            Some(serving) => serving,
+            None => World::start(log.clone()).await,
+        };
+        match row::check(&serving, row).await {
+            Ok(()) => world = Some(serving),
+            Err(why) => {
+                wrong.push(format!("{}: {why}", row.input));
+                serving.end().await;
+                if wrong.len() == ENOUGH {
+                    break;
+                }
+            }
+        }
+    }
+    if let Some(serving) = world {
+        serving.end().await;
+    }
+    wrong
+}
+
+#[test]
+fn a_proxy_that_serves_names_every_bad_input_stays_within_bounds_and_is_as_before() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let log = Log::default();
+    let _logged = log.of_this_thread();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    report(&runtime.block_on(all_in_turn(log)));
+}
+
+/// All at once, as they mostly wait.
+#[test]
+fn a_start_that_lacks_something_names_it_stays_within_bounds_and_leaves_nothing() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let rows = rows(|done| matches!(done, Starting(_)));
+    let started: Vec<_> =
+        rows.iter().copied().map(|row| thread::spawn(move || process::check(row))).collect();
+    let ended = rows.iter().zip(started).map(|(row, check)| (row.input, check.join()));
+    let wrong = ended.filter_map(|(input, checked)| {
+        let why = checked.unwrap_or_else(|_| Err("panicked".into())).err()?;
+        Some(format!("{input}: {why}"))
+    });
+    report(&wrong.collect::<Vec<_>>());
+}

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Messages that no honest peer sends.
+
+use std::collections::HashMap;
+
+use meridio_proxy::api::{
+    Mechanism, MechanismKind, PathSegment, parameter, pb::networkservice::NetworkServiceRequest,
+};
+
+use crate::{
+    row::Outcome,
+    target::{PATIENCE, ask, call, new, send, wire},
+    world::World,
+};
+
+/// Send a Request that was good until it was spoilt; it must fail.
+async fn spoilt(world: &World, spoil: impl FnOnce(&mut NetworkServiceRequest)) -> Outcome {
+    let mut message = new("bad");
+    spoil(&mut message);
+    Ok(ask(world, message).await.err())
+}
+
+pub(crate) async fn index_out_of_range(world: &World) -> Outcome {
+    spoilt(world, |message| message.connection.as_mut().unwrap().path_mut().index = u32::MAX).await
+}
+
+pub(crate) async fn segment_of_another(world: &World) -> Outcome {
+    spoilt(world, |message| message.connection.as_mut().unwrap().id = "other".into()).await
+}
+
+pub(crate) async fn segments(world: &World) -> Outcome {
+    let segment = PathSegment { name: "n".into(), id: "i".into(), ..PathSegment::default() };
+    let many = vec![segment; 10_000];
+    spoilt(world, |message| message.connection.as_mut().unwrap().path_mut().path_segments = many).await
+}
+
+/// Twenty times: what is refused is not kept.
+pub(crate) async fn labels(world: &World) -> Outcome {
+    let labels = HashMap::from([("key".to_owned(), "v".repeat((1 << 20) - 3))]);
+    let mut told = None;
+    for _ in 0..20 {
+        told = spoilt(world, |message| message.connection.as_mut().unwrap().labels = labels.clone()).await?;
+    }
+    Ok(told)
+}
+
+/// Beyond what is read at all.
+pub(crate) async fn message(world: &World) -> Outcome {
+    let labels = HashMap::from([("key".to_owned(), "v".repeat(5 << 20))]);
+    spoilt(world, |message| message.connection.as_mut().unwrap().labels = labels).await
+}
+
+pub(crate) async fn id(world: &World) -> Outcome {
+    spoilt(world, |message| message.connection.as_mut().unwrap().id = "i".repeat(1 << 20)).await
+}
+
+pub(crate) async fn preferences(world: &World) -> Outcome {
+    let many = vec![Mechanism::local(MechanismKind::Kernel); 10_000];
+    spoilt(world, |message| message.mechanism_preferences = many).await
+}
+
+pub(crate) async fn no_connection(world: &World) -> Outcome {
+    spoilt(world, |message| message.connection = None).await
+}
+
+pub(crate) async fn no_time(world: &World) -> Outcome {
+    let wire = wire(world).await?;
+    let mut call = call(&wire, new("bad"), PATIENCE);
+    call.metadata_mut().insert("grpc-timeout", "soon".parse().unwrap());
+    Ok(send(&wire, call).await.err())
+}
+
+fn mechanism(kind: &str, name: &str) -> Mechanism {
+    let parameters = HashMap::from([(parameter::NAME.to_owned(), name.to_owned())]);
+    Mechanism { cls: "LOCAL".into(), r#type: kind.into(), parameters }
+}
+
+pub(crate) async fn unknown_mechanism(world: &World) -> Outcome {
+    spoilt(world, |message| {
+        message.mechanism_preferences = vec![mechanism("VFIO", ""), mechanism("MEMIF", "")]
+    })
+    .await
+}
+
+pub(crate) async fn long_interface_name(world: &World) -> Outcome {
+    spoilt(world, |message| message.mechanism_preferences = vec![mechanism("KERNEL", "sixteen-letters-")])
+        .await
+}
+
+/// 60 kB, which the bounds of a message allow.
+pub(crate) async fn giant_interface_name(world: &World) -> Outcome {
+    let name = "n".repeat(60_000);
+    spoilt(world, |message| message.mechanism_preferences = vec![mechanism("KERNEL", &name)]).await
+}
+
+pub(crate) async fn interface_name_of_another(world: &World) -> Outcome {
+    let taken = world.standing.mechanism.clone().unwrap();
+    spoilt(world, |message| message.mechanism_preferences = vec![taken]).await
+}
+
+pub(crate) async fn primary_interface(world: &World) -> Outcome {
+    spoilt(world, |message| message.mechanism_preferences = vec![mechanism("KERNEL", "eth0")]).await
+}

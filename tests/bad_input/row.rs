@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! A row of the table, and what holds for every row whatever its input.
+
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
+
+use futures::future::BoxFuture;
+use tonic::{Code, Status};
+
+use crate::{log::Log, process::Place, target, world::World};
+
+/// One input.
+pub(crate) struct Row {
+    /// What is wrong.
+    pub(crate) input: &'static str,
+    pub(crate) done: Done,
+    pub(crate) says: Says,
+}
+
+/// What is done with it.
+pub(crate) enum Done {
+    /// To a proxy that serves.
+    Serving(for<'a> fn(&'a World) -> BoxFuture<'a, Outcome>),
+    /// To a process that starts, whose log must have these texts in one line.
+    Starting(for<'a> fn(&'a Place, &'a [&'a str]) -> BoxFuture<'a, Checked>),
+}
+
+/// What is said about it: in one status, or in one line of the log, all of the texts.
+pub(crate) enum Says {
+    Status(Code, &'static [&'static str]),
+    Log(&'static [&'static str]),
+    /// Nothing is wrong after all: the calls are answered, one after the other.
+    Answers,
+}
+
+/// Whether all is as it must be, or what is not.
+pub(crate) type Checked = Result<(), String>;
+
+/// What the caller was told (`None`: nothing bad), or what the row found wrong.
+pub(crate) type Outcome = Result<Option<Status>, String>;
+
+/// Longest row, with all its checks.
+const LONGEST: Duration = Duration::from_secs(20);
+/// Longest status in bytes, whatever the input: it is a header of the answer, and a line in the log of each hop.
+const LONGEST_STATUS: usize = 1024;
+/// Memory that a row may cost in KiB, with what the test itself takes.
+const MEMORY: usize = 24 << 10;
+
+/// Do what a row says to a proxy that serves, and check everything.
+pub(crate) async fn check(world: &World, row: &Row) -> Checked {
+    let Done::Serving(done) = &row.done else { return Err("is no row of a proxy that serves".into()) };
+    let resident = resident_kib();
+    world.log.clear();
+    let checks = async {
+        let told = done(world).await?;
+        said(&row.says, told, &world.log).await?;
+        world.log.clear();
+        good_calls_work(world).await?;
+        as_before(world).await
+    };
+    let started = Instant::now();
+    let checked = tokio::time::timeout(LONGEST, checks).await;
+    checked.unwrap_or_else(|_| Err(format!("not done within {:?}", started.elapsed())))?;
+    match resident_kib().saturating_sub(resident) {
+        ..=MEMORY => Ok(()),
+        more => Err(format!("{more} KiB more are resident (accepted: {MEMORY})")),
+    }
+}
+
+async fn said(says: &Says, told: Option<Status>, log: &Log) -> Checked {
+    match (says, told) {
+        (Says::Answers, None) => Ok(()),
+        (Says::Log(texts), None) => log.says(texts).await,
+        (Says::Status(code, texts), Some(status)) => {
+            let message = status.message();
+            let all = texts.iter().all(|text| message.contains(text));
+            match status.code() == *code && all && message.len() <= LONGEST_STATUS {
+                true => Ok(()),
+                false => Err(format!("{status:?} instead of {code:?} with {texts:?}")),
+            }
+        }
+        (_, told) => Err(format!("the caller was told {told:?}")),
+    }
+}
+
+/// A target that was connected before still is, and another one can connect and close.
+async fn good_calls_work(world: &World) -> Checked {
+    refreshed(world).await?;
+    let good = target::established(world, "good").await?;
+    target::closed(world, &good).await
+}
+
+/// Refresh the connection that stands: it keeps its addresses and its link.
+pub(crate) async fn refreshed(world: &World) -> Checked {
+    let stood = world.standing.clone();
+    let answer = target::ask(world, target::request(stood.clone())).await;
+    let answer = answer.map_err(|status| format!("a refresh of the connection that stands: {status}"))?;
+    match answer.context == stood.context && answer.mechanism == stood.mechanism {
+        true => Ok(()),
+        false => Err(format!("a refresh answered {answer:?}, before it was {stood:?}")),
+    }
+}
+
+/// Nothing is left of the row, and nothing is missing.
+async fn as_before(world: &World) -> Checked {
+    for _ in 0..500 {
+        if world.counts() == world.before {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Err(format!("the state is\n{:?}\nand was\n{:?}", world.counts(), world.before))
+}
+
+/// Resident memory of this process.
+fn resident_kib() -> usize {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}

@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! A proxy that serves targets over its socket, between an IPAM and an NSP over mTLS. Only the kernel is in memory.
+
+use std::{sync::Mutex, time::Duration};
+
+use meridio_proxy::{
+    api::{Connection, Mechanism},
+    chain::{Tail, Tasks},
+    elements::{egress::Egress, mechanism::Names, send_fd::Netns},
+    ipam::{Subnet, Tree},
+    kernel::{self, Kernel, Memory},
+    lab::{
+        Authority,
+        control_plane::{ipam::Ipam, nsp::Nsp},
+    },
+    proxy::{
+        chains::{self, Parts},
+        config::Config,
+        endpoint::Endpoint,
+        gateways::Gateways,
+        health::Health,
+        services::Services,
+        vips,
+    },
+    transport::{
+        Dialer, Identity, Target,
+        monitor::{Connections, Limits},
+    },
+};
+use tokio_util::task::AbortOnDropHandle;
+use tonic::service::Routes;
+
+use crate::{
+    around::{DOMAIN, HOUR, config, dialer, host, identity},
+    counts::Counts,
+    log::Log,
+    target,
+};
+
+/// The VIPs of the trench.
+pub(crate) const VIPS: [(&str, &str); 2] = [("vip-a", "20.0.0.1/32"), ("vip-b", "2001:db8::1/128")];
+
+pub(crate) struct World {
+    pub(crate) log: Log,
+    pub(crate) folder: tempfile::TempDir,
+    pub(crate) authority: Authority,
+    pub(crate) linux: Memory,
+    pub(crate) ipam: Ipam,
+    pub(crate) nsp: Nsp,
+    pub(crate) parts: Parts,
+    /// Where targets call.
+    pub(crate) socket: Target,
+    /// What a target with a connection got. It has it before and after every row.
+    pub(crate) standing: Connection,
+    /// What there is before and after every row.
+    pub(crate) before: Counts,
+    ipam_server: Mutex<Option<AbortOnDropHandle<()>>>,
+    _nsp_server: AbortOnDropHandle<()>,
+    _gateways: Gateways,
+    _endpoint: Endpoint,
+}
+
+impl World {
+    pub(crate) async fn start(log: Log) -> Self {
+        let (folder, tasks, health) = (tempfile::tempdir().unwrap(), Tasks::default(), Health::default());
+        let (config, authority) = (config(&folder), Authority::new(DOMAIN).unwrap());
+        let (tree, nsp, linux) = (Tree::new("trench"), Nsp::new("trench"), Memory::default());
+        tree.add_conduit("conduit").unwrap();
+        nsp.set_vips(VIPS);
+        let ipam = Ipam::new(tree);
+        let pod = |name| identity(&authority, name);
+        let ipam_server = host(&config.ipam_service, pod("ipam"), Routes::new(ipam.service())).await;
+        let routes = Routes::new(nsp.configuration_manager());
+        let _nsp_server = host(&config.nsp_service, pod("nsp"), routes).await;
+        let own = pod("px");
+        let (parts, _gateways) = parts(&config, &own, &linux, &health, &tasks).await;
+        let chain = chains::endpoint(&parts).build(Tail).unwrap();
+        let (name, connections) = (&parts.name, parts.connections.clone());
+        let endpoint = Endpoint::serve(folder.path(), name, chain, connections, own, &health, &tasks);
+        let _endpoint = endpoint.await.unwrap();
+        let world = Self {
+            log,
+            authority,
+            linux,
+            ipam,
+            nsp,
+            parts,
+            socket: Target::Unix(_endpoint.socket().to_owned()),
+            standing: Connection::default(),
+            before: Counts::default(),
+            ipam_server: Mutex::new(Some(ipam_server)),
+            _nsp_server,
+            _gateways,
+            _endpoint,
+            folder,
+        };
+        world.occupied().await
+    }
+
+    /// One target is connected, and everything is in place.
+    async fn occupied(mut self) -> Self {
+        self.standing = target::established(&self, "standing").await.unwrap();
+        let mut status = self.parts.kernel.status();
+        let whole = status.wait_for(|status| status.vips && status.degraded.is_empty());
+        tokio::time::timeout(Duration::from_secs(10), whole).await.unwrap().unwrap();
+        self.before = self.settled().await;
+        self
+    }
+
+    /// The identity of a pod.
+    pub(crate) fn identity(&self, pod: &str) -> Identity {
+        identity(&self.authority, pod)
+    }
+
+    /// How a pod reaches the proxy.
+    pub(crate) fn dialer(&self, pod: &str) -> Dialer {
+        dialer(&self.socket, self.identity(pod), HOUR)
+    }
+
+    /// Where the proxy's addresses come from.
+    pub(crate) fn subnet(&self) -> Subnet {
+        Subnet { trench: "trench".into(), conduit: "conduit".into(), node: "node".into() }
+    }
+
+    /// Stop the IPAM, connections and socket included.
+    pub(crate) fn stop_ipam(&self) {
+        drop(self.ipam_server.lock().unwrap().take());
+    }
+
+    pub(crate) async fn start_ipam(&self) {
+        let (target, routes) = (config(&self.folder).ipam_service, Routes::new(self.ipam.service()));
+        let server = host(&target, self.identity("ipam"), routes).await;
+        *self.ipam_server.lock().unwrap() = Some(server);
+    }
+
+    /// The forwarder makes the link of a connection: it becomes a port.
+    pub(crate) async fn link(&self, connection: &Connection) -> Result<(), String> {
+        let name = name_of(connection)?;
+        self.linux.add_link(&name, None);
+        let mut status = self.parts.kernel.status();
+        let port = status.wait_for(|status| status.ports.iter().any(|port| port.as_str() == name));
+        match tokio::time::timeout(Duration::from_secs(5), port).await {
+            Ok(_) => Ok(()),
+            Err(_) => Err(format!("`{name}` is no port: {:?}", self.parts.kernel.status().borrow().clone())),
+        }
+    }
+
+    pub(crate) fn unlink(&self, connection: &Connection) {
+        self.linux.remove_link(&name_of(connection).unwrap_or_default());
+    }
+
+    pub(crate) async fn end(self) {
+        self.parts.tasks.stop().await;
+    }
+}
+
+/// What the chain stands on, and the lease of the bridge.
+async fn parts(
+    config: &Config,
+    own: &Identity,
+    linux: &Memory,
+    health: &Health,
+    tasks: &Tasks,
+) -> (Parts, Gateways) {
+    let settings = kernel::Settings {
+        adoption: Duration::from_millis(20),
+        ..kernel::Settings::of("trench", "conduit", "node")
+    };
+    let kernel = Kernel::start(settings, linux.clone(), tasks);
+    let services = Services::open(config, own, health, tasks);
+    let renew = config.bridge_ip_renew_interval;
+    let gateways = Gateways::lease(&services.leases, &kernel, renew, health, tasks).await.unwrap();
+    tasks.spawn(vips::declare(vips::follow(services.nsp, "trench", tasks), kernel.clone()));
+    let parts = Parts {
+        name: config.name.clone(),
+        token_lifetime: HOUR,
+        mtu: config.mtu,
+        netns: Netns::own().unwrap(),
+        names: Names::new(|name| name.as_str() == "eth0"),
+        kernel,
+        leases: services.leases,
+        gateways: gateways.current(),
+        connections: Connections::new(Limits::default()),
+        egress: Egress::default(),
+        dialer: dialer(&config.connect_to, own.clone(), HOUR),
+        tasks: tasks.clone(),
+    };
+    (parts, gateways)
+}
+
+fn name_of(connection: &Connection) -> Result<String, String> {
+    let name = connection.mechanism.as_ref().and_then(Mechanism::interface);
+    name.map(|name| name.to_string()).ok_or_else(|| format!("no link: {:?}", connection.mechanism))
+}
