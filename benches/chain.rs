@@ -19,12 +19,13 @@ use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use meridio_proxy::{
     api::{Connection, Mechanism, MechanismKind, PathSegment},
     chain::{Chain, Element, Next, Request, Tail, Tasks, begin::BeginLayer, path},
-    elements::{egress::Egress, mechanism::Names, send_fd::Netns},
-    ipam::{BRIDGE, InMemory, Leases, Settings, Subnet, Tree},
-    kernel::{self, Kernel, Memory},
+    ipam::BRIDGE,
     lab::{Authority, Workload},
-    proxy::chains::{self, Parts},
-    transport::{Caller, Dialer, FdHub, Identity, Peer, Svid, Target, monitor::Connections, token},
+    proxy::{
+        chains::{self, Parts},
+        in_memory,
+    },
+    transport::{Caller, Dialer, FdHub, Identity, Peer, Svid, token},
 };
 use opentelemetry::trace::TracerProvider;
 use tokio::{
@@ -124,30 +125,13 @@ async fn parts(folder: &Path, tasks: &Tasks) -> (Parts, Caller) {
     let (svid, own) = identity(&authority, folder, "px", tasks).await;
     let (target, peer) = identity(&authority, folder, "target", tasks).await;
     let token = token::issue(&target, &own, HOUR).ok();
-    let tree = Tree::new("trench");
-    tree.add_conduit("conduit").unwrap();
-    let subnet = Subnet { trench: "trench".into(), conduit: "conduit".into(), node: "node".into() };
-    let leases = Leases::start(InMemory::new(tree, subnet), Settings::default(), tasks);
+    let in_memory = in_memory::parts("px", tasks).unwrap();
     let soon = tokio::time::Instant::now() + Duration::from_secs(10);
-    let gateways = leases.acquire(BRIDGE, soon).await.unwrap().addresses();
+    let gateways = in_memory.leases.acquire(BRIDGE, soon).await.unwrap().addresses();
     let parts = Parts {
-        name: "px".into(),
-        token_lifetime: HOUR,
-        mtu: 1500,
-        netns: Netns::own().unwrap(),
-        names: Names::new(|_| false),
-        kernel: Kernel::start(kernel::Settings::of("trench", "conduit", "node"), Memory::default(), tasks),
-        leases,
         gateways: watch::channel(gateways).1,
-        connections: Connections::default(),
-        egress: Egress::default(),
-        dialer: Dialer {
-            target: Target::Unix(folder.join("nobody")),
-            identity: Identity::fixed(Arc::clone(&svid)),
-            dial_timeout: HOUR,
-            token_lifetime: HOUR,
-        },
-        tasks: tasks.clone(),
+        dialer: Dialer { identity: Identity::fixed(Arc::clone(&svid)), ..in_memory.dialer.clone() },
+        ..in_memory
     };
     (parts, Caller { hub: None, svid, peer: Arc::new(peer), token })
 }

@@ -37,13 +37,13 @@
 //! # Ok(()) }
 //! ```
 //!
-//! Where to look, from the lowest floor to the highest; a module uses only [`api`], which has the messages, and what stands before it:
+//! Where to look, from the lowest floor to the highest; a module uses only lower floors, and [`api`], which has the messages:
 //!
 //! - [`chain`]: what a call, an element and a builder are; how the state of a connection is kept and undone; the laws that every
 //!   element keeps.
 //! - [`transport`]: a chain as a server or a client on a socket: descriptors beside bytes, SPIFFE identities, tokens, the registry.
 //! - [`kernel`] and [`ipam`]: the ports by which elements declare links, next hops and VIPs, and lease addresses.
-//! - [`elements`]: the layers, one per file.
+//! - [`elements`]: the layers, a file or folder for each.
 //! - [`proxy`]: the product, with its two chains in [`proxy::chains`].
 //! - [`lab`]: a cluster in namespaces on one machine.
 

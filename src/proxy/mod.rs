@@ -11,6 +11,7 @@ pub mod endpoint;
 pub mod gateways;
 pub mod grpc_health_probe;
 pub mod health;
+pub mod in_memory;
 pub mod log;
 pub mod mesh;
 pub mod primary;

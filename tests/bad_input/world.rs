@@ -7,7 +7,7 @@ use std::{sync::Mutex, time::Duration};
 use meridio_proxy::{
     api::{Connection, Mechanism},
     chain::{Tail, Tasks},
-    elements::{egress::Egress, mechanism::Names, send_fd::Netns},
+    elements::mechanism::Names,
     ipam::{Subnet, Tree},
     kernel::{self, Kernel, Memory},
     lab::{
@@ -20,13 +20,11 @@ use meridio_proxy::{
         endpoint::Endpoint,
         gateways::Gateways,
         health::Health,
+        in_memory,
         services::Services,
         vips,
     },
-    transport::{
-        Dialer, Identity, Target,
-        monitor::{Connections, Limits},
-    },
+    transport::{Dialer, Identity, Target},
 };
 use tokio_util::task::AbortOnDropHandle;
 use tonic::service::Routes;
@@ -173,18 +171,13 @@ async fn parts(
     let gateways = Gateways::lease(&services.leases, &kernel, renew, health, tasks).await.unwrap();
     tasks.spawn(vips::declare(vips::follow(services.nsp, "trench", tasks), kernel.clone()));
     let parts = Parts {
-        name: config.name.clone(),
-        token_lifetime: HOUR,
         mtu: config.mtu,
-        netns: Netns::own().unwrap(),
         names: Names::new(|name| name.as_str() == "eth0"),
         kernel,
         leases: services.leases,
         gateways: gateways.current(),
-        connections: Connections::new(Limits::default()),
-        egress: Egress::default(),
         dialer: dialer(&config.connect_to, own.clone(), HOUR),
-        tasks: tasks.clone(),
+        ..in_memory::parts(&config.name, tasks).unwrap()
     };
     (parts, gateways)
 }

@@ -18,16 +18,19 @@ use meridio_proxy::{
         metadata::MetadataLayer,
     },
     elements::{
-        authorize, connect::Connect, egress::Egress, mechanism, mechanism::Names, monitor::Monitor,
-        send_fd::Netns, trim_path::TrimPath, update_path::UpdatePath, update_token::UpdateToken,
+        authorize, connect::Connect, mechanism, mechanism::Names, monitor::Monitor, trim_path::TrimPath,
+        update_path::UpdatePath, update_token::UpdateToken,
     },
-    ipam::{BRIDGE, InMemory, Lease, Leases, Settings, Subnet, Tree},
+    ipam::{BRIDGE, Lease},
     kernel::{self, Kernel, Memory},
     lab::{Authority, Workload},
-    proxy::chains::{self, Parts},
+    proxy::{
+        chains::{self, Parts},
+        in_memory,
+    },
     transport::{
         Caller, Dialer, Identity, Listener, Target, Wire,
-        monitor::{Connections, Limits},
+        monitor::Connections,
         server::{Endpoint, serve},
     },
 };
@@ -108,25 +111,19 @@ impl Rig {
         let linux = Memory::default();
         let kernel = kernel::Settings::of("trench", "conduit", "node");
         let kernel = Kernel::start(kernel, linux.clone(), &tasks);
-        let leases = leases(&tasks);
+        let in_memory = in_memory::parts("px", &tasks).unwrap();
         let deadline = Instant::now() + Duration::from_secs(10);
-        let bridge = leases.acquire(BRIDGE, deadline).await.unwrap();
+        let bridge = in_memory.leases.acquire(BRIDGE, deadline).await.unwrap();
         let gateways = bridge.addresses();
         kernel.set_gateways(gateways);
         kernel.set_vips(&["20.0.0.1/32".parse().unwrap()]);
         let parts = Parts {
-            name: "px".into(),
             token_lifetime: LONG,
             mtu: MTU,
-            netns: Netns::own().unwrap(),
-            names: Names::new(|_| false),
             kernel,
-            leases,
             gateways: watch::channel(gateways).1,
-            connections: Connections::new(Limits::default()),
-            egress: Egress::default(),
             dialer: dialer(&socket("lb"), proxy.clone(), LONG),
-            tasks,
+            ..in_memory
         };
         let (endpoint, client) = (chains::endpoint(&parts), chains::client(&parts));
         let printed = (endpoint.to_string(), client.to_string());
@@ -218,13 +215,6 @@ pub(crate) async fn eventually(
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     Err(otherwise())
-}
-
-fn leases(tasks: &Tasks) -> Leases {
-    let subnet = Subnet { trench: "trench".into(), conduit: "conduit".into(), node: "node".into() };
-    let tree = Tree::new("trench");
-    tree.add_conduit("conduit").unwrap();
-    Leases::start(InMemory::new(tree, subnet), Settings::default(), tasks)
 }
 
 fn dialer(target: &Target, identity: Identity, token_lifetime: Duration) -> Dialer {

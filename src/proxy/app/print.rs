@@ -3,18 +3,11 @@
 //!
 //! The rows are those of the real chains; what they stand on is in memory, and nothing is called.
 
-use std::{fmt::Write, io, time::Duration};
-
-use tokio::sync::watch;
+use std::{fmt::Write, io};
 
 use crate::{
-    api::Dual,
     chain::{Chain, Tasks},
-    elements::{egress::Egress, mechanism::Names, send_fd::Netns},
-    ipam::{self, InMemory, Leases, Subnet, Tree},
-    kernel::{self, Kernel, Memory},
-    proxy::chains::{self, Parts},
-    transport::{Dialer, Identity, Target, monitor::Connections},
+    proxy::{chains, in_memory},
 };
 
 /// Both chains, one row per line, in request order.
@@ -23,7 +16,7 @@ use crate::{
 /// `/proc` is not mounted.
 pub(super) async fn chains() -> io::Result<String> {
     let tasks = Tasks::default();
-    let parts = parts(&tasks)?;
+    let parts = in_memory::parts("none", &tasks)?;
     let mut text = String::new();
     for (title, chain) in [("endpoint", chains::endpoint(&parts)), ("client", chains::client(&parts))] {
         rows(&mut text, title, &chain);
@@ -39,32 +32,6 @@ fn rows(text: &mut String, title: &str, chain: &Chain) {
     for name in chain.names() {
         let _infallible = writeln!(text, "  {name}");
     }
-}
-
-fn parts(tasks: &Tasks) -> io::Result<Parts> {
-    let none = || String::from("none");
-    let subnet = Subnet { trench: none(), conduit: none(), node: none() };
-    let settings = kernel::Settings::of("none", "none", "none");
-    let nowhere = Target::Unix("/nonexistent".into());
-    Ok(Parts {
-        name: none(),
-        token_lifetime: Duration::from_secs(600),
-        mtu: 1500,
-        netns: Netns::own()?,
-        names: Names::new(|_| false),
-        kernel: Kernel::start(settings, Memory::default(), tasks),
-        leases: Leases::start(InMemory::new(Tree::new("none"), subnet), ipam::Settings::default(), tasks),
-        gateways: watch::channel(Dual::NONE).1,
-        connections: Connections::default(),
-        egress: Egress::default(),
-        dialer: Dialer {
-            identity: Identity::follow(&nowhere.to_string(), tasks),
-            target: nowhere,
-            dial_timeout: Duration::from_secs(1),
-            token_lifetime: Duration::from_secs(600),
-        },
-        tasks: tasks.clone(),
-    })
 }
 
 #[cfg(test)]

@@ -86,9 +86,11 @@ pub(super) fn mtu(r: &mut Reader<impl Get>, variable: Variable, families: &[Fami
     })
 }
 
-/// Where spans are exported to, if they are: TELEMETRY decides; left open, a set endpoint does.
+/// Where spans are exported to, if they are: TELEMETRY decides; left open, a set endpoint does. Where nothing is exported whatever
+/// the other variables say, they are not judged.
 pub(super) fn telemetry(r: &mut Reader<impl Get>, warnings: &mut Vec<String>) -> Option<Destination> {
     let (wanted, disabled) = (r.boolean(var::TELEMETRY), r.boolean(var::SDK_DISABLED));
+    let judged = r.mistakes();
     let exporter = r.value(var::TRACES_EXPORTER, "otlp or none", |text| match text {
         "otlp" => Some(true),
         "none" => Some(false),
@@ -99,6 +101,9 @@ pub(super) fn telemetry(r: &mut Reader<impl Get>, warnings: &mut Vec<String>) ->
         certificate: file(r, var::OTLP_CERTIFICATE),
         client: client_files(r),
     };
+    if wanted == Some(false) || disabled == Some(true) {
+        r.forget_mistakes_after(judged);
+    }
     let on = wanted.unwrap_or(destination.endpoint.is_some()) && exporter && disabled != Some(true);
     let (name, protocol) = r.raw(var::OTLP_PROTOCOL);
     if on && protocol != "grpc" {

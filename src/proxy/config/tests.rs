@@ -314,6 +314,15 @@ fn what_is_set_for_traces_wins_over_what_is_set_for_all_signals_unless_it_is_emp
 }
 
 #[test]
+fn where_nothing_is_exported_the_other_variables_are_not_judged() {
+    let wrong = ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector");
+    assert!(parse(&[wrong]).is_err());
+    for off in [("TELEMETRY", "false"), ("OTEL_SDK_DISABLED", "true")] {
+        assert_eq!(parse(&[wrong, off]).unwrap().telemetry, None, "{off:?}");
+    }
+}
+
+#[test]
 fn a_client_certificate_comes_with_its_key() {
     let endpoint = ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://collector:4317");
     let certificate = ("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", "/tls/tls.crt");

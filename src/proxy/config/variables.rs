@@ -72,15 +72,15 @@ variables! {
     SPIFFE_ENDPOINT_SOCKET = Variable::new("SPIFFE_ENDPOINT_SOCKET", "", "Address of the SPIFFE Workload API; required");
     TELEMETRY = Variable::new("TELEMETRY", "", "true exports spans by OTLP/gRPC, false does not; unset: if an endpoint is set");
     OTLP_ENDPOINT = Variable::of_otel("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "", "Address of the OTLP collector, http:// or https:// (http://localhost:4317 with TELEMETRY=true)").or("OTEL_EXPORTER_OTLP_ENDPOINT");
-    OTLP_CERTIFICATE = Variable::of_otel("OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE", "", "File of the certificates (PEM) that vouch for an https:// collector; unset: those of the machine").or("OTEL_EXPORTER_OTLP_CERTIFICATE");
+    OTLP_CERTIFICATE = Variable::of_otel("OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE", "", "File of the certificates (PEM) that vouch for an https:// collector; unset: those of the machine, of which the image has none").or("OTEL_EXPORTER_OTLP_CERTIFICATE");
     OTLP_CLIENT_CERTIFICATE = Variable::of_otel("OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE", "", "File of the certificate (PEM) that is shown to an https:// collector; needs the key").or("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE");
     OTLP_CLIENT_KEY = Variable::of_otel("OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY", "", "File of its private key (PEM)").or("OTEL_EXPORTER_OTLP_CLIENT_KEY");
     OTLP_PROTOCOL = Variable::of_otel("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "grpc", "grpc; with any other a warning says that gRPC is used").or("OTEL_EXPORTER_OTLP_PROTOCOL");
     TRACES_EXPORTER = Variable::of_otel("OTEL_TRACES_EXPORTER", "otlp", "otlp, or none to export nothing");
     SDK_DISABLED = Variable::of_otel("OTEL_SDK_DISABLED", "false", "true exports nothing, whatever the others say");
-    OTLP_HEADERS = Variable::of_sdk("OTEL_EXPORTER_OTLP_HEADERS", "", "Headers for the collector: key=value,…");
-    OTLP_COMPRESSION = Variable::of_sdk("OTEL_EXPORTER_OTLP_COMPRESSION", "", "gzip compresses what is exported");
-    OTLP_TIMEOUT = Variable::of_sdk("OTEL_EXPORTER_OTLP_TIMEOUT", "10000", "Milliseconds for one export");
+    OTLP_HEADERS = Variable::of_sdk("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "", "Headers for the collector: key=value,…").or("OTEL_EXPORTER_OTLP_HEADERS");
+    OTLP_COMPRESSION = Variable::of_sdk("OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", "", "gzip compresses what is exported").or("OTEL_EXPORTER_OTLP_COMPRESSION");
+    OTLP_TIMEOUT = Variable::of_sdk("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "10000", "Milliseconds for one export").or("OTEL_EXPORTER_OTLP_TIMEOUT");
     OTEL_SERVICE_NAME = Variable::of_sdk("OTEL_SERVICE_NAME", "meridio-proxy", "The resource's service.name");
     OTEL_RESOURCE_ATTRIBUTES = Variable::of_sdk("OTEL_RESOURCE_ATTRIBUTES", "", "Attributes of the resource: key=value,…");
     OTEL_TRACES_SAMPLER = Variable::of_sdk("OTEL_TRACES_SAMPLER", "parentbased_always_on", "Which traces are recorded");
@@ -88,4 +88,8 @@ variables! {
     OTEL_BSP_SCHEDULE_DELAY = Variable::of_sdk("OTEL_BSP_SCHEDULE_DELAY", "5000", "Milliseconds between exports");
     OTEL_BSP_MAX_QUEUE_SIZE = Variable::of_sdk("OTEL_BSP_MAX_QUEUE_SIZE", "2048", "Spans that wait for export at most");
     OTEL_BSP_MAX_EXPORT_BATCH_SIZE = Variable::of_sdk("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "512", "Spans in one export at most");
+    OTEL_BSP_EXPORT_TIMEOUT = Variable::of_sdk("OTEL_BSP_EXPORT_TIMEOUT", "30000", "Milliseconds for the export of a batch");
+    OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT = Variable::of_sdk("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "128", "Attributes of a span at most");
+    OTEL_SPAN_EVENT_COUNT_LIMIT = Variable::of_sdk("OTEL_SPAN_EVENT_COUNT_LIMIT", "128", "Events of a span at most");
+    OTEL_SPAN_LINK_COUNT_LIMIT = Variable::of_sdk("OTEL_SPAN_LINK_COUNT_LIMIT", "128", "Links of a span at most");
 }
