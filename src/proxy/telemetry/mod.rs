@@ -13,7 +13,7 @@ mod losses;
 use std::{sync::Arc, time::Duration};
 
 use opentelemetry::{Key, KeyValue, trace::TracerProvider as _};
-use opentelemetry_otlp::{SpanExporter, WithExportConfig, WithTonicConfig};
+use opentelemetry_otlp::{ExporterBuildError, SpanExporter, WithExportConfig, WithTonicConfig};
 use opentelemetry_sdk::{
     Resource,
     trace::{SdkTracer, SdkTracerProvider},
@@ -33,12 +33,18 @@ pub const SERVICE_NAME: &str = "meridio-proxy";
 
 /// The export cannot be set up. Correct what is named.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot set up the export of spans")]
 pub enum TelemetryError {
     /// A file that the collector's TLS needs.
+    #[error("cannot set up the export of spans")]
     File(#[from] FileError),
-    /// A variable that the SDK reads is malformed, or this machine knows no certificates that could vouch for the collector.
-    Exporter(#[from] opentelemetry_otlp::ExporterBuildError),
+    /// A variable that the SDK reads is malformed.
+    #[error("cannot set up the export of spans")]
+    Exporter(#[source] ExporterBuildError),
+    /// The same, or this machine has no certificates that could vouch for the collector.
+    #[error(
+        "cannot set up the export of spans by the certificates of this machine (OTEL_EXPORTER_OTLP_CERTIFICATE names others)"
+    )]
+    Machine(#[source] ExporterBuildError),
 }
 
 /// A running export of spans.
@@ -60,11 +66,15 @@ impl Telemetry {
         if let Some(endpoint) = &destination.endpoint {
             exporter = exporter.with_endpoint(endpoint);
         }
+        let mut failed: fn(ExporterBuildError) -> TelemetryError = TelemetryError::Exporter;
         if let Some(tls) = destination.tls()? {
             exporter = exporter.with_tls_config(tls);
+            if destination.certificate.is_none() {
+                failed = TelemetryError::Machine;
+            }
         }
         let losses = Arc::new(Losses::default());
-        let exporter = Counted::new(exporter.build()?, Arc::clone(&losses));
+        let exporter = Counted::new(exporter.build().map_err(failed)?, Arc::clone(&losses));
         let provider =
             SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource(name)).build();
         Ok(Self { provider, losses })
