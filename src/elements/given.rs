@@ -3,21 +3,28 @@
 //! Give an element under test what it would find in a call: a path, tokens, a mechanism.
 
 use std::{
+    fs,
     io::Read,
-    os::unix::net::UnixStream,
+    os::{
+        fd::OwnedFd,
+        unix::{fs::MetadataExt, net::UnixStream},
+    },
     sync::{Arc, Mutex},
     time::Duration,
 };
 
 use tempfile::TempDir;
 use tokio_util::task::AbortOnDropHandle;
+use tonic::service::Routes;
 use tower::{Service, layer::layer_fn};
 use tower_layer::Layer;
 
 use crate::{
     api::{Connection, Inode, Mechanism, MechanismKind, Path, PathSegment, parameter},
     chain::{Call, Chain, Close, Context, Element, Next, Request, Result},
-    transport::{Caller, Dialer, Listener, Target, monitor::Connections, server, testing::Authority},
+    transport::{
+        Caller, Dialer, FdHub, Listener, Peer, Target, monitor::Connections, server, testing::Authority,
+    },
 };
 
 /// An element whose calls are prepared by a function first.
@@ -49,6 +56,57 @@ pub(crate) fn path(connection: &mut Connection, index: u32, expiries: &[Option<u
     connection.path = Some(Path { index, path_segments });
 }
 
+/// A kernel interface in the network namespace of an inode.
+pub(crate) fn kernel(inode: Inode) -> Mechanism {
+    let mut mechanism = Mechanism::local(MechanismKind::Kernel);
+    mechanism.parameters.insert(parameter::INODE_URL.into(), inode.to_string());
+    mechanism
+}
+
+/// A file, and how many descriptors of it are open in this process.
+#[derive(Clone)]
+pub(crate) struct Counted(Arc<OwnedFd>);
+
+impl Counted {
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(UnixStream::pair().unwrap().0.into()))
+    }
+
+    pub(crate) fn inode(&self) -> Inode {
+        Inode::of(&self.0).unwrap()
+    }
+
+    /// One more descriptor.
+    pub(crate) fn descriptor(&self) -> OwnedFd {
+        self.0.try_clone().unwrap()
+    }
+
+    /// A hub at which one more descriptor arrives after three milliseconds.
+    pub(crate) fn arriving(&self) -> Arc<FdHub> {
+        let (hub, descriptor) = (Arc::new(FdHub::default()), self.descriptor());
+        let arrives = Arc::clone(&hub);
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(3)).await;
+            arrives.store(descriptor);
+        });
+        hub
+    }
+
+    pub(crate) fn open(&self) -> usize {
+        let (own, all) = (self.inode(), fs::read_dir("/proc/self/fd").unwrap());
+        let ours = |file: fs::Metadata| (file.dev(), file.ino()) == (own.dev, own.ino);
+        all.filter(|entry| entry.as_ref().is_ok_and(|entry| fs::metadata(entry.path()).is_ok_and(ours)))
+            .count()
+    }
+}
+
+/// A caller without descriptors and without a token.
+pub(crate) fn caller() -> Caller {
+    let authority = Authority::new("test.domain");
+    let peer = Arc::new(Peer::of(&authority.leaf("client").certificate).unwrap());
+    Caller { hub: None, svid: authority.svid("endpoint"), peer, token: None }
+}
+
 /// A peer on a unix socket, and how to reach it.
 pub(crate) struct Served {
     pub(crate) dialer: Dialer,
@@ -63,10 +121,14 @@ pub(crate) async fn serve(chain: Next) -> Served {
 
 /// Serve a chain, and the connections that it publishes.
 pub(crate) async fn serve_monitored(chain: Next, connections: Connections) -> Served {
+    serve_routes(server::Endpoint::new(chain, connections).routes()).await
+}
+
+/// Serve whatever it is.
+pub(crate) async fn serve_routes(routes: Routes) -> Served {
     let (authority, folder) = (Authority::new("test.domain"), tempfile::tempdir().unwrap());
     let target = Target::Unix(folder.path().join("peer.sock"));
     let listener = Listener::bind(&target, authority.identity("peer")).await.unwrap();
-    let routes = server::Endpoint::new(chain, connections).routes();
     let server = tokio::spawn(server::serve(listener, routes, std::future::pending(), Duration::ZERO));
     let (dial_timeout, token_lifetime) = (Duration::from_secs(5), Duration::from_secs(600));
     let dialer = Dialer { target, identity: authority.identity("client"), dial_timeout, token_lifetime };
@@ -96,9 +158,7 @@ impl Below {
         let inode = Inode::of(&sent).unwrap();
         self.sent.lock().unwrap().push((inode, kept));
         hub.send(Arc::new(sent.into())).unwrap();
-        let mut mechanism = Mechanism::local(MechanismKind::Kernel);
-        mechanism.parameters.insert(parameter::INODE_URL.into(), inode.to_string());
-        answer.mechanism = Some(mechanism);
+        answer.mechanism = Some(kernel(inode));
         Ok(answer)
     }
 

@@ -7,24 +7,22 @@ use std::sync::{
     atomic::{AtomicBool, Ordering::SeqCst},
 };
 
+use tower::layer::layer_fn;
 use tower_layer::Layer;
 
 use super::*;
 use crate::{
-    api::{MechanismKind, parameter},
+    api::MechanismKind,
     chain::{Call, Chain, Error, Frame, laws},
     elements::{
         connect::Connect,
-        given::{self, Below},
+        given::{self, Below, Counted, Given, kernel},
         send_fd::{self, Netns},
     },
 };
 
-fn kernel(inode: Inode) -> Mechanism {
-    let mut mechanism = Mechanism::local(MechanismKind::Kernel);
-    mechanism.parameters.insert(parameter::INODE_URL.into(), inode.to_string());
-    mechanism
-}
+/// Names a file that no descriptor comes for.
+const NOWHERE: Inode = Inode { dev: 4, ino: 1 };
 
 fn request(preferences: Vec<Mechanism>, agreed: Option<Mechanism>) -> Request {
     let mut connection = Connection::named("a");
@@ -64,7 +62,7 @@ async fn a_callers_descriptor_is_waited_for_and_handed_on() {
     let expected = (1, vec![own.inode()]);
     assert_eq!(*handed.lock().unwrap(), vec![expected; 3], "a refresh and a Close may come without it");
 
-    let mut missing = request(vec![kernel(Inode { dev: 4, ino: 1 })], None);
+    let mut missing = request(vec![kernel(NOWHERE)], None);
     missing.connection.id = "b".into();
     given::path(&mut missing.connection, 0, &[None]);
     missing.context.deadline = Instant::now() + Duration::from_secs(1);
@@ -94,7 +92,7 @@ async fn the_descriptor_that_an_answer_names_is_there_when_the_answer_is() {
 async fn a_descriptor_without_a_socket_to_come_over_is_missing_at_once() {
     let end = tower::service_fn(|call: Call| async { Ok::<_, Error>(call.into_connection()) });
     let chain = Chain::new().with(Endpoint).build(end).unwrap();
-    let error = chain.request(request(vec![kernel(Inode { dev: 4, ino: 1 })], None)).await.unwrap_err();
+    let error = chain.request(request(vec![kernel(NOWHERE)], None)).await.unwrap_err();
     assert_eq!(error.code(), tonic::Code::Unavailable, "{error}");
 }
 
@@ -108,7 +106,7 @@ async fn a_first_answer_whose_descriptor_never_comes_is_closed_and_a_later_one_o
         let hub = call.context().extensions.get::<Caller>().unwrap().hub.clone().unwrap();
         let mut connection = call.into_connection();
         let comes = sends.load(SeqCst);
-        let inode = if comes { Inode::of(&own).unwrap() } else { Inode { dev: 4, ino: 1 } };
+        let inode = if comes { Inode::of(&own).unwrap() } else { NOWHERE };
         connection.mechanism = Some(kernel(inode));
         if comes {
             hub.send(Arc::clone(&own)).unwrap();
@@ -150,4 +148,48 @@ async fn both_keep_the_laws() {
     let connect = Connect::new(peer.dialer.clone()).keep_descriptors();
     let service = || Client.layer().layer(connect.clone());
     laws::check_layer(|| below.under(service), || below.open()).await.unwrap();
+}
+
+/// A caller that names the file in each call, with a descriptor of it that comes a little later.
+#[derive(Clone)]
+struct Sends(Counted, Caller);
+
+impl Sends {
+    fn prepare(&self, connection: &mut Connection, context: &mut Context) {
+        connection.mechanism = Some(kernel(self.0.inode()));
+        context.extensions.insert(Caller { hub: Some(self.0.arriving()), ..self.1.clone() });
+    }
+}
+
+/// Such a caller, whose Requests come after one that names another file too, of which no descriptor comes.
+struct Misses(Sends);
+
+impl Element for Misses {
+    const NAME: &'static str = "misses";
+
+    async fn request(&self, mut request: Request, next: Next) -> Result<Box<Connection>> {
+        let mut missed = request.clone();
+        self.0.prepare(&mut missed.connection, &mut missed.context);
+        missed.preferences = vec![kernel(self.0.0.inode()), kernel(NOWHERE)];
+        missed.context.deadline = Instant::now() + MARGIN + Duration::from_millis(5);
+        let error = next.request(missed).await.unwrap_err();
+        assert!(error.to_string().contains("inode://4/1 did not come"), "{error}");
+        self.0.prepare(&mut request.connection, &mut request.context);
+        next.request(request).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_endpoints_element_keeps_the_laws_while_a_descriptor_comes_and_when_one_never_does() {
+    let sends = Sends(Counted::new(), given::caller());
+    let given = || {
+        let sends = sends.clone();
+        Given(Endpoint, move |connection: &mut _, context: &mut _| sends.prepare(connection, context))
+    };
+    laws::check_with(given, || sends.0.open()).await.unwrap();
+    let misses = || {
+        let sends = sends.clone();
+        layer_fn(move |next| Misses(sends.clone()).layer().layer(Endpoint.layer().layer(next)))
+    };
+    laws::check_layer(misses, || sends.0.open()).await.unwrap();
 }

@@ -113,7 +113,7 @@ impl FdHub {
     }
 
     /// Keep a received descriptor until it is claimed.
-    pub(super) fn store(&self, fd: OwnedFd) {
+    pub(crate) fn store(&self, fd: OwnedFd) {
         let Ok(inode) = Inode::of(&fd) else { return };
         let mut state = self.lock();
         if state.discards || state.closed {

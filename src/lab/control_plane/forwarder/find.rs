@@ -126,3 +126,44 @@ impl Element for FindEndpoint {
         next.close(close).await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tonic::service::Routes;
+
+    use super::*;
+    use crate::{
+        api::pb::registry::{
+            network_service_endpoint_registry_server::NetworkServiceEndpointRegistryServer as EndpointServer,
+            network_service_registry_server::NetworkServiceRegistryServer as ServiceServer,
+        },
+        chain::{Tasks, laws},
+        elements::given::{self, Counted, Given},
+        lab::control_plane::registry::{Endpoints, Services},
+    };
+
+    #[tokio::test(start_paused = true)]
+    async fn it_keeps_the_laws_with_an_endpoint_that_is_named_and_with_one_to_be_chosen() {
+        let (tasks, socket) = (Tasks::default(), Counted::new());
+        let (services, endpoints) = (Services::default(), Endpoints::new("node", &tasks));
+        services.put(NetworkService { name: "lb".into(), ..NetworkService::default() });
+        let endpoint = NetworkServiceEndpoint {
+            name: "lb-1".into(),
+            network_service_names: vec!["lb".into()],
+            url: socket.inode().to_string(),
+            ..NetworkServiceEndpoint::default()
+        };
+        endpoints.put(endpoint, Arc::new(socket.descriptor()));
+        let routes = Routes::new(ServiceServer::new(services)).add_service(EndpointServer::new(endpoints));
+        let nsmgr = given::serve_routes(routes).await;
+        for name in ["", "lb-1"] {
+            let given = move |connection: &mut Connection, _: &mut Context| {
+                connection.network_service = "lb".into();
+                connection.network_service_endpoint_name = name.into();
+            };
+            let find = || Given(FindEndpoint::new(nsmgr.dialer.clone()), given);
+            laws::check_with(find, || socket.open()).await.unwrap();
+        }
+        tasks.stop().await;
+    }
+}

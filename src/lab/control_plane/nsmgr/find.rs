@@ -67,3 +67,30 @@ impl Element for FindForwarder {
         next.close(close).await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        api::pb::registry::{NetworkService, NetworkServiceEndpoint},
+        chain::{Context, Tasks, laws},
+        elements::given::{Counted, Given},
+    };
+
+    #[tokio::test(start_paused = true)]
+    async fn it_keeps_the_laws() {
+        let (tasks, socket) = (Tasks::default(), Arc::new(Counted::new().descriptor()));
+        let (services, endpoints) = (Services::default(), Endpoints::new("node", &tasks));
+        services.put(NetworkService { name: "lb".into(), ..NetworkService::default() });
+        let forwarder = NetworkServiceEndpoint {
+            name: "forwarder".into(),
+            network_service_names: vec![FORWARDER_SERVICE.into()],
+            ..NetworkServiceEndpoint::default()
+        };
+        endpoints.put(forwarder, Arc::clone(&socket));
+        let given = |connection: &mut Connection, _: &mut Context| connection.network_service = "lb".into();
+        let find = || FindForwarder::new("node", services.clone(), endpoints.clone());
+        laws::check_with(|| Given(find(), given), || Arc::strong_count(&socket)).await.unwrap();
+        tasks.stop().await;
+    }
+}

@@ -87,3 +87,31 @@ impl Element for Relay {
         Ok(connection)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tower_layer::Layer;
+
+    use super::*;
+    use crate::{
+        chain::{Tail, laws},
+        elements::given::{Below, Counted, Given},
+    };
+
+    #[tokio::test(start_paused = true)]
+    async fn it_keeps_the_laws() {
+        let (below, file) = (Below::default(), Counted::new());
+        let peer = below.served().await;
+        let hop = NextHop { target: peer.dialer.target.clone(), socket: Arc::new(file.descriptor()) };
+        let service = || {
+            let (file, hop) = (file.clone(), hop.clone());
+            let given = move |_: &mut Connection, context: &mut Context| {
+                context.extensions.insert(hop.clone());
+                context.extensions.insert(SendFds(vec![Arc::new(file.descriptor())]));
+            };
+            let relay = Relay::new(peer.dialer.identity.clone(), peer.dialer.token_lifetime);
+            Given(relay, given).layer().layer(Tail)
+        };
+        laws::check_layer(|| below.under(service), || below.open() + file.open()).await.unwrap();
+    }
+}

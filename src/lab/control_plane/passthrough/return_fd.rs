@@ -37,11 +37,46 @@ impl Element for ReturnFd {
 
 #[cfg(test)]
 mod tests {
+    use tower::layer::layer_fn;
+    use tower_layer::Layer;
+
     use super::*;
-    use crate::chain::laws;
+    use crate::{
+        chain::{Context, laws},
+        elements::{
+            given::{self, Counted, Given, kernel},
+            recv_fd,
+        },
+    };
+
+    /// The element, and that the descriptor is on its way back with every answer.
+    struct Returns;
+
+    impl Element for Returns {
+        const NAME: &'static str = ReturnFd::NAME;
+
+        async fn request(&self, request: Request, next: Next) -> Result<Box<Connection>> {
+            let hub = request.context.extensions.get::<Caller>().and_then(|caller| caller.hub.clone());
+            let answer = ReturnFd.request(request, next).await?;
+            assert_eq!(hub.unwrap().queued(), 1);
+            Ok(answer)
+        }
+    }
 
     #[tokio::test(start_paused = true)]
     async fn it_keeps_the_laws() {
-        laws::check(|| ReturnFd).await.unwrap();
+        let (file, caller) = (Counted::new(), given::caller());
+        let layer = || {
+            let (file, caller) = (file.clone(), caller.clone());
+            let given = move |connection: &mut Connection, context: &mut Context| {
+                connection.mechanism = Some(kernel(file.inode()));
+                context.extensions.insert(Caller { hub: Some(file.arriving()), ..caller.clone() });
+            };
+            layer_fn(move |next| {
+                let below = recv_fd::Endpoint.layer().layer(next);
+                Given(Returns, given.clone()).layer().layer(below)
+            })
+        };
+        laws::check_layer(layer, || file.open()).await.unwrap();
     }
 }

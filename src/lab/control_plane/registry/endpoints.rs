@@ -75,6 +75,13 @@ impl Endpoints {
         self.store.all()
     }
 
+    /// Register without a call, for good.
+    #[cfg(test)]
+    pub(in crate::lab) fn put(&self, endpoint: NetworkServiceEndpoint, socket: Arc<OwnedFd>) {
+        let name = endpoint.name.clone();
+        self.store.set(&name, Entry { value: Registered { endpoint, socket }, until: None });
+    }
+
     async fn socket(
         &self,
         endpoint: &NetworkServiceEndpoint,

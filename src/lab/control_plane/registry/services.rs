@@ -27,6 +27,12 @@ impl Services {
     pub fn get(&self, name: &str) -> Option<NetworkService> {
         self.store.get(name)
     }
+
+    /// Register without a call, for good.
+    #[cfg(test)]
+    pub(in crate::lab) fn put(&self, service: NetworkService) {
+        self.store.set(&service.name.clone(), Entry { value: service, until: None });
+    }
 }
 
 fn answer(change: Change<NetworkService>) -> NetworkServiceResponse {
