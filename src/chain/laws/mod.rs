@@ -86,6 +86,8 @@ mod held;
 mod inner;
 mod rig;
 
+use std::cell::RefCell;
+
 use tower_layer::Layer;
 
 use self::{
@@ -148,9 +150,14 @@ where
 /// # Errors
 /// The first law that is violated; `order` if the chain cannot be built.
 pub async fn check_chain(make: impl Fn(&Tasks) -> Chain, witness: impl Fn() -> usize) -> Result<(), Broken> {
-    check_all(async || {
+    let last = RefCell::new(Tasks::default());
+    let checked = check_all(async || {
         let tasks = Tasks::default();
+        let before = last.replace(tasks.clone());
+        before.stop().await; // the law before may have left a connection
         Rig::new(|inner| make(&tasks).build(inner), Owner::Lane(tasks.clone()), &witness).await
-    })
-    .await
+    });
+    let checked = checked.await;
+    last.into_inner().stop().await;
+    checked
 }

@@ -53,6 +53,12 @@ pub struct Endpoint;
 pub struct Client;
 
 impl Descriptors {
+    /// One descriptor, for tests of who uses it.
+    #[cfg(test)]
+    pub(crate) fn of(descriptor: Arc<OwnedFd>) -> Self {
+        Self(BTreeMap::from([(Inode::of(&descriptor).unwrap(), descriptor)]))
+    }
+
     /// The descriptor of an inode.
     pub fn get(&self, inode: Inode) -> Option<&Arc<OwnedFd>> {
         self.0.get(&inode)

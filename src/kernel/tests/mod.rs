@@ -12,5 +12,5 @@ mod meanwhile;
 pub(super) mod netns;
 mod thread;
 mod traps;
-pub(super) mod witness;
+pub(crate) mod witness;
 mod writes;

@@ -5,6 +5,7 @@
 //! descriptors that it receives; it does not know the topology.
 
 mod find;
+mod link;
 mod policy;
 mod veth;
 mod wiring;

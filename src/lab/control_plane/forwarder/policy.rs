@@ -105,10 +105,11 @@ impl Policies {
     }
 
     pub(super) async fn remove(&self) -> Result<(), LabError> {
-        for installed in self.0.iter().filter(|installed| !installed.removed.swap(true, Relaxed)) {
+        for installed in self.0.iter().filter(|installed| !installed.removed.load(Relaxed)) {
             let netlink =
                 Netlink::connect(&installed.netns).doing(|| format!("remove {:?}", installed.policy))?;
             withdraw(&netlink, &installed.policy, installed.table).await?;
+            installed.removed.store(true, Relaxed);
         }
         Ok(())
     }
@@ -137,7 +138,7 @@ impl Drop for Installed {
             return;
         }
         let (netns, policy, table) = (self.netns.clone(), self.policy.clone(), self.table);
-        self.tasks.spawn(async move {
+        self.tasks.spawn_told(|_stopping| async move {
             let done = async {
                 let netlink = Netlink::connect(&netns).doing(|| format!("remove {policy:?}"))?;
                 Ok::<_, LabError>(withdraw(&netlink, &policy, table).await?)

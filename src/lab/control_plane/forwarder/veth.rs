@@ -124,3 +124,6 @@ impl Element for Veth {
         Ok(closed)
     }
 }
+
+#[cfg(test)]
+mod tests;

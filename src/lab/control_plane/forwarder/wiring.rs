@@ -6,12 +6,15 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    atomic::{AtomicU64, Ordering::Relaxed},
 };
 
 use ipnet::IpNet;
 
-use super::policy::{Policies, Policy};
+use super::{
+    link::Link,
+    policy::{Policies, Policy},
+};
 use crate::{
     api::{Connection, InterfaceName, parse_prefixes, pb::connectioncontext::IpContext},
     chain::Tasks,
@@ -82,18 +85,11 @@ impl Wiring {
     }
 }
 
-/// A link in the kernel. The last clone that is dropped removes it, in a task of the forwarder.
+/// A link in the kernel. The last clone that is dropped removes it, in a task of the forwarder, for which its stop waits.
 #[derive(Clone)]
 pub struct Wired {
     link: Arc<Link>,
     policies: Arc<Policies>,
-}
-
-struct Link {
-    wiring: Wiring,
-    index: u32, // at the endpoint's end; the other one goes with it
-    tasks: Tasks,
-    removed: AtomicBool,
 }
 
 /// Makes links. Clones share the namespace in which they are made.
@@ -150,35 +146,13 @@ impl Wirer {
         for (netlink, side) in [(endpoint, &wiring.endpoint), (client, &wiring.client)] {
             remove_alias(netlink, &side.alias).await?;
         }
-        let own = Netlink::connect(&self.netns).doing(|| "enter the forwarder's namespace".into())?;
         let number = self.numbers.fetch_add(1, Relaxed);
-        let (first, second) = (format!("e{number}"), format!("c{number}"));
-        own.add_veth(&first, &second, &self.netns).await?;
-        let place = async {
-            own.move_to(own.index(&first).await?, &wiring.endpoint.netns).await?;
-            let index = endpoint.index(&first).await?;
-            endpoint.label(index, wiring.endpoint.name.as_str(), &wiring.endpoint.alias, wiring.mtu).await?;
-            own.move_to(own.index(&second).await?, &wiring.client.netns).await?;
-            let other = client.index(&second).await?;
-            client.label(other, wiring.client.name.as_str(), &wiring.client.alias, wiring.mtu).await?;
-            Ok::<_, NetlinkError>(index)
-        };
-        match place.await {
-            Ok(index) => {
-                let (wiring, tasks) = (wiring.clone(), self.tasks.clone());
-                Ok(Arc::new(Link { wiring, index, tasks, removed: AtomicBool::new(false) }))
-            }
+        let link = Link::new(wiring.clone(), &self.netns, number, &self.tasks);
+        match link.place(endpoint, client).await {
+            Ok(()) => Ok(Arc::new(link)),
             Err(error) => {
-                // Where each end got to is not known; one of them is enough.
-                for (netlink, name) in
-                    [(&own, &first), (&own, &second), (endpoint, &first), (client, &second)]
-                {
-                    if let Ok(Some(link)) = netlink.link(name).await {
-                        netlink.delete_link(link.index).await?;
-                    }
-                }
-                remove_alias(endpoint, &wiring.endpoint.alias).await?;
-                Err(error.into())
+                link.remove().await?;
+                Err(error)
             }
         }
     }
@@ -203,33 +177,5 @@ impl Wired {
     pub async fn remove(&self) -> Result<(), LabError> {
         self.policies.remove().await?;
         self.link.remove().await
-    }
-}
-
-impl Link {
-    async fn remove(&self) -> Result<(), LabError> {
-        if self.removed.swap(true, Relaxed) {
-            return Ok(());
-        }
-        remove(&self.wiring.endpoint.netns, self.index).await
-    }
-}
-
-async fn remove(netns: &Netns, index: u32) -> Result<(), LabError> {
-    let netlink = Netlink::connect(netns).doing(|| format!("remove link {index}"))?;
-    Ok(netlink.delete_link(index).await?)
-}
-
-impl Drop for Link {
-    fn drop(&mut self) {
-        if *self.removed.get_mut() {
-            return;
-        }
-        let (netns, index) = (self.wiring.endpoint.netns.clone(), self.index);
-        self.tasks.spawn(async move {
-            if let Err(error) = remove(&netns, index).await {
-                tracing::warn!(error = crate::lab::error::explain(&error), "link not removed");
-            }
-        });
     }
 }
