@@ -144,9 +144,14 @@ pub(crate) struct Below {
 
 impl Below {
     pub(crate) async fn served(&self) -> Served {
+        self.served_below(Chain::new(), Connections::default()).await
+    }
+
+    /// Serve it below rows of its own, with the connections that it publishes.
+    pub(crate) async fn served_below(&self, rows: Chain, connections: Connections) -> Served {
         let below = self.clone();
         let end = tower::service_fn(move |call| below.clone().answer(call));
-        serve(Chain::new().build(end).unwrap()).await
+        serve_monitored(rows.build(end).unwrap(), connections).await
     }
 
     async fn answer(self, call: Call) -> Result<Box<Connection>> {
@@ -163,9 +168,10 @@ impl Below {
     }
 
     /// Layer for the laws: a service that calls this peer, above what the laws put below it.
-    pub(crate) fn under<S>(&self, service: impl Fn() -> S) -> impl Layer<Next, Service = S> {
+    pub(crate) fn under<S, F: Fn() -> S>(&self, service: F) -> impl Layer<Next, Service = S> + use<S, F> {
+        let next = Arc::clone(&self.next);
         layer_fn(move |inner| {
-            *self.next.lock().unwrap() = Some(inner);
+            *next.lock().unwrap() = Some(inner);
             service()
         })
     }

@@ -103,3 +103,6 @@ pub fn client(parts: &Parts) -> Chain {
         .with(authorize::Client)
         .layer("connect", Connect::new(parts.dialer.clone()))
 }
+
+#[cfg(test)]
+mod tests;

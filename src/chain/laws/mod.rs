@@ -145,7 +145,8 @@ where
 }
 
 /// Check a chain from its `begin` on, as a caller sees it. Its lanes finish what they have started: a call that is cut may be done
-/// nevertheless, and the Close that follows must leave nothing. `make` is given the owner of the chain's tasks.
+/// nevertheless, and the Close that follows must leave nothing. `make` is given the owner of the chain's tasks,
+/// which are stopped after each law.
 ///
 /// # Errors
 /// The first law that is violated; `order` if the chain cannot be built.

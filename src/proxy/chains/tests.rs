@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Both whole chains are held to the laws, with kernel and addresses in memory.
+
+use std::{cell::Cell, sync::Arc};
+
+use tower::layer::layer_fn;
+
+use super::*;
+use crate::{
+    api::{Connection, Mechanism, MechanismKind, State, parameter},
+    chain::{Close, Context, Element, Next, Request, Result, laws},
+    elements::given::{self, Below},
+    ipam::{BRIDGE, Lease},
+    proxy::in_memory,
+    transport::{Caller, FdHub, Peer, Svid, testing::Authority, token},
+};
+
+const LIFETIME: Duration = Duration::from_secs(600);
+
+/// The rest of a proxy.
+struct Proxy {
+    parts: Parts,
+    _bridge: Lease,
+}
+
+impl Proxy {
+    async fn new(name: &str) -> Self {
+        let in_memory = in_memory::parts(name, &Tasks::default()).unwrap();
+        let bridge = in_memory.leases.acquire(BRIDGE, Context::within(LIFETIME).deadline).await.unwrap();
+        in_memory.kernel.set_gateways(bridge.addresses());
+        in_memory.kernel.set_vips(&["20.0.0.1/32", "2000::1/128"].map(|vip| vip.parse().unwrap()));
+        let gateways = watch::channel(bridge.addresses()).1;
+        Self { parts: Parts { gateways, ..in_memory }, _bridge: bridge }
+    }
+
+    /// The parts of a chain whose lanes are these tasks.
+    fn parts(&self, tasks: &Tasks) -> Parts {
+        Parts { tasks: tasks.clone(), ..self.parts.clone() }
+    }
+
+    /// Leases, ports, next hops, names, and connections that are monitored or carry egress.
+    fn held(&self) -> [usize; 6] {
+        let Parts { kernel, leases, names, connections, egress, .. } = &self.parts;
+        let (leases, kernel) = (leases.status().borrow().clone(), kernel.status().borrow().clone());
+        let ports = kernel.ports.len() + kernel.pending.len();
+        let hops = kernel.next_hops.iter().map(|(_, hops)| hops.len()).sum();
+        [leases.wanted + leases.held, ports, hops, names.len(), connections.len(), egress.count()]
+    }
+}
+
+/// The most that was seen of each, and the sum of what is seen now.
+#[derive(Default)]
+struct Most(Cell<[usize; 6]>);
+
+impl Most {
+    fn sum(&self, held: [usize; 6]) -> usize {
+        let most = self.0.get();
+        self.0.set(std::array::from_fn(|at| most[at].max(held[at])));
+        held.iter().sum()
+    }
+}
+
+/// A hop in front of the proxy, or of the load balancer: its identity as it uses it, and as others see it.
+struct Hop(Arc<Svid>, Arc<Peer>);
+
+fn hop(authority: &Authority, name: &str) -> Hop {
+    let leaf = authority.leaf(name);
+    let svid = Svid::new(&authority.context(&leaf)).unwrap();
+    Hop(Arc::new(svid), Arc::new(Peer::of(&leaf.certificate).unwrap()))
+}
+
+/// A target's calls as the transport hands them on: its path, and over which wire they came.
+#[derive(Clone)]
+struct Target(Caller);
+
+impl Target {
+    fn prepare(&self, connection: &mut Connection, context: &mut Context) {
+        given::path(connection, 0, &[None, None]);
+        let hub = Some(Arc::new(FdHub::default()));
+        context.extensions.insert(Caller { hub, ..self.0.clone() });
+    }
+}
+
+impl Element for Target {
+    const NAME: &'static str = "target";
+
+    async fn request(&self, mut request: Request, next: Next) -> Result<Box<Connection>> {
+        self.prepare(&mut request.connection, &mut request.context);
+        request.preferences = vec![Mechanism::local(MechanismKind::Kernel)];
+        next.request(request).await
+    }
+
+    async fn close(&self, mut close: Close, next: Next) -> Result<Box<Connection>> {
+        self.prepare(&mut close.connection, &mut close.context);
+        next.close(close).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_chain_that_targets_call_keeps_the_laws() {
+    let proxy = Proxy::new("hop1").await;
+    let authority = Authority::new("test.domain");
+    let (target, own) = (hop(&authority, "target"), hop(&authority, "proxy"));
+    let token = token::issue(&target.0, &own.1, LIFETIME).unwrap();
+    let target = Target(Caller { hub: None, svid: own.0, peer: target.1, token: Some(token) });
+    let chain = |tasks: &Tasks| {
+        let parts = proxy.parts(tasks);
+        let rows = layer_fn(move |next: Next| endpoint(&parts).build(next).unwrap());
+        Chain::new().with(target.clone()).layer("rows", rows)
+    };
+    let most = Most::default();
+    laws::check_chain(chain, || most.sum(proxy.held())).await.unwrap();
+    assert_eq!(most.0.get(), [3, 1, 0, 1, 1, 0], "two leases beside the bridge's, a port, a name");
+    proxy.parts.tasks.stop().await;
+}
+
+/// The caller inside the proxy: it names the path of each call, as the mesh does.
+#[derive(Clone)]
+struct Mesh;
+
+impl Element for Mesh {
+    const NAME: &'static str = "mesh";
+
+    async fn request(&self, mut request: Request, next: Next) -> Result<Box<Connection>> {
+        given::path(&mut request.connection, 0, &[None]);
+        next.request(request).await
+    }
+
+    async fn close(&self, mut close: Close, next: Next) -> Result<Box<Connection>> {
+        given::path(&mut close.connection, 0, &[None]);
+        next.close(close).await
+    }
+}
+
+/// The load balancer: its link has the name that was preferred, and it publishes its connections.
+struct LoadBalancer(Connections);
+
+impl Element for LoadBalancer {
+    const NAME: &'static str = "load_balancer";
+
+    async fn request(&self, request: Request, next: Next) -> Result<Box<Connection>> {
+        let id = request.connection.id.clone();
+        let name = request.preferences.first().and_then(Mechanism::interface).unwrap().to_string();
+        let mut answer = next.request(request).await?;
+        answer.mechanism.as_mut().unwrap().parameters.insert(parameter::NAME.into(), name);
+        answer.set_state(State::Up);
+        self.0.publish(&id, (*answer).clone());
+        Ok(answer)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_chain_that_calls_load_balancers_keeps_the_laws() {
+    let (below, connections) = (Below::default(), Connections::default());
+    let rows = Chain::new()
+        .with(UpdatePath::new("lb"))
+        .with(UpdateToken::new(LIFETIME))
+        .with(authorize::Endpoint)
+        .with(LoadBalancer(connections.clone()));
+    let peer = below.served_below(rows, connections).await;
+    let proxy = Proxy::new("hop0").await;
+    let chain = |tasks: &Tasks| {
+        let (parts, below, dialer) = (proxy.parts(tasks), below.clone(), peer.dialer.clone());
+        let rows = layer_fn(move |next: Next| {
+            let connect = Connect::new(dialer.clone());
+            let last = below.under(move || connect.clone());
+            client(&parts).without("connect").layer("connect", last).build(next).unwrap()
+        });
+        Chain::new().with(Mesh).layer("rows", rows)
+    };
+    let most = Most::default();
+    laws::check_chain(chain, || most.sum(proxy.held()) + below.open()).await.unwrap();
+    assert_eq!(most.0.get(), [3, 1, 2, 1, 0, 1], "two leases beside the bridge's, a port, next hops, a name");
+    proxy.parts.tasks.stop().await;
+}
