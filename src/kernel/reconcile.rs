@@ -104,6 +104,7 @@ impl<B: Backend> Reconciler<B> {
                     status.revision = self.claims.revision();
                     status.passes += 1;
                     status.degraded = vec![Degraded::Failing];
+                    status.leak_stopped.clear();
                     status.list(vec![failure]);
                 });
                 false

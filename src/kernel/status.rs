@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, fmt, net::IpAddr};
 
 use ipnet::IpNet;
 
-use super::{Desired, MAX_VIPS, Observed, Op, Refusal};
+use super::{Desired, MAX_VIPS, Observed, Op, Refusal, Rule};
 use crate::api::{Dual, Family, InterfaceName};
 
 /// Most failures that a status lists.
@@ -28,6 +28,8 @@ pub struct Status {
     pub ports: BTreeSet<InterfaceName>,
     /// Claimed links that are not: they do not exist yet, or the kernel refused.
     pub pending: BTreeSet<InterfaceName>,
+    /// Claimed links whose leak stop is in, in every family that the kernel has. None while the kernel cannot be read.
+    pub leak_stopped: BTreeSet<InterfaceName>,
     /// All VIP rules are in place. False until the VIPs are known.
     pub vips: bool,
     /// Links that an earlier process left in the bridge and nobody claimed: taken out, not deleted.
@@ -86,11 +88,13 @@ impl Status {
     pub(super) fn read(&mut self, observed: &Observed, desired: &Desired, gateways: &Dual<IpNet>) {
         let bridge = observed.bridge(&desired.ours);
         let index = bridge.map(|link| link.index);
-        let stops = |family| {
-            let stop = super::Rule::leak_stop(&desired.ours, family, &desired.ours.bridge);
-            observed.rules.contains(&stop)
+        let rules: BTreeSet<_> = observed.rules.iter().collect();
+        let stopped = |link: &InterfaceName| {
+            let stop = |family| Rule::leak_stop(&desired.ours, family, link);
+            observed.families().all(|family| rules.contains(&stop(family)))
         };
-        self.leak_stop = bridge.is_some_and(|link| link.up) && observed.families().all(stops);
+        self.leak_stop = bridge.is_some_and(|link| link.up) && stopped(&desired.ours.bridge);
+        self.leak_stopped = desired.ports.iter().filter(|link| stopped(link)).cloned().collect();
         let there = |(_, net): &(Family, &IpNet)| observed.addresses.contains(net);
         self.gateways = gateways.iter().filter(there).map(|(family, net)| (family, *net)).collect();
         let hops = |family: Family| {
@@ -104,7 +108,6 @@ impl Status {
         let (ports, pending) = desired.ports.iter().partition::<Vec<_>, _>(port);
         self.ports = ports.into_iter().cloned().collect();
         self.pending = pending.into_iter().cloned().collect();
-        let rules: BTreeSet<_> = observed.rules.iter().collect();
         self.vips =
             desired.vip_rules.as_ref().is_some_and(|vips| vips.iter().all(|rule| rules.contains(rule)));
     }
@@ -113,17 +116,6 @@ impl Status {
     pub(super) fn list(&mut self, failures: Vec<Failure>) {
         self.failures = failures;
         self.failures.truncate(MAX_FAILURES);
-    }
-}
-
-impl Failure {
-    /// Whether it keeps the leak stop of a link away: that was refused, or the kernel could not be looked at.
-    pub fn may_leak(&self, link: &InterfaceName) -> bool {
-        match &self.op {
-            None => true,
-            Some(Op::AddRule(rule)) => rule.input.as_ref() == Some(link),
-            Some(_) => false,
-        }
     }
 }
 
