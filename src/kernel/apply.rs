@@ -9,13 +9,13 @@ use std::collections::BTreeSet;
 
 use super::{Action, Backend, Failure, Op, Ours, rule::priority};
 
-/// Changes that are made before a plan may be left for a newer one.
+/// Changes that are made before a plan may be left.
 const BATCH: usize = 64;
 
 /// What became of a plan.
 #[derive(Debug, Default)]
 pub(super) struct Applied {
-    /// The plan was left for a newer one.
+    /// The plan was left before its end.
     pub(super) left: bool,
     /// Changes made.
     pub(super) writes: u64,
@@ -23,8 +23,9 @@ pub(super) struct Applied {
     pub(super) failures: Vec<Failure>,
 }
 
-/// Make the changes, in order. After each batch, `outdated` may say that something else has been declared: a next hop that goes
-/// does not wait for thousands of rules. As the order of a plan breaks nothing on the way, it may be left anywhere.
+/// Make the changes, in order. A plan is left after a batch if `outdated` says that something else has been declared (a next hop
+/// that goes does not wait for thousands of rules), or if somebody may wait to see what the batch has made (a target does not wait
+/// for them either). As the order of a plan breaks nothing on the way, it may be left anywhere.
 pub(super) async fn apply<B: Backend>(
     backend: &mut B,
     ours: &Ours,
@@ -33,8 +34,9 @@ pub(super) async fn apply<B: Backend>(
 ) -> Applied {
     let mut applied = Applied::default();
     let mut missing = BTreeSet::new();
+    let mut awaited = false;
     for (done, op) in ops.iter().enumerate() {
-        if done > 0 && done % BATCH == 0 && outdated() {
+        if done > 0 && done % BATCH == 0 && (awaited || outdated()) {
             applied.left = true;
             break;
         }
@@ -45,6 +47,7 @@ pub(super) async fn apply<B: Backend>(
             Ok(()) => {
                 tracing::debug!(%op, "done");
                 applied.writes += 1;
+                awaited |= is_awaited(op);
             }
             Err(refusal) => {
                 tracing::warn!(%op, %refusal, "refused");
@@ -61,6 +64,15 @@ pub(super) async fn apply<B: Backend>(
 enum Ground {
     LeakStop,
     VipRules,
+}
+
+/// Whether somebody may wait for this change alone. Of the VIP rules, all count.
+fn is_awaited(op: &Op) -> bool {
+    match op {
+        Op::AddRule(_) => provides(op) == Some(Ground::LeakStop),
+        Op::DeleteRule(_) => false,
+        _ => true,
+    }
 }
 
 fn provides(op: &Op) -> Option<Ground> {
@@ -105,5 +117,23 @@ mod tests {
         }
         let applied = apply(&mut Memory::default(), &Ours::default(), &ops[..BATCH], || true).await;
         assert_eq!((applied.writes, applied.left), (BATCH as u64, false), "a short one is not");
+    }
+
+    #[tokio::test]
+    async fn a_long_plan_is_left_after_a_batch_that_made_what_somebody_may_wait_for() {
+        let ours = Ours::default();
+        let vips = |i: u32| {
+            Op::AddRule(Rule { priority: 100 + i, ..Rule::leak_stop(&ours, Family::V4, &ours.bridge) })
+        };
+        let mut ops: Vec<Op> = (0..200).map(vips).collect();
+        ops.insert(BATCH, Op::AddRule(Rule::leak_stop(&ours, Family::V4, &"nsm-1".parse().unwrap())));
+        for (refused, expected) in [(false, (2 * BATCH, true)), (true, (200, false))] {
+            let mut linux = Memory::default();
+            if refused {
+                linux.refuse(BATCH as u64, 105);
+            }
+            let applied = apply(&mut linux, &ours, &ops, || false).await;
+            assert_eq!((applied.writes, applied.left), (expected.0 as u64, expected.1), "refused: {refused}");
+        }
     }
 }

@@ -147,7 +147,7 @@ impl Kernel {
         self.claims.declare(|state, _| state.mesh_settled());
     }
 
-    /// State of the kernel, as of the last pass.
+    /// State of the kernel, as of the last look at it.
     pub fn status(&self) -> watch::Receiver<Status> {
         self.status.clone()
     }

@@ -94,6 +94,11 @@ impl Memory {
         self.lock().made.clone()
     }
 
+    /// How many changes the reconciler has asked for so far.
+    pub fn asked(&self) -> u64 {
+        self.lock().asked
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

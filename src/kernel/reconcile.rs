@@ -4,8 +4,12 @@
 //!
 //! A pass is: dump, compare, change, dump again. Passes start when something is declared, when the kernel reports a change, when
 //! time changes the desired state, and now and then for what nobody reported. At once when idle; when busy, a pass waits for as
-//! long as the last one took, twice over, and so takes what has come meanwhile as one batch. A pass that finds everything as
-//! desired writes nothing.
+//! long as the last one took, twice over (but no longer than a target that joins can wait), and so takes what has come meanwhile as
+//! one batch. A pass that finds everything as desired writes nothing.
+//!
+//! What each dump shows is published at once, what was refused and up to which revision a pass came at its end.
+
+mod progress;
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,6 +19,7 @@ use tokio::{
 };
 use tracing::Instrument;
 
+use self::progress::{End, Progress};
 use super::{
     Backend, Degraded, Failure, Observed, Op, Status,
     apply::apply,
@@ -22,8 +27,8 @@ use super::{
     plan::plan,
 };
 
-/// Attempts within a pass at what was declared: one, and one more on a fresh connection.
-const ATTEMPTS: usize = 2;
+/// Longest pause between a pass and what was declared meanwhile.
+const MAX_PAUSE: Duration = Duration::from_millis(250);
 /// First pause after a pass that failed; doubled each time.
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 
@@ -44,12 +49,8 @@ pub(super) struct Reconciler<B> {
 struct Outcome {
     snapshot: Snapshot,
     observed: Observed,
-    /// Changes that were still to be made.
-    left: Vec<Op>,
-    /// Changes that the first look found necessary.
-    found: usize,
-    writes: u64,
-    failures: Vec<Failure>,
+    progress: Progress,
+    end: End,
 }
 
 impl<B: Backend> Reconciler<B> {
@@ -70,7 +71,7 @@ impl<B: Backend> Reconciler<B> {
                 return;
             }
             let ended = Instant::now();
-            self.wait(ended + 2 * (ended - started)).await;
+            self.wait(ended + (2 * (ended - started)).min(MAX_PAUSE)).await;
         }
     }
 
@@ -113,30 +114,19 @@ impl<B: Backend> Reconciler<B> {
     }
 
     async fn converge(&mut self) -> Result<Outcome, Failure> {
-        let (mut writes, mut found, mut attempt, mut tried) = (0, None, 0, None);
-        let mut failures = Vec::new();
+        let mut progress = Progress::default();
         loop {
             let observed = self.dump().await?;
             let snapshot = self.claims.snapshot(&observed, Instant::now());
             self.forget_neighbours().await; // after the snapshot, so that none in it is missed
-            if tried.replace(snapshot.revision) != Some(snapshot.revision) {
-                attempt = 0;
-            }
             let left = plan(&observed, &snapshot.desired);
-            let found = *found.get_or_insert(left.len());
-            if left.is_empty() || attempt == ATTEMPTS {
-                failures.truncate(if left.is_empty() { 0 } else { failures.len() });
-                return Ok(Outcome { snapshot, observed, left, found, writes, failures });
+            if let Some(end) = progress.end(snapshot.revision, &left) {
+                return Ok(Outcome { snapshot, observed, progress, end });
             }
+            self.status.send_modify(|status| status.read(&observed, &snapshot.desired, &snapshot.gateways));
             let outdated = || self.claims.revision() != snapshot.revision;
             let applied = apply(&mut self.backend, &snapshot.desired.ours, &left, outdated).await;
-            writes += applied.writes;
-            failures = applied.failures;
-            if applied.left {
-                continue;
-            }
-            attempt += 1;
-            if !failures.is_empty() && attempt < ATTEMPTS {
+            if progress.take(snapshot.revision, applied) {
                 self.reopen();
             }
         }
@@ -172,26 +162,31 @@ impl<B: Backend> Reconciler<B> {
 
     /// Publish the outcome, and decide when to look again.
     fn conclude(&mut self, outcome: Outcome) -> bool {
-        let Outcome { snapshot, observed, left, found, writes, failures } = outcome;
+        let Outcome { snapshot, observed, progress, end } = outcome;
+        let Progress { tried, found, writes, failures, .. } = progress;
         tracing::Span::current().record("changes", writes);
-        let done = left.is_empty();
+        let done = end == End::Reached;
         let drift = self.reached == Some(snapshot.revision) && writes > 0;
-        self.failed = if done { 0 } else { self.failed + 1 };
+        self.failed = if end == End::Failing { self.failed + 1 } else { 0 };
         self.reached = done.then_some(snapshot.revision);
-        let pause = if done { self.jittered(self.claims.settings.resync) } else { self.backoff() };
+        let pause = match end {
+            End::Reached => self.jittered(self.claims.settings.resync),
+            End::Failing => self.backoff(),
+            End::Unfinished => Duration::ZERO,
+        };
         let later = Instant::now() + pause;
         self.due = snapshot.due.map_or(later, |due| due.min(later));
         let ours = &self.claims.settings.ours;
         let left_for_successor = !snapshot.desired.present && observed.bridge(ours).is_some();
         self.status.send_modify(|status| {
             status.read(&observed, &snapshot.desired, &snapshot.gateways);
-            status.revision = snapshot.revision;
+            status.revision = self.reached.or(tried).unwrap_or(status.revision);
             status.passes += 1;
             status.writes += writes;
-            status.drift = if drift { found } else { 0 };
+            status.drift = found.filter(|_| drift).unwrap_or(0);
             status.orphans = snapshot.orphans;
             status.degraded = snapshot.degraded;
-            status.degraded.extend((!done).then_some(Degraded::Failing));
+            status.degraded.extend((end == End::Failing).then_some(Degraded::Failing));
             status.degraded.extend((done && left_for_successor).then_some(Degraded::LeftForSuccessor));
             status.list(failures);
         });

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Report what the kernel holds, as seen by the dump after the last change, and what is wrong.
+//! Report what the kernel holds, as seen by the last dump, and what is wrong.
 
 use std::{collections::BTreeSet, fmt, net::IpAddr};
 
@@ -12,10 +12,10 @@ use crate::api::{Dual, Family, InterfaceName};
 /// Most failures that a status lists.
 const MAX_FAILURES: usize = 16;
 
-/// State of the kernel at the end of a pass of the reconciler.
+/// State of the kernel as the last dump showed it, and what came of the last pass of the reconciler.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Status {
-    /// The pass had everything that was declared up to this revision.
+    /// The last pass had everything that was declared up to this revision.
     pub revision: u64,
     /// The bridge is there and up, and what enters by it without being from a VIP is dropped. Before this holds, no target must
     /// be answered.

@@ -40,7 +40,9 @@ fn picture(linux: &Memory) -> Observed {
     observed
 }
 
+/// Wait until a pass ends at which all is well.
 async fn whole(kernel: &Kernel) -> Status {
+    kernel.settled().await;
     let mut status = kernel.status();
     let fits = |status: &Status| status.vips && status.ports.len() == 2 && status.degraded.is_empty();
     let found = tokio::time::timeout(Duration::from_secs(60), status.wait_for(fits)).await;
