@@ -35,8 +35,11 @@ pub(super) struct State {
     guards: u64,
     ports: BTreeMap<InterfaceName, Holders>,
     next_hops: BTreeMap<IpAddr, Holders>,
-    /// Next hops that were claimed since the last pass and had no holder before.
+    /// Next hops that may have another link behind them than before: claimed without a holder before, or their owner's port is
+    /// another link.
     anew: BTreeSet<IpAddr>,
+    /// Claimed links that were ports at the last look, by index.
+    attached: BTreeMap<InterfaceName, u32>,
     /// Links that were claimed, or left by an earlier process, and are no longer; and until when they are watched even if they do
     /// not exist, as a forwarder may still make one whose Request has failed.
     leaving: BTreeMap<InterfaceName, Instant>,
@@ -67,8 +70,8 @@ impl Claims {
         result
     }
 
-    /// Next hops that were claimed anew since the last call: another link may be behind the address.
-    pub(super) fn claimed_anew(&self) -> BTreeSet<IpAddr> {
+    /// Next hops that have got another link behind them since the last call, or may have.
+    pub(super) fn linked_anew(&self) -> BTreeSet<IpAddr> {
         std::mem::take(&mut self.lock().anew)
     }
 
@@ -85,6 +88,7 @@ impl Claims {
         let mut state = self.lock();
         state.adopt(observed, &self.settings, now);
         state.expire(observed, now);
+        state.look_at_links(observed, &self.settings.ours);
         state.snapshot(observed, &self.settings, now)
     }
 

@@ -132,11 +132,11 @@ impl<B: Backend> Reconciler<B> {
         }
     }
 
-    /// Forget who answered for the next hops that were claimed anew. A load balancer whose link was made again has another
-    /// link-layer address at the same IP address, and the kernel would send to the old one for up to a minute. What is forgotten
+    /// Forget who answered for the next hops that were claimed or linked anew. A load balancer whose link was made again has
+    /// another link-layer address at the same IP address, and the kernel would send to the old one for up to a minute. What is forgotten
     /// is no desired state, so it does not count as a write.
     async fn forget_neighbours(&mut self) {
-        for address in self.claims.claimed_anew() {
+        for address in self.claims.linked_anew() {
             let op = Op::ForgetNeighbour(address);
             if let Err(refusal) = self.backend.apply(&self.claims.settings.ours, &op).await {
                 tracing::warn!(%op, %refusal, "refused");

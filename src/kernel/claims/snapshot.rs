@@ -2,15 +2,18 @@
 
 //! Make one desired state of what everyone declares, at a moment and given a dump.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use ipnet::IpNet;
 use tokio::time::Instant;
 
-use super::State;
+use super::{Holders, State};
 use crate::{
     api::{Dual, InterfaceName},
-    kernel::{Degraded, Desired, LinkKind, Observed, Settings, adoption::Adoption},
+    kernel::{Degraded, Desired, LinkKind, Observed, Ours, Settings, adoption::Adoption},
 };
 
 /// A snapshot of everything that was declared.
@@ -60,6 +63,23 @@ impl State {
         let watched = |until: &Instant| now < *until && !self.stopping;
         self.leaving.retain(|name, until| exists(name) || watched(until));
         self.orphans.retain(exists);
+    }
+
+    /// Find the ports that are other links than at the last look, and with them the next hops of the same owners. A forwarder may
+    /// make a link anew while its connection goes on. Only what is a port counts: before, nobody could be asked by it.
+    pub(super) fn look_at_links(&mut self, observed: &Observed, ours: &Ours) {
+        let bridge = observed.bridge(ours).map(|bridge| bridge.index);
+        let attached = |(name, _): (&InterfaceName, &Holders)| {
+            let link = observed.link(name)?;
+            (bridge.is_some() && link.controller == bridge).then(|| (name.clone(), link.index))
+        };
+        let now: BTreeMap<_, _> = self.ports.iter().filter_map(attached).collect();
+        let before = std::mem::replace(&mut self.attached, now);
+        let other = |(name, _): &(&InterfaceName, &Holders)| self.attached.get(*name) != before.get(*name);
+        let owners: BTreeSet<_> =
+            self.ports.iter().filter(other).flat_map(|(_, held)| held.values()).collect();
+        let theirs = |(_, held): &(&IpAddr, &Holders)| held.values().any(|owner| owners.contains(owner));
+        self.anew.extend(self.next_hops.iter().filter(theirs).map(|(address, _)| *address));
     }
 
     pub(super) fn snapshot(&self, observed: &Observed, settings: &Settings, now: Instant) -> Snapshot {

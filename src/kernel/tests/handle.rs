@@ -139,6 +139,34 @@ async fn two_guards_for_one_next_hop_count_as_one() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_load_balancer_whose_link_is_made_again_is_asked_anew_and_no_other() {
+    let (rig, _hop) = Rig::working().await;
+    let again: std::net::IpAddr = "172.16.1.4".parse().unwrap();
+    let _claims = (rig.kernel.port(name("nsm-4"), "lb-4"), rig.kernel.next_hop(again, "lb-4"));
+    let forgotten = |since: usize| {
+        let made = rig.linux.made().split_off(since);
+        Vec::from_iter(made.into_iter().filter(|op| matches!(op, Op::ForgetNeighbour(_))))
+    };
+    let first = rig.linux.add_link("nsm-4", None);
+    rig.until(|status| status.ports.contains(&name("nsm-4"))).await;
+    for gone_for_a_while in [true, false] {
+        let before = rig.linux.made().len();
+        rig.linux.remove_link("nsm-4");
+        if gone_for_a_while {
+            rig.until(|status| status.pending.contains(&name("nsm-4"))).await;
+        }
+        assert!(rig.linux.add_link("nsm-4", None) > first);
+        rig.until(|_| !forgotten(before).is_empty()).await;
+        rig.kernel.settled().await;
+        assert_eq!(forgotten(before), [Op::ForgetNeighbour(again)]);
+        let made = rig.linux.made().split_off(before);
+        let attached = made.iter().position(|op| matches!(op, Op::Attach(..)));
+        assert!(attached < made.iter().position(|op| *op == Op::ForgetNeighbour(again)), "{made:?}");
+    }
+    rig.end().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_next_hop_that_no_gateway_reaches_does_not_spoil_the_others() {
     let (rig, _hop) = Rig::working().await;
     let _stray = rig.kernel.next_hop("10.9.9.9".parse().unwrap(), "lb-2");

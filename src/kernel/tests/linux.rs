@@ -15,7 +15,7 @@ use super::{
     netns::{dropped, egress, eventually, in_netns, name, routed, settings, start, start_with, status},
     witness::{
         Action, Address, MAIN, NextHop, Route, Way, add_address, add_bridge, add_route, add_veth, addresses,
-        change_link, link, neighbours, route_get, routes, rules, set_neighbour, snapshot,
+        change_link, delete_link, link, neighbours, route_get, routes, rules, set_neighbour, snapshot,
     },
 };
 use crate::{
@@ -200,6 +200,34 @@ fn a_load_balancer_that_is_connected_again_is_asked_for_its_link_layer_address()
         kernel.settled().await;
         assert!(old().eq([second]), "only the other one stays known: {:?}", neighbours("bridge0"));
         drop((again, other, other_v6));
+        tasks.stop().await;
+    });
+}
+
+#[test]
+fn a_load_balancer_whose_link_is_made_again_while_it_is_connected_is_asked_too() {
+    in_netns(|| async {
+        let tasks = Tasks::default();
+        let (kernel, _others) = working(&tasks).await;
+        const OLD: [u8; 6] = [2, 0, 0, 0, 0, 0x99];
+        let [v4, v6, other] = ["172.16.1.6", "fd00::6", "172.16.1.2"].map(|address| address.parse().unwrap());
+        let _port = kernel.port(name("nsm-6"), "lb-6");
+        let _hops = [v4, v6].map(|address| kernel.next_hop(address, "lb-6"));
+        let linked = async || {
+            add_veth("nsm-6", "lb-6");
+            change_link("nsm-6", |link| link.up());
+            eventually(|| link("nsm-6"), |link| link.controller.as_deref() == Some("bridge0")).await;
+        };
+        linked().await;
+        kernel.settled().await;
+        let old =
+            || neighbours("bridge0").into_iter().filter(|(_, mac)| mac == &OLD).map(|(address, _)| address);
+        // Forgetting what is not known yet must be over before anything is known.
+        status(&kernel, |status| status.ports.contains(&name("nsm-6"))).await;
+        [v4, v6, other].iter().for_each(|address| set_neighbour("bridge0", *address, OLD));
+        delete_link("nsm-6");
+        linked().await;
+        eventually(|| Vec::from_iter(old()), |old| old == &[other]).await;
         tasks.stop().await;
     });
 }
