@@ -136,8 +136,8 @@ impl Kernel {
         self.claims.declare(|state, settings| state.set_gateways(gateways, settings));
     }
 
-    /// Set the VIPs, of both families. An empty list after a non-empty one takes effect after the grace time. One of more than
-    /// [`MAX_VIPS`](super::MAX_VIPS) is refused, and the last one stays.
+    /// Set the VIPs, of both families. An empty list after a non-empty one takes effect after the grace time. Their number
+    /// is for the caller to bound: the kernel takes seconds to insert 10,000 rules.
     pub fn set_vips(&self, vips: &[IpNet]) {
         self.claims.declare(|state, settings| state.set_vips(vips, settings));
     }

@@ -62,7 +62,6 @@ pub use self::{
     settings::{Mac, Ours, Settings},
     status::{Degraded, Failure, Status},
     sysctls::{WrongSysctl, wrong_sysctls},
-    vip_list::MAX_VIPS,
     vips::vip_rules,
     world::World,
 };

@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, fmt, net::IpAddr};
 
 use ipnet::IpNet;
 
-use super::{Desired, MAX_VIPS, Observed, Op, Refusal, Rule};
+use super::{Desired, Observed, Op, Refusal, Rule};
 use crate::api::{Dual, Family, InterfaceName};
 
 /// Most failures that a status lists.
@@ -70,8 +70,6 @@ pub enum Degraded {
     Unreachable(IpAddr),
     /// An empty VIP list arrived; the VIPs before it stay for the grace time.
     VipsHeld,
-    /// More VIPs than [`MAX_VIPS`] were declared; the ones before stay.
-    TooManyVips(usize),
     /// Something that an earlier process left is still kept.
     Adopted,
     /// The reconciler has stopped, and left the bridge and its leak stop because it still has ports.
@@ -139,9 +137,6 @@ impl fmt::Display for Degraded {
             Degraded::Unreachable(hop) => write!(f, "next hop {hop} is in no subnet of the bridge"),
             Degraded::VipsHeld => {
                 f.write_str("the VIP list is empty, the last one is kept for the grace time")
-            }
-            Degraded::TooManyVips(count) => {
-                write!(f, "{count} VIPs are too many (accepted: {MAX_VIPS}), the last list is kept")
             }
             Degraded::Adopted => {
                 f.write_str("what an earlier process left is kept until it is claimed or released")

@@ -12,9 +12,6 @@ use tokio::time::Instant;
 
 use super::{Ours, Rule, vip_rules};
 
-/// Most VIPs of a list; a longer one is refused whole. 10,000 rules take the kernel seconds to insert.
-pub const MAX_VIPS: usize = 20_000;
-
 /// The VIPs that hold.
 #[derive(Debug, Default)]
 pub(super) struct VipList {
@@ -22,18 +19,11 @@ pub(super) struct VipList {
     rules: Option<Arc<BTreeSet<Rule>>>,
     /// When an empty list takes effect.
     empty_at: Option<Instant>,
-    /// Size of a list that was refused.
-    refused: Option<usize>,
 }
 
 impl VipList {
     /// Take a list. `kept` says whether rules of an earlier process stand for the list before the first.
     pub(super) fn set(&mut self, ours: &Ours, vips: &[IpNet], kept: bool, empty_at: Instant) {
-        self.refused = (vips.len() > MAX_VIPS).then_some(vips.len());
-        if let Some(count) = self.refused {
-            tracing::error!(count, accepted = MAX_VIPS, "too many VIPs: the last list stays");
-            return;
-        }
         let held = self.rules.as_ref().map_or(kept, |rules| !rules.is_empty());
         if !vips.is_empty() || !held {
             self.empty_at = None;
@@ -69,11 +59,6 @@ impl VipList {
     /// When an empty list takes effect.
     pub(super) fn due(&self) -> Option<Instant> {
         self.empty_at
-    }
-
-    /// Size of the last list, if it was refused.
-    pub(super) fn refused(&self) -> Option<usize> {
-        self.refused
     }
 }
 
@@ -117,18 +102,5 @@ mod tests {
         assert_eq!(list(&mut after_restart, &[], true), None, "what was left is not touched");
         after_restart.expire(after_restart.due().unwrap());
         assert_eq!(after_restart.rules().unwrap().len(), 0);
-    }
-
-    #[test]
-    fn a_list_too_long_is_refused_and_the_last_one_stays() {
-        let mut vips = VipList::default();
-        list(&mut vips, &["20.0.0.1/32"], false);
-        vips.set(
-            &Ours::default(),
-            &vec!["20.0.0.9/32".parse().unwrap(); MAX_VIPS + 1],
-            false,
-            Instant::now(),
-        );
-        assert_eq!((vips.refused(), vips.rules().unwrap().len()), (Some(MAX_VIPS + 1), 1));
     }
 }

@@ -3,6 +3,7 @@
 //!
 //! 1. At least one connection to a load balancer is established and not being closed.
 //! 2. In every enabled family the kernel has a next hop, as read back from it.
+//! 3. A list of VIPs has been accepted, or none was refused. A list that is refused after one that was accepted is only named.
 //!
 //! A connection alone is not enough: its link may not have appeared, or the kernel may have refused the route.
 
@@ -11,6 +12,7 @@ use tokio::sync::watch;
 use super::{
     health::{Health, Part},
     mesh,
+    vips::{MAX_VIPS, Vips},
 };
 use crate::{api::Family, elements::egress::Egress, kernel};
 
@@ -20,6 +22,7 @@ pub async fn report(
     egress: Egress,
     mut kernel: watch::Receiver<kernel::Status>,
     mut mesh: watch::Receiver<mesh::Status>,
+    mut vips: watch::Receiver<Vips>,
     health: Health,
 ) {
     let mut count = egress.subscribe();
@@ -29,6 +32,7 @@ pub async fn report(
             let (kernel, mesh) = (kernel.borrow_and_update(), mesh.borrow_and_update());
             verdict(families, connected, &kernel, &mesh)
         };
+        let verdict = with_vips(verdict, &vips.borrow_and_update());
         match verdict {
             Ok(hops) => health.set(Part::Egress, true, hops),
             Err(reason) => health.set(Part::Egress, false, reason),
@@ -37,6 +41,7 @@ pub async fn report(
             changed = count.changed() => changed,
             changed = kernel.changed() => changed,
             changed = mesh.changed() => changed,
+            changed = vips.changed() => changed,
         };
         if changed.is_err() {
             return;
@@ -64,6 +69,17 @@ fn verdict(
     }
     let counts: Vec<_> = families.iter().map(|family| format!("{} {family}", hops(*family))).collect();
     Ok(format!("next hops: {}", counts.join(", ")))
+}
+
+/// Rule 3: a verdict by the others, and what is to be said of the VIPs.
+fn with_vips(verdict: Result<String, String>, vips: &Vips) -> Result<String, String> {
+    let Some(count) = vips.refused else { return verdict };
+    let refused = format!("the list of {count} VIPs is refused (accepted: {MAX_VIPS})");
+    match (verdict, &vips.list) {
+        (Ok(hops), Some(_)) => Ok(format!("{hops}; {refused}, the last one stays")),
+        (Ok(_), None) => Err(format!("no VIPs: {refused}")),
+        (Err(reason), _) => Err(format!("{reason}; {refused}")),
+    }
 }
 
 #[cfg(test)]
@@ -101,13 +117,32 @@ mod tests {
         }
     }
 
+    #[test]
+    fn without_any_vips_since_their_list_was_refused_egress_does_not_serve_and_says_so() {
+        let (good, bad) = (Ok("next hops: 1 IPv4".to_owned()), Err("no IPv4 next hop".to_owned()));
+        let list = Some(["20.0.0.1/32".parse().unwrap()].into());
+        let refused = Some(MAX_VIPS + 1);
+        let text = "the list of 20001 VIPs is refused (accepted: 20000)";
+        let table = [
+            (&good, Vips::default(), good.clone()),
+            (&good, Vips { list: list.clone(), refused: None }, good.clone()),
+            (&good, Vips { list: None, refused }, Err(format!("no VIPs: {text}"))),
+            (&good, Vips { list, refused }, Ok(format!("next hops: 1 IPv4; {text}, the last one stays"))),
+            (&bad, Vips { list: None, refused }, Err(format!("no IPv4 next hop; {text}"))),
+        ];
+        for (verdict, vips, expected) in table {
+            assert_eq!(with_vips(verdict.clone(), &vips), expected, "{vips:?}");
+        }
+    }
+
     #[tokio::test]
     async fn l16_a_next_hop_that_disappears_from_the_kernel_takes_egress_down() {
         let (health, egress) = (Health::default(), Egress::default());
         let kernel = watch::Sender::new(hops(&["172.16.1.2"], &[]));
         let mesh = watch::Sender::new(mesh::Status::default());
-        let reporting =
-            report(&[Family::V4], egress.clone(), kernel.subscribe(), mesh.subscribe(), health.clone());
+        let vips = watch::Sender::new(Vips { list: None, refused: Some(MAX_VIPS + 1) });
+        let (egress, seen) = (egress.clone(), (kernel.subscribe(), mesh.subscribe(), vips.subscribe()));
+        let reporting = report(&[Family::V4], egress, seen.0, seen.1, seen.2, health.clone());
         let task = tokio::spawn(reporting);
         let mut board = health.subscribe();
         let reason = async |board: &mut watch::Receiver<crate::proxy::health::Board>, text: &str| {
@@ -119,6 +154,7 @@ mod tests {
         kernel.send_replace(hops(&[], &[]));
         mesh.send_replace(mesh::Status { known: true, ..mesh::Status::default() });
         assert!(!reason(&mut board, "0 of 0").await);
+        assert!(!reason(&mut board, "20001").await);
         task.abort();
     }
 }

@@ -3,7 +3,8 @@
 //!
 //! Every answer of the NSP is a complete list. It is read as far as it makes sense, and published if it differs from the list
 //! before. What makes no sense is reported once, by name and value, for as long as it stays in the list. A list of more than
-//! [`MAX_VIPS`] entries is refused whole, and reported once. Whatever happens to the watch, the last list stays.
+//! [`MAX_VIPS`] entries is refused whole, reported once, and named in the health of `Egress`. Whatever happens to the watch, the last
+//! list stays.
 //!
 //! # Known limits
 //! An empty list is passed on, although a restarted NSP sends one before it has read its configuration: only the
@@ -29,10 +30,12 @@ use self::list::{Complaint, List};
 use crate::{
     api::pb::nsp::v1::{Trench, Vip, configuration_manager_client::ConfigurationManagerClient},
     chain::Tasks,
-    kernel::{Kernel, MAX_VIPS},
+    kernel::Kernel,
     transport::Backoff,
 };
 
+/// Most entries of a list; a longer one is refused whole. The kernel takes seconds to insert 10,000 rules.
+pub const MAX_VIPS: usize = 20_000;
 /// Largest answer in bytes: the most VIPs, with long names.
 const MAX_ANSWER: usize = 16 << 20;
 /// Wait before subscribing again: at first, and at most.
@@ -42,8 +45,14 @@ const FIRST_ANSWER: Duration = Duration::from_secs(10);
 /// A subscription that was quiet for this long is replaced: it may have gone mute.
 const QUIET: Duration = Duration::from_secs(300);
 
-/// The VIPs, sorted, each once, without host bits. `None` until the NSP has answered.
-pub type Vips = Option<Arc<[IpNet]>>;
+/// What is known of the VIPs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Vips {
+    /// The last list that was accepted: sorted, each once, without host bits. `None` until there is one.
+    pub list: Option<Arc<[IpNet]>>,
+    /// Number of entries of the NSP's present list, if it was refused.
+    pub refused: Option<usize>,
+}
 
 /// Follow the VIPs of a trench in a task of `tasks`, for as long as somebody receives them.
 pub fn follow<T>(
@@ -56,13 +65,12 @@ where
     T::Error: Into<StdError>,
     T::ResponseBody: Body<Data = Bytes, Error: Into<StdError> + Send> + Send + 'static,
 {
-    let (publish, vips) = watch::channel(None);
+    let (publish, vips) = watch::channel(Vips::default());
     let follower = Follower {
         client: client.max_decoding_message_size(MAX_ANSWER),
         trench: Trench { name: trench.into() },
         publish: publish.clone(),
         reported: HashSet::new(),
-        refused: None,
         backoff: Backoff::new(RETRY[0], RETRY[1]),
         failure: None,
     };
@@ -77,10 +85,13 @@ where
 
 /// Declare every list to the kernel, until the follower ends.
 pub async fn declare(mut vips: watch::Receiver<Vips>, kernel: Kernel) {
+    let mut declared = None;
     loop {
-        if let Some(vips) = vips.borrow_and_update().as_deref() {
+        let now = vips.borrow_and_update().list.clone();
+        if let Some(vips) = now.as_deref().filter(|_| now != declared) {
             kernel.set_vips(vips);
         }
+        declared = now;
         if vips.changed().await.is_err() {
             return;
         }
@@ -92,8 +103,6 @@ struct Follower<T> {
     trench: Trench,
     publish: watch::Sender<Vips>,
     reported: HashSet<Complaint>,
-    /// Length of the last list, if it was refused.
-    refused: Option<usize>,
     backoff: Backoff,
     failure: Option<Code>,
 }
@@ -134,15 +143,21 @@ where
     fn take(&mut self, list: &[Vip]) {
         self.backoff.reset();
         self.failure = None;
-        let refused = (list.len() > MAX_VIPS).then_some(list.len());
-        match refused {
-            None => self.accept(List::read(list)),
-            Some(count) if self.refused != refused => {
-                tracing::error!(count, accepted = MAX_VIPS, "too many VIPs: the last list stays");
-            }
-            Some(_) => {}
+        if list.len() <= MAX_VIPS {
+            return self.accept(List::read(list));
         }
-        self.refused = refused;
+        let refused = Some(list.len());
+        self.publish.send_if_modified(|published| {
+            let new = std::mem::replace(&mut published.refused, refused) != refused;
+            if new {
+                tracing::error!(
+                    count = list.len(),
+                    accepted = MAX_VIPS,
+                    "too many VIPs: the last list stays"
+                );
+            }
+            new
+        });
     }
 
     /// Report what is new among the complaints, and publish the VIPs if they differ.
@@ -152,16 +167,17 @@ where
         }
         self.reported = list.complaints.into_iter().collect();
         self.publish.send_if_modified(|published| {
-            let before = published.as_deref().unwrap_or_default();
+            let heals = published.refused.take().is_some();
+            let before = published.list.as_deref().unwrap_or_default();
             let count = |these: &[IpNet], those: &[IpNet]| {
                 these.iter().filter(|vip| those.binary_search(vip).is_err()).count()
             };
             let (added, removed) = (count(&list.vips, before), count(before, &list.vips));
-            if added + removed == 0 && published.is_some() {
-                return false;
+            if added + removed == 0 && published.list.is_some() {
+                return heals;
             }
             tracing::info!(added, removed, total = list.vips.len(), "the VIPs have changed");
-            *published = Some(list.vips.into());
+            published.list = Some(list.vips.into());
             true
         });
     }
@@ -169,7 +185,7 @@ where
     /// Say why there is no watch, once for a row of the same failure.
     fn failed(&mut self, error: &Status) {
         // A field called `message` would hide what the line says.
-        let (code, error, known) = (error.code(), error.message(), self.publish.borrow().is_some());
+        let (code, error, known) = (error.code(), error.message(), self.publish.borrow().list.is_some());
         if self.failure.replace(code) == Some(code) {
             tracing::debug!(?code, error, known, "still no watch of VIPs");
         } else {

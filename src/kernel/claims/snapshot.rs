@@ -133,7 +133,6 @@ impl State {
         };
         out.extend(desired.ports.iter().filter(not_a_port).cloned().map(Degraded::NotAPort));
         out.extend(self.vips.due().map(|_| Degraded::VipsHeld));
-        out.extend(self.vips.refused().map(Degraded::TooManyVips));
         let adopted = self.adoption.as_ref().is_some_and(|adoption| !adoption.is_empty());
         out.extend(adopted.then_some(Degraded::Adopted));
         out

@@ -6,9 +6,9 @@
 //! 3. **services**: connect to IPAM and NSP.
 //! 4. **gateways**: wait for the addresses of the bridge.
 //! 5. **listen**: serve the endpoint chain, once the kernel stops leaks.
-//! 6. **mesh**: find load balancers and connect to them.
-//! 7. **register**: offer the endpoint to targets, and check that it answers.
-//! 8. **VIPs**: follow them.
+//! 6. **VIPs**: follow them.
+//! 7. **mesh**: find load balancers and connect to them.
+//! 8. **register**: offer the endpoint to targets, and check that it answers.
 //!
 //! Each stage puts a guard into [`Up`], and [`Up::down`] ends them from the last to the first. What a stage waits on is said in the
 //! log and in health, and waiting may be given up at any time by dropping the future.
@@ -36,7 +36,7 @@ use crate::{
         mesh::{self, LinkState, Mesh, Nsmgr},
         primary,
         services::Services,
-        vips,
+        vips::{self, Vips},
     },
     transport::{
         Dialer, Identity, Target, causes,
@@ -92,10 +92,10 @@ impl Up {
         self.gateways = Some(gateways);
         leak_stop(&kernel, health).await?;
         let endpoint = self.listen(&parts, &identity, health).await?;
-        self.mesh(config, &parts, health)?;
-        self.register(config, &parts, &endpoint, health);
         let vips = vips::follow(services.nsp, config.trench.as_str(), tasks);
-        self.watches.push(tasks.guarded(vips::declare(vips, kernel)));
+        self.watches.push(tasks.guarded(vips::declare(vips.clone(), kernel)));
+        self.mesh(config, &parts, vips, health)?;
+        self.register(config, &parts, &endpoint, health);
         Ok(())
     }
 
@@ -116,7 +116,13 @@ impl Up {
         Ok(target)
     }
 
-    fn mesh(&mut self, config: &Config, parts: &Parts, health: &Health) -> Result<(), Failure> {
+    fn mesh(
+        &mut self,
+        config: &Config,
+        parts: &Parts,
+        vips: watch::Receiver<Vips>,
+        health: &Health,
+    ) -> Result<(), Failure> {
         let status = watch::Sender::new(mesh::Status::default());
         let service = config.network_service_name.as_str();
         let seen = status.subscribe();
@@ -133,7 +139,7 @@ impl Up {
         let recovery = Nsmgr::new(parts.dialer.clone(), parts.kernel.clone());
         let mesh = Mesh::start(settings, chain, recovery, discovery.known(), status, &parts.tasks);
         let (egress, kernel, links) = (parts.egress.clone(), parts.kernel.status(), mesh.status());
-        let egress = egress::report(config.families, egress, kernel, links, health.clone());
+        let egress = egress::report(config.families, egress, kernel, links, vips, health.clone());
         self.watches.push(parts.tasks.guarded(egress));
         self.watches.push(parts.tasks.guarded(tell_settled(mesh.status(), parts.kernel.clone())));
         (self.discovery, self.mesh) = (Some(discovery), Some(mesh));

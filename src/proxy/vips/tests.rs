@@ -86,14 +86,14 @@ impl World {
     /// What is published some time later.
     async fn later(&mut self) -> Option<Vec<String>> {
         sleep(SECOND).await;
-        self.vips.borrow().as_ref().map(|_| texts(&self.vips.borrow()))
+        self.vips.borrow().list.is_some().then(|| texts(&self.vips.borrow()))
     }
 }
 
 const SECOND: Duration = Duration::from_secs(1);
 
 fn texts(vips: &Vips) -> Vec<String> {
-    vips.iter().flat_map(|vips| vips.iter()).map(IpNet::to_string).collect()
+    vips.list.iter().flat_map(|vips| vips.iter()).map(IpNet::to_string).collect()
 }
 
 fn list(addresses: &[&str]) -> Result<VipResponse, Status> {
@@ -201,6 +201,36 @@ async fn nonsense_and_duplicates_are_reported_once_each_and_the_others_count() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_list_too_long_is_refused_and_the_last_one_stays() {
+    let log = Log::default();
+    let subscriber = tracing_subscriber::fmt().with_writer(log.clone()).with_ansi(false).finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let mut world = World::new();
+    let answers = world.subscription().await;
+    let long = || list(&["20.0.0.9/32"; MAX_VIPS + 1]);
+    let state = |world: &World| (texts(&world.vips.borrow()), world.vips.borrow().refused);
+    for _ in 0..2 {
+        answers.send(long()).await.unwrap();
+        assert_eq!(world.later().await, None, "none was accepted");
+        assert_eq!(state(&world).1, Some(MAX_VIPS + 1));
+    }
+    assert_eq!(
+        log.lines("ERROR", "too many VIPs: the last list stays count=20001 accepted=20000"),
+        1,
+        "{log:?}"
+    );
+    for good in [list(&["20.0.0.1/32"]), list(&["20.0.0.1/32"])] {
+        answers.send(good).await.unwrap();
+        sleep(SECOND).await;
+        assert_eq!(state(&world), (vec!["20.0.0.1/32".into()], None));
+        answers.send(long()).await.unwrap();
+        sleep(SECOND).await;
+        assert_eq!(state(&world), (vec!["20.0.0.1/32".into()], Some(MAX_VIPS + 1)));
+    }
+    assert_eq!(log.lines("ERROR", "too many VIPs"), 3, "{log:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_task_ends_when_nobody_receives_the_vips_any_more() {
     let World { vips, tasks, mut opened, .. } = World::new();
     let _answers = opened.recv().await.unwrap();
@@ -229,7 +259,7 @@ async fn vips_are_followed_over_a_socket_and_across_a_restart_of_the_nsp() {
     let tasks = Tasks::default();
     let mut vips = follow(ConfigurationManagerClient::new(channel), "trench-a", &tasks);
     let mut published = async |n: usize| {
-        let full = vips.wait_for(|vips| vips.as_ref().is_some_and(|vips| vips.len() == n));
+        let full = vips.wait_for(|vips| vips.list.as_ref().is_some_and(|vips| vips.len() == n));
         timeout(30 * SECOND, full).await.expect("published").unwrap().clone()
     };
 
@@ -237,7 +267,7 @@ async fn vips_are_followed_over_a_socket_and_across_a_restart_of_the_nsp() {
     let most: Vec<_> = (0..MAX_VIPS).map(|n| format!("10.0.{}.{}/32", n >> 8, n & 255)).collect();
     let (_, answers) = subscriptions.recv().await.unwrap();
     answers.send(list(&most.iter().map(String::as_str).collect::<Vec<_>>())).await.unwrap();
-    assert!(published(MAX_VIPS).await.is_some());
+    assert_eq!(published(MAX_VIPS).await.refused, None);
 
     drop((server, answers));
     let restarted = async {
