@@ -34,6 +34,11 @@ impl Closing {
         Self { pause, again, until }
     }
 
+    /// State of a Close that is due now.
+    pub(crate) fn due(connection: &Connection) -> Self {
+        Self { again: Instant::now(), ..Self::after(None, connection) }
+    }
+
     pub(crate) fn is_over(&self) -> bool {
         Instant::now() >= self.until
     }

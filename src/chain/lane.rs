@@ -13,11 +13,13 @@
 //! 1. Every call is cancelled at its deadline. A panic becomes an error of its call.
 //! 2. A Request that expired or whose caller left while queued is not started. A Close always is, with a new deadline if needed.
 //! 3. A failed Request changes nothing. A Close is done for the last established connection; on success the scope is dropped.
-//! 4. A failed Close is retried with backoff. Values it took from the scope stay taken. One that an element denied is not: whoever
-//!    may not close must not make the lane do it.
+//! 4. A failed Close is retried with backoff. Values it took from the scope stay taken. A caller's that an element denied is not:
+//!    who may not close must not make the lane do it.
 //! 5. Events of a connection that is not established are discarded.
 //! 6. If a reselect started by an event fails, the connection stays known and is retried. If one started by a caller fails, the
 //!    caller gets the error and the connection ends.
+//! 7. A Request that fails after the next hop has [`Answered`] it for the first time is closed there: the caller gets the error, and
+//!    the lane is as after a failed Close.
 
 use std::{sync::Arc, time::Duration};
 
@@ -27,7 +29,7 @@ use tracing::Instrument;
 use crate::{
     api::{Connection, Mechanism, State},
     chain::{
-        Call, Close, Context, Events, Frame, Kind, Origin, Reason, Request, Result,
+        Answered, Call, Close, Context, Events, Frame, Kind, Origin, Reason, Request, Result,
         begin::Mode,
         call::PATIENCE,
         closing::{self, Closing},
@@ -67,8 +69,9 @@ impl Lane {
     pub(crate) async fn run(mut self) {
         loop {
             let answer = tokio::select! {
-                job = self.mailbox.next() => self.work(job).await,
+                biased;
                 () = closing::again(self.closing) => { self.close_again().await; None }
+                job = self.mailbox.next() => self.work(job).await,
             };
             let done = self.known.is_none() && self.lanes.retire(&self.id, &self.mailbox);
             if let Some((reply, origin, answer)) = answer
@@ -139,19 +142,46 @@ impl Lane {
         let extensions = request.context.extensions.clone();
         request.context.scope = self.bottom.scope();
         request.context.events = self.events();
-        let deadline = request.context.deadline;
-        let mut connection = cut(deadline, self.lanes.next.request(request)).await?;
-        connection.set_state(State::Up);
-        let current = Arc::new((*connection).clone());
-        self.closing = None;
-        self.known = Some(Known {
-            returned: returned.unwrap_or_else(|| Arc::clone(&current)),
-            connection: current,
+        let (deadline, scope) = (request.context.deadline, self.bottom.scope());
+        let held = Answered::of(&scope);
+        let answer = cut(deadline, self.lanes.next.request(request)).await;
+        let known = |connection: Arc<Connection>| Known {
+            returned: returned.unwrap_or_else(|| Arc::clone(&connection)),
+            connection,
             preferences,
             extensions,
             patience,
-        });
-        Ok(connection)
+        };
+        match (answer, held, Answered::of(&scope)) {
+            (Ok(mut connection), ..) => {
+                connection.set_state(State::Up);
+                self.closing = None;
+                self.known = Some(known(Arc::new((*connection).clone())));
+                Ok(connection)
+            }
+            (Err(error), None, Some(held)) => {
+                self.close_unwanted(known(held)).await;
+                Err(error)
+            }
+            (Err(error), ..) => Err(error),
+        }
+    }
+
+    /// Rule 7. A connection that was let go for a reselect stays known (rule 6); that of a failed Close is closed later anyway.
+    async fn close_unwanted(&mut self, unwanted: Known) {
+        match &self.known {
+            None => {
+                self.closing = Some(Closing::due(&unwanted.connection));
+                self.known = Some(unwanted);
+            }
+            Some(_) if self.closing.is_some() => {}
+            Some(_) => {
+                let close = self.close_for(Kind::Reselect, &unwanted);
+                if let Err(error) = self.close_below(close, &unwanted).await {
+                    tracing::warn!(id = self.id, %error, "could not close what a failed reselect has made");
+                }
+            }
+        }
     }
 
     /// Handle a Close from a caller or an event.
@@ -231,7 +261,7 @@ impl Lane {
             return self.forget();
         }
         if let Err(error) = self.close(self.close_for(Kind::Closing, known)).await {
-            tracing::debug!(%error, "could not close, trying again");
+            tracing::debug!(id = self.id, %error, "could not close, trying again");
         }
     }
 

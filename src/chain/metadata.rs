@@ -4,7 +4,8 @@
 //!
 //! The elements below see a [`Scope`](crate::chain::Scope) on which they may insert and take values freely. If the Request
 //! succeeds, the values replace those of the connection; if it fails, is cancelled or is dropped, the connection's values are as
-//! before. A Close works on the connection's own values.
+//! before. A Close works on the connection's own values. One exception: the values of a first Request that fails after the next hop
+//! has [`Answered`] are kept, for the Close that the lane then owes it.
 //!
 //! # Order
 //! Below `begin`, whose lane owns the state; above every element that keeps state.
@@ -15,14 +16,14 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use pin_project::pin_project;
+use pin_project::{pin_project, pinned_drop};
 use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::{
     api::Connection,
     chain::{
-        Call, Error, Frame, Next, Result,
+        Answered, Call, Error, Frame, Next, Result,
         element::{Answer, CallService},
     },
 };
@@ -58,21 +59,30 @@ impl Service<Call> for Metadata {
     fn call(&mut self, call: Call) -> Committing {
         match call {
             Call::Request(mut request) => {
+                let first = Answered::of(&request.context.scope).is_none();
                 let frame = request.context.scope.frame();
                 request.context.scope = frame.scope();
-                Committing { answer: self.next.request(request), frame: Some(frame) }
+                Committing { answer: self.next.request(request), frame: Some(frame), first }
             }
-            Call::Close(close) => Committing { answer: self.next.close(close), frame: None },
+            Call::Close(close) => Committing { answer: self.next.close(close), frame: None, first: false },
         }
     }
 }
 
-/// Future of a call: commits the frame of a Request on success, and drops it otherwise.
-#[pin_project]
+/// Future of a call: commits the frame of a Request on success, and drops it otherwise unless a Close is owed.
+#[pin_project(PinnedDrop)]
 pub struct Committing {
     #[pin]
     answer: Answer,
     frame: Option<Frame>,
+    first: bool, // the next hop held nothing before
+}
+
+/// End the frame of a Request that failed or was dropped.
+fn undo(frame: Frame, first: bool) {
+    if first && Answered::of(&frame.scope()).is_some() {
+        frame.commit();
+    }
 }
 
 impl Future for Committing {
@@ -81,9 +91,21 @@ impl Future for Committing {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let answer = ready!(this.answer.poll(cx));
-        if let (Ok(_), Some(frame)) = (&answer, this.frame.take()) {
-            frame.commit();
+        match (&answer, this.frame.take()) {
+            (Ok(_), Some(frame)) => frame.commit(),
+            (Err(_), Some(frame)) => undo(frame, *this.first),
+            (_, None) => {}
         }
         Poll::Ready(answer)
+    }
+}
+
+#[pinned_drop]
+impl PinnedDrop for Committing {
+    fn drop(self: Pin<&mut Self>) {
+        let this = self.project();
+        if let Some(frame) = this.frame.take() {
+            undo(frame, *this.first);
+        }
     }
 }

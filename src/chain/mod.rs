@@ -36,6 +36,7 @@
 //! # tasks.stop().await; Ok(()) }
 //! ```
 
+mod answered;
 pub mod begin;
 pub mod builder;
 pub mod call;
@@ -56,6 +57,7 @@ pub mod tail;
 pub mod tasks;
 
 pub use self::{
+    answered::Answered,
     builder::{Chain, Order},
     call::{Call, Close, Context, Kind, Origin, PATIENCE, Request},
     element::{Answer, Element, Next},

@@ -5,6 +5,7 @@
 
 mod begin;
 mod builder;
+mod closing;
 mod interleave;
 mod laws;
 mod metadata;

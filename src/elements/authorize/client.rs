@@ -6,15 +6,15 @@ use std::time::SystemTime;
 
 use crate::{
     api::Connection,
-    chain::{Close, Context, Element, Next, Order, Reason, Request, Result},
+    chain::{Context, Element, Next, Order, Reason, Request, Result},
     transport::{Wire, token},
 };
 
 /// Element for the client chain: verifies the whole path of an answer with the certificate of the peer.
 ///
-/// The first answer of a connection that a policy refuses is closed, and the Request fails with [`Reason::Denied`]. Later ones are only
-/// reported: the link carries traffic, and taking it down would punish the targets for a clock or a rotation. A Close is never
-/// refused.
+/// If a policy refuses the first answer of a connection, the Request fails with [`Reason::Denied`]. Later
+/// ones are only reported: the link carries traffic, and taking it down would punish the targets for a clock or a rotation. A Close
+/// is never refused.
 ///
 /// # State
 /// That an answer was accepted.
@@ -47,12 +47,7 @@ impl Element for Client {
                 tracing::warn!(id = answer.id, %denied, "the refreshed path is not authorized, the connection stays");
                 Ok(answer)
             }
-            Err(denied) => {
-                if let Err(error) = next.close(Close { connection: answer, context }).await {
-                    tracing::warn!(%error, "could not close a connection that is not authorized");
-                }
-                Err(Reason::Denied(denied.to_string()).into())
-            }
+            Err(denied) => Err(Reason::Denied(denied.to_string()).into()),
         }
     }
 }

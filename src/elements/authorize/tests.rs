@@ -5,7 +5,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
     time::Duration,
 };
@@ -14,11 +14,15 @@ use super::{Client, Endpoint};
 use crate::{
     api::{Connection, PathSegment},
     chain::{
-        Call, Chain, Close, Context, Error, Kind, Next, Origin, Reason, Request, Tasks, begin::BeginLayer,
-        laws, metadata::MetadataLayer,
+        self, Answered, Call, Chain, Close, Context, Error, Kind, Next, Origin, Reason, Request, Tasks,
+        begin::BeginLayer, laws, metadata::MetadataLayer,
     },
     elements::{given::Given, update_token::UpdateToken},
-    transport::{Caller, Peer, Svid, Token, Wire, testing::Authority, token},
+    transport::{
+        Caller, Peer, Svid, Token, Wire,
+        testing::{Authority, eventually},
+        token,
+    },
 };
 
 const LIFETIME: Duration = Duration::from_secs(600);
@@ -158,43 +162,67 @@ async fn wire(own: &Hop, peer: &Hop) -> (Wire, tokio::io::DuplexStream) {
     (Wire::over(near, None, svid, peer, None).await.unwrap(), far)
 }
 
-#[tokio::test]
-async fn a_first_answer_that_is_not_authorized_is_closed_and_a_later_one_only_reported() {
+/// A client chain whose peer signs its answers, or not, as the switch says; with the Closes it has seen, and its events.
+struct Signing {
+    chain: Next,
+    bad: Arc<AtomicBool>,
+    closes: Arc<AtomicUsize>,
+    tasks: Tasks,
+    _far: tokio::io::DuplexStream,
+}
+
+async fn signing() -> Signing {
     let [client, nsmgr, stranger] = hops();
     let (wire, _far) = wire(&client, &nsmgr).await;
-    let closes = Arc::new(AtomicUsize::new(0));
-    let counted = Arc::clone(&closes);
-    let (good, bad) = (segment(&token(&nsmgr, &client)), segment(&token(&stranger, &client)));
+    let (bad, closes) = <(Arc<AtomicBool>, Arc<AtomicUsize>)>::default();
+    let (switch, counted) = (Arc::clone(&bad), Arc::clone(&closes));
+    let (right, wrong) = (segment(&token(&nsmgr, &client)), segment(&token(&stranger, &client)));
     let own = segment(&token(&client, &nsmgr));
     let end = tower::service_fn(move |mut call: Call| {
-        let (next, own, wire) =
-            (if call.connection().payload == "bad" { &bad } else { &good }, own.clone(), wire.clone());
-        let next = next.clone();
-        counted.fetch_add(usize::from(matches!(call, Call::Close(_))), SeqCst);
-        if let Call::Request(request) = &mut call {
-            request.context.scope.insert(wire);
-            request.connection.path_mut().path_segments = vec![own, next];
+        match &mut call {
+            Call::Request(request) => {
+                let next = if switch.load(SeqCst) { &wrong } else { &right };
+                request.connection.path_mut().path_segments = vec![own.clone(), next.clone()];
+                request.context.scope.insert(wire.clone());
+                request.context.scope.insert(Answered::with((*request.connection).clone()));
+            }
+            Call::Close(close) => {
+                close.context.scope.take::<Answered>();
+                counted.fetch_add(1, SeqCst);
+            }
         }
         async move { Ok::<_, Error>(call.into_connection()) }
     });
     let tasks = Tasks::default();
     let rows =
-        Chain::new().layer("begin", BeginLayer::endpoint(tasks.clone())).layer("metadata", MetadataLayer);
+        Chain::new().layer("begin", BeginLayer::client(tasks.clone())).layer("metadata", MetadataLayer);
     let chain = rows.with(Client).build(end).unwrap();
-    let request = |payload: &str| {
-        let mut connection = Connection::named("a");
-        connection.payload = payload.into();
-        Request::new(connection)
-    };
-    let error = chain.request(request("bad")).await.unwrap_err();
+    Signing { chain, bad, closes, tasks, _far }
+}
+
+impl Signing {
+    async fn request(&self, bad: bool) -> chain::Result<Box<Connection>> {
+        self.bad.store(bad, SeqCst);
+        self.chain.request(Request::new(Connection::named("a"))).await
+    }
+
+    async fn closed(&self, times: usize) {
+        eventually(|| self.closes.load(SeqCst), |closes| *closes == times).await;
+    }
+}
+
+#[tokio::test]
+async fn a_first_answer_that_is_not_authorized_is_closed_and_a_later_one_only_reported() {
+    let peer = signing().await;
+    let error = peer.request(true).await.unwrap_err();
     assert!(matches!(error.reason(), Reason::Denied(_)), "{error}");
     assert!(error.to_string().contains("tokens_chained"), "{error}");
-    assert_eq!(closes.load(SeqCst), 1, "the peer does not keep it");
-    chain.request(request("good")).await.unwrap();
-    chain.request(request("bad")).await.unwrap();
-    assert_eq!(closes.load(SeqCst), 1, "a refresh is only reported");
-    chain.close(Close::new(Connection::named("a"))).await.unwrap();
-    tasks.stop().await;
+    peer.closed(1).await;
+    peer.request(false).await.unwrap();
+    peer.request(true).await.unwrap();
+    assert_eq!(peer.closes.load(SeqCst), 1, "a refresh is only reported");
+    peer.chain.close(Close::new(Connection::named("a"))).await.unwrap();
+    peer.tasks.stop().await;
 }
 
 #[tokio::test(start_paused = true)]

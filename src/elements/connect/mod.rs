@@ -12,7 +12,8 @@
 //!
 //! # State
 //! The [`Wire`] of the last Request that succeeded; the old one is dropped when the new one has taken its place. Elements above find
-//! it in the scope: `heal` and `monitor` watch over it, `authorize` asks it for the peer.
+//! it in the scope: `heal` and `monitor` watch over it, `authorize` asks it for the peer. Beside it [`Answered`], until the Close: a
+//! peer whose first answer is refused, here or by an element above, is closed by the lane.
 //!
 //! # Errors
 //! A peer that cannot be reached, and a connection that breaks, is [`Reason::Unavailable`]; what the peer answers is
@@ -35,10 +36,10 @@ use tower_service::Service;
 
 use crate::{
     api::{
-        Connection,
+        Connection, PathSegment,
         pb::networkservice::{NetworkServiceRequest, network_service_client::NetworkServiceClient},
     },
-    chain::{Call, Close, Error, Next, Reason, Request, Result, element::Answer},
+    chain::{Answered, Call, Close, Error, Next, Reason, Request, Result, element::Answer},
     transport::{Dialer, SendFds, Wire, causes, origin, server::bounds},
 };
 
@@ -91,20 +92,24 @@ impl Connect {
         let Request { connection, preferences, mut context } = request;
         let deadline = earlier(context.deadline);
         let wire = self.dial(deadline).await?;
-        let asked = Asked::of(&connection);
+        let asked = Asked((*connection).clone());
         let body =
             NetworkServiceRequest { connection: Some(*connection), mechanism_preferences: preferences };
         let message = self.message(&wire, body, deadline, context.extensions.remove())?;
         let mut client = NetworkServiceClient::with_origin(wire.clone(), origin());
         let answer = client.request(message).await.map_err(failed)?.into_inner();
-        bounds::check(&answer, &[])?;
-        asked.is_answered_by(&answer)?;
+        if let Err(refused) = asked.accepts(&answer) {
+            context.scope.insert(Answered::with(asked.held(&answer)));
+            return Err(refused);
+        }
         context.scope.insert(wire);
+        context.scope.insert(Answered::with(answer.clone()));
         Ok(Box::new(answer))
     }
 
     async fn close(self, close: Close) -> Result<Box<Connection>> {
         let Close { connection, mut context } = close;
+        drop(context.scope.take::<Answered>());
         let deadline = earlier(context.deadline);
         let wire = self.dial(deadline).await?;
         let message = self.message(&wire, (*connection).clone(), deadline, context.extensions.remove())?;
@@ -113,30 +118,36 @@ impl Connect {
     }
 }
 
-/// What an answer must be about.
-struct Asked {
-    id: String,
-    index: usize,
-    segments: usize,
-}
+/// What the peer was asked for.
+struct Asked(Connection);
 
 impl Asked {
-    fn of(connection: &Connection) -> Self {
-        let segments = connection.segments().len();
-        Self { id: connection.id.clone(), index: connection.index(), segments }
-    }
-
-    /// The segment at our index still is ours.
-    fn is_answered_by(&self, answer: &Connection) -> Result<()> {
-        match answer.segments().get(self.index) {
-            Some(own) if own.id == self.id => Ok(()),
-            None if self.segments == 0 => Ok(()), // a chain without `update_path` has no path
+    /// The answer is within bounds, and the segment at our index still is ours.
+    fn accepts(&self, answer: &Connection) -> Result<()> {
+        bounds::check(answer, &[])?;
+        let Self(asked) = self;
+        match answer.segments().get(asked.index()) {
+            Some(own) if own.id == asked.id => Ok(()),
+            None if asked.segments().is_empty() => Ok(()), // a chain without `update_path` has no path
             own => {
                 let id: String = own.map_or("", |own| &own.id).chars().take(128).collect();
-                let text = format!("the answer is about connection `{id}`, asked was `{}`", self.id);
+                let text = format!("the answer is about connection `{id}`, asked was `{}`", asked.id);
                 Err(Reason::Refused(text).into())
             }
         }
+    }
+
+    /// What the peer holds although its answer is not accepted: what was asked, under the id that the peer has added.
+    fn held(self, answer: &Connection) -> Connection {
+        let Self(mut held) = self;
+        let next = held.index() + 1;
+        let within = |segment: &&PathSegment| segment.id.len().max(segment.name.len()) <= bounds::NAME;
+        if let (Some(path), Some(added)) = (&mut held.path, answer.segments().get(next).filter(within)) {
+            let (name, id) = (added.name.clone(), added.id.clone());
+            path.path_segments.truncate(next);
+            path.path_segments.push(PathSegment { name, id, ..PathSegment::default() });
+        }
+        held
     }
 }
 

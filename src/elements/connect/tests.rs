@@ -15,10 +15,10 @@ use tonic::Code;
 
 use super::*;
 use crate::{
-    api::{Inode, PathSegment},
-    chain::{Chain, Element, Frame, laws},
+    api::Inode,
+    chain::{Chain, Element, Frame, Tasks, begin::BeginLayer, laws, metadata::MetadataLayer},
     elements::given::{self, Below, Served},
-    transport::{Caller, Target},
+    transport::{Caller, Target, testing::eventually},
 };
 
 /// What the peer saw of each call: method, seconds until the deadline, whether it had a token, descriptors that had come.
@@ -120,6 +120,39 @@ async fn what_goes_wrong_is_told_by_the_table() {
         assert!(error.code() == code && error.to_string().contains(text), "{payload}: {error}");
         assert!(scope.scope().get::<Wire>().is_none(), "{payload}: no wire stays");
         assert!(Instant::now() < deadline + Duration::from_secs(5), "{payload}: the deadline is kept");
+    }
+}
+
+#[tokio::test]
+async fn a_peer_whose_first_answer_is_refused_is_closed_under_the_id_that_it_has_added() {
+    for payload in ["other", "long"] {
+        let closed = Arc::new(Mutex::new(Vec::new()));
+        let noted = Arc::clone(&closed);
+        let end = tower::service_fn(move |call: Call| {
+            let closing = matches!(call, Call::Close(_));
+            let mut connection = call.into_connection();
+            let segments = &mut connection.path_mut().path_segments;
+            match closing {
+                true => noted.lock().unwrap().push(segments.iter().map(|own| own.id.clone()).collect()),
+                false => segments.push(PathSegment { id: "peer".into(), ..PathSegment::default() }),
+            }
+            match &*connection.payload {
+                _ if closing => {}
+                "other" => connection.path_mut().path_segments[0].id = "other".into(),
+                _ => connection.path_mut().path_segments.resize(10_000, PathSegment::default()),
+            }
+            async move { Ok::<_, Error>(connection) }
+        });
+        let peer = given::serve(Chain::new().build(end).unwrap()).await;
+        let tasks = Tasks::default();
+        let rows =
+            Chain::new().layer("begin", BeginLayer::client(tasks.clone())).layer("metadata", MetadataLayer);
+        let chain = rows.build(Connect::new(peer.dialer.clone())).unwrap();
+        chain.request(request(payload)).await.unwrap_err();
+        let closed: Vec<Vec<String>> =
+            eventually(|| closed.lock().unwrap().clone(), |closed| !closed.is_empty()).await;
+        assert_eq!(closed, [["a", "peer"]], "{payload}");
+        eventually(|| tasks.len(), |lanes| *lanes == 0).await;
     }
 }
 

@@ -7,8 +7,6 @@
 //! 2. One that is held already is not waited for: a refresh may come without it.
 //! 3. The others are waited for until shortly before the deadline, so that the caller learns which one is missing.
 //! 4. What a later Request no longer names is closed when it succeeds, the rest when the connection is gone.
-//! 5. If a descriptor of a first answer does not come, the next hop is closed, for nobody else would do it: the caller gets an error.
-//!    After a later answer the connection stands as it was.
 //!
 //! # State
 //! [`FromCaller`] and [`FromNext`], for elements below and above to find the descriptors in.
@@ -28,8 +26,6 @@ use crate::{
 
 /// Time that is left for the answer after waiting (rule 3).
 const MARGIN: Duration = Duration::from_millis(250);
-/// Time that is left for the Close of the next hop after waiting (rule 5); a quarter of the whole where that is less.
-const CLOSE: Duration = Duration::from_secs(1);
 
 /// Descriptors by device and inode number. Clones share them.
 #[derive(Clone, Debug, Default)]
@@ -75,13 +71,14 @@ impl Descriptors {
     }
 }
 
-/// Rules 1 to 4: the named descriptors, from those held and, until some moment, from the hub.
+/// Rules 1 to 4: the named descriptors, from those held and, until shortly before the deadline, from the hub.
 async fn collect<'a>(
     named: impl Iterator<Item = &'a Mechanism>,
     held: Option<&Descriptors>,
     hub: Option<&Arc<FdHub>>,
-    until: Instant,
+    deadline: Instant,
 ) -> Result<Descriptors> {
+    let until = deadline.checked_sub(MARGIN).unwrap_or(deadline);
     let mut found = Descriptors::default();
     for inode in named.filter_map(Mechanism::inode) {
         if found.get(inode).is_some() {
@@ -116,8 +113,7 @@ impl Element for Endpoint {
         let caller = context.extensions.get::<Caller>().filter(|_| context.origin == Origin::Caller);
         let hub = caller.and_then(|caller| caller.hub.as_ref());
         let named = request.preferences.iter().chain(&request.connection.mechanism);
-        let until = context.deadline.checked_sub(MARGIN).unwrap_or(context.deadline);
-        let found = collect(named, held.as_deref().map(|held| &held.0), hub, until).await?;
+        let found = collect(named, held.as_deref().map(|held| &held.0), hub, context.deadline).await?;
         hand_on(&mut request.context, &found);
         request.context.scope.insert(FromCaller(found));
         next.request(request).await
@@ -136,27 +132,14 @@ impl Element for Client {
     const ORDER: Order = Order { after: &["begin", "metadata"], before: &["connect"] };
 
     async fn request(&self, request: Request, next: Next) -> Result<Box<Connection>> {
-        let context = request.context.clone();
+        let (scope, deadline) = (request.context.scope.clone(), request.context.deadline);
         let connection = next.request(request).await?;
-        let (held, wire) = (context.scope.get::<FromNext>(), context.scope.get::<Wire>());
+        let (held, wire) = (scope.get::<FromNext>(), scope.get::<Wire>());
         let hub = wire.as_ref().and_then(|wire| wire.hub());
-        let left = context.left();
-        let until = Instant::now() + left.saturating_sub(CLOSE.min(left / 4));
         let named = connection.mechanism.iter();
-        match collect(named, held.as_deref().map(|held| &held.0), hub, until).await {
-            Ok(found) => {
-                context.scope.insert(FromNext(found));
-                Ok(connection)
-            }
-            Err(missing) => {
-                if held.is_none()
-                    && let Err(error) = next.close(Close { connection, context }).await
-                {
-                    tracing::warn!(%error, "could not close a connection whose descriptor did not come");
-                }
-                Err(missing)
-            }
-        }
+        let found = collect(named, held.as_deref().map(|held| &held.0), hub, deadline).await?;
+        scope.insert(FromNext(found));
+        Ok(connection)
     }
 }
 

@@ -5,7 +5,7 @@
 //! above left in the call go along, those that come back are kept for `recv_fd`.
 //!
 //! # State
-//! The wire of the last Request, for `monitor` to follow the next hop.
+//! The wire of the last Request, for `monitor` to follow the next hop, and [`Answered`].
 
 use std::{os::fd::OwnedFd, sync::Arc, time::Duration};
 
@@ -16,7 +16,7 @@ use crate::{
         Connection,
         pb::networkservice::{NetworkServiceRequest, network_service_client::NetworkServiceClient},
     },
-    chain::{Close, Context, Element, Next, Order, Reason, Request, Result},
+    chain::{Answered, Close, Context, Element, Next, Order, Reason, Request, Result},
     lab::error::explain,
     transport::{Identity, SendFds, Target, Wire, origin},
 };
@@ -75,12 +75,15 @@ impl Element for Relay {
             NetworkServiceRequest { connection: Some(*connection), mechanism_preferences: preferences };
         let message = self.message(&wire, message, &mut context)?;
         let answer = NetworkServiceClient::with_origin(wire.clone(), origin()).request(message).await?;
+        let answer = Box::new(answer.into_inner());
         context.scope.insert(wire);
-        Ok(Box::new(answer.into_inner()))
+        context.scope.insert(Answered::with((*answer).clone()));
+        Ok(answer)
     }
 
     async fn close(&self, close: Close, _end: Next) -> Result<Box<Connection>> {
         let Close { connection, mut context } = close;
+        drop(context.scope.take::<Answered>());
         let wire = self.dial(&context).await?;
         let message = self.message(&wire, (*connection).clone(), &mut context)?;
         NetworkServiceClient::with_origin(wire, origin()).close(message).await?;

@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! What begin promises of a Close that is owed, one sentence each.
+
+use std::sync::{Arc, Mutex};
+
+use meridio_proxy::{
+    api::Connection,
+    chain::{
+        Answered, Call, Chain, Close, Element, Kind, Next, Reason, Request, Result, Tasks,
+        begin::{Begin, BeginLayer},
+        metadata::MetadataLayer,
+    },
+};
+use tower::Service;
+use tower_layer::Layer;
+
+use crate::world::{Lever, World, close, ms, request};
+
+/// Does with an answer what it is told.
+#[derive(Clone, Default)]
+struct Picky(Arc<Mutex<&'static str>>);
+struct Kept;
+
+impl Element for Picky {
+    const NAME: &'static str = "picky";
+    async fn request(&self, request: Request, next: Next) -> Result<Box<Connection>> {
+        request.context.scope.insert(Kept);
+        let answer = next.request(request).await?;
+        let told = *self.0.lock().unwrap();
+        match told {
+            "refuse" => Err(Reason::Refused("not this one".into()).into()),
+            "wait" => std::future::pending().await,
+            "panic" => panic!("at the answer"),
+            _ => Ok(answer),
+        }
+    }
+
+    async fn close(&self, close: Close, next: Next) -> Result<Box<Connection>> {
+        assert!(close.context.scope.get::<Kept>().is_some(), "a Close has what its Request kept");
+        next.close(close).await
+    }
+}
+
+/// What is below it counts as another process.
+struct Hop;
+impl Element for Hop {
+    const NAME: &'static str = "hop";
+    async fn request(&self, request: Request, next: Next) -> Result<Box<Connection>> {
+        let scope = request.context.scope.clone();
+        let answer = next.request(request).await?;
+        scope.insert(Answered::with((*answer).clone()));
+        Ok(answer)
+    }
+
+    async fn close(&self, close: Close, next: Next) -> Result<Box<Connection>> {
+        drop(close.context.scope.take::<Answered>());
+        next.close(close).await
+    }
+}
+
+#[derive(Clone)]
+struct Rig {
+    world: World,
+    lever: Lever,
+    picky: Picky,
+    tasks: Tasks,
+    begin: Begin,
+}
+
+fn rig(make: fn(Tasks) -> BeginLayer) -> Rig {
+    let (world, lever, picky, tasks) =
+        (World::default(), Lever::default(), Picky::default(), Tasks::default());
+    let rows =
+        Chain::new().layer("metadata", MetadataLayer).with(lever.clone()).with(picky.clone()).with(Hop);
+    let begin = make(tasks.clone()).layer(rows.build(world.service()).unwrap());
+    Rig { world, lever, picky, tasks, begin }
+}
+
+impl Rig {
+    fn tell(&self, what: &'static str) {
+        *self.picky.0.lock().unwrap() = what;
+    }
+
+    async fn request(&mut self) -> Result<Box<Connection>> {
+        self.begin.call(Call::Request(request("a", 1000))).await
+    }
+
+    async fn close(&mut self) -> Result<Box<Connection>> {
+        self.begin.call(Call::Close(close("a"))).await
+    }
+
+    fn empty(&self) {
+        assert_eq!((self.begin.lanes(), self.tasks.len(), self.world.good()), (0, 0, 0));
+        assert_eq!(self.world.wrong(), Vec::<String>::new());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_next_hop_whose_first_answer_is_not_taken_is_closed() {
+    for make in [BeginLayer::client, BeginLayer::endpoint] {
+        for told in ["refuse", "wait", "panic"] {
+            let mut rig = rig(make);
+            rig.tell(told);
+            rig.request().await.unwrap_err();
+            ms(50).await;
+            assert_eq!(rig.world.seen(), ["request a", "close a"], "{told}");
+            rig.empty();
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_next_hop_whose_first_answer_is_not_taken_is_closed_again_until_that_works() {
+    let mut rig = rig(BeginLayer::client);
+    rig.tell("refuse");
+    rig.world.script([(0, false), (0, true), (0, true)]);
+    rig.request().await.unwrap_err();
+    ms(5000).await;
+    assert_eq!(rig.world.seen(), ["request a", "close a", "close a", "close a"]);
+    rig.empty();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_later_answer_that_is_not_taken_leaves_the_next_hop_as_it_is() {
+    let mut rig = rig(BeginLayer::client);
+    rig.request().await.unwrap();
+    for told in ["refuse", "wait", "panic"] {
+        rig.tell(told);
+        rig.request().await.unwrap_err();
+    }
+    ms(5000).await;
+    assert_eq!(rig.world.seen(), ["request a"; 4]);
+    rig.world.script([]);
+    rig.tell("");
+    rig.request().await.unwrap();
+    rig.close().await.unwrap();
+    ms(1).await;
+    rig.empty();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_to_a_reselect_that_is_not_taken_is_closed_and_the_connection_stays_known() {
+    let mut rig = rig(BeginLayer::client);
+    rig.request().await.unwrap();
+    for told in ["refuse", "wait", "panic"] {
+        rig.world.seen();
+        rig.tell(told);
+        rig.lever.of("a").reselect(Kind::Heal, true).await.unwrap_err();
+        assert_eq!(rig.world.seen(), ["close a", "request a", "close a"], "{told}");
+        assert_eq!((rig.begin.lanes(), rig.world.good()), (1, 0));
+    }
+    rig.tell("");
+    rig.lever.of("a").reselect(Kind::Heal, true).await.unwrap();
+    rig.close().await.unwrap();
+    ms(1).await;
+    assert_eq!((rig.begin.lanes(), rig.world.good()), (0, 0));
+}
