@@ -6,18 +6,18 @@ use std::time::SystemTime;
 
 use crate::{
     api::Connection,
-    chain::{Context, Element, Next, Order, Reason, Request, Result},
+    chain::{Close, Context, Element, Next, Order, Reason, Request, Result},
     transport::{Wire, token},
 };
 
 /// Element for the client chain: verifies the whole path of an answer with the certificate of the peer.
 ///
-/// If a policy refuses the first answer of a connection, the Request fails with [`Reason::Denied`]. Later
+/// If a policy refuses the first answer of a connection, or the first after a Close, the Request fails with [`Reason::Denied`]. Later
 /// ones are only reported: the link carries traffic, and taking it down would punish the targets for a clock or a rotation. A Close
 /// is never refused.
 ///
 /// # State
-/// That an answer was accepted.
+/// That an answer was accepted, until the Close.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Client;
 
@@ -49,5 +49,10 @@ impl Element for Client {
             }
             Err(denied) => Err(Reason::Denied(denied.to_string()).into()),
         }
+    }
+
+    async fn close(&self, close: Close, next: Next) -> Result<Box<Connection>> {
+        drop(close.context.scope.take::<Accepted>());
+        next.close(close).await
     }
 }

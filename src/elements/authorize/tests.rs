@@ -4,7 +4,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
     time::Duration,
@@ -14,8 +14,8 @@ use super::{Client, Endpoint};
 use crate::{
     api::{Connection, PathSegment},
     chain::{
-        self, Answered, Call, Chain, Close, Context, Error, Kind, Next, Origin, Reason, Request, Tasks,
-        begin::BeginLayer, laws, metadata::MetadataLayer,
+        self, Answered, Call, Chain, Close, Context, Error, Events, Kind, Next, Origin, Reason, Request,
+        Tasks, begin::BeginLayer, laws, metadata::MetadataLayer,
     },
     elements::{given::Given, update_token::UpdateToken},
     transport::{
@@ -167,6 +167,7 @@ struct Signing {
     chain: Next,
     bad: Arc<AtomicBool>,
     closes: Arc<AtomicUsize>,
+    events: Arc<Mutex<Events>>,
     tasks: Tasks,
     _far: tokio::io::DuplexStream,
 }
@@ -174,8 +175,8 @@ struct Signing {
 async fn signing() -> Signing {
     let [client, nsmgr, stranger] = hops();
     let (wire, _far) = wire(&client, &nsmgr).await;
-    let (bad, closes) = <(Arc<AtomicBool>, Arc<AtomicUsize>)>::default();
-    let (switch, counted) = (Arc::clone(&bad), Arc::clone(&closes));
+    let (bad, closes, events) = <(Arc<AtomicBool>, Arc<AtomicUsize>, Arc<Mutex<Events>>)>::default();
+    let (switch, counted, noted) = (Arc::clone(&bad), Arc::clone(&closes), Arc::clone(&events));
     let (right, wrong) = (segment(&token(&nsmgr, &client)), segment(&token(&stranger, &client)));
     let own = segment(&token(&client, &nsmgr));
     let end = tower::service_fn(move |mut call: Call| {
@@ -185,6 +186,7 @@ async fn signing() -> Signing {
                 request.connection.path_mut().path_segments = vec![own.clone(), next.clone()];
                 request.context.scope.insert(wire.clone());
                 request.context.scope.insert(Answered::with((*request.connection).clone()));
+                *noted.lock().unwrap() = request.context.events.clone();
             }
             Call::Close(close) => {
                 close.context.scope.take::<Answered>();
@@ -197,7 +199,7 @@ async fn signing() -> Signing {
     let rows =
         Chain::new().layer("begin", BeginLayer::client(tasks.clone())).layer("metadata", MetadataLayer);
     let chain = rows.with(Client).build(end).unwrap();
-    Signing { chain, bad, closes, tasks, _far }
+    Signing { chain, bad, closes, events, tasks, _far }
 }
 
 impl Signing {
@@ -222,6 +224,20 @@ async fn a_first_answer_that_is_not_authorized_is_closed_and_a_later_one_only_re
     peer.request(true).await.unwrap();
     assert_eq!(peer.closes.load(SeqCst), 1, "a refresh is only reported");
     peer.chain.close(Close::new(Connection::named("a"))).await.unwrap();
+    peer.tasks.stop().await;
+}
+
+#[tokio::test]
+async fn an_answer_to_a_reselect_is_verified_as_a_first_one() {
+    let peer = signing().await;
+    peer.request(false).await.unwrap();
+    peer.bad.store(true, SeqCst);
+    let events = peer.events.lock().unwrap().clone();
+    let error = events.reselect(Kind::Heal, true).await.unwrap_err();
+    assert!(matches!(error.reason(), Reason::Denied(_)), "{error}");
+    peer.closed(2).await; // before the reselect, and what it has made
+    peer.bad.store(false, SeqCst);
+    events.reselect(Kind::Heal, true).await.unwrap();
     peer.tasks.stop().await;
 }
 
