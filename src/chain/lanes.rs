@@ -52,6 +52,7 @@ impl Lanes {
         let mailbox = Mailbox::new(self.tasks.clone());
         mailbox.push(job)?;
         map.insert(id.to_owned(), Arc::clone(&mailbox));
+        drop(map); // a runtime that has stopped drops the lane at once, and that removes itself
         let lane = Lane::new(id.to_owned(), mailbox, Arc::clone(self));
         self.tasks.spawn(lane.run());
         Ok(())

@@ -469,3 +469,17 @@ async fn a_request_that_waits_behind_a_close_starts_as_new() {
     assert_eq!(*versions.0.lock().unwrap(), [0, 0]);
     assert_eq!((begin.lanes(), tasks.len()), (1, 1));
 }
+
+#[test]
+fn a_call_that_comes_when_the_runtime_has_stopped_ends() {
+    let (ended, end) = std::sync::mpsc::channel();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let (rig, handle) = (rig(BeginLayer::client), runtime.handle().clone());
+    drop(runtime);
+    std::thread::spawn(move || {
+        let _entered = handle.enter();
+        let _answer = rig.ask(request("a", 1000));
+        ended.send(rig.begin.lanes()).unwrap();
+    });
+    assert_eq!(end.recv_timeout(Duration::from_secs(10)), Ok(0), "the lane is dropped where it is made");
+}
