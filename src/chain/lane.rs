@@ -189,10 +189,11 @@ impl Lane {
         let Some(known) = &self.known else {
             return Ok(close.connection);
         };
+        let caller = close.context.origin == Origin::Caller;
         let answer = self.close_below(close, known).await;
         match answer {
             Ok(_) => self.forget(),
-            Err(ref denied) if matches!(denied.reason(), Reason::Denied(_)) => {}
+            Err(ref denied) if caller && matches!(denied.reason(), Reason::Denied(_)) => {}
             Err(_) => self.closing = Some(Closing::after(self.closing, &known.connection)),
         }
         answer

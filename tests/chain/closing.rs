@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! What begin promises of a Close that is owed, one sentence each.
+//! What begin promises of a Close that is owed, fails, or is denied, one sentence each.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicUsize, Ordering::SeqCst},
+};
 
 use meridio_proxy::{
     api::Connection,
@@ -17,9 +20,9 @@ use tower_layer::Layer;
 
 use crate::world::{Lever, World, close, ms, request};
 
-/// Does with an answer what it is told.
+/// Does with an answer, and with a Close, what it is told; counts the Closes.
 #[derive(Clone, Default)]
-struct Picky(Arc<Mutex<&'static str>>);
+struct Picky(Arc<Mutex<&'static str>>, Arc<AtomicUsize>);
 struct Kept;
 
 impl Element for Picky {
@@ -38,7 +41,11 @@ impl Element for Picky {
 
     async fn close(&self, close: Close, next: Next) -> Result<Box<Connection>> {
         assert!(close.context.scope.get::<Kept>().is_some(), "a Close has what its Request kept");
-        next.close(close).await
+        let (told, closes) = (*self.0.lock().unwrap(), self.1.fetch_add(1, SeqCst));
+        match told {
+            "deny" if closes < 100 => Err(Reason::Denied("not you".into()).into()),
+            _ => next.close(close).await,
+        }
     }
 }
 
@@ -155,4 +162,39 @@ async fn an_answer_to_a_reselect_that_is_not_taken_is_closed_and_the_connection_
     rig.close().await.unwrap();
     ms(1).await;
     assert_eq!((rig.begin.lanes(), rig.world.good()), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_close_of_an_event_that_is_denied_is_tried_again_with_pauses() {
+    let mut rig = rig(BeginLayer::endpoint);
+    rig.request().await.unwrap();
+    rig.tell("deny");
+    rig.lever.of("a").close(Kind::Timeout).await.unwrap_err();
+    ms(30_000).await;
+    let tries = rig.picky.1.load(SeqCst);
+    assert!((5..20).contains(&tries), "{tries} tries in 30 s");
+    rig.tell("");
+    ms(10_000).await;
+    rig.empty();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_denied_caller_neither_starts_nor_hurries_a_close() {
+    let mut rig = rig(BeginLayer::endpoint);
+    rig.request().await.unwrap();
+    rig.tell("deny");
+    rig.close().await.unwrap_err();
+    ms(30_000).await;
+    assert_eq!(rig.picky.1.load(SeqCst), 1, "it is not done later");
+    rig.tell("");
+    rig.world.script([(0, true)]);
+    rig.close().await.unwrap_err();
+    rig.tell("deny");
+    rig.close().await.unwrap_err();
+    ms(30_000).await;
+    let tries = rig.picky.1.load(SeqCst);
+    assert!((8..25).contains(&tries), "{tries} tries in 30 s");
+    rig.tell("");
+    ms(10_000).await;
+    rig.empty();
 }
