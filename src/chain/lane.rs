@@ -79,7 +79,7 @@ impl Lane {
                 && origin == Origin::Caller
             {
                 let (id, error) = (&self.id, unheard.err().map(tracing::field::display));
-                tracing::info!(id, error, "the caller went away before the answer");
+                tracing::info!(id, error, "the caller no longer waits for the answer");
             }
             if done {
                 return;

@@ -122,7 +122,7 @@ const TABLE: &[Row] = &[
     serving!("two first Requests at once of one client", turns::two_requests_without_our_segment, Answers),
     serving!("twenty Requests at once for one id", turns::many_requests, Status(ResourceExhausted, &["8 calls of this connection wait already (at most 8)", "[bad-at-px]"])),
     serving!("Request and Close at once for one id", turns::request_and_close, Answers),
-    serving!("a caller that goes away mid-call, with its connection", turns::caller_goes_away, InLog(&["the caller went away before the answer", "send_fd"])),
+    serving!("a caller that goes away mid-call, with its connection", turns::caller_goes_away, InLog(&["the caller no longer waits for the answer", "send_fd"])),
     serving!("a caller that gives up mid-call", turns::caller_gives_up, InLog(&["the caller did not refresh in time: closing", "\"client\":\"bad\""])),
 ];
 
