@@ -15,7 +15,7 @@ use tokio_rustls::TlsConnector;
 
 pub use self::{dialer::Dialer, error::DialError};
 use super::{
-    identity::{ALPN, Peer, Svid, in_words},
+    identity::{ALPN, Peer, Svid, Verdict},
     target::{Socket, Target},
     wire::Wire,
 };
@@ -47,14 +47,15 @@ impl Wire {
 
 async fn connect(target: &Target, svid: Arc<Svid>, keepalive: Option<Duration>) -> Result<Wire, DialError> {
     let at = || target.clone();
-    let config = svid.client_config()?;
+    let verdict = Verdict::default();
+    let config = svid.client_config_noting(&verdict)?;
     let socket =
         Socket::connect(target).await.map_err(|source| DialError::Connect { target: at(), source })?;
     let hub = socket.hub();
     // The name is not verified, but TLS needs one. Go's clients use this one over unix sockets.
     let name = ServerName::try_from("localhost").map_err(|_| rustls::Error::UnsupportedNameType)?;
     let tls = TlsConnector::from(config).connect(name, socket).await;
-    let tls = tls.map_err(|error| DialError::Handshake { target: at(), source: in_words(error) })?;
+    let tls = tls.map_err(|error| DialError::Handshake { target: at(), source: verdict.in_words(error) })?;
     let session = tls.get_ref().1;
     // rustls completes a handshake without ALPN; only the first call would fail.
     if session.alpn_protocol() != Some(ALPN) {

@@ -18,6 +18,7 @@ mod svid;
 #[cfg(test)]
 mod tests;
 mod trust;
+mod verifier;
 
 use std::sync::Arc;
 
@@ -32,7 +33,7 @@ pub use self::{
     svid::{RefusedSvid, Svid},
     trust::Unverified,
 };
-pub(crate) use self::{svid::ALPN, trust::in_words};
+pub(crate) use self::{svid::ALPN, verifier::Verdict};
 use crate::chain::Tasks;
 
 /// Our identity, as the Workload API gives it. Clones share it.

@@ -20,7 +20,11 @@ use rustls::{
 };
 use spiffe::{TrustDomain, X509Bundle, X509Context};
 
-use super::{peer, trust::Trust, trust::Unverified};
+use super::{
+    peer,
+    trust::{Trust, Unverified},
+    verifier::{Verdict, Verifier},
+};
 
 /// Application protocol of all connections. Go's gRPC insists on it.
 pub(crate) const ALPN: &[u8] = b"h2";
@@ -122,10 +126,15 @@ impl Svid {
     /// # Errors
     /// Those of rustls.
     pub fn client_config(&self) -> Result<Arc<ClientConfig>, rustls::Error> {
+        self.client_config_noting(&Verdict::default())
+    }
+
+    /// Like [`client_config`](Self::client_config); why the peer is not trusted is noted in `verdict`.
+    pub(crate) fn client_config_noting(&self, verdict: &Verdict) -> Result<Arc<ClientConfig>, rustls::Error> {
         let mut config = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
             .with_safe_default_protocol_versions()?
             .dangerous()
-            .with_custom_certificate_verifier(Arc::clone(&self.trust) as _)
+            .with_custom_certificate_verifier(Arc::new(self.verifier(verdict)))
             .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(&self.key))));
         config.alpn_protocols = vec![ALPN.to_vec()];
         config.resumption = rustls::client::Resumption::disabled();
@@ -137,14 +146,23 @@ impl Svid {
     /// # Errors
     /// Those of rustls.
     pub fn server_config(&self) -> Result<Arc<ServerConfig>, rustls::Error> {
+        self.server_config_noting(&Verdict::default())
+    }
+
+    /// Like [`server_config`](Self::server_config); why the peer is not trusted is noted in `verdict`.
+    pub(crate) fn server_config_noting(&self, verdict: &Verdict) -> Result<Arc<ServerConfig>, rustls::Error> {
         let mut config = ServerConfig::builder_with_provider(Arc::clone(&self.provider))
             .with_safe_default_protocol_versions()?
-            .with_client_cert_verifier(Arc::clone(&self.trust) as _)
+            .with_client_cert_verifier(Arc::new(self.verifier(verdict)))
             .with_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(&self.key))));
         config.alpn_protocols = vec![ALPN.to_vec()];
         config.send_tls13_tickets = 0;
         config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
         Ok(Arc::new(config))
+    }
+
+    fn verifier(&self, verdict: &Verdict) -> Verifier {
+        Verifier { trust: Arc::clone(&self.trust), verdict: verdict.clone() }
     }
 
     /// ES256 signature of `message`: r and s, 32 bytes each.

@@ -7,15 +7,11 @@
 //! 3. There is a bundle for the trust domain of the id.
 //! 4. The chain leads to that bundle and is valid now; any extended key usage will do.
 
-use std::{collections::HashMap, io, sync::Arc};
+use std::collections::HashMap;
 
 use rustls::{
-    CertificateError, DigitallySignedStruct, DistinguishedName, Error as TlsError, OtherError,
-    SignatureScheme,
-    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature},
-    pki_types::{CertificateDer, ServerName, TrustAnchor, UnixTime},
-    server::danger::{ClientCertVerified, ClientCertVerifier},
+    crypto::WebPkiSupportedAlgorithms,
+    pki_types::{CertificateDer, TrustAnchor, UnixTime},
 };
 use spiffe::TrustDomain;
 
@@ -101,100 +97,5 @@ fn may_sign(certificate: &x509_parser::certificate::X509Certificate<'_>) -> bool
         Ok(None) => false,
         Ok(Some(usage)) => usage.value.key_cert_sign() || usage.value.crl_sign(),
         Err(_) => true,
-    }
-}
-
-impl From<Unverified> for TlsError {
-    fn from(why: Unverified) -> Self {
-        TlsError::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(why))))
-    }
-}
-
-/// The error of a handshake that failed, in words: which peer broke which rule, and what is accepted. What TLS itself says of our
-/// rules has neither.
-pub(crate) fn in_words(error: io::Error) -> io::Error {
-    let words = match error.get_ref().and_then(|error| error.downcast_ref::<TlsError>()) {
-        Some(TlsError::InvalidCertificate(CertificateError::Other(OtherError(why)))) => why.to_string(),
-        Some(TlsError::NoCertificatesPresented) => {
-            "the peer showed no certificate (accepted: an X.509 SVID)".into()
-        }
-        Some(TlsError::NoApplicationProtocol) => "the peer offers no HTTP/2 (accepted: ALPN h2)".into(),
-        _ => return error,
-    };
-    io::Error::new(error.kind(), words)
-}
-
-impl ServerCertVerifier for Trust {
-    fn verify_server_cert(
-        &self,
-        leaf: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, TlsError> {
-        self.check(leaf, intermediates, now)?;
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        leaf: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, TlsError> {
-        verify_tls12_signature(message, leaf, signature, &self.algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        leaf: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, TlsError> {
-        verify_tls13_signature(message, leaf, signature, &self.algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms.supported_schemes()
-    }
-}
-
-/// The same rules for the client of a connection; it must present a certificate.
-impl ClientCertVerifier for Trust {
-    fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        &[]
-    }
-
-    fn verify_client_cert(
-        &self,
-        leaf: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        now: UnixTime,
-    ) -> Result<ClientCertVerified, TlsError> {
-        self.check(leaf, intermediates, now)?;
-        Ok(ClientCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        leaf: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, TlsError> {
-        verify_tls12_signature(message, leaf, signature, &self.algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        leaf: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, TlsError> {
-        verify_tls13_signature(message, leaf, signature, &self.algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms.supported_schemes()
     }
 }

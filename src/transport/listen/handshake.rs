@@ -12,7 +12,7 @@ use super::{Accepted, HANDSHAKE_TIMEOUT};
 use crate::transport::{
     caller::Caller,
     causes,
-    identity::{ALPN, InvalidLeaf, Peer, Svid, in_words},
+    identity::{ALPN, InvalidLeaf, Peer, Svid, Verdict},
     target::Socket,
 };
 
@@ -50,7 +50,9 @@ pub(super) async fn shake(
 
 async fn accept(socket: Socket, svid: Arc<Svid>, permit: OwnedSemaphorePermit) -> Result<Accepted, Rejected> {
     let hub = socket.hub();
-    let tls = TlsAcceptor::from(svid.server_config()?).accept(socket).await.map_err(in_words)?;
+    let verdict = Verdict::default();
+    let config = svid.server_config_noting(&verdict)?;
+    let tls = TlsAcceptor::from(config).accept(socket).await.map_err(|error| verdict.in_words(error))?;
     let session = tls.get_ref().1;
     if session.alpn_protocol() != Some(ALPN) {
         return Err(Rejected::NotHttp2);

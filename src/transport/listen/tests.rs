@@ -6,7 +6,8 @@ use futures::StreamExt;
 use rustls::{
     ClientConfig, HandshakeKind, SignatureScheme,
     client::{ResolvesClientCert, Resumption},
-    sign::CertifiedKey,
+    pki_types::PrivatePkcs8KeyDer,
+    sign::{CertifiedKey, SingleCertAndKey},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -107,6 +108,26 @@ async fn a_peer_is_refused_without_certificate_with_a_foreign_one_and_without_ht
     let (good, accepted) = tokio::join!(connect(&path, config(&ours.svid("client"))), greet(&mut listener));
     good.unwrap();
     assert_eq!(accepted.caller.peer.id(), "spiffe://a.test/client");
+}
+
+#[tokio::test]
+async fn a_peer_is_told_that_its_certificate_is_not_valid_now() {
+    let (authority, folder) = (Authority::new("a.test"), tempfile::tempdir().unwrap());
+    let (path, target) = socket(folder.path());
+    let mut listener = Listener::bind(&target, authority.identity("nse")).await.unwrap();
+    let leaf = authority.leaf_until("client", -1);
+    let (key, provider) =
+        (PrivatePkcs8KeyDer::from(leaf.key).into(), rustls::crypto::ring::default_provider());
+    let shown = CertifiedKey::from_der(vec![leaf.certificate.into()], key, &provider).unwrap();
+    let mut config = config(&authority.svid("client"));
+    config.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(shown));
+    let error = tokio::select! {
+        result = connect(&path, config) => result.unwrap_err(),
+        _ = listener.next() => panic!("it was accepted"),
+    };
+    let alert = error.get_ref().and_then(|error| error.downcast_ref());
+    let expired = rustls::Error::AlertReceived(rustls::AlertDescription::CertificateExpired);
+    assert_eq!(alert, Some(&expired), "{error}");
 }
 
 #[tokio::test]
