@@ -27,7 +27,7 @@ use tower_service::Service;
 use crate::{
     api::Connection,
     chain::{
-        Call, Error, Next, Reason, Result, Tasks,
+        Answered, Call, Error, Next, Reason, Result, Scope, Tasks,
         element::CallService,
         lanes::Lanes,
         mailbox::{Job, Work},
@@ -97,10 +97,18 @@ impl Service<Call> for Begin {
     fn call(&mut self, call: Call) -> Waiting {
         let deadline = call.context().deadline + GRACE;
         let id = call.connection().id.clone();
+        // Of an outer `begin`, whose next hop this one is.
+        let outer = match &call {
+            Call::Request(request) => Some(request.context.scope.clone()).filter(Scope::is_open),
+            Call::Close(close) => {
+                drop(close.context.scope.take::<Answered>());
+                None
+            }
+        };
         let (reply, answer) = oneshot::channel();
         let job = Job { work: Work::Call(call), reply, span: tracing::Span::current() };
         let refused = self.lanes.offer(&id, job).err();
-        Waiting { id, refused, answer, deadline: sleep_until(deadline) }
+        Waiting { id, outer, refused, answer, deadline: sleep_until(deadline) }
     }
 }
 
@@ -111,6 +119,7 @@ const GRACE: Duration = Duration::from_millis(100);
 #[pin_project]
 pub struct Waiting {
     id: String,
+    outer: Option<Scope>,
     refused: Option<Error>,
     #[pin]
     answer: oneshot::Receiver<Result<Box<Connection>>>,
@@ -127,7 +136,11 @@ impl Future for Waiting {
             return Poll::Ready(Err(refused.of(this.id)));
         }
         if let Poll::Ready(sent) = this.answer.poll(cx) {
-            return Poll::Ready(sent.unwrap_or_else(|_| Err(Reason::Ended.into())));
+            let answer = sent.unwrap_or_else(|_| Err(Reason::Ended.into()));
+            if let (Some(outer), Ok(connection)) = (this.outer, &answer) {
+                outer.insert(Answered::with((**connection).clone()));
+            }
+            return Poll::Ready(answer);
         }
         ready!(this.deadline.poll(cx));
         Poll::Ready(Err(Error::from(Reason::Deadline).of(this.id)))

@@ -95,6 +95,11 @@ impl Scope {
         self.lock().iter().flatten().filter_map(address).collect()
     }
 
+    /// Whether values that are inserted stay.
+    pub(crate) fn is_open(&self) -> bool {
+        self.lock().is_some()
+    }
+
     fn find(&self, key: TypeId) -> Option<Arc<dyn Any + Send + Sync>> {
         if let Some(slot) = self.lock().iter().flatten().find(|slot| slot.key == key) {
             return slot.value.clone();

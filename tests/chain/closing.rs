@@ -198,3 +198,27 @@ async fn a_denied_caller_neither_starts_nor_hurries_a_close() {
     ms(10_000).await;
     rig.empty();
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_of_a_nested_begin_whose_first_answer_is_not_taken_is_closed() {
+    let (world, picky, tasks) = (World::default(), Picky::default(), Tasks::default());
+    let rows = Chain::new()
+        .layer("begin", BeginLayer::endpoint(tasks.clone()))
+        .layer("metadata", MetadataLayer)
+        .with(picky.clone())
+        .layer("begin", BeginLayer::client(tasks.clone()));
+    let chain = rows.build(world.service()).unwrap();
+    *picky.0.lock().unwrap() = "refuse";
+    chain.request(request("a", 1000)).await.unwrap_err();
+    ms(50).await;
+    assert_eq!(world.seen(), ["request a", "close a"]);
+    assert_eq!((tasks.len(), world.good()), (0, 0));
+    *picky.0.lock().unwrap() = "";
+    chain.request(request("a", 1000)).await.unwrap();
+    *picky.0.lock().unwrap() = "refuse";
+    chain.request(request("a", 1000)).await.unwrap_err();
+    assert_eq!((tasks.len(), world.good()), (2, 1), "a later one leaves it as it is");
+    chain.close(close("a")).await.unwrap();
+    ms(50).await;
+    assert_eq!((tasks.len(), world.good()), (0, 0));
+}
