@@ -136,10 +136,15 @@ impl Element for Client {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    };
+
     use super::*;
     use crate::{
         api::Mechanism,
-        chain::{Call, Chain, Error, Tasks, begin::BeginLayer, laws, metadata::MetadataLayer},
+        chain::{Answered, Call, Chain, Error, Tasks, begin::BeginLayer, laws, metadata::MetadataLayer},
         elements::given::Given,
         kernel::{Memory, Settings},
     };
@@ -250,6 +255,29 @@ mod tests {
         assert!(declared(&kernel).await.is_empty(), "no link, no port");
         let error = chain.request(Request::new(named("sixteen-letters-"))).await.unwrap_err();
         assert!(error.to_string().contains("`sixteen-letters-` is not an interface name"), "{error}");
+        tasks.stop().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_next_hop_whose_first_answer_names_no_interface_is_closed() {
+        let (tasks, closes) = (Tasks::default(), Arc::new(AtomicUsize::new(0)));
+        let (kernel, counted) = (kernel(&tasks), Arc::clone(&closes));
+        let end = tower::service_fn(move |call: Call| {
+            match &call {
+                Call::Request(Request { connection, context, .. }) => {
+                    context.scope.insert(Answered::with((**connection).clone()));
+                }
+                Call::Close(_) => _ = counted.fetch_add(1, SeqCst),
+            }
+            async { Ok::<_, Error>(call.into_connection()) }
+        });
+        let rows =
+            Chain::new().layer("begin", BeginLayer::client(tasks.clone())).layer("metadata", MetadataLayer);
+        let chain = rows.with(Client::new(kernel)).build(end).unwrap();
+        let error = chain.request(Request::new(named("sixteen-letters-"))).await.unwrap_err();
+        assert!(error.to_string().contains("`sixteen-letters-` is not an interface name"), "{error}");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(closes.load(SeqCst), 1);
         tasks.stop().await;
     }
 
