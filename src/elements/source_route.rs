@@ -5,6 +5,7 @@
 //! The addresses of the other end, as answered, become next hops of the default route that VIP sources use:
 //! 1. At most one per family: what traffic is spread over is connections, not addresses.
 //! 2. Not an address of our own end, and none that no host can have.
+//! 3. A connection that was healed may have another link at its far end: its next hops are asked for their link-layer address again.
 //!
 //! The element only declares them. The kernel's reconciler installs them once the VIPs are known, by way of the bridge.
 //!
@@ -20,7 +21,7 @@ use ipnet::IpNet;
 
 use crate::{
     api::{Connection, Family, parse_prefixes},
-    chain::{Close, Element, Next, Order, Request, Result},
+    chain::{Close, Element, Kind, Next, Order, Origin, Request, Result},
     kernel::{Kernel, NextHopGuard},
 };
 
@@ -64,13 +65,18 @@ impl Element for SourceRoute {
 
     async fn request(&self, request: Request, next: Next) -> Result<Box<Connection>> {
         let scope = request.context.scope.clone();
+        let healed = request.context.origin == Origin::Event(Kind::Heal);
         let connection = next.request(request).await?;
         let addresses = next_hops(&connection);
         if addresses.is_empty() {
             tracing::warn!(id = connection.id, "the answer has no address that can be a next hop");
         }
         // A refresh that changes nothing declares nothing: it would wake the reconciler.
-        if scope.get::<NextHops>().is_none_or(|hops| hops.addresses != addresses) {
+        if scope.get::<NextHops>().is_some_and(|hops| hops.addresses == addresses) {
+            if healed {
+                addresses.into_iter().for_each(|address| self.kernel.linked_anew(address));
+            }
+        } else {
             let declare = |address: &IpAddr| self.kernel.next_hop(*address, &connection.id);
             let _guards = addresses.iter().map(declare).collect();
             scope.insert(NextHops { addresses, _guards });
@@ -86,12 +92,16 @@ impl Element for SourceRoute {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
     use super::*;
     use crate::{
         api::Dual,
-        chain::{Call, Chain, Error, Reason, Tasks, begin::BeginLayer, laws, metadata::MetadataLayer},
+        chain::{
+            Call, Chain, Error, Events, Reason, Tasks, begin::BeginLayer, laws, metadata::MetadataLayer,
+        },
         elements::given::Given,
-        kernel::{Memory, Settings},
+        kernel::{Memory, Op, Settings},
     };
 
     fn addressed(connection: &mut Connection, src: &[&str], dst: &[&str]) {
@@ -121,7 +131,11 @@ mod tests {
     }
 
     async fn kernel(tasks: &Tasks) -> Kernel {
-        let kernel = Kernel::start(Settings::of("trench", "conduit", "node"), Memory::default(), tasks);
+        kernel_in(&Memory::default(), tasks).await
+    }
+
+    async fn kernel_in(linux: &Memory, tasks: &Tasks) -> Kernel {
+        let kernel = Kernel::start(Settings::of("trench", "conduit", "node"), linux.clone(), tasks);
         kernel.set_gateways(Dual { v4: "172.16.1.1/24".parse().ok(), v6: None });
         kernel.set_vips(&["20.0.0.1/32".parse().unwrap()]);
         kernel.settled().await;
@@ -184,6 +198,35 @@ mod tests {
         assert_eq!(refresh("2").await, first, "the reconciler sleeps on");
         let (next_hops, ..) = refresh("3").await;
         assert_eq!(next_hops, ["172.16.1.3"]);
+        tasks.stop().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_next_hop_that_was_healed_is_asked_for_its_link_layer_address_again() {
+        let (tasks, linux) = (Tasks::default(), Memory::default());
+        let kernel = kernel_in(&linux, &tasks).await;
+        let given: Arc<Mutex<Option<Events>>> = Arc::default();
+        let keep = Arc::clone(&given);
+        let end = tower::service_fn(move |call: Call| {
+            *keep.lock().unwrap() = Some(call.context().events.clone());
+            async { Ok::<_, Error>(call.into_connection()) }
+        });
+        let rows =
+            Chain::new().layer("begin", BeginLayer::endpoint(tasks.clone())).layer("metadata", MetadataLayer);
+        let chain = rows.with(SourceRoute::new(kernel.clone())).build(end).unwrap();
+        let mut connection = Connection::named("lb-1");
+        addressed(&mut connection, &[], &["172.16.1.2/24"]);
+        chain.request(Request::new(connection)).await.unwrap();
+        let events = given.lock().unwrap().clone().unwrap();
+        let asked = async || {
+            kernel.settled().await;
+            linux.made().iter().filter(|op| matches!(op, Op::ForgetNeighbour(_))).count()
+        };
+        assert_eq!(asked().await, 1);
+        for (kind, times) in [(Kind::Refresh, 1), (Kind::Heal, 2)] {
+            events.request(kind).await.unwrap();
+            assert_eq!(asked().await, times, "{kind:?}");
+        }
         tasks.stop().await;
     }
 

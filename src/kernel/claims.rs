@@ -35,8 +35,8 @@ pub(super) struct State {
     guards: u64,
     ports: BTreeMap<InterfaceName, Holders>,
     next_hops: BTreeMap<IpAddr, Holders>,
-    /// Next hops that may have another link behind them than before: claimed without a holder before, or their owner's port is
-    /// another link.
+    /// Next hops that may have another link behind them than before: claimed without a holder before, their owner's port is
+    /// another link, or their owner says so.
     anew: BTreeSet<IpAddr>,
     /// Claimed links that were ports at the last look, by index.
     attached: BTreeMap<InterfaceName, u32>,
@@ -125,6 +125,12 @@ impl State {
         }
         self.next_hops.entry(address).or_default().insert(self.guards, owner.to_owned());
         self.guards
+    }
+
+    pub(super) fn link_anew(&mut self, address: IpAddr) {
+        if self.next_hops.contains_key(&address) {
+            self.anew.insert(address);
+        }
     }
 
     pub(super) fn release_next_hop(&mut self, address: IpAddr, guard: u64) {

@@ -130,6 +130,12 @@ impl Kernel {
         NextHopGuard { claims: self.claims.clone(), address, guard }
     }
 
+    /// Ask a next hop for its link-layer address again: the link behind it may have been made anew where this kernel does not see it.
+    /// Without effect on an address that nobody has declared.
+    pub fn linked_anew(&self, address: IpAddr) {
+        self.claims.declare(|state, _| state.link_anew(address));
+    }
+
     /// Set the addresses of the bridge, with the length of their subnets. Former ones stay for the adoption time, as neighbours
     /// may still use them.
     pub fn set_gateways(&self, gateways: Dual<IpNet>) {
