@@ -97,16 +97,6 @@ impl<G: Get> Reader<G> {
         })
     }
 
-    /// Number of mistakes so far.
-    pub(super) fn mistakes(&self) -> usize {
-        self.mistakes.len()
-    }
-
-    /// Forget all mistakes but the first `number`.
-    pub(super) fn forget_mistakes_after(&mut self, number: usize) {
-        self.mistakes.truncate(number);
-    }
-
     /// A mistake that shows only beside other variables.
     pub(super) fn mistake<T: Default>(&mut self, variable: Variable, accepted: &str) -> T {
         self.value(variable, accepted, |_| None)

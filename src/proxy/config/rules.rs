@@ -90,7 +90,9 @@ pub(super) fn mtu(r: &mut Reader<impl Get>, variable: Variable, families: &[Fami
 /// the other variables say, they are not judged.
 pub(super) fn telemetry(r: &mut Reader<impl Get>, warnings: &mut Vec<String>) -> Option<Destination> {
     let (wanted, disabled) = (r.boolean(var::TELEMETRY), r.boolean(var::SDK_DISABLED));
-    let judged = r.mistakes();
+    if wanted == Some(false) || disabled == Some(true) {
+        return None;
+    }
     let exporter = r.value(var::TRACES_EXPORTER, "otlp or none", |text| match text {
         "otlp" => Some(true),
         "none" => Some(false),
@@ -101,10 +103,7 @@ pub(super) fn telemetry(r: &mut Reader<impl Get>, warnings: &mut Vec<String>) ->
         certificate: file(r, var::OTLP_CERTIFICATE),
         client: client_files(r),
     };
-    if wanted == Some(false) || disabled == Some(true) {
-        r.forget_mistakes_after(judged);
-    }
-    let on = wanted.unwrap_or(destination.endpoint.is_some()) && exporter && disabled != Some(true);
+    let on = wanted.unwrap_or(destination.endpoint.is_some()) && exporter;
     let (name, protocol) = r.raw(var::OTLP_PROTOCOL);
     if on && protocol != "grpc" {
         let protocol: String = protocol.chars().take(16).collect();

@@ -66,15 +66,17 @@ impl Telemetry {
         if let Some(endpoint) = &destination.endpoint {
             exporter = exporter.with_endpoint(endpoint);
         }
-        let mut failed: fn(ExporterBuildError) -> TelemetryError = TelemetryError::Exporter;
-        if let Some(tls) = destination.tls()? {
+        let tls = destination.tls()?;
+        let by_machine = tls.is_some() && destination.certificate.is_none();
+        if let Some(tls) = tls {
             exporter = exporter.with_tls_config(tls);
-            if destination.certificate.is_none() {
-                failed = TelemetryError::Machine;
-            }
         }
+        let exporter = exporter.build().map_err(|error| match by_machine {
+            true => TelemetryError::Machine(error),
+            false => TelemetryError::Exporter(error),
+        })?;
         let losses = Arc::new(Losses::default());
-        let exporter = Counted::new(exporter.build().map_err(failed)?, Arc::clone(&losses));
+        let exporter = Counted::new(exporter, Arc::clone(&losses));
         let provider =
             SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource(name)).build();
         Ok(Self { provider, losses })

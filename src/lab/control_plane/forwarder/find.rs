@@ -39,8 +39,6 @@ pub(super) struct FindEndpoint {
     nsmgr: Dialer,
 }
 
-struct Chosen(NextHop);
-
 impl FindEndpoint {
     pub(super) fn new(nsmgr: Dialer) -> Self {
         Self { nsmgr }
@@ -114,15 +112,12 @@ impl Element for FindEndpoint {
 
     async fn request(&self, mut request: Request, next: Next) -> Result<Box<Connection>> {
         let hop = self.find(&mut request.connection, &request.context).await?;
-        request.context.extensions.insert(hop.clone());
-        request.context.scope.insert(Chosen(hop));
+        hop.choose(&mut request.context);
         next.request(request).await
     }
 
     async fn close(&self, mut close: Close, next: Next) -> Result<Box<Connection>> {
-        if let Some(chosen) = close.context.scope.get::<Chosen>() {
-            close.context.extensions.insert(chosen.0.clone());
-        }
+        NextHop::choose_again(&mut close.context);
         next.close(close).await
     }
 }

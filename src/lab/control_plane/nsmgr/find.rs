@@ -24,8 +24,6 @@ pub(super) struct FindForwarder {
     endpoints: Endpoints,
 }
 
-struct Chosen(NextHop);
-
 impl FindForwarder {
     pub(super) fn new(node: &str, services: Services, endpoints: Endpoints) -> Self {
         Self { node: node.into(), services, endpoints }
@@ -48,22 +46,19 @@ impl Element for FindForwarder {
     const ORDER: Order = Order { after: &["metadata"], before: &["relay"] };
 
     async fn request(&self, mut request: Request, next: Next) -> Result<Box<Connection>> {
-        let (scope, connection) = (request.context.scope.clone(), &mut request.connection);
+        let connection = &mut request.connection;
         connection.labels.entry("nodeName".into()).or_insert_with(|| self.node.to_string());
-        let known = scope.get::<Chosen>().filter(|_| connection.state() != State::ReselectRequested);
-        let hop = match known {
-            Some(known) => known.0.clone(),
+        let known = NextHop::of(&request.context.scope);
+        let hop = match known.filter(|_| connection.state() != State::ReselectRequested) {
+            Some(known) => known,
             None => self.forwarder(&connection.network_service)?,
         };
-        request.context.extensions.insert(hop.clone());
-        scope.insert(Chosen(hop));
+        hop.choose(&mut request.context);
         next.request(request).await
     }
 
     async fn close(&self, mut close: Close, next: Next) -> Result<Box<Connection>> {
-        if let Some(chosen) = close.context.scope.get::<Chosen>() {
-            close.context.extensions.insert(chosen.0.clone());
-        }
+        NextHop::choose_again(&mut close.context);
         next.close(close).await
     }
 }

@@ -5,7 +5,7 @@
 //! above left in the call go along, those that come back are kept for `recv_fd`.
 //!
 //! # State
-//! The wire of the last Request, for `monitor` to follow the next hop, and [`Answered`].
+//! The next hop, chosen above; the wire of the last Request, for `monitor` to follow the next hop; and [`Answered`].
 
 use std::{os::fd::OwnedFd, sync::Arc, time::Duration};
 
@@ -16,7 +16,7 @@ use crate::{
         Connection,
         pb::networkservice::{NetworkServiceRequest, network_service_client::NetworkServiceClient},
     },
-    chain::{Answered, Close, Context, Element, Next, Order, Reason, Request, Result},
+    chain::{Answered, Close, Context, Element, Next, Order, Reason, Request, Result, Scope},
     lab::error::explain,
     transport::{Identity, SendFds, Target, Wire, origin},
 };
@@ -31,6 +31,29 @@ pub struct NextHop {
     pub target: Target,
     /// The descriptor behind the target, which must stay open as long as it is dialled.
     pub socket: Arc<OwnedFd>,
+}
+
+/// The next hop of a connection, which its Close needs.
+struct Chosen(NextHop);
+
+impl NextHop {
+    /// The next hop of the connection, if one was chosen.
+    pub fn of(scope: &Scope) -> Option<Self> {
+        scope.get::<Chosen>().map(|chosen| chosen.0.clone())
+    }
+
+    /// Send this Request there, and keep the hop for the connection.
+    pub fn choose(self, context: &mut Context) {
+        context.scope.insert(Chosen(self.clone()));
+        context.extensions.insert(self);
+    }
+
+    /// Send this Close to the next hop of its connection.
+    pub fn choose_again(context: &mut Context) {
+        if let Some(hop) = Self::of(&context.scope) {
+            context.extensions.insert(hop);
+        }
+    }
 }
 
 /// Element at the end of the chain of a hop in the middle.

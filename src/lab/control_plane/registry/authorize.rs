@@ -11,8 +11,9 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use tonic::{Request, Status, metadata::MetadataMap};
+use tonic::{Request, Response, Status};
 
+use super::Store;
 use crate::{
     api::PathSegment,
     transport::{
@@ -75,15 +76,28 @@ impl Owners {
         Ok(Authorized { caller, path_ids, path })
     }
 
-    /// Give a name up.
-    pub fn release(&self, name: &str) {
+    /// Remove an entry of the store, whose name its owner gives up.
+    ///
+    /// # Errors
+    /// Those of [`authorize`](Self::authorize).
+    pub fn unregister<M, T: Clone>(
+        &self,
+        request: &Request<M>,
+        name: &str,
+        store: &Store<T>,
+    ) -> Result<Response<()>, Status> {
+        let authorized = self.authorize(request, name)?;
+        store.remove(name);
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+        Ok(authorized.answer(()))
     }
 }
 
 impl Authorized {
-    /// Write the path into the headers of the answer.
-    pub fn answer(&self, metadata: &mut MetadataMap) {
-        self.path.write(metadata);
+    /// An answer with the path in its headers.
+    pub fn answer<M>(&self, message: M) -> Response<M> {
+        let mut response = Response::new(message);
+        self.path.write(response.metadata_mut());
+        response
     }
 }

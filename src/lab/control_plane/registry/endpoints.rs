@@ -166,9 +166,7 @@ impl NetworkServiceEndpointRegistry for Endpoints {
             return Err(Status::resource_exhausted("too many endpoints"));
         }
         self.changed.notify_one();
-        let mut response = Response::new(endpoint);
-        authorized.answer(response.metadata_mut());
-        Ok(response)
+        Ok(authorized.answer(endpoint))
     }
 
     async fn find(
@@ -198,12 +196,6 @@ impl NetworkServiceEndpointRegistry for Endpoints {
     }
 
     async fn unregister(&self, request: Request<NetworkServiceEndpoint>) -> Result<Response<()>, Status> {
-        let name = request.get_ref().name.clone();
-        let authorized = self.owners.authorize(&request, &name)?;
-        self.store.remove(&name);
-        self.owners.release(&name);
-        let mut response = Response::new(());
-        authorized.answer(response.metadata_mut());
-        Ok(response)
+        self.owners.unregister(&request, &request.get_ref().name, &self.store)
     }
 }

@@ -56,9 +56,7 @@ impl NetworkServiceRegistry for Services {
         if !self.store.set(&service.name, Entry { value: service.clone(), until: None }) {
             return Err(Status::resource_exhausted("too many network services"));
         }
-        let mut response = Response::new(service);
-        authorized.answer(response.metadata_mut());
-        Ok(response)
+        Ok(authorized.answer(service))
     }
 
     async fn find(
@@ -77,12 +75,6 @@ impl NetworkServiceRegistry for Services {
     }
 
     async fn unregister(&self, request: Request<NetworkService>) -> Result<Response<()>, Status> {
-        let name = request.get_ref().name.clone();
-        let authorized = self.owners.authorize(&request, &name)?;
-        self.store.remove(&name);
-        self.owners.release(&name);
-        let mut response = Response::new(());
-        authorized.answer(response.metadata_mut());
-        Ok(response)
+        self.owners.unregister(&request, &request.get_ref().name, &self.store)
     }
 }
