@@ -2,6 +2,7 @@
 
 //! Collect what everyone declares, and make one desired state of it.
 
+mod leaving;
 pub(super) mod snapshot;
 
 use std::{
@@ -13,7 +14,7 @@ use std::{
 use ipnet::IpNet;
 use tokio::{sync::Notify, time::Instant};
 
-use self::snapshot::Snapshot;
+use self::{leaving::Leaving, snapshot::Snapshot};
 use super::{Observed, Settings, adoption::Adoption, vip_list::VipList};
 use crate::api::{Dual, InterfaceName};
 
@@ -40,9 +41,10 @@ pub(super) struct State {
     anew: BTreeSet<IpAddr>,
     /// Claimed links that were ports at the last look, by index.
     attached: BTreeMap<InterfaceName, u32>,
-    /// Links that were claimed, or left by an earlier process, and are no longer; and until when they are watched even if they do
-    /// not exist, as a forwarder may still make one whose Request has failed.
-    leaving: BTreeMap<InterfaceName, Instant>,
+    /// Claimed links that a look has shown since they were claimed.
+    seen: BTreeSet<InterfaceName>,
+    /// Links that were claimed, or left by an earlier process, and are no longer.
+    leaving: Leaving,
     /// Of these, the ones that nobody has claimed.
     orphans: BTreeSet<InterfaceName>,
     gateways: Dual<IpNet>,
@@ -111,7 +113,8 @@ impl State {
 
     pub(super) fn release_port(&mut self, name: &InterfaceName, guard: u64, settings: &Settings) {
         if release(&mut self.ports, name, guard) {
-            self.leaving.insert(name.clone(), Instant::now() + settings.adoption);
+            let seen = self.seen.remove(name);
+            self.leaving.insert(name.clone(), Instant::now() + settings.adoption, seen);
         }
     }
 

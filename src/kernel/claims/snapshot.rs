@@ -33,7 +33,7 @@ impl State {
             return;
         }
         let mut adoption = Adoption::of(observed, &settings.ours, now + settings.adoption);
-        adoption.ports.retain(|name, _| !self.ports.contains_key(name) && !self.leaving.contains_key(name));
+        adoption.ports.retain(|name, _| !self.ports.contains_key(name) && !self.leaving.contains(name));
         adoption.next_hops.retain(|address| !self.next_hops.contains_key(address));
         if !adoption.vips {
             self.vips.nothing_kept();
@@ -56,18 +56,19 @@ impl State {
             for name in &orphans {
                 tracing::warn!(%name, "an earlier process left this port and nobody claimed it: it is taken out of the bridge");
             }
-            self.leaving.extend(orphans.iter().map(|name| (name.clone(), now)));
+            orphans.iter().for_each(|name| self.leaving.insert(name.clone(), now, true));
             self.orphans.extend(orphans);
         }
         let exists = |name: &InterfaceName| observed.link(name).is_some();
-        let watched = |until: &Instant| now < *until && !self.stopping;
-        self.leaving.retain(|name, until| exists(name) || watched(until));
+        self.leaving.expire(exists, now, self.stopping);
         self.orphans.retain(exists);
     }
 
     /// Find the ports that are other links than at the last look, and with them the next hops of the same owners. A forwarder may
     /// make a link anew while its connection goes on. Only what is a port counts: before, nobody could be asked by it.
     pub(super) fn look_at_links(&mut self, observed: &Observed, ours: &Ours) {
+        let exists = |name: &&InterfaceName| observed.link(name).is_some();
+        self.seen.extend(self.ports.keys().filter(exists).cloned());
         let bridge = observed.bridge(ours).map(|bridge| bridge.index);
         let attached = |(name, _): (&InterfaceName, &Holders)| {
             let link = observed.link(name)?;
@@ -97,7 +98,7 @@ impl State {
             mac: settings.mac,
             present: !self.stopping,
             ports: self.ports.keys().chain(adopted).cloned().collect(),
-            leaving: self.leaving.keys().cloned().collect(),
+            leaving: self.leaving.names().cloned().collect(),
             next_hops,
             vip_rules: self.vips.rules(),
             addresses,
@@ -141,7 +142,7 @@ impl State {
     /// When time changes something next. What is over and still there (links that others have not removed) counts no more.
     fn due(&self, now: Instant) -> Option<Instant> {
         let adoption = self.adoption.as_ref().and_then(Adoption::due);
-        let expiring = self.former.values().chain(self.leaving.values()).copied();
+        let expiring = self.former.values().copied().chain(self.leaving.due());
         adoption.into_iter().chain(self.vips.due()).chain(expiring).filter(|due| *due > now).min()
     }
 }

@@ -99,10 +99,26 @@ async fn a_link_that_appears_after_its_claim_becomes_a_port() {
     drop(port);
     rig.until(|status| status.ports.is_empty()).await;
     assert!(rig.rules().iter().any(|rule| rule.contains("iif nsm-1 blackhole")), "{:?}", rig.rules());
+    let gone = Instant::now();
     rig.linux.remove_link("nsm-1");
-    advance(Duration::from_secs(61)).await;
-    rig.kernel.settled().await;
     rig.until(|_| !rig.rules().iter().any(|rule| rule.contains("nsm-1"))).await;
+    assert!(gone.elapsed() < Duration::from_secs(1), "a link that has been there is not waited for");
+    rig.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn leak_stops_of_links_that_never_appear_are_bounded() {
+    let (rig, _hop) = Rig::working().await;
+    let before = rig.rules().len();
+    for number in 0..1000 {
+        drop(rig.kernel.port(name(&format!("nsm-{number}")), "target"));
+    }
+    rig.kernel.settled().await;
+    let stops = rig.rules().len() - before;
+    assert!((2..=2 * 128).contains(&stops), "{stops} rules");
+    assert!(rig.rules().iter().any(|rule| rule.contains("iif nsm-999 ")), "the newest is waited for");
+    advance(Duration::from_secs(61)).await;
+    rig.until(|_| rig.rules().len() == before).await;
     rig.end().await;
 }
 

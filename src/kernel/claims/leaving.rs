@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Links that nobody claims any more and whose leak stops stay.
+//!
+//! A link that exists keeps its leak stop. One that has been there and is gone needs none. One that has never been there may still
+//! appear, as a forwarder may finish a Request that has failed for us: it is waited for, but not for ever, and not for any number
+//! of them.
+
+use std::collections::BTreeMap;
+
+use tokio::time::Instant;
+
+use crate::api::InterfaceName;
+
+/// Most links that are waited for. Of more, those that have been waited for longest are given up.
+const MAX_AWAITED: usize = 128;
+
+/// Links that were claimed, or left by an earlier process, and are no longer.
+#[derive(Debug, Default)]
+pub(super) struct Leaving(BTreeMap<InterfaceName, Link>);
+
+#[derive(Clone, Copy, Debug)]
+struct Link {
+    /// Until when it is waited for if it has never been there.
+    until: Instant,
+    /// A look has shown it.
+    seen: bool,
+}
+
+impl Leaving {
+    /// Keep the leak stop of a link, and note whether a look has shown the link.
+    pub(super) fn insert(&mut self, name: InterfaceName, until: Instant, seen: bool) {
+        self.0.insert(name, Link { until, seen });
+        let awaited = self.0.iter().filter(|(_, link)| !link.seen);
+        if awaited.clone().count() > MAX_AWAITED
+            && let Some((oldest, _)) = awaited.min_by_key(|(_, link)| link.until)
+        {
+            let oldest = oldest.clone();
+            self.0.remove(&oldest);
+        }
+    }
+
+    /// Forget a link: it is claimed.
+    pub(super) fn remove(&mut self, name: &InterfaceName) {
+        self.0.remove(name);
+    }
+
+    /// Forget the links that a look does not show and that are not waited for; when `stopping`, none is.
+    pub(super) fn expire(&mut self, exists: impl Fn(&InterfaceName) -> bool, now: Instant, stopping: bool) {
+        self.0.retain(|name, link| {
+            let there = exists(name);
+            link.seen |= there;
+            there || (!link.seen && now < link.until && !stopping)
+        });
+    }
+
+    pub(super) fn contains(&self, name: &InterfaceName) -> bool {
+        self.0.contains_key(name)
+    }
+
+    pub(super) fn names(&self) -> impl Iterator<Item = &InterfaceName> {
+        self.0.keys()
+    }
+
+    /// When time alone makes some of them go.
+    pub(super) fn due(&self) -> impl Iterator<Item = Instant> {
+        self.0.values().filter(|link| !link.seen).map(|link| link.until)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn name(number: usize) -> InterfaceName {
+        format!("nsm-{number}").parse().unwrap()
+    }
+
+    #[test]
+    fn a_link_is_kept_while_it_exists_and_awaited_only_before() {
+        let (now, minute) = (Instant::now(), Duration::from_secs(60));
+        // (a look has shown it before, it exists, the time is up, stopping) and whether it is kept.
+        let table = [
+            ((true, true, true, true), true),
+            ((true, false, false, false), false),
+            ((false, true, true, true), true),
+            ((false, false, false, false), true),
+            ((false, false, true, false), false),
+            ((false, false, false, true), false),
+        ];
+        for ((seen, exists, over, stopping), kept) in table {
+            let mut leaving = Leaving::default();
+            leaving.insert(name(1), now + minute, seen);
+            leaving.expire(|_| exists, if over { now + minute } else { now }, stopping);
+            assert_eq!(leaving.contains(&name(1)), kept, "{seen} {exists} {over} {stopping}");
+        }
+        let mut leaving = Leaving::default();
+        leaving.insert(name(1), now + minute, false);
+        leaving.expire(|_| true, now, false);
+        leaving.expire(|_| false, now, false);
+        assert!(!leaving.contains(&name(1)), "it appeared while it was waited for, and went");
+    }
+
+    #[test]
+    fn of_too_many_that_never_appear_the_oldest_go() {
+        let now = Instant::now();
+        let mut leaving = Leaving::default();
+        leaving.insert(name(10_000), now, true);
+        for number in 0..MAX_AWAITED + 5 {
+            leaving.insert(name(number), now + Duration::from_millis(number as u64), false);
+        }
+        assert_eq!(leaving.names().count(), MAX_AWAITED + 1);
+        assert!((0..5).all(|number| !leaving.contains(&name(number))));
+        assert!(leaving.contains(&name(5)) && leaving.contains(&name(10_000)));
+    }
+}
