@@ -52,6 +52,11 @@ impl Entry {
         Self { child, state: State::FREE, scheduled: None, waiting: Vec::new(), renew, failures: 0 }
     }
 
+    /// A lease that an earlier process held.
+    pub(super) fn restored(child: Arc<str>, addresses: Dual<IpNet>, renew: Duration) -> Self {
+        Self { state: State::restored(addresses, Instant::now()), ..Self::new(child, renew) }
+    }
+
     /// Renew at least this often.
     pub(super) fn renew_every(&mut self, every: Duration) {
         if every < self.renew {
@@ -90,9 +95,15 @@ impl Entry {
         self.state.renew_at(Instant::now() + vary(next));
     }
 
-    /// A Renew has ended.
-    pub(super) fn renewed(&mut self, answers: &Answers) {
-        if self.state.renewed(answers) {
+    /// Renew within this time.
+    pub(super) fn renew_soon(&mut self, within: Duration) {
+        self.state.renew_by(Instant::now() + within.mul_f64(rand::rng().random()));
+    }
+
+    /// A Renew has ended. True: it answered other addresses than before.
+    pub(super) fn renewed(&mut self, answers: &Answers) -> bool {
+        let moved = self.state.renewed(answers);
+        if moved {
             tracing::error!(
                 child = %self.child, answers = ?self.state.moved(), in_use = ?self.state.addresses(),
                 "a renewal answered other addresses than those in use, which stay until the lease is acquired anew"
@@ -106,6 +117,7 @@ impl Entry {
             false => self.backoff().min(self.renew),
         };
         self.state.renew_at(Instant::now() + next);
+        moved
     }
 
     /// A Release has ended.

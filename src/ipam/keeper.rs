@@ -2,6 +2,8 @@
 
 //! Own all leases in one task: feed their state machines, make the calls they decide on, answer the callers.
 
+mod handover;
+
 use std::{
     collections::{BTreeSet, HashMap},
     sync::Arc,
@@ -22,13 +24,15 @@ use super::{
     call::{Caller, Done, Outcome},
     entry::{Entry, Waiting},
     leases::MAX_LEASES,
+    restored::{Record, Restored},
     state::{Phase, State},
 };
 
 /// What a handle asks of the task.
 pub(super) enum Ask {
     Acquire { child: Arc<str>, renew: Option<Duration>, waiting: Waiting },
-    Flush { deadline: Instant, done: oneshot::Sender<()> },
+    Records(oneshot::Sender<Vec<Record>>),
+    Flush { deadline: Instant, done: oneshot::Sender<Vec<Record>> },
 }
 
 pub(super) struct Keeper<A> {
@@ -38,16 +42,20 @@ pub(super) struct Keeper<A> {
     dropped: mpsc::Receiver<Arc<str>>,
     publish: watch::Sender<Status>,
     status: Status,
+    restored: Restored,
+    /// When renewals were last brought forward.
+    hurried: Option<Instant>,
     entries: HashMap<Arc<str>, Entry>,
     schedule: BTreeSet<(Instant, Arc<str>)>,
     calls: FuturesUnordered<BoxFuture<'static, Done>>,
-    flush: Option<(Instant, oneshot::Sender<()>)>,
+    flush: Option<(Instant, oneshot::Sender<Vec<Record>>)>,
 }
 
 impl<A: Allocator> Keeper<A> {
     pub(super) fn new(
         allocator: A,
         settings: Settings,
+        restored: Restored,
         asks: mpsc::Receiver<Ask>,
         dropped: mpsc::Receiver<Arc<str>>,
         publish: watch::Sender<Status>,
@@ -59,6 +67,8 @@ impl<A: Allocator> Keeper<A> {
             dropped,
             publish,
             status: Status::default(),
+            restored,
+            hurried: None,
             entries: HashMap::new(),
             schedule: BTreeSet::new(),
             calls: FuturesUnordered::new(),
@@ -83,7 +93,7 @@ impl<A: Allocator> Keeper<A> {
         }
         self.report();
         if let Some((_, done)) = self.flush.take() {
-            let _left = done.send(());
+            let _left = done.send(self.records());
         }
     }
 
@@ -91,6 +101,9 @@ impl<A: Allocator> Keeper<A> {
         match ask {
             Ask::Acquire { waiting, .. } if self.flush.is_some() => waiting.refuse(LeaseError::Stopped),
             Ask::Acquire { child, renew, waiting } => self.acquire(child, renew, waiting),
+            Ask::Records(reply) => {
+                let _left = reply.send(self.records());
+            }
             Ask::Flush { deadline, done } => self.start_flush(deadline, done),
         }
     }
@@ -100,7 +113,10 @@ impl<A: Allocator> Keeper<A> {
             return waiting.refuse(LeaseError::TooMany { limit: MAX_LEASES });
         }
         let every = self.settings.renew;
-        self.entries.entry(Arc::clone(&child)).or_insert_with(|| Entry::new(Arc::clone(&child), every));
+        self.entries.entry(Arc::clone(&child)).or_insert_with(|| match self.restored.take(&child) {
+            Some(addresses) => Entry::restored(Arc::clone(&child), addresses, every),
+            None => Entry::new(Arc::clone(&child), every),
+        });
         self.step(&child, |entry| {
             if let Some(every) = renew {
                 entry.renew_every(every);
@@ -118,12 +134,22 @@ impl<A: Allocator> Keeper<A> {
         let (release_at, flushing, rpc_timeout) =
             (self.release_at(), self.flush.is_some(), self.settings.rpc_timeout);
         let Done { child, outcome } = done;
+        let failed_before = self.status.last_error.is_some();
         self.note(&child, &outcome);
+        if let Outcome::Allocated(answers) | Outcome::Renewed(answers) = &outcome {
+            self.given(&child, answers);
+        }
+        let mut moved = false;
         self.step(&child, |entry| match outcome {
             Outcome::Allocated(answers) => entry.allocated(&answers, release_at, rpc_timeout),
-            Outcome::Renewed(answers) => entry.renewed(&answers),
+            Outcome::Renewed(answers) => moved = entry.renewed(&answers),
             Outcome::Released(answer) => entry.released(answer.is_ok(), flushing),
         });
+        if moved {
+            self.renew_soon(|state| state.moved().is_none());
+        } else if failed_before && self.status.last_error.is_none() {
+            self.renew_soon(State::is_unverified);
+        }
     }
 
     fn due(&mut self) {
@@ -158,7 +184,7 @@ impl<A: Allocator> Keeper<A> {
         }
     }
 
-    fn start_flush(&mut self, deadline: Instant, done: oneshot::Sender<()>) {
+    fn start_flush(&mut self, deadline: Instant, done: oneshot::Sender<Vec<Record>>) {
         self.flush = Some((deadline, done));
         let (now, children) = (Instant::now(), self.entries.keys().cloned().collect::<Vec<_>>());
         for child in children {
@@ -223,7 +249,8 @@ fn count(status: &mut Status, state: &State, by: isize) {
         Phase::Releasing { .. } => Some(&mut status.releasing),
     };
     let moved = state.moved().map(|_| &mut status.moved);
-    for figure in figure.into_iter().chain(moved) {
+    let unverified = state.is_unverified().then_some(&mut status.unverified);
+    for figure in figure.into_iter().chain(moved).chain(unverified) {
         *figure = figure.saturating_add_signed(by);
     }
 }

@@ -14,6 +14,7 @@ use super::{
     entry::Waiting,
     keeper::{Ask, Keeper},
     lease::MAX_NAME,
+    restored::{Record, Restored},
 };
 use crate::{api::Family, chain::Tasks};
 
@@ -58,6 +59,8 @@ pub struct Status {
     pub held: usize,
     /// Leases without holders that are not released yet.
     pub releasing: usize,
+    /// Held leases of an earlier process that the service has not confirmed yet.
+    pub unverified: usize,
     /// Held leases for which a renewal answered other addresses than those in use, until they are acquired anew.
     pub moved: usize,
     /// Calls that failed so far.
@@ -96,10 +99,23 @@ pub struct Leases {
 impl Leases {
     /// Start without leases. The task ends with `tasks`, after [`flush`](Self::flush), or when nothing is left to do for anybody.
     pub fn start(allocator: impl Allocator, settings: Settings, tasks: &Tasks) -> Self {
+        Self::resume(allocator, settings, Vec::new(), tasks)
+    }
+
+    /// Start with what an earlier process [recorded](Self::records). The name of a record is granted its addresses without a
+    /// call, also while the service cannot be reached, and the service is asked to confirm them. If it answers others, the
+    /// next caller gets those.
+    pub fn resume(
+        allocator: impl Allocator,
+        settings: Settings,
+        records: Vec<Record>,
+        tasks: &Tasks,
+    ) -> Self {
         let (asks, asked) = mpsc::channel(1_024);
         let (slots, dropped) = mpsc::channel(MAX_HOLDERS);
         let (publish, status) = watch::channel(Status::default());
-        tasks.spawn(Keeper::new(allocator, settings, asked, dropped, publish).run());
+        let restored = Restored::new(records, &settings.families);
+        tasks.spawn(Keeper::new(allocator, settings, restored, asked, dropped, publish).run());
         Self { asks, slots, status }
     }
 
@@ -152,16 +168,24 @@ impl Leases {
         self.status.clone()
     }
 
+    /// The leases that a later process may go on with, sorted by name: what is held, what is released and not given back yet,
+    /// and the records of an earlier process that are not acquired yet. `None` after a [`flush`](Self::flush).
+    pub async fn records(&self) -> Option<Vec<Record>> {
+        let (reply, answer) = oneshot::channel();
+        self.asks.send(Ask::Records(reply)).await.ok()?;
+        answer.await.ok()
+    }
+
     /// Stop: release at once what has no holder, as far as possible until the deadline, then make no more calls. What is held stays
-    /// allocated, also when its holders are dropped later: for whoever serves these names next.
-    pub async fn flush(&self, deadline: Instant) {
+    /// allocated, also when its holders are dropped later, for a later process. Returns the [records](Self::records) of it, or
+    /// `None` if the task did not end in time.
+    pub async fn flush(&self, deadline: Instant) -> Option<Vec<Record>> {
         let (done, flushed) = oneshot::channel();
         let flushed = async {
-            if self.asks.send(Ask::Flush { deadline, done }).await.is_ok() {
-                let _stopped = flushed.await;
-            }
+            self.asks.send(Ask::Flush { deadline, done }).await.ok()?;
+            flushed.await.ok()
         };
         // The task keeps the deadline; the margin only matters if it is overloaded.
-        let _late = timeout_at(deadline + Duration::from_secs(1), flushed).await;
+        timeout_at(deadline + Duration::from_secs(1), flushed).await.ok()?
     }
 }

@@ -17,6 +17,7 @@ mod keeper;
 mod lease;
 mod leases;
 mod memory;
+mod restored;
 mod state;
 mod tree;
 
@@ -30,5 +31,6 @@ pub use self::{
     lease::{Lease, LeaseError, MAX_NAME},
     leases::{BRIDGE, Leases, MAX_HOLDERS, MAX_LEASES, Settings, Status},
     memory::InMemory,
+    restored::Record,
     tree::{Pool, Tree, TreeError},
 };

@@ -20,6 +20,8 @@
 //! 7. A Release that failed may still take effect later. The lease that follows is *doubtful*: renew it early.
 //! 8. A Renew that answers differently changes nothing for the holders; the next caller gets the new addresses.
 //! 9. A Renew that fails is tried again; the lease stays held.
+//! 10. A lease of an earlier process is granted like one that was released but not given back yet, and is *unverified* until a Renew
+//!     has succeeded.
 
 use ipnet::IpNet;
 use tokio::time::Instant;
@@ -59,6 +61,8 @@ pub(super) struct State {
     owed: bool,
     /// A Release that failed may still take effect.
     pub(super) doubtful: bool,
+    /// The addresses are those of an earlier process, and the service has not confirmed them yet.
+    unverified: bool,
 }
 
 impl State {
@@ -70,7 +74,13 @@ impl State {
         renew_at: None,
         owed: false,
         doubtful: false,
+        unverified: false,
     };
+
+    /// A lease that an earlier process held. It is to be acquired, or forgotten.
+    pub(super) fn restored(addresses: Dual<IpNet>, now: Instant) -> Self {
+        Self { addresses: Some(addresses), renew_at: Some(now), owed: true, unverified: true, ..Self::FREE }
+    }
 
     /// Whether nothing needs to be remembered.
     pub(super) fn is_free(&self) -> bool {
@@ -80,6 +90,16 @@ impl State {
     /// The addresses in use.
     pub(super) fn addresses(&self) -> Option<Dual<IpNet>> {
         self.addresses
+    }
+
+    /// Whether it is held with addresses that the service has not confirmed.
+    pub(super) fn is_unverified(&self) -> bool {
+        self.unverified && matches!(self.phase, Phase::Held { .. })
+    }
+
+    /// What to write down: the addresses of a lease that is held, or released and not given back yet.
+    pub(super) fn recorded(&self) -> Option<Dual<IpNet>> {
+        self.addresses.filter(|_| matches!(self.phase, Phase::Held { .. } | Phase::Releasing { .. }))
     }
 
     /// The addresses that a renewal answered in place of those held.
@@ -150,7 +170,7 @@ impl State {
             .iter()
             .map(|(family, answer)| Ok((family, answer.clone().map_err(|e| (family, e))?)))
             .collect();
-        self.addresses = whole.as_ref().ok().copied();
+        (self.addresses, self.unverified) = (whole.as_ref().ok().copied(), false);
         let allocated =
             |answer: &Result<IpNet, AllocateError>| answer.as_ref().err().is_none_or(|e| e.is_doubtful());
         self.owed |= answers.iter().any(|(_, answer)| allocated(answer));
@@ -176,6 +196,7 @@ impl State {
     pub(super) fn renewed(&mut self, answers: &Answers) -> bool {
         self.call = None;
         self.doubtful = false;
+        self.unverified &= answers.iter().any(|(_, answer)| answer.is_err());
         let before = self.moved.or(self.addresses);
         let (Some(mut now), Some(held)) = (before, self.addresses) else {
             return false;

@@ -16,6 +16,7 @@ mod flushing;
 mod holding;
 mod model;
 mod renewing;
+mod restoring;
 
 const SECOND: Duration = Duration::from_secs(1);
 

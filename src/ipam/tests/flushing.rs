@@ -9,7 +9,7 @@ async fn a_flush_releases_what_nobody_holds_and_leaves_what_is_held() {
     let world = World::new();
     let (target, client) = (world.acquire("target").await.unwrap(), world.acquire("client").await.unwrap());
     drop(client);
-    let ((), took) = timed(world.leases.flush(Instant::now() + 5 * SECOND)).await;
+    let (_, took) = timed(world.leases.flush(Instant::now() + 5 * SECOND)).await;
     assert!(took < SECOND, "{took:?}");
     assert_eq!(world.children(), ["target", "target"]);
     drop(target);
@@ -25,13 +25,13 @@ async fn a_flush_tries_until_its_deadline_and_not_longer() {
     let world = World::new();
     drop(world.acquire("a").await.unwrap());
     world.faults().script([Fault::Fail(unavailable()), Fault::Fail(unavailable())]);
-    let ((), took) = timed(world.leases.flush(Instant::now() + 5 * SECOND)).await;
+    let (_, took) = timed(world.leases.flush(Instant::now() + 5 * SECOND)).await;
     assert!(took < SECOND && world.children().is_empty(), "{took:?}");
 
     let world = World::new();
     drop(world.acquire("a").await.unwrap());
     world.faults().stand(Fault::Hang);
-    let ((), took) = timed(world.leases.flush(Instant::now() + 5 * SECOND)).await;
+    let (_, took) = timed(world.leases.flush(Instant::now() + 5 * SECOND)).await;
     assert!((5 * SECOND..6 * SECOND).contains(&took), "{took:?}");
     assert!(world.tasks.is_empty());
 }
