@@ -70,8 +70,10 @@ impl std::error::Error for Refusal {}
 pub(super) mod errno {
     pub(in crate::kernel) const ENOENT: i32 = 2;
     pub(in crate::kernel) const ESRCH: i32 = 3;
+    pub(in crate::kernel) const EINTR: i32 = 4;
     pub(in crate::kernel) const EEXIST: i32 = 17;
     pub(in crate::kernel) const ENODEV: i32 = 19;
+    pub(in crate::kernel) const ENOPROTOOPT: i32 = 92;
     pub(in crate::kernel) const EAFNOSUPPORT: i32 = 97;
     pub(in crate::kernel) const EADDRNOTAVAIL: i32 = 99;
     pub(in crate::kernel) const EHOSTUNREACH: i32 = 113;

@@ -4,6 +4,7 @@
 //!
 //! Needs `CAP_NET_ADMIN` in the user namespace that owns the network namespace; without it every change is refused with `EPERM`.
 
+mod answers;
 mod message;
 mod parse;
 mod requests;
@@ -13,7 +14,10 @@ use std::io;
 
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
-use self::{requests::Requests, watch::Watch};
+use self::{
+    requests::{Attempts, Checks, Requests},
+    watch::Watch,
+};
 use super::{
     Backend, Link, LinkKind, Observed, Op, Ours, Refusal,
     backend::{errno, in_effect},
@@ -24,6 +28,7 @@ use crate::api::Family;
 pub struct Netlink {
     requests: Requests,
     watch: Watch,
+    checks: Checks,
     /// Index of our bridge at the last dump.
     bridge: Option<u32>,
 }
@@ -34,7 +39,11 @@ impl Netlink {
     /// # Errors
     /// Those of the socket calls.
     pub fn open() -> io::Result<Self> {
-        Ok(Self { requests: Requests::open()?, watch: Watch::open()?, bridge: None })
+        Self::with(Checks::IfPossible)
+    }
+
+    fn with(checks: Checks) -> io::Result<Self> {
+        Ok(Self { requests: Requests::open(checks)?, watch: Watch::open()?, checks, bridge: None })
     }
 
     async fn links(&mut self, observed: &mut Observed) -> Result<(), Refusal> {
@@ -61,7 +70,23 @@ impl Netlink {
         }
     }
 
-    async fn rules(&mut self, observed: &mut Observed, ours: &Ours, family: Family) -> Result<(), Refusal> {
+    /// Rules of both families. Of a dump of rules Linux does not report whether changes interrupted it: their events do.
+    async fn rules(&mut self, observed: &mut Observed, ours: &Ours) -> Result<(), Refusal> {
+        let mut attempts = Attempts::default();
+        loop {
+            let before = self.watch.rule_changes(ours, self.bridge);
+            observed.rules.clear();
+            for family in Family::BOTH {
+                self.rules_of(observed, ours, family).await?;
+            }
+            if self.watch.rule_changes(ours, self.bridge) == before {
+                return Ok(());
+            }
+            attempts.again().await?;
+        }
+    }
+
+    async fn rules_of(&self, observed: &mut Observed, ours: &Ours, family: Family) -> Result<(), Refusal> {
         match self.requests.dump(message::get_rules(family)).await {
             Err(refusal) if refusal.errno == errno::EAFNOSUPPORT && family == Family::V6 => {
                 observed.without_v6 = true;
@@ -127,15 +152,14 @@ impl Netlink {
 
 impl Backend for Netlink {
     async fn dump(&mut self, ours: &Ours) -> Result<Observed, Refusal> {
+        self.watch.forget(ours, self.bridge);
         let mut observed = Observed::default();
         self.links(&mut observed).await?;
         self.bridge = observed.bridge(ours).map(|link| link.index);
         if let Some(bridge) = self.bridge {
             self.addresses(&mut observed, bridge).await?;
         }
-        for family in Family::BOTH {
-            self.rules(&mut observed, ours, family).await?;
-        }
+        self.rules(&mut observed, ours).await?;
         for family in observed.families() {
             let routes = self.routes(family, ours.table).await?;
             observed.routes.extend(routes.into_iter().map(|route| route.route));
@@ -163,7 +187,7 @@ impl Backend for Netlink {
     }
 
     fn reopen(&mut self) -> io::Result<()> {
-        self.requests = Requests::open()?;
+        self.requests = Requests::open(self.checks)?;
         Ok(())
     }
 }
@@ -175,3 +199,6 @@ const fn address_family(family: Family) -> AddressFamily {
         Family::V6 => AddressFamily::Inet6,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,25 +1,37 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Ask the kernel, and understand what it answers: errors with their text, and dumps that were disturbed.
+//! Ask the kernel: dumps, each of one moment, and changes.
 
 use std::{io, time::Duration};
 
 use futures::StreamExt;
 use rtnetlink::{
     Handle,
-    packet_core::{ErrorMessage, NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload},
+    packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage},
     packet_route::RouteNetlinkMessage,
+    sys::{AsyncSocket, Socket},
 };
-use tokio::task::JoinHandle;
+use tokio::{task::JoinHandle, time::sleep};
 
-use crate::kernel::Refusal;
+use super::answers::Answers;
+use crate::kernel::{Refusal, backend::errno};
 
 /// Longest wait for one answer; the kernel answers while the request is being sent.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How often a dump is asked for again because the kernel changed while it was made.
-const DISTURBED: usize = 3;
-/// Flag of a dump that does not show one moment (`NLM_F_DUMP_INTR`).
-const INTERRUPTED: u16 = 0x10;
+/// How often a dump is asked for because the kernel changed while it was made.
+const ATTEMPTS: u32 = 4;
+/// Pause after the first interrupted dump; longer after each further one.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// What a connection asks of its socket beyond what every kernel has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Checks {
+    /// Errors with a text (Linux 4.12), and dumps that the kernel filters (Linux 4.20), where the kernel has them.
+    IfPossible,
+    /// Neither, as on older kernels.
+    #[cfg(test)]
+    None,
+}
 
 /// A connection for requests. Its task ends with it.
 pub(super) struct Requests {
@@ -28,63 +40,49 @@ pub(super) struct Requests {
 }
 
 impl Requests {
-    pub(super) fn open() -> io::Result<Self> {
+    /// Open a connection. Whoever dumps must filter: a kernel may ignore by which link or table a dump was asked for.
+    pub(super) fn open(checks: Checks) -> io::Result<Self> {
         let (mut connection, handle, _) = rtnetlink::new_connection()?;
-        let socket = connection.socket_mut();
-        use rtnetlink::sys::AsyncSocket;
-        let socket = socket.socket_mut();
-        socket.set_ext_ack(true)?;
-        socket.set_cap_ack(true)?;
-        socket.set_netlink_get_strict_chk(true)?;
+        connection.set_forward_done(true);
+        if checks == Checks::IfPossible {
+            let socket = connection.socket_mut().socket_mut();
+            optional("NETLINK_EXT_ACK", Socket::set_ext_ack(socket, true))?;
+            optional("NETLINK_CAP_ACK", Socket::set_cap_ack(socket, true))?;
+            optional("NETLINK_GET_STRICT_CHK", Socket::set_netlink_get_strict_chk(socket, true))?;
+        }
         Ok(Self { handle, connection: tokio::spawn(connection) })
     }
 
-    /// All messages of a dump.
+    /// All messages of a dump of one moment.
     pub(super) async fn dump(
-        &mut self,
+        &self,
         message: RouteNetlinkMessage,
     ) -> Result<Vec<RouteNetlinkMessage>, Refusal> {
-        let mut disturbed = 0;
-        loop {
-            let mut request = NetlinkMessage::from(message.clone());
-            request.header.flags = NLM_F_REQUEST | NLM_F_DUMP;
-            let (answers, interrupted) = self.ask(request).await?;
-            if !interrupted || disturbed == DISTURBED {
-                return Ok(answers);
-            }
-            disturbed += 1;
-        }
+        let mut request = NetlinkMessage::from(message);
+        request.header.flags = NLM_F_REQUEST | NLM_F_DUMP;
+        whole(|| self.ask(request.clone())).await
     }
 
     /// Make a change and wait for the acknowledgement.
-    pub(super) async fn change(&mut self, message: RouteNetlinkMessage, flags: u16) -> Result<(), Refusal> {
+    pub(super) async fn change(&self, message: RouteNetlinkMessage, flags: u16) -> Result<(), Refusal> {
         let mut request = NetlinkMessage::from(message);
         request.header.flags = NLM_F_REQUEST | NLM_F_ACK | flags;
         self.ask(request).await.map(drop)
     }
 
-    /// Everything that is answered, and whether the kernel says that it changed meanwhile.
-    async fn ask(
-        &mut self,
-        request: NetlinkMessage<RouteNetlinkMessage>,
-    ) -> Result<(Vec<RouteNetlinkMessage>, bool), Refusal> {
-        let mut stream = self.handle.request(request).map_err(Refusal::broken)?;
-        let (mut answers, mut interrupted) = (Vec::new(), false);
+    async fn ask(&self, request: NetlinkMessage<RouteNetlinkMessage>) -> Result<Answers, Refusal> {
+        let mut handle = self.handle.clone();
+        let mut stream = handle.request(request).map_err(Refusal::broken)?;
         let collect = async {
+            let mut answers = Answers::default();
             while let Some(answer) = stream.next().await {
-                interrupted |= answer.header.flags & INTERRUPTED != 0;
-                match answer.payload {
-                    NetlinkPayload::InnerMessage(message) => answers.push(message),
-                    NetlinkPayload::Error(error) if error.code.is_some() => return Err(refusal(&error)),
-                    NetlinkPayload::Overrun(_) => return Err(Refusal::broken("answers were lost")),
-                    _ => {}
-                }
+                answers.take(answer)?;
             }
-            Ok(())
+            Ok(answers)
         };
         match tokio::time::timeout(PATIENCE, collect).await {
-            Ok(Ok(())) if self.connection.is_finished() => Err(Refusal::broken("the connection ended")),
-            Ok(result) => result.map(|()| (answers, interrupted)),
+            Ok(Ok(_)) if self.connection.is_finished() => Err(Refusal::broken("the connection ended")),
+            Ok(result) => result,
             Err(_) => Err(Refusal::broken(format_args!("none within {PATIENCE:?}"))),
         }
     }
@@ -96,50 +94,84 @@ impl Drop for Requests {
     }
 }
 
-fn refusal(error: &ErrorMessage) -> Refusal {
-    Refusal { errno: error.raw_code().saturating_abs(), text: extended(&error.header) }
+/// Go on without a socket option that the kernel does not have.
+fn optional(option: &str, set: io::Result<()>) -> io::Result<()> {
+    match set {
+        Err(error) if error.raw_os_error() == Some(errno::ENOPROTOOPT) => {
+            tracing::info!(option, "this kernel does not have it: going on without");
+            Ok(())
+        }
+        set => set,
+    }
 }
 
-/// The text of an extended acknowledgement: attribute 1 among those after the 16 bytes of the request's header.
-fn extended(bytes: &[u8]) -> Option<String> {
-    const TEXT: u16 = 1;
-    let mut rest = bytes.get(16..)?;
-    while let [a, b, c, d, ..] = *rest {
-        let length = usize::from(u16::from_ne_bytes([a, b]));
-        let value = rest.get(4..length)?;
-        if u16::from_ne_bytes([c, d]) & 0x3fff == TEXT {
-            return Some(String::from_utf8_lossy(value).trim_end_matches('\0').to_owned());
+/// Dump until nothing changes meanwhile. What was interrupted is no picture of the kernel: objects may be missing, or there twice.
+async fn whole<F: Future<Output = Result<Answers, Refusal>>>(
+    mut dump: impl FnMut() -> F,
+) -> Result<Vec<RouteNetlinkMessage>, Refusal> {
+    let mut attempts = Attempts::default();
+    loop {
+        let answers = dump().await?;
+        if !answers.interrupted {
+            return Ok(answers.objects);
         }
-        rest = rest.get(length.next_multiple_of(4)..)?;
+        attempts.again().await?;
     }
-    None
+}
+
+/// Counts dumps that changes interrupt.
+#[derive(Default)]
+pub(super) struct Attempts(u32);
+
+impl Attempts {
+    /// Wait before the next dump, a little longer each time.
+    ///
+    /// # Errors
+    /// There have been enough: the kernel cannot be read for now.
+    pub(super) async fn again(&mut self) -> Result<(), Refusal> {
+        self.0 += 1;
+        if self.0 < ATTEMPTS {
+            sleep(PAUSE * self.0).await;
+            return Ok(());
+        }
+        let text = format!("the kernel changed during each of {ATTEMPTS} dumps");
+        Err(Refusal { errno: errno::EINTR, text: Some(text) })
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::future::ready;
+
+    use rtnetlink::packet_route::rule::RuleMessage;
+
     use super::*;
 
-    fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
-        let mut bytes = (value.len() as u16 + 4).to_ne_bytes().to_vec();
-        bytes.extend(kind.to_ne_bytes());
-        bytes.extend(value);
-        bytes.resize(bytes.len().next_multiple_of(4), 0);
-        bytes
+    #[tokio::test(start_paused = true)]
+    async fn an_interrupted_dump_is_repeated_and_never_used() {
+        for interruptions in 0..=ATTEMPTS {
+            let mut dumps = 0;
+            let result = whole(|| {
+                dumps += 1;
+                let rule = RouteNetlinkMessage::NewRule(RuleMessage::default());
+                let interrupted = dumps <= interruptions;
+                let objects = vec![rule; if interrupted { 2 } else { 1 }];
+                ready(Ok(Answers { objects, interrupted }))
+            })
+            .await;
+            match result {
+                Ok(objects) => assert_eq!((objects.len(), dumps), (1, interruptions + 1)),
+                Err(refusal) => {
+                    assert_eq!((interruptions, dumps), (ATTEMPTS, ATTEMPTS));
+                    assert!(refusal.to_string().contains("changed during each of 4 dumps"), "{refusal}");
+                }
+            }
+        }
     }
 
-    #[test]
-    fn the_text_is_found_among_other_attributes_and_rubbish_is_no_text() {
-        let header = vec![0; 16];
-        let whole =
-            [header.clone(), attribute(2, &[0; 4]), attribute(1, b"Nexthop has invalid gateway\0")].concat();
-        assert_eq!(extended(&whole).as_deref(), Some("Nexthop has invalid gateway"));
-        for cut in 0..whole.len() - 30 {
-            assert_eq!(extended(&whole[..cut]), None, "{cut} bytes");
-        }
-        assert_eq!(
-            extended(&[header, vec![0; 64]].concat()),
-            None,
-            "an attribute without a length ends the search"
-        );
+    #[tokio::test]
+    async fn an_option_that_the_kernel_lacks_is_gone_without() {
+        assert!(optional("option", Err(io::Error::from_raw_os_error(errno::ENOPROTOOPT))).is_ok());
+        assert!(optional("option", Err(io::Error::from_raw_os_error(1))).is_err());
     }
 }

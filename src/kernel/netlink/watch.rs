@@ -29,6 +29,10 @@ const RETRY: Duration = Duration::from_secs(1);
 pub(super) struct Watch {
     socket: TokioSocket,
     broken: bool,
+    /// An event that may concern us has been heard and not been reported.
+    pending: bool,
+    /// How often a rule has changed, or may have.
+    rules: u64,
 }
 
 impl Watch {
@@ -41,7 +45,19 @@ impl Watch {
         let groups = GROUPS.iter().fold(0, |groups, group| groups | 1 << (group - 1));
         socket.socket_mut().bind(&SocketAddr::new(0, groups))?;
         socket.socket_ref().set_rx_buf_sz(bytes)?;
-        Ok(Self { socket, broken: false })
+        Ok(Self { socket, broken: false, pending: false, rules: 0 })
+    }
+
+    /// Drop what has been heard so far: a dump that begins now shows it.
+    pub(super) fn forget(&mut self, ours: &Ours, bridge: Option<u32>) {
+        self.hear(ours, bridge);
+        self.pending = false;
+    }
+
+    /// How often a rule has changed so far, or may have.
+    pub(super) fn rule_changes(&mut self, ours: &Ours, bridge: Option<u32>) -> u64 {
+        self.hear(ours, bridge);
+        self.rules
     }
 
     /// Wait for an event that may concern us, or for the loss of some. Takes all that are there.
@@ -57,21 +73,18 @@ impl Watch {
             return;
         }
         poll_fn(|cx| {
-            let mut concerned = false;
             for _ in 0..BATCH {
                 match self.socket.poll_recv_from_full(cx) {
-                    Poll::Ready(Ok((datagram, _))) => concerned |= concerns(&datagram, ours, bridge),
-                    Poll::Ready(Err(error)) => {
-                        concerned = true;
-                        if self.lost(&error) {
-                            break;
-                        }
-                    }
-                    Poll::Pending if concerned => break,
+                    Poll::Ready(Ok((datagram, _))) => self.take(&datagram, ours, bridge),
+                    Poll::Ready(Err(error)) => self.lost(&error),
+                    Poll::Pending if self.pending => break,
                     Poll::Pending => return Poll::Pending,
                 }
+                if self.broken {
+                    break;
+                }
             }
-            if concerned {
+            if std::mem::take(&mut self.pending) {
                 return Poll::Ready(());
             }
             cx.waker().wake_by_ref();
@@ -80,28 +93,63 @@ impl Watch {
         .await;
     }
 
-    /// Note an error of the socket; true if it is of no more use.
-    fn lost(&mut self, error: &io::Error) -> bool {
+    /// Take what has arrived so far, without waiting.
+    fn hear(&mut self, ours: &Ours, bridge: Option<u32>) {
+        for _ in 0..BATCH {
+            if self.broken {
+                return;
+            }
+            match self.socket.socket_ref().recv_from_full() {
+                Ok((datagram, _)) => self.take(&datagram, ours, bridge),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) => self.lost(&error),
+            }
+        }
+        self.rules += 1; // there may be more
+    }
+
+    fn take(&mut self, datagram: &[u8], ours: &Ours, bridge: Option<u32>) {
+        let heard = Heard::of(datagram, ours, bridge);
+        self.pending |= heard.concerns;
+        self.rules += u64::from(heard.rule);
+    }
+
+    /// Note an error of the socket.
+    fn lost(&mut self, error: &io::Error) {
         const ENOBUFS: i32 = 105;
         self.broken = error.raw_os_error() != Some(ENOBUFS);
-        tracing::warn!(%error, "events were lost: the kernel is read anew");
-        self.broken
+        self.pending = true;
+        self.rules += 1;
+        tracing::warn!(%error, "events were lost: the kernel is read again");
     }
 }
 
-/// Whether a datagram contains an event that may concern us.
-fn concerns(datagram: &[u8], ours: &Ours, bridge: Option<u32>) -> bool {
-    let mut rest = datagram;
-    while !rest.is_empty() {
-        let Ok(message) = NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest) else { return true };
-        let length = (message.header.length as usize).next_multiple_of(4);
-        match message.payload {
-            NetlinkPayload::InnerMessage(event) if !concerning(&event, ours, bridge) => {}
-            _ => return true,
+/// What a datagram contains.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Heard {
+    /// An event that may concern us.
+    concerns: bool,
+    /// An event of a rule.
+    rule: bool,
+}
+
+impl Heard {
+    fn of(datagram: &[u8], ours: &Ours, bridge: Option<u32>) -> Self {
+        const UNKNOWN: Heard = Heard { concerns: true, rule: true };
+        let mut heard = Self::default();
+        let mut rest = datagram;
+        while !rest.is_empty() {
+            let Ok(message) = NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest) else {
+                return UNKNOWN;
+            };
+            let length = (message.header.length as usize).next_multiple_of(4);
+            let NetlinkPayload::InnerMessage(event) = message.payload else { return UNKNOWN };
+            heard.concerns |= concerning(&event, ours, bridge);
+            heard.rule |= matches!(event, RouteNetlinkMessage::NewRule(_) | RouteNetlinkMessage::DelRule(_));
+            rest = rest.get(length.max(16)..).unwrap_or_default();
         }
-        rest = rest.get(length.max(16)..).unwrap_or_default();
+        heard
     }
-    false
 }
 
 /// Whether an event may concern us. Messages of family `AF_BRIDGE` do not: taking a port out of a bridge sends a `DELLINK` of that
@@ -122,67 +170,4 @@ fn concerning(event: &RouteNetlinkMessage, ours: &Ours, bridge: Option<u32>) -> 
 }
 
 #[cfg(test)]
-mod tests {
-    use rtnetlink::packet_route::{
-        address::AddressMessage, link::LinkMessage, route::RouteMessage, rule::RuleMessage,
-    };
-
-    use super::*;
-    use crate::kernel::tests::{
-        netns::in_netns,
-        witness::{Rule, add_address, add_rule},
-    };
-
-    #[test]
-    fn only_what_may_be_ours_concerns_us() {
-        use RouteNetlinkMessage::{DelAddress, DelLink, DelRoute, DelRule, NewNeighbour};
-        let ours = Ours::default();
-        let mut from_bridge = LinkMessage::default();
-        from_bridge.header.interface_family = AddressFamily::Bridge;
-        let (mut address, mut other) = (AddressMessage::default(), AddressMessage::default());
-        (address.header.index, other.header.index) = (3, 4);
-        let (mut route, mut main) = (RouteMessage::default(), RouteMessage::default());
-        (route.header.table, main.header.table) = (1, 254);
-        let table = [
-            (DelLink(LinkMessage::default()), true),
-            (DelLink(from_bridge), false),
-            (DelAddress(address), true),
-            (DelAddress(other), false),
-            (DelRoute(route), true),
-            (DelRoute(main), false),
-            (DelRule(RuleMessage::default()), true),
-            (NewNeighbour(Default::default()), false),
-        ];
-        for (event, expected) in table {
-            assert_eq!(concerning(&event, &ours, Some(3)), expected, "{event:?}");
-        }
-    }
-
-    #[test]
-    fn rubbish_is_looked_into() {
-        assert!(concerns(&[1, 2, 3], &Ours::default(), None));
-        assert!(!concerns(&[], &Ours::default(), None));
-    }
-
-    #[test]
-    fn l08_a_socket_that_overflowed_means_a_full_look_and_goes_on_hearing() {
-        in_netns(|| async {
-            let mut watch = Watch::with_buffer(4096).unwrap();
-            add_address("lo", "10.0.0.1/32");
-            assert!(!heard(&mut watch).await, "an address of another link is no concern");
-            for last in 2..60 {
-                add_address("lo", &format!("10.0.0.{last}/32"));
-            }
-            assert!(heard(&mut watch).await, "58 such events overflow the buffer");
-            assert!(!watch.broken && !heard(&mut watch).await);
-            add_rule(&Rule::lookup(0, "20.0.0.1/32", 1));
-            assert!(heard(&mut watch).await);
-        });
-    }
-
-    async fn heard(watch: &mut Watch) -> bool {
-        let ours = Ours::default();
-        let changed = watch.changed(&ours, Some(99));
-        tokio::time::timeout(Duration::from_millis(500), changed).await.is_ok()
-    }
-}
+mod tests;

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Links, addresses, rules and routes are those that the witness sees, no more and no fewer.
-pub(super) fn agrees(observed: &Observed) {
+pub(in crate::kernel) fn agrees(observed: &Observed) {
     let seen = Seen(witness::links());
     seen.links(observed);
     seen.addresses(observed);

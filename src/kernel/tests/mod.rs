@@ -3,7 +3,7 @@
 //! Tests of the whole: the handle over the kernel in memory, and over a real one in a namespace of its own.
 
 mod adoption;
-mod agreement;
+pub(super) mod agreement;
 mod contract;
 mod faults;
 mod handle;

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Which events lead to a look at the kernel.
+
+use rtnetlink::packet_route::{
+    address::AddressMessage, link::LinkMessage, route::RouteMessage, rule::RuleMessage,
+};
+
+use super::*;
+use crate::kernel::tests::{
+    netns::in_netns,
+    witness::{Rule, add_address, add_rule},
+};
+
+#[test]
+fn only_what_may_be_ours_concerns_us() {
+    use RouteNetlinkMessage::{DelAddress, DelLink, DelRoute, DelRule, NewNeighbour};
+    let ours = Ours::default();
+    let mut from_bridge = LinkMessage::default();
+    from_bridge.header.interface_family = AddressFamily::Bridge;
+    let (mut address, mut other) = (AddressMessage::default(), AddressMessage::default());
+    (address.header.index, other.header.index) = (3, 4);
+    let (mut route, mut main) = (RouteMessage::default(), RouteMessage::default());
+    (route.header.table, main.header.table) = (1, 254);
+    let table = [
+        (DelLink(LinkMessage::default()), true),
+        (DelLink(from_bridge), false),
+        (DelAddress(address), true),
+        (DelAddress(other), false),
+        (DelRoute(route), true),
+        (DelRoute(main), false),
+        (DelRule(RuleMessage::default()), true),
+        (NewNeighbour(Default::default()), false),
+    ];
+    for (event, expected) in table {
+        assert_eq!(concerning(&event, &ours, Some(3)), expected, "{event:?}");
+    }
+}
+
+#[test]
+fn rubbish_is_looked_into() {
+    let heard = |bytes: &[u8]| Heard::of(bytes, &Ours::default(), None);
+    assert_eq!(heard(&[1, 2, 3]), Heard { concerns: true, rule: true });
+    assert_eq!(heard(&[]), Heard::default());
+}
+
+#[test]
+fn l08_a_socket_that_overflowed_means_a_full_look_and_goes_on_hearing() {
+    in_netns(|| async {
+        let mut watch = Watch::with_buffer(4096).unwrap();
+        add_address("lo", "10.0.0.1/32");
+        assert!(!heard(&mut watch).await, "an address of another link is no concern");
+        for last in 2..60 {
+            add_address("lo", &format!("10.0.0.{last}/32"));
+        }
+        assert!(heard(&mut watch).await, "58 such events overflow the buffer");
+        assert!(!watch.broken && !heard(&mut watch).await);
+        add_rule(&Rule::lookup(0, "20.0.0.1/32", 1));
+        assert!(heard(&mut watch).await);
+    });
+}
+
+#[test]
+fn what_a_dump_shows_is_not_reported_again() {
+    in_netns(|| async {
+        let ours = Ours::default();
+        let mut watch = Watch::open().unwrap();
+        let before = watch.rule_changes(&ours, None);
+        add_rule(&Rule::lookup(5, "20.0.0.1/32", 1));
+        assert_eq!(watch.rule_changes(&ours, None), before + 1);
+        assert!(heard(&mut watch).await, "counting it is not reporting it");
+        add_rule(&Rule::lookup(6, "20.0.0.2/32", 1));
+        watch.forget(&ours, None);
+        assert!(!heard(&mut watch).await, "it came before the dump");
+        add_rule(&Rule::lookup(7, "20.0.0.3/32", 1));
+        assert!(heard(&mut watch).await, "it came after");
+    });
+}
+
+async fn heard(watch: &mut Watch) -> bool {
+    let ours = Ours::default();
+    let changed = watch.changed(&ours, Some(99));
+    tokio::time::timeout(Duration::from_millis(500), changed).await.is_ok()
+}
