@@ -13,7 +13,7 @@ mod known;
 #[cfg(test)]
 mod tests;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
@@ -59,6 +59,8 @@ impl Default for Settings {
 pub struct Known {
     /// Endpoints by name.
     pub endpoints: Arc<Endpoints>,
+    /// Names that the registry shows although they expired long ago; they are not taken until they are registered again.
+    pub aside: BTreeSet<String>,
     /// Whether a picture has been taken: without one, what is missing is not known to be missing.
     pub complete: bool,
     /// Why the last picture could not be taken; the endpoints are those of before.

@@ -136,7 +136,7 @@ impl Lab {
 
 fn known(names: &[&str], complete: bool) -> Known {
     let endpoints = names.iter().map(|name| ((*name).to_owned(), Arc::default())).collect();
-    Known { endpoints: Arc::new(endpoints), complete, failure: None }
+    Known { endpoints: Arc::new(endpoints), complete, ..Known::default() }
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,7 +2,10 @@
 
 //! Keep a watch open and take pictures beside it.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use futures::{StreamExt, TryStreamExt};
 use tokio::{
@@ -76,7 +79,7 @@ impl<R: Registry> Follower<R> {
             match event {
                 Ok(event) => {
                     if let Some(endpoint) = event.network_service_endpoint {
-                        self.state().report(endpoint, event.deleted);
+                        self.state().report(endpoint, event.deleted, Now::read());
                         self.show(|_| {});
                     }
                 }
@@ -107,6 +110,7 @@ impl<R: Registry> Follower<R> {
                             "endpoints not found, keeping those known"
                         );
                     }
+                    self.state().interrupt();
                     self.show(|known| known.failure = Some(text));
                     sleep(pauses.delay()).await;
                 }
@@ -129,6 +133,7 @@ impl<R: Registry> Follower<R> {
     fn show(&self, change: impl FnOnce(&mut Known)) {
         let state = self.state();
         let (endpoints, left_out) = (state.endpoints(), state.left_out());
+        let aside: BTreeSet<String> = state.aside().map(str::to_owned).collect();
         drop(state);
         self.known.send_if_modified(|known| {
             let before = known.clone();
@@ -136,6 +141,15 @@ impl<R: Registry> Follower<R> {
             if *known.endpoints != endpoints {
                 tell(&self.service, &before, &endpoints, left_out);
                 known.endpoints = Arc::new(endpoints);
+            }
+            if known.aside != aside {
+                let new: Vec<_> = aside.difference(&known.aside).collect();
+                tracing::info!(
+                    service = self.service,
+                    ?new,
+                    "the registry shows endpoints that expired long ago: not taken until they are registered again"
+                );
+                known.aside = aside;
             }
             *known != before
         });

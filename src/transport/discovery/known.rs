@@ -2,14 +2,20 @@
 
 //! Keep the set of known endpoints true, by these rules:
 //!
-//! 1. An endpoint reported by the watch or by a picture is added, or updated. Names are unique; the last report counts. A picture is
-//!    as old as its question: it does not bring back what the watch has deleted since.
+//! 1. An endpoint reported by the watch or by a picture is added, or updated. Names are unique; the last report counts. A picture
+//!    is as old as its question: it does not bring back an endpoint that the watch has deleted since.
 //! 2. `deleted`, or an expiration before 1970 as older registries send it, removes at once.
-//! 3. A whole picture that lacks an endpoint counts as an absence; so does one that shows it with an expiration long past.
-//! 4. An endpoint is removed when absent from two consecutive pictures that lie [`settle`](Rules::settle) apart, if in addition its
-//!    last expiration has passed or the caller says that it is dead. An outage of the registry, or a manager that restarts and knows
-//!    nobody yet, removes nothing.
-//! 5. What is malformed or beyond the bounds is left out and counted.
+//! 3. A whole picture that lacks an endpoint counts as an absence. One that shows it does not, whatever its expiration: the clocks
+//!    of the registry and of this node may differ.
+//! 4. An endpoint is removed when absent from two consecutive pictures that lie [`settle`](Rules::settle) apart, if in addition it
+//!    has lapsed or the caller reports that it is dead. An outage of the registry, or a manager that restarts with an empty
+//!    registry, removes nothing.
+//! 5. An endpoint lapses when its lifetime has passed since the last report with a new expiration, by the monotonic clock. The
+//!    lifetime is what the expiration leaves, at least [`least_life`](Rules::least_life).
+//! 6. Registries keep entries of endpoints that ended without a word. An endpoint whose expiration is [`stale`](Rules::stale) when
+//!    it is first reported is set aside, and so is a dead one that has lapsed and that pictures have shown unchanged for that
+//!    long. It is taken when its expiration changes, which means that it is alive, whatever the clocks say.
+//! 7. A report that is malformed or beyond the bounds is left out and counted.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -29,19 +35,25 @@ pub struct Rules {
     pub endpoints: usize,
     /// Bytes of one endpoint's message.
     pub bytes: usize,
-    /// Difference allowed between the clocks of nodes before an expiration counts as passed.
+    /// Difference allowed between the clocks of nodes before an endpoint counts as lapsed.
     pub slack: Duration,
+    /// Shortest lifetime of a registration; an expiration that leaves less is of another clock.
+    pub least_life: Duration,
+    /// Age at which an expiration is no longer explained by the clocks of nodes.
+    pub stale: Duration,
     /// Least time between the two pictures that lack an endpoint.
     pub settle: Duration,
 }
 
 impl Default for Rules {
-    /// 1,024 endpoints of 16 KiB; 10 s between clocks; 20 s between pictures.
+    /// 1,024 endpoints of 16 KiB; 10 s between clocks; lives of a minute; stale after five; 20 s between pictures.
     fn default() -> Self {
         Self {
             endpoints: 1024,
             bytes: 16 << 10,
             slack: Duration::from_secs(10),
+            least_life: Duration::from_secs(60),
+            stale: Duration::from_secs(300),
             settle: Duration::from_secs(20),
         }
     }
@@ -66,14 +78,20 @@ pub type Endpoints = BTreeMap<String, Arc<NetworkServiceEndpoint>>;
 struct Entry {
     endpoint: Arc<NetworkServiceEndpoint>,
     expires: Option<SystemTime>,
+    /// When it lapses unless its expiration changes (rule 5).
+    lapses: Option<Instant>,
     /// When the first of the latest consecutive pictures without it was taken.
     absent: Option<Instant>,
+    /// When the first of the latest consecutive pictures that repeat its expiration was taken.
+    repeated: Option<Instant>,
 }
 
 /// The endpoints known so far.
 pub(super) struct State {
     rules: Rules,
     entries: BTreeMap<String, Entry>,
+    /// Endpoints set aside, with their expirations (rule 6).
+    aside: BTreeMap<String, Option<SystemTime>>,
     /// Names deleted since the picture that is being taken was asked for.
     deleted: BTreeSet<String>,
     left_out: u64,
@@ -81,18 +99,20 @@ pub(super) struct State {
 
 impl State {
     pub(super) fn new(rules: Rules) -> Self {
-        Self { rules, entries: BTreeMap::new(), deleted: BTreeSet::new(), left_out: 0 }
+        let (entries, aside) = (BTreeMap::new(), BTreeMap::new());
+        Self { rules, entries, aside, deleted: BTreeSet::new(), left_out: 0 }
     }
 
     /// Rules 1 and 2: take a report of the watch.
-    pub(super) fn report(&mut self, endpoint: NetworkServiceEndpoint, deleted: bool) {
+    pub(super) fn report(&mut self, endpoint: NetworkServiceEndpoint, deleted: bool, now: Now) {
         if deleted || endpoint.expiration_time.is_some_and(|at| at.seconds < 0) {
-            if self.entries.remove(&endpoint.name).is_some() {
+            let aside = self.aside.remove(&endpoint.name).is_some();
+            if self.entries.remove(&endpoint.name).is_some() || aside {
                 self.deleted.insert(endpoint.name);
             }
         } else {
             self.deleted.remove(&endpoint.name);
-            self.accept(endpoint);
+            self.accept(endpoint, now);
         }
     }
 
@@ -101,33 +121,43 @@ impl State {
         self.deleted.clear();
     }
 
-    /// Rules 1, 3 and 4: take the picture. Unless it is `whole`, what it lacks is not known to be absent.
+    /// A picture was not taken: those before and after it are not consecutive.
+    pub(super) fn interrupt(&mut self) {
+        self.entries.values_mut().for_each(|entry| entry.repeated = None);
+    }
+
+    /// Rules 1, 3, 4 and 6: take the picture. Unless it is `whole`, what it lacks is not known to be absent.
     pub(super) fn picture(
         &mut self,
-        found: Vec<NetworkServiceEndpoint>,
+        mut found: Vec<NetworkServiceEndpoint>,
         whole: bool,
         now: Now,
         dead: &(dyn Fn(&str) -> bool + Send + Sync),
     ) {
-        let live =
-            |e: &NetworkServiceEndpoint| !self.passed(expires(e), now) && !self.deleted.contains(&e.name);
-        let present: Vec<_> = found.into_iter().filter(live).collect();
-        for entry in self.entries.values_mut().filter(|_| whole) {
-            entry.absent.get_or_insert(now.at);
+        found.retain(|endpoint| !self.deleted.contains(&endpoint.name));
+        if whole {
+            self.aside.retain(|name, _| found.iter().any(|endpoint| endpoint.name == *name));
+            self.entries.values_mut().for_each(|entry| _ = entry.absent.get_or_insert(now.at));
         }
-        for endpoint in present {
-            self.accept(endpoint);
+        for endpoint in found {
+            let name = endpoint.name.clone();
+            if !self.accept(endpoint, now)
+                && let Some(entry) = self.entries.get_mut(&name)
+            {
+                entry.repeated.get_or_insert(now.at);
+            }
         }
-        let Rules { settle, .. } = self.rules;
-        let over = |name: &String, entry: &Entry| {
-            let twice = entry.absent.is_some_and(|since| now.at.duration_since(since) >= settle);
-            whole && twice && (self.passed(entry.expires, now) || dead(name))
-        };
-        let over: Vec<_> =
-            self.entries.iter().filter(|(name, entry)| over(name, entry)).map(|(n, _)| n.clone()).collect();
-        for name in over {
-            self.entries.remove(&name);
-        }
+        let Rules { settle, stale, .. } = self.rules;
+        self.entries.retain(|name, entry| {
+            let since = |first: Option<Instant>, time| first.is_some_and(|at| now.at >= at + time);
+            let lapsed = since(entry.lapses, Duration::ZERO);
+            let removed = whole && since(entry.absent, settle) && (lapsed || dead(name));
+            let set_aside = !removed && lapsed && since(entry.repeated, stale) && dead(name);
+            if set_aside {
+                self.aside.insert(name.clone(), entry.expires);
+            }
+            !removed && !set_aside
+        });
     }
 
     /// The set to show.
@@ -135,25 +165,55 @@ impl State {
         self.entries.iter().map(|(name, entry)| (name.clone(), Arc::clone(&entry.endpoint))).collect()
     }
 
-    /// Reports left out by rule 5.
+    /// Names of the endpoints that are set aside.
+    pub(super) fn aside(&self) -> impl Iterator<Item = &str> {
+        self.aside.keys().map(String::as_str)
+    }
+
+    /// Reports left out by rule 7.
     pub(super) fn left_out(&self) -> u64 {
         self.left_out
     }
 
-    fn accept(&mut self, mut endpoint: NetworkServiceEndpoint) {
-        let full = self.entries.len() >= self.rules.endpoints && !self.entries.contains_key(&endpoint.name);
-        if full || endpoint.name.is_empty() || endpoint.encoded_len() > self.rules.bytes {
+    /// Take a report. Returns whether its expiration is a new one.
+    fn accept(&mut self, mut endpoint: NetworkServiceEndpoint, now: Now) -> bool {
+        let name = endpoint.name.clone();
+        let there = self.entries.contains_key(&name) || self.aside.contains_key(&name);
+        let full = !there && self.entries.len() + self.aside.len() >= self.rules.endpoints;
+        if full || name.is_empty() || endpoint.encoded_len() > self.rules.bytes {
             self.left_out += 1;
-            return;
+            return false;
         }
         let expires = expires(&endpoint);
         endpoint.expiration_time = None;
-        let name = endpoint.name.clone();
-        self.entries.insert(name, Entry { endpoint: Arc::new(endpoint), expires, absent: None });
+        let endpoint = Arc::new(endpoint);
+        if let Some(known) = self.entries.get_mut(&name).filter(|known| known.expires == expires) {
+            (known.endpoint, known.absent) = (endpoint, None);
+            return false;
+        }
+        if !self.entries.contains_key(&name) && self.is_stale(&name, expires, now) {
+            self.aside.insert(name, expires);
+            return false;
+        }
+        self.aside.remove(&name);
+        let lapses = self.lapses(expires, now);
+        self.entries.insert(name, Entry { endpoint, expires, lapses, absent: None, repeated: None });
+        true
     }
 
-    fn passed(&self, expires: Option<SystemTime>, now: Now) -> bool {
-        expires.is_some_and(|at| at + self.rules.slack < now.calendar)
+    /// Rule 6, for an endpoint that is not known.
+    fn is_stale(&self, name: &str, expires: Option<SystemTime>, now: Now) -> bool {
+        match self.aside.get(name) {
+            Some(before) => *before == expires,
+            None => expires.is_some_and(|at| at + self.rules.stale < now.calendar),
+        }
+    }
+
+    /// Rule 5.
+    fn lapses(&self, expires: Option<SystemTime>, now: Now) -> Option<Instant> {
+        let Rules { least_life, slack, .. } = self.rules;
+        let life = expires?.duration_since(now.calendar).unwrap_or_default();
+        now.at.checked_add(life.max(least_life) + slack)
     }
 }
 

@@ -22,10 +22,14 @@ use crate::{
 const S: fn(u64) -> Duration = Duration::from_secs;
 
 fn endpoint(name: &str, service: &str) -> NetworkServiceEndpoint {
+    expiring(name, service, SystemTime::now() + S(60))
+}
+
+fn expiring(name: &str, service: &str, expires: SystemTime) -> NetworkServiceEndpoint {
     NetworkServiceEndpoint {
         name: name.into(),
         network_service_names: vec![service.into()],
-        expiration_time: Some((SystemTime::now() + S(60)).into()),
+        expiration_time: Some(expires.into()),
         ..Default::default()
     }
 }
@@ -166,6 +170,37 @@ async fn one_that_vanished_without_a_word_goes_after_two_pictures_if_it_is_dead(
         sleep(S(30)).await;
         assert_eq!(world.names(), if dead { "b" } else { "a b" });
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_registry_whose_clock_is_behind_makes_no_endpoint_flap() {
+    let world = World::with(&["a"]).await;
+    world.dead.store(true, Ordering::Relaxed);
+    let refresh = || expiring("a", "lb", SystemTime::now() + S(60) - S(90));
+    world.twin.put(refresh());
+    let mut known = world.discovery.known();
+    known.mark_unchanged();
+    for _ in 0..20 {
+        sleep(S(40)).await;
+        world.twin.put(refresh());
+    }
+    assert!(!known.has_changed().unwrap(), "{:?}", *known.borrow());
+    assert_eq!(world.names(), "a");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_that_expired_an_hour_ago_is_not_taken() {
+    let world = World::with(&["a"]).await;
+    let ago = |seconds| expiring("b", "lb", SystemTime::now() - S(seconds));
+    world.twin.put(ago(3600));
+    for _ in 0..10 {
+        sleep(S(20)).await;
+        world.twin.end_watches(); // each new watch reports it again
+        assert_eq!(world.names(), "a");
+    }
+    assert_eq!(world.discovery.known().borrow().aside, ["b".to_owned()].into());
+    world.twin.put(ago(3560));
+    world.until("refreshed", |known| names(known) == "a b" && known.aside.is_empty()).await;
 }
 
 #[tokio::test(start_paused = true)]

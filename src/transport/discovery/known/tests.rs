@@ -25,6 +25,11 @@ impl Clock {
     }
 }
 
+/// A report at the start.
+fn report(known: &mut State, clock: &Clock, endpoint: NetworkServiceEndpoint, deleted: bool) {
+    known.report(endpoint, deleted, clock.after(S(0)));
+}
+
 fn names(known: &State) -> String {
     known.endpoints().into_keys().collect::<Vec<_>>().join(" ")
 }
@@ -35,25 +40,35 @@ const ALIVE: &(dyn Fn(&str) -> bool + Send + Sync) = &|_| false;
 #[test]
 fn reports_add_update_and_remove() {
     let (clock, mut known) = (Clock::start(), State::new(Rules::default()));
-    known.report(clock.endpoint("a", S(0)), false);
-    known.report(clock.endpoint("b", S(0)), false);
+    report(&mut known, &clock, clock.endpoint("a", S(0)), false);
+    report(&mut known, &clock, clock.endpoint("b", S(0)), false);
     assert_eq!(names(&known), "a b");
     let before = known.endpoints();
-    known.report(clock.endpoint("a", S(40)), false);
+    report(&mut known, &clock, clock.endpoint("a", S(40)), false);
     assert_eq!(known.endpoints(), before, "a refresh is no change");
-    known.report(NetworkServiceEndpoint { url: "inode://4/2".into(), ..clock.endpoint("a", S(40)) }, false);
+    report(
+        &mut known,
+        &clock,
+        NetworkServiceEndpoint { url: "inode://4/2".into(), ..clock.endpoint("a", S(40)) },
+        false,
+    );
     assert_ne!(known.endpoints(), before, "another socket is");
-    known.report(clock.endpoint("a", S(40)), true);
-    known.report(clock.endpoint("never seen", S(40)), true);
+    report(&mut known, &clock, clock.endpoint("a", S(40)), true);
+    report(&mut known, &clock, clock.endpoint("never seen", S(40)), true);
     assert_eq!(names(&known), "b");
 }
 
 #[test]
 fn an_expiration_before_1970_is_how_old_registries_delete() {
     let (clock, mut known) = (Clock::start(), State::new(Rules::default()));
-    known.report(clock.endpoint("a", S(0)), false);
+    report(&mut known, &clock, clock.endpoint("a", S(0)), false);
     let expiration_time = Some(prost_types::Timestamp { seconds: -1, nanos: 0 });
-    known.report(NetworkServiceEndpoint { name: "a".into(), expiration_time, ..Default::default() }, false);
+    report(
+        &mut known,
+        &clock,
+        NetworkServiceEndpoint { name: "a".into(), expiration_time, ..Default::default() },
+        false,
+    );
     assert_eq!(names(&known), "");
 }
 
@@ -73,7 +88,7 @@ fn an_endpoint_leaves_by_pictures_only_by_the_table() {
     ];
     for (rule, pictures, is_dead, stays) in table {
         let (clock, mut known) = (Clock::start(), State::new(Rules::default()));
-        known.report(clock.endpoint("a", S(0)), false);
+        report(&mut known, &clock, clock.endpoint("a", S(0)), false);
         for at in pictures {
             known.picture(vec![], true, clock.after(S(*at)), if is_dead { DEAD } else { ALIVE });
         }
@@ -85,10 +100,10 @@ fn an_endpoint_leaves_by_pictures_only_by_the_table() {
 fn absences_count_only_if_nothing_reported_it_in_between() {
     for by_watch in [true, false] {
         let (clock, mut known) = (Clock::start(), State::new(Rules::default()));
-        known.report(clock.endpoint("a", S(0)), false);
+        report(&mut known, &clock, clock.endpoint("a", S(0)), false);
         known.picture(vec![], true, clock.after(S(30)), DEAD);
         if by_watch {
-            known.report(clock.endpoint("a", S(40)), false);
+            report(&mut known, &clock, clock.endpoint("a", S(40)), false);
         } else {
             known.picture(vec![clock.endpoint("a", S(40))], true, clock.after(S(40)), DEAD);
         }
@@ -99,20 +114,103 @@ fn absences_count_only_if_nothing_reported_it_in_between() {
     }
 }
 
+/// What a world does with the endpoint `a`: it registers every 40 s, for a minute by the registry's clock.
+fn refreshed(clock: &Clock, at: u64, skew: i64) -> NetworkServiceEndpoint {
+    let registry = clock.0.calendar + S(at / 40 * 40) + LIFE;
+    let skewed = match u64::try_from(skew) {
+        Ok(ahead) => registry - S(ahead), // our clock is ahead of the registry's
+        Err(_) => registry + S(skew.unsigned_abs()),
+    };
+    NetworkServiceEndpoint { expiration_time: Some(skewed.into()), ..clock.endpoint("a", S(0)) }
+}
+
 #[test]
-fn a_picture_adds_what_the_watch_missed_and_ignores_what_has_long_expired() {
+fn clocks_that_differ_neither_remove_nor_hide_an_endpoint() {
+    for skew in [0, 30, 90, 240, -90, -3600] {
+        let (clock, mut known) = (Clock::start(), State::new(Rules::default()));
+        for at in (0..600).step_by(10) {
+            if at % 40 == 0 {
+                known.report(refreshed(&clock, at, skew), false, clock.after(S(at)));
+            }
+            if at % 30 == 0 {
+                known.picture(vec![refreshed(&clock, at, skew)], true, clock.after(S(at)), DEAD);
+            }
+            assert_eq!(names(&known), "a", "{skew} s ahead, after {at} s");
+        }
+    }
+}
+
+#[test]
+fn a_jump_of_the_clock_by_an_hour_removes_nothing() {
+    for jump in [3600, -3600] {
+        let (clock, mut known) = (Clock::start(), State::new(Rules::default()));
+        known.report(refreshed(&clock, 0, 0), false, clock.after(S(0)));
+        for at in (10..600).step_by(10) {
+            if at % 40 == 0 {
+                known.report(refreshed(&clock, at, jump), false, clock.after(S(at)));
+            }
+            let shown = if at % 60 == 0 { vec![] } else { vec![refreshed(&clock, at, jump)] };
+            known.picture(shown, true, clock.after(S(at)), DEAD);
+            assert_eq!(names(&known), "a", "jump by {jump} s, after {at} s");
+        }
+    }
+}
+
+#[test]
+fn a_long_expired_endpoint_is_taken_when_it_is_refreshed() {
+    for by_watch in [true, false] {
+        let (clock, mut known) = (Clock::start(), State::new(Rules::default()));
+        let hour = S(3600);
+        let show = |known: &mut State, endpoint, at: Duration| match by_watch {
+            true => known.report(endpoint, false, clock.after(at)),
+            false => known.picture(vec![endpoint], true, clock.after(at), DEAD),
+        };
+        for again in 0..5 {
+            show(&mut known, clock.endpoint("a", S(0)), hour + S(30 * again));
+            assert_eq!((names(&known).as_str(), known.aside().count()), ("", 1), "by watch: {by_watch}");
+        }
+        show(&mut known, clock.endpoint("a", S(40)), hour + S(200));
+        let taken = (names(&known), known.aside().count());
+        assert_eq!(taken, ("a".into(), 0), "refreshed, by a clock an hour behind; by watch: {by_watch}");
+    }
+}
+
+#[test]
+fn a_dead_endpoint_that_is_shown_but_never_refreshed_is_set_aside() {
+    // whether it is dead, when a picture fails, when it is set aside
+    for (dead, interrupted, goes) in
+        [(DEAD, None, Some(330)), (ALIVE, None, None), (DEAD, Some(300), Some(630))]
+    {
+        let (clock, mut known) = (Clock::start(), State::new(Rules::default()));
+        report(&mut known, &clock, clock.endpoint("a", S(0)), false);
+        for at in (30..=900).step_by(30) {
+            match interrupted == Some(at) {
+                true => known.interrupt(),
+                false => known.picture(vec![clock.endpoint("a", S(0))], true, clock.after(S(at)), dead),
+            }
+            let there = goes.is_none_or(|goes| at < goes);
+            assert_eq!(names(&known) == "a", there, "{interrupted:?}, after {at} s");
+        }
+        known.report(clock.endpoint("a", S(900)), false, clock.after(S(910)));
+        assert_eq!(names(&known), "a", "it is registered again");
+    }
+}
+
+#[test]
+fn a_picture_without_an_endpoint_that_is_set_aside_forgets_it() {
     let (clock, mut known) = (Clock::start(), State::new(Rules::default()));
-    let found =
-        vec![clock.endpoint("new", S(100)), clock.endpoint("stale", S(0)), clock.endpoint("late", S(35))];
-    known.picture(found, true, clock.after(S(100)), ALIVE);
-    assert_eq!(names(&known), "late new", "`late` expired 5 s ago, which may be the clock");
+    known.picture(vec![clock.endpoint("a", S(0))], true, clock.after(S(3600)), ALIVE);
+    known.picture(vec![], false, clock.after(S(3630)), ALIVE);
+    assert_eq!(known.aside().collect::<Vec<_>>(), ["a"], "a part of a picture says nothing");
+    known.picture(vec![], true, clock.after(S(3660)), ALIVE);
+    assert_eq!(known.aside().count(), 0);
 }
 
 #[test]
 fn the_dead_are_judged_one_by_one() {
     let (clock, mut known) = (Clock::start(), State::new(Rules::default()));
     for name in ["a", "b"] {
-        known.report(clock.endpoint(name, S(0)), false);
+        report(&mut known, &clock, clock.endpoint(name, S(0)), false);
     }
     for at in [10, 40] {
         known.picture(vec![], true, clock.after(S(at)), &|name| name == "a");
@@ -123,7 +221,12 @@ fn the_dead_are_judged_one_by_one() {
 #[test]
 fn an_endpoint_without_an_expiration_never_expires() {
     let (clock, mut known) = (Clock::start(), State::new(Rules::default()));
-    known.report(NetworkServiceEndpoint { expiration_time: None, ..clock.endpoint("a", S(0)) }, false);
+    report(
+        &mut known,
+        &clock,
+        NetworkServiceEndpoint { expiration_time: None, ..clock.endpoint("a", S(0)) },
+        false,
+    );
     for at in [1000, 2000, 3000] {
         known.picture(vec![], true, clock.after(S(at)), ALIVE);
     }
@@ -134,26 +237,36 @@ fn an_endpoint_without_an_expiration_never_expires() {
 fn what_is_malformed_or_too_much_is_left_out_and_counted() {
     let (clock, mut known) = (Clock::start(), State::new(Rules { endpoints: 2, ..Rules::default() }));
     let far = Some(prost_types::Timestamp { seconds: i64::MAX, nanos: 0 });
-    known.report(NetworkServiceEndpoint { expiration_time: far, ..clock.endpoint("a", S(0)) }, false);
-    known.report(clock.endpoint("", S(0)), false);
-    known.report(NetworkServiceEndpoint { url: "u".repeat(20_000), ..clock.endpoint("big", S(0)) }, false);
-    known.report(clock.endpoint("b", S(0)), false);
-    known.report(clock.endpoint("c", S(0)), false);
+    report(
+        &mut known,
+        &clock,
+        NetworkServiceEndpoint { expiration_time: far, ..clock.endpoint("a", S(0)) },
+        false,
+    );
+    report(&mut known, &clock, clock.endpoint("", S(0)), false);
+    report(
+        &mut known,
+        &clock,
+        NetworkServiceEndpoint { url: "u".repeat(20_000), ..clock.endpoint("big", S(0)) },
+        false,
+    );
+    report(&mut known, &clock, clock.endpoint("b", S(0)), false);
+    report(&mut known, &clock, clock.endpoint("c", S(0)), false);
     assert_eq!((names(&known).as_str(), known.left_out()), ("a b", 3));
-    known.report(clock.endpoint("a", S(1)), false);
+    report(&mut known, &clock, clock.endpoint("a", S(1)), false);
     assert_eq!(known.left_out(), 3, "those that are in stay");
     known.picture(vec![clock.endpoint("c", S(0))], true, clock.after(S(1)), ALIVE);
-    known.report(clock.endpoint("b", S(0)), true);
-    known.report(clock.endpoint("c", S(0)), false);
+    report(&mut known, &clock, clock.endpoint("b", S(0)), true);
+    report(&mut known, &clock, clock.endpoint("c", S(0)), false);
     assert_eq!(names(&known), "a c", "a free place is given away again");
 }
 
 #[test]
 fn a_picture_does_not_bring_back_what_was_deleted_while_it_was_taken() {
     let (clock, mut known) = (Clock::start(), State::new(Rules::default()));
-    known.report(clock.endpoint("a", S(0)), false);
+    report(&mut known, &clock, clock.endpoint("a", S(0)), false);
     known.ask();
-    known.report(clock.endpoint("a", S(0)), true);
+    report(&mut known, &clock, clock.endpoint("a", S(0)), true);
     known.picture(vec![clock.endpoint("a", S(0))], true, clock.after(S(1)), ALIVE);
     assert_eq!(names(&known), "");
     known.ask();
@@ -164,7 +277,7 @@ fn a_picture_does_not_bring_back_what_was_deleted_while_it_was_taken() {
 #[test]
 fn what_a_part_of_a_picture_lacks_is_not_absent() {
     let (clock, mut known) = (Clock::start(), State::new(Rules::default()));
-    known.report(clock.endpoint("a", S(0)), false);
+    report(&mut known, &clock, clock.endpoint("a", S(0)), false);
     for at in [100, 200, 300] {
         known.picture(vec![], false, clock.after(S(at)), DEAD);
     }
