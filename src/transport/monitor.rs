@@ -11,6 +11,7 @@
 mod client;
 mod connections;
 mod limits;
+mod ours;
 mod selector;
 mod subscription;
 
@@ -18,6 +19,7 @@ pub use self::{
     client::{Events, NoPicture, picture, watch},
     connections::Connections,
     limits::{Limits, Refused},
+    ours::Ours,
     selector::matches,
     subscription::Subscription,
 };

@@ -30,14 +30,17 @@ use tokio::{
 };
 
 use self::{
-    control::Known,
+    control::lost,
     pace::Flaps,
     rules::{Remedy, Symptoms},
 };
 use crate::{
     api::{Connection, pb::connection::MonitorScopeSelector},
     chain::{Close, Element, Events, Kind, Next, Order, Origin, Reason, Request, Result, Scope, Task},
-    transport::{Wire, monitor},
+    transport::{
+        Wire,
+        monitor::{self, Ours},
+    },
 };
 
 /// Says whether traffic passes over the link of a connection.
@@ -96,12 +99,12 @@ impl Heal {
 
     /// What to watch of an answered connection.
     fn patient(&self, answer: &Connection, scope: &Scope) -> Patient {
-        let known = Known::of(answer);
-        let events = known.as_ref().and_then(|known| self.peers.watch(scope, known.selector()));
+        let ours = Ours::of(answer);
+        let events = ours.as_ref().and_then(|ours| self.peers.watch(scope, ours.selector()));
         let flaps = scope.get::<Flaps>().map(|flaps| (*flaps).clone()).unwrap_or_default();
         scope.insert(flaps.clone());
         Patient {
-            control: known.zip(events),
+            control: ours.zip(events),
             alive: self.settings.liveness.as_ref().and_then(|liveness| liveness.watch(answer)),
             flaps,
             since: Instant::now(),
@@ -112,7 +115,7 @@ impl Heal {
 
 /// A connection that is watched.
 struct Patient {
-    control: Option<(Known, monitor::Events)>,
+    control: Option<(Ours, monitor::Events)>,
     alive: Option<watch::Receiver<bool>>,
     flaps: Flaps,
     since: Instant,
@@ -149,7 +152,7 @@ impl Patient {
     async fn broken(&mut self) -> String {
         let control = async {
             match &mut self.control {
-                Some((known, events)) => known.lost(events).await,
+                Some((ours, events)) => lost(ours, events).await,
                 None => std::future::pending().await,
             }
         };

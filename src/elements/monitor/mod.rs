@@ -19,11 +19,14 @@ mod follow;
 
 use std::time::Duration;
 
-use self::follow::{Own, follow};
+use self::follow::follow;
 use crate::{
     api::{Connection, State},
     chain::{Close, Element, Next, Order, Request, Result, Task},
-    transport::{Wire, monitor::Connections},
+    transport::{
+        Wire,
+        monitor::{Connections, Ours},
+    },
 };
 
 /// Element that publishes.
@@ -73,9 +76,9 @@ impl Element for Monitor {
         }
         self.connections.publish(&id, (*connection).clone());
         let wire = scope.get::<Wire>().map(|wire| (*wire).clone());
-        if let (Some(lifetime), Some(wire), Some(own)) = (self.follows, wire, Own::of(&connection)) {
+        if let (Some(lifetime), Some(wire), Some(ours)) = (self.follows, wire, Ours::of(&connection)) {
             let connections = self.connections.clone();
-            scope.insert(Following(events.spawn(move |_| follow(own, wire, lifetime, connections))));
+            scope.insert(Following(events.spawn(move |_| follow(ours, wire, lifetime, connections))));
         }
         Ok(connection)
     }

@@ -4,7 +4,9 @@
 //! 1. The manager is asked once, before the first Request of a link, and has two seconds to answer.
 //! 2. What counts is a connection as the manager publishes it: its path's index is 1, and segment 0 has our connection's id.
 //! 3. It must be of mechanism KERNEL, or of none, as in the middle of a reselect.
-//! 4. It is continued from our place in the path: index 0 and our id.
+//! 4. Of several, for instance when an earlier process had left one that has not timed out yet, the newest counts: the one whose
+//!    token of ours expires last.
+//! 5. It is continued from our place in the path: index 0 and our id.
 //!
 //! It is always reselected then (state `RESELECT_REQUESTED`, no mechanism, same endpoint), as Meridio does: the load balancer may
 //! hold outdated neighbours of the targets behind the old link. Traffic is taken off the link first.
@@ -85,7 +87,7 @@ fn next_hops(connection: &Connection) -> impl Iterator<Item = IpAddr> {
     parse_prefixes(texts).into_iter().map(|net| net.addr())
 }
 
-/// Rules 2 to 4.
+/// Rules 2 to 5.
 pub fn continued(event: ConnectionEvent, id: &str) -> Option<Box<Connection>> {
     let kernel = |connection: &Connection| {
         connection.mechanism.as_ref().is_none_or(|mechanism| mechanism.kind() == Some(MechanismKind::Kernel))
@@ -93,9 +95,11 @@ pub fn continued(event: ConnectionEvent, id: &str) -> Option<Box<Connection>> {
     let ours = |connection: &Connection| {
         connection.index() == 1 && connection.segments().len() > 1 && connection.client_id() == id
     };
-    let mut found = event.connections.into_values().find(|connection| {
+    let candidates = event.connections.into_values().filter(|connection| {
         ours(connection) && kernel(connection) && bounds::check(connection, &[]).is_ok()
-    })?;
+    });
+    let expiry = |connection: &Connection| connection.segments().first().and_then(PathSegment::expires_at);
+    let mut found = candidates.max_by_key(expiry)?;
     id.clone_into(&mut found.id);
     found.path_mut().index = 0;
     Some(Box::new(found))
@@ -158,6 +162,24 @@ mod tests {
         let both = event(vec![at(1, &["b", "m"], Some("KERNEL")), at(1, &["a", "m"], Some("KERNEL"))]);
         assert!(continued(both, "a").is_some());
         assert_eq!(continued(event(vec![]), "a"), None);
+    }
+
+    #[test]
+    fn of_two_connections_with_our_id_the_one_that_expires_last_counts() {
+        let expiring = |next: &str, seconds| {
+            let mut connection = at(1, &["a", next, "f", "e"], Some("KERNEL"));
+            let expires = prost_types::Timestamp { seconds, nanos: 0 };
+            connection.path_mut().path_segments[0].expires = Some(expires);
+            connection
+        };
+        let unsaid = at(1, &["a", "unsaid"], Some("KERNEL"));
+        for _ in 0..20 {
+            // a map's order differs from one map to the next
+            let all =
+                vec![expiring("older", 100), expiring("newest", 300), expiring("old", 200), unsaid.clone()];
+            let found = continued(event(all), "a").unwrap();
+            assert_eq!(found.segments()[1].id, "newest");
+        }
     }
 
     #[test]
