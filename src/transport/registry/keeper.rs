@@ -18,13 +18,14 @@ use tokio::{
     time::{Instant, sleep, sleep_until, timeout},
 };
 
-use super::{
-    DEFAULT_LIFE, Error, Found, LONGEST, Offer, Registry, Settings, State, TokenPath, ensure, refresh_after,
-};
+use super::{DEFAULT_LIFE, Error, Found, Offer, Registry, Settings, State, TokenPath, ensure, refresh_after};
 use crate::{
     api::pb::registry::NetworkServiceEndpoint,
     transport::{Backoff, causes},
 };
+
+/// Longest time that a registration is taken to last, however long a registry promises.
+const LONGEST_LIFE: Duration = Duration::from_secs(3600);
 
 /// Registers an endpoint over and over.
 #[derive(Clone)]
@@ -109,8 +110,8 @@ impl<R: Registry> Keeper<R> {
         last.path = path;
         last.endpoint.initial_registration_time = answer.initial_registration_time;
         let expires = answer.expiration_time.and_then(|time| SystemTime::try_from(time).ok());
-        let left = expires.map(|time| time.duration_since(SystemTime::now()).unwrap_or_default());
-        Ok(left.unwrap_or(DEFAULT_LIFE))
+        // One that has passed when it is given is of a clock behind ours.
+        Ok(expires.and_then(|time| time.duration_since(SystemTime::now()).ok()).unwrap_or(DEFAULT_LIFE))
     }
 
     /// Wait until the refresh is due, or the entry is gone, or the watch on it ends.
@@ -169,7 +170,7 @@ impl<R: Registry> Keeper<R> {
         } else {
             tracing::info!(name, ?left, "registered");
         }
-        let until = Instant::now() + left.min(LONGEST);
+        let until = Instant::now() + left.min(LONGEST_LIFE);
         state.send_replace(State::Registered { until, failure: None });
     }
 

@@ -48,7 +48,6 @@ fn unavailable() -> Error {
 #[tokio::test(start_paused = true)]
 async fn registers_the_service_then_the_endpoint_then_watches_and_refreshes_in_time() {
     let (twin, start) = (Twin::default(), Instant::now());
-    twin.life(Duration::from_millis(60_900)); // refreshed after 40.6 s: the calendar is real
     let registration = registered(&twin).await;
     sleep(S(85)).await;
     let calls = [
@@ -56,7 +55,7 @@ async fn registers_the_service_then_the_endpoint_then_watches_and_refreshes_in_t
         (0, "register px path 0"), // the empty path first
         (0, "find watch=true"),
         (40, "register px path 2"), // then the one that came back; the watch goes on
-        (81, "register px path 2"),
+        (80, "register px path 2"),
     ];
     assert_eq!(twin.calls(start), calls.map(|(at, call)| (at, call.to_owned())));
     assert!(registration.state().borrow().is_registered());
@@ -71,6 +70,22 @@ async fn short_registrations_are_refreshed_before_nsmgr_drops_them() {
     let refreshes: Vec<_> =
         twin.calls(begin).into_iter().filter(|(_, call)| call.starts_with("register")).collect();
     assert_eq!(refreshes.iter().map(|(at, _)| *at).collect::<Vec<_>>(), [0, 14, 29], "{refreshes:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_registry_whose_clock_differs_is_asked_every_forty_seconds() {
+    for behind in [true, false] {
+        let (twin, begin) = (Twin::default(), Instant::now());
+        twin.clock(S(90), behind);
+        let registration = registered(&twin).await;
+        for _ in 0..19 {
+            sleep(S(10)).await;
+            assert!(registration.state().borrow().is_registered(), "behind: {behind}");
+        }
+        let calls = twin.calls(begin);
+        let registers = calls.iter().filter(|(_, call)| call.starts_with("register")).map(|(at, _)| *at);
+        assert_eq!(registers.collect::<Vec<_>>(), [0, 40, 80, 120, 160], "behind: {behind}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -31,6 +31,8 @@ pub(crate) struct Twin(Arc<Mutex<Inner>>);
 #[derive(Default)]
 struct Inner {
     life: Option<Duration>,
+    /// How far the registry's clock is off, and whether it is behind.
+    clock: (Duration, bool),
     service: Option<NetworkService>,
     endpoints: BTreeMap<String, NetworkServiceEndpoint>,
     watches: Vec<(NetworkServiceEndpoint, mpsc::Sender<Result<NetworkServiceEndpointResponse, Error>>)>,
@@ -52,6 +54,11 @@ impl Twin {
     /// How long registrations last from now on.
     pub(crate) fn life(&self, life: Duration) {
         self.lock().life = Some(life);
+    }
+
+    /// Set the registry's clock so far behind or ahead of ours.
+    pub(crate) fn clock(&self, off: Duration, behind: bool) {
+        self.lock().clock = (off, behind);
     }
 
     pub(crate) fn put_service(&self, service: Option<NetworkService>) {
@@ -154,7 +161,8 @@ impl Registry for Twin {
     ) -> Result<(NetworkServiceEndpoint, TokenPath), Error> {
         self.call(Fault::Register, format!("register {} path {}", endpoint.name, path.len()))?;
         let life = self.lock().life.unwrap_or(super::DEFAULT_LIFE);
-        let now = SystemTime::now();
+        let (off, behind) = self.lock().clock;
+        let now = if behind { SystemTime::now() - off } else { SystemTime::now() + off };
         endpoint.expiration_time = Some((now + life).into());
         endpoint.initial_registration_time.get_or_insert(now.into());
         let forgotten = {
