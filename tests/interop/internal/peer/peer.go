@@ -109,12 +109,17 @@ func (p *Peer) Close() {
 	_ = p.source.Close()
 }
 
-// DialOptions are those of an NSM component: SPIFFE mTLS that can pass descriptors, a token in every call.
-func (p *Peer) DialOptions() []grpc.DialOption {
+// ClientCredentials are those of a plain client: SPIFFE mTLS without descriptors.
+func (p *Peer) ClientCredentials() credentials.TransportCredentials {
 	config := tlsconfig.MTLSClientConfig(p.source, p.source, tlsconfig.AuthorizeAny())
 	config.MinVersion = tls.VersionTLS12
+	return credentials.NewTLS(config)
+}
+
+// DialOptions are those of an NSM component: SPIFFE mTLS that can pass descriptors, a token in every call.
+func (p *Peer) DialOptions() []grpc.DialOption {
 	return append(tracing.WithTracingDial(),
-		grpc.WithTransportCredentials(grpcfd.TransportCredentials(credentials.NewTLS(config))),
+		grpc.WithTransportCredentials(grpcfd.TransportCredentials(p.ClientCredentials())),
 		grpc.WithBlock(),
 		grpc.WithDefaultCallOptions(
 			grpc.PerRPCCredentials(token.NewPerRPCCredentials(p.Tokens)),
