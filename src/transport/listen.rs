@@ -1,17 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Accept connections with mTLS, each with the SVID of that moment.
+//! Accept connections, with mTLS or without.
 //!
-//! [`Listener`] is a stream of [`Accepted`] connections for [`serve_with_incoming`](tonic::transport::server::Router). Handshakes
-//! run beside one another, at most [`MAX_HANDSHAKES`], each for at most [`HANDSHAKE_TIMEOUT`]; at most
-//! [`MAX_CONNECTIONS`] connections are open, and one more waits in the socket's backlog. A connection whose handshake fails is closed
-//! and logged; it does not end the stream.
+//! [`Listener`] is a stream of [`Accepted`] connections for [`serve`](super::server::serve()). It
+//! always accepts, and keeps within its bounds by closing what does least:
+//! - Of connections whose peer has not shown who it is, those that are silent; see `newcomers`.
+//! - Of open connections, those of the peer that has the most; see `room`.
+//!
+//! Both have a reserve for connections of this process, by which the proxy checks itself. A
+//! handshake may take [`HANDSHAKE_TIMEOUT`]. Why connections are closed is logged, each cause once
+//! a minute.
 //!
 //! # Close
-//! Dropping the listener stops accepting, ends handshakes in progress and removes the socket file. Accepted connections stay.
+//! Dropping the listener stops accepting, ends handshakes in progress and removes the socket file.
+//! Accepted connections stay.
 
+mod accept;
 mod accepted;
 mod handshake;
+mod newcomers;
+mod room;
 mod socket;
 #[cfg(test)]
 mod tests;
@@ -20,52 +28,72 @@ use std::{
     io,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
     time::Duration,
 };
 
 use futures::Stream;
-use tokio::{
-    sync::Semaphore,
-    task::JoinSet,
-    time::{Sleep, sleep},
+use tracing::{info, warn};
+
+use self::{
+    accept::Accepting,
+    handshake::{Handshakes, Shaken},
+    newcomers::Newcomers,
+    room::{Bounds, Room},
+    socket::Listening,
 };
-use tokio_util::sync::PollSemaphore;
-use tracing::warn;
+pub use self::{
+    accepted::Accepted,
+    room::{Calling, Calls, Seat},
+    socket::ListenError,
+};
+use super::{causes, identity::Identity, tally::Tally, target::Target};
 
-pub use self::{accepted::Accepted, socket::ListenError};
-use self::{handshake::shake, socket::Listening};
-use super::{identity::Identity, target::Target};
-
-/// Most handshakes at once.
-pub const MAX_HANDSHAKES: usize = 32;
-/// Longest handshake.
+/// Longest handshake, from the arrival of a connection on.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Most connections at once. A forwarder keeps one for each link.
+/// Most connections before the end of their handshakes.
+pub const MAX_NEWCOMERS: usize = 128;
+/// Most open connections. A forwarder keeps one for each link.
 pub const MAX_CONNECTIONS: usize = 1024;
-
-/// Pause after an error of accept, which lasts (no descriptors left).
-const PAUSE: Duration = Duration::from_millis(100);
+/// Connections of this process to itself that are kept beside all others.
+const OWN: usize = 8;
+/// How long a connection may be open before its first call.
+pub const UNCALLED: Duration = Duration::from_secs(30);
 
 /// A listening socket, as a stream of connections that have passed the handshake.
 pub struct Listener {
-    socket: Listening,
-    identity: Identity,
-    handshakes: JoinSet<Option<Accepted>>,
-    room: PollSemaphore,
-    pause: Option<Pin<Box<Sleep>>>,
+    socket: Accepting,
+    newcomers: Newcomers,
+    #[cfg(test)]
+    room: Arc<Room>,
+    closed: Tally,
+    displaced: Tally,
 }
 
 impl Listener {
-    /// Listen on `target`. A unix socket is made in its folder, which is created if it is missing, and open to all users, for the
-    /// peers may be others; a socket file that nobody listens on any more is replaced.
+    /// Listen on `target` for peers that show an SVID; each is shown the SVID of that moment. A
+    /// unix socket is made in its folder, which is created if it is missing, and open to all users,
+    /// for the peers may be others; a socket file that nobody listens on any more is replaced.
     ///
     /// # Errors
     /// [`ListenError`].
     pub async fn bind(target: &Target, identity: Identity) -> Result<Self, ListenError> {
-        let socket = Listening::bind(target).await?;
-        let room = PollSemaphore::new(Arc::new(Semaphore::new(MAX_CONNECTIONS)));
-        Ok(Self { socket, identity, handshakes: JoinSet::new(), room, pause: None })
+        let socket = Listening::bind(target, Some(0o777)).await?;
+        let bounds = Bounds { own: OWN, connections: MAX_CONNECTIONS, uncalled: UNCALLED, idle: None };
+        Ok(Self::within(socket, Some(identity), MAX_NEWCOMERS, bounds))
+    }
+
+    fn within(socket: Listening, identity: Option<Identity>, newcomers: usize, bounds: Bounds) -> Self {
+        let room = Room::new(bounds);
+        let handshakes = Handshakes { identity, room: Arc::clone(&room) };
+        Self {
+            socket: Accepting::new(socket),
+            newcomers: Newcomers::new(handshakes, newcomers),
+            #[cfg(test)]
+            room,
+            closed: Tally::default(),
+            displaced: Tally::default(),
+        }
     }
 
     /// Where it listens; for TCP with the port that the system chose.
@@ -76,28 +104,48 @@ impl Listener {
         self.socket.target()
     }
 
-    /// Accept until there is nothing to accept or no room.
-    fn accept(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        while self.handshakes.len() < MAX_HANDSHAKES {
-            if let Some(pause) = &mut self.pause {
-                ready!(pause.as_mut().poll(cx));
-                self.pause = None;
+    /// Accept until there is nothing to accept.
+    fn accept(&mut self, cx: &mut Context<'_>) {
+        while let Poll::Ready(accepted) = self.socket.poll_accept(cx) {
+            let closed = match accepted {
+                Ok(arrived) => self.newcomers.push(arrived),
+                // Most likely no descriptor is left: one of a newcomer helps.
+                Err(_logged) => self.newcomers.close_one(),
+            };
+            closed.into_iter().for_each(|why| self.log_closed(&why));
+        }
+    }
+
+    /// The connection of a handshake that is done; the others are logged.
+    fn settle(&mut self, shaken: Shaken) -> Option<Accepted> {
+        match shaken {
+            Ok((accepted, displaced)) => {
+                let displaced = displaced.and_then(|peer| self.displaced.note(&peer.to_string()));
+                if let Some(peer) = displaced {
+                    info!(peer, "connections are closed to make room for others");
+                }
+                Some(accepted)
             }
-            // The semaphore is never closed, so there is a permit.
-            let Some(permit) = ready!(self.room.poll_acquire(cx)) else { return Poll::Pending };
-            match self.socket.poll_accept(cx) {
-                Poll::Ready(Ok(stream)) => {
-                    let shake = shake(stream, self.identity.current(), permit);
-                    self.handshakes.spawn(shake);
-                }
-                Poll::Ready(Err(error)) => {
-                    warn!(%error, "cannot accept a connection");
-                    self.pause = Some(Box::pin(sleep(PAUSE)));
-                }
-                Poll::Pending => return Poll::Pending,
+            Err(why) => {
+                self.log_closed(&why);
+                None
             }
         }
-        Poll::Pending
+    }
+
+    fn log_closed(&mut self, why: &handshake::Rejected) {
+        if let Some(reason) = self.closed.note(&causes(why)) {
+            warn!(reason, "connection rejected");
+        }
+    }
+
+    fn log_recurred(&mut self, cx: &mut Context<'_>) {
+        while let Poll::Ready((reason, more)) = self.closed.poll_recurred(cx) {
+            warn!(reason, more, "connections rejected in the last minute");
+        }
+        while let Poll::Ready((peer, more)) = self.displaced.poll_recurred(cx) {
+            info!(peer, more, "connections closed in the last minute to make room for others");
+        }
     }
 }
 
@@ -105,14 +153,13 @@ impl Stream for Listener {
     type Item = io::Result<Accepted>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        loop {
-            let _pending = self.accept(cx);
-            match self.handshakes.poll_join_next(cx) {
-                Poll::Ready(Some(Ok(Some(accepted)))) => return Poll::Ready(Some(Ok(accepted))),
-                // It failed, which is logged: there is room for another.
-                Poll::Ready(Some(_)) => continue,
-                Poll::Ready(None) | Poll::Pending => return Poll::Pending,
+        self.accept(cx);
+        while let Poll::Ready(shaken) = self.newcomers.poll(cx) {
+            if let Some(accepted) = self.settle(shaken) {
+                return Poll::Ready(Some(Ok(accepted)));
             }
         }
+        self.log_recurred(cx);
+        Poll::Pending
     }
 }

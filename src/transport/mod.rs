@@ -6,6 +6,7 @@ mod backoff;
 pub mod caller;
 mod causes;
 pub mod channel;
+pub mod descriptors;
 pub mod dial;
 pub mod discovery;
 pub mod fd;
@@ -14,6 +15,7 @@ pub mod listen;
 pub mod monitor;
 pub mod registry;
 pub mod server;
+mod tally;
 pub mod target;
 #[cfg(test)]
 pub(crate) mod testing;

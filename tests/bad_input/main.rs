@@ -70,6 +70,8 @@ const TABLE: &[Row] = &[
     serving!("peer without HTTP/2", peers::without_http2, InLog(&["connection rejected", "the peer offers no HTTP/2 (accepted: ALPN h2)"])),
     serving!("peer without TLS", peers::without_tls, InLog(&["connection rejected", "TLS handshake failed"])),
 
+    serving!("1100 peers that are silent", peers::silent, InLog(&["connection rejected", "128 connections wait for their handshake (at most 128), and this one is silent"])),
+
     serving!("token missing", tokens::missing, Status(PermissionDenied, &["authorize", "tokens_valid: segment 0 has no token"])),
     serving!("token of garbage", tokens::garbage, Status(PermissionDenied, &["tokens_valid: segment 0 has no token"])),
     serving!("token twice", tokens::twice, Status(PermissionDenied, &["tokens_valid: segment 0 has no token"])),

@@ -6,7 +6,7 @@ use std::{sync::Arc, time::SystemTime};
 
 use meridio_proxy::{
     lab::{Authority, Issued},
-    transport::Target,
+    transport::{Target, descriptors},
 };
 use rustls::{
     ClientConfig, SignatureScheme,
@@ -20,7 +20,7 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-use crate::{around::HOUR, row::Outcome, world::World};
+use crate::{around::HOUR, row::Outcome, target, world::World};
 
 #[derive(Debug)]
 struct Anonymous;
@@ -97,4 +97,22 @@ pub(crate) async fn without_tls(world: &World) -> Outcome {
         stream.read_to_end(&mut Vec::new()).await
     };
     greeted.await.map(|_| None).map_err(|error| error.to_string())
+}
+
+/// Silent connections to the endpoint's socket; a target joins beside them, five times in a row.
+pub(crate) async fn silent(world: &World) -> Outcome {
+    descriptors::raise().map_err(|error| error.to_string())?;
+    let Target::Unix(path) = &world.socket else { return Err("not a unix socket".into()) };
+    let mut silent = Vec::new();
+    for count in [64, 1100] {
+        while silent.len() < count {
+            silent.push(UnixStream::connect(path).await.map_err(|error| error.to_string())?);
+        }
+        for n in 0..5 {
+            let joined = target::established(world, &format!("bad-{n}")).await;
+            let joined = joined.map_err(|why| format!("beside {count}: {why}"))?;
+            target::closed(world, &joined).await?;
+        }
+    }
+    Ok(None)
 }

@@ -22,7 +22,7 @@ use super::{
 use crate::{
     chain::{Tasks, builder::WrongOrder},
     ipam::LeaseError,
-    transport::registry,
+    transport::{descriptors, registry},
 };
 
 /// Threads that run calls. The kernel has its own, so that calls cannot starve it.
@@ -144,6 +144,13 @@ async fn live(config: Config, permitted: Result<Capabilities, CapabilityError>) 
     let spans = telemetry.as_ref().map(Telemetry::layer);
     tracing_subscriber::registry().with(lines).with(spans).try_init()?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), name = config.name, "proxy starts");
+    match descriptors::raise() {
+        Ok(limit) => tracing::info!(limit, "descriptors"),
+        Err(error) => {
+            let limit = descriptors::limit();
+            tracing::warn!(%error, limit, "the limit of descriptors cannot be raised");
+        }
+    }
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }

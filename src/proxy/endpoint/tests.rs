@@ -2,10 +2,12 @@
 
 use std::future::ready;
 
+use tokio::net::UnixStream;
+
 use super::*;
 use crate::{
     chain::{Call, Chain, Error},
-    transport::testing::Authority,
+    transport::{descriptors, testing::Authority},
 };
 
 #[test]
@@ -107,6 +109,22 @@ async fn the_check_of_the_own_endpoint_follows_whether_it_answers() {
     assert_eq!(fs::read_dir(parent).unwrap().count(), 0, "nothing is left of the socket");
     let reason = check_once(&served.dialer, LIMIT).await.unwrap_err();
     assert!(reason.contains("listen.on"), "{reason}");
+    served.tasks.stop().await;
+}
+
+#[tokio::test]
+async fn the_check_passes_beside_silent_connections() {
+    descriptors::raise().unwrap();
+    let served = served().await;
+    let mut silent = Vec::new();
+    for count in [64, 1100] {
+        while silent.len() < count {
+            silent.push(UnixStream::connect(served.endpoint.socket()).await.unwrap());
+        }
+        for _ in 0..5 {
+            assert_eq!(check_once(&served.dialer, LIMIT).await, Ok(()), "{count}");
+        }
+    }
     served.tasks.stop().await;
 }
 

@@ -5,7 +5,7 @@
 use std::{
     io::{self, IoSlice, IoSliceMut},
     mem::MaybeUninit,
-    os::fd::BorrowedFd,
+    os::fd::{AsFd, BorrowedFd},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -47,6 +47,11 @@ impl FdStream {
     /// The descriptors of this connection.
     pub fn hub(&self) -> Arc<FdHub> {
         Arc::clone(&self.hub)
+    }
+
+    /// Wait until the peer has sent a byte, or has closed.
+    pub(crate) fn poll_heard(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.io.poll_read_ready(cx).map(drop)
     }
 
     fn poll_send(&self, cx: &mut Context<'_>, buffers: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
@@ -103,6 +108,12 @@ impl FdStream {
             ));
         }
         Ok(message.bytes)
+    }
+}
+
+impl AsFd for FdStream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.io.as_fd()
     }
 }
 

@@ -1,24 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Let a peer show its SVID.
+//! Let a peer show its SVID, and give it a place.
 
 use std::{io, sync::Arc};
 
-use tokio::{sync::OwnedSemaphorePermit, time::timeout};
-use tokio_rustls::TlsAcceptor;
-use tracing::warn;
+use tokio::time::{Instant, timeout_at};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_util::either::Either;
 
-use super::{Accepted, HANDSHAKE_TIMEOUT};
+use super::{
+    Accepted, HANDSHAKE_TIMEOUT,
+    room::{Full, Room, Who},
+    socket::Arrived,
+};
 use crate::transport::{
     caller::Caller,
-    causes,
-    identity::{ALPN, InvalidLeaf, Peer, Svid, Verdict},
+    identity::{ALPN, Identity, InvalidLeaf, Peer, Verdict},
     target::Socket,
 };
 
 /// Why a connection is closed before its first call.
 #[derive(Debug, thiserror::Error)]
-enum Rejected {
+pub(super) enum Rejected {
     #[error("there is no identity to show yet")]
     NoIdentity,
     #[error("no TLS configuration from the SVID")]
@@ -31,24 +34,48 @@ enum Rejected {
     Leaf(#[from] InvalidLeaf),
     #[error("the handshake took longer than {HANDSHAKE_TIMEOUT:?}")]
     Slow,
+    #[error("{0} connections wait for their handshake (at most {0}), and this one is silent")]
+    Silent(usize),
+    #[error("{0} connections wait for their handshake (at most {0}), and this one takes the longest")]
+    Slowest(usize),
+    #[error("no place is free")]
+    Full(#[from] Full),
 }
 
-/// Complete a handshake as `svid`; `None`, and a line in the log, if the connection is rejected.
-pub(super) async fn shake(
-    socket: Socket,
-    svid: Option<Arc<Svid>>,
-    permit: OwnedSemaphorePermit,
-) -> Option<Accepted> {
-    let result = match svid {
-        None => Err(Rejected::NoIdentity),
-        Some(svid) => {
-            timeout(HANDSHAKE_TIMEOUT, accept(socket, svid, permit)).await.unwrap_or(Err(Rejected::Slow))
-        }
-    };
-    result.inspect_err(|why| warn!(reason = causes(why), "connection rejected")).ok()
+/// A connection with its place, and the peer of the one that was closed for it; or why there is none.
+pub(super) type Shaken = Result<(Accepted, Option<Who>), Rejected>;
+
+/// Completes handshakes. Clones do for the same listener.
+#[derive(Clone)]
+pub(super) struct Handshakes {
+    /// Who we are; `None` where peers need not show who they are.
+    pub(super) identity: Option<Identity>,
+    pub(super) room: Arc<Room>,
 }
 
-async fn accept(socket: Socket, svid: Arc<Svid>, permit: OwnedSemaphorePermit) -> Result<Accepted, Rejected> {
+impl Handshakes {
+    /// Complete a handshake by a deadline, as the SVID of this moment. `own`: the peer is this process.
+    pub(super) async fn shake(self, arrived: Arrived, own: bool, deadline: Instant) -> Shaken {
+        timeout_at(deadline, self.accept(arrived, own)).await.unwrap_or(Err(Rejected::Slow))
+    }
+
+    async fn accept(self, Arrived { socket, pid }: Arrived, own: bool) -> Shaken {
+        let (stream, caller, who) = match &self.identity {
+            None => (Either::Right(socket), None, Who::Process(pid)),
+            Some(identity) => {
+                let (tls, caller) = secured(socket, identity).await?;
+                let who = Who::Svid(Arc::clone(&caller.peer));
+                (Either::Left(tls), Some(caller), who)
+            }
+        };
+        let (seat, displaced) = self.room.enter(who, own).await?;
+        Ok((Accepted { stream, caller, seat }, displaced))
+    }
+}
+
+/// Both sides show their SVIDs.
+async fn secured(socket: Socket, identity: &Identity) -> Result<(TlsStream<Socket>, Caller), Rejected> {
+    let svid = identity.current().ok_or(Rejected::NoIdentity)?;
     let hub = socket.hub();
     let verdict = Verdict::default();
     let config = svid.server_config_noting(&verdict)?;
@@ -58,5 +85,5 @@ async fn accept(socket: Socket, svid: Arc<Svid>, permit: OwnedSemaphorePermit) -
         return Err(Rejected::NotHttp2);
     }
     let peer = Arc::new(Peer::of_chain(session.peer_certificates())?);
-    Ok(Accepted { tls, caller: Caller { hub, svid, peer, token: None }, _permit: permit })
+    Ok((tls, Caller { hub, svid, peer, token: None }))
 }

@@ -47,8 +47,23 @@ pub(super) struct SocketFile {
     inode: u64,
 }
 
+/// A connection whose peer has not been heard.
+pub(super) struct Arrived {
+    pub(super) socket: Socket,
+    /// The process that connected; 0 if it is none that can be seen from here.
+    pub(super) pid: i32,
+}
+
+impl Arrived {
+    fn over_unix(stream: UnixStream) -> io::Result<Self> {
+        let pid = stream.peer_cred()?.pid().unwrap_or(0);
+        Ok(Self { socket: stream.into(), pid })
+    }
+}
+
 impl Listening {
-    pub(super) async fn bind(target: &Target) -> Result<Self, ListenError> {
+    /// Listen on `target`; the file of a unix socket gets `mode`, if there is one.
+    pub(super) async fn bind(target: &Target, mode: Option<u32>) -> Result<Self, ListenError> {
         let bind = |error| ListenError::Bind(target.clone(), error);
         match target {
             Target::Tcp(address) => TcpListener::bind(address.as_str()).await.map(Self::Tcp).map_err(bind),
@@ -60,7 +75,9 @@ impl Listening {
                 let listener = UnixListener::bind(path).map_err(bind)?;
                 let inode = fs::symlink_metadata(path).map_err(bind)?.ino();
                 let file = SocketFile { path: path.clone(), inode };
-                fs::set_permissions(path, fs::Permissions::from_mode(0o777)).map_err(bind)?;
+                if let Some(mode) = mode {
+                    fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(bind)?;
+                }
                 Ok(Self::Unix(listener, file))
             }
         }
@@ -73,10 +90,15 @@ impl Listening {
         }
     }
 
-    pub(super) fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<Socket>> {
+    pub(super) fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<Arrived>> {
         Poll::Ready(match self {
-            Self::Unix(listener, _) => ready!(listener.poll_accept(cx)).map(|(stream, _)| stream.into()),
-            Self::Tcp(listener) => ready!(listener.poll_accept(cx)).and_then(|(stream, _)| stream.try_into()),
+            Self::Unix(listener, _) => {
+                ready!(listener.poll_accept(cx)).and_then(|(stream, _)| Arrived::over_unix(stream))
+            }
+            Self::Tcp(listener) => {
+                let accepted = ready!(listener.poll_accept(cx));
+                accepted.and_then(|(stream, _)| Ok(Arrived { socket: stream.try_into()?, pid: 0 }))
+            }
         })
     }
 }

@@ -14,11 +14,15 @@ use tokio::{
     net::UnixStream,
 };
 use tokio_rustls::TlsConnector;
+use tokio_util::task::AbortOnDropHandle;
+use tonic::service::Routes;
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
-use super::*;
+use super::{room::Who, socket::Arrived, *};
 use crate::transport::{
-    Svid, Wire,
-    testing::{Authority, eventually, soon},
+    Svid, Wire, origin,
+    server::{health, serve},
+    testing::{Authority, soon},
 };
 
 /// A client that shows no certificate.
@@ -55,7 +59,7 @@ async fn connect(path: &Path, config: ClientConfig) -> io::Result<HandshakeKind>
 /// Accept one connection and say a byte to it.
 async fn greet(listener: &mut Listener) -> Accepted {
     let mut accepted = tokio::time::timeout_at(soon(), listener.next()).await.unwrap().unwrap().unwrap();
-    accepted.write_all(b"x").await.unwrap();
+    accepted.stream.write_all(b"x").await.unwrap();
     accepted
 }
 
@@ -107,7 +111,7 @@ async fn a_peer_is_refused_without_certificate_with_a_foreign_one_and_without_ht
     }
     let (good, accepted) = tokio::join!(connect(&path, config(&ours.svid("client"))), greet(&mut listener));
     good.unwrap();
-    assert_eq!(accepted.caller.peer.id(), "spiffe://a.test/client");
+    assert_eq!(accepted.caller.unwrap().peer.id(), "spiffe://a.test/client");
 }
 
 #[tokio::test]
@@ -143,45 +147,94 @@ async fn a_session_is_never_resumed() {
     }
 }
 
-/// Time is paused: handshakes time out as soon as nothing else happens.
-#[tokio::test(start_paused = true)]
-async fn silent_peers_hold_up_others_for_one_handshake_at_most() {
+/// Connections that say nothing, from another process as far as the listener knows.
+fn silent_strangers(listener: &mut Listener, count: usize) -> Vec<UnixStream> {
+    let mut ends = Vec::new();
+    for _ in 0..count {
+        let (peer, ours) = UnixStream::pair().unwrap();
+        listener.newcomers.push(Arrived { socket: ours.into(), pid: 0 });
+        ends.push(peer);
+    }
+    ends
+}
+
+/// Dial, and drive the listener meanwhile.
+async fn dialled(listener: &mut Listener, target: &Target, svid: Arc<Svid>) -> (Wire, Accepted) {
+    let (wire, accepted) = tokio::join!(Wire::dial(target, svid, soon()), listener.next());
+    (wire.unwrap(), accepted.unwrap().unwrap())
+}
+
+#[tokio::test]
+async fn silent_connections_hold_up_nobody() {
     let (authority, folder) = (Authority::new("a.test"), tempfile::tempdir().unwrap());
     let (path, target) = socket(folder.path());
-    let mut listener = Listener::bind(&target, authority.identity("nse")).await.unwrap();
-    let mut silent = Vec::new();
-    for _ in 0..MAX_HANDSHAKES {
-        silent.push(UnixStream::connect(&path).await.unwrap());
-    }
-    let start = tokio::time::Instant::now();
-    let deadline = start + 2 * HANDSHAKE_TIMEOUT;
-    let dial = Wire::dial(&target, authority.svid("client"), deadline);
-    let (wire, _accepted) = tokio::join!(dial, listener.next());
-    wire.unwrap();
-    assert_eq!(start.elapsed().as_secs(), HANDSHAKE_TIMEOUT.as_secs());
-    for mut stream in silent {
-        assert_eq!(stream.read(&mut [0]).await.unwrap_or(0), 0, "closed");
+    for count in [64, 1100] {
+        let mut listener = Listener::bind(&target, authority.identity("nse")).await.unwrap();
+        let (mut silent, mut open) = (Vec::new(), Vec::new());
+        for _ in 0..count {
+            silent.push(UnixStream::connect(&path).await.unwrap());
+            let waits = futures::poll!(listener.next()).is_pending();
+            assert!(waits);
+        }
+        let start = tokio::time::Instant::now();
+        for _ in 0..5 {
+            open.push(dialled(&mut listener, &target, authority.svid("client")).await);
+        }
+        assert!(start.elapsed() < HANDSHAKE_TIMEOUT, "{count}: {:?}", start.elapsed());
+        assert_eq!(listener.room.len(), 5);
     }
 }
 
 #[tokio::test]
-async fn one_connection_too_many_waits_until_another_ends() {
+async fn this_process_gets_in_while_strangers_fill_the_rest() {
     let (authority, folder) = (Authority::new("a.test"), tempfile::tempdir().unwrap());
-    let (path, target) = socket(folder.path());
+    let (_path, target) = socket(folder.path());
     let mut listener = Listener::bind(&target, authority.identity("nse")).await.unwrap();
-    let all = listener.room.clone();
-    let held = all.into_inner().acquire_many_owned(MAX_CONNECTIONS as u32).await.unwrap();
-    let waiting = UnixStream::connect(&path).await.unwrap();
-    let pending = futures::future::poll_fn(|cx| Poll::Ready(listener.poll_next_unpin(cx).is_pending())).await;
-    assert!(pending && listener.handshakes.is_empty());
-    drop((held, waiting));
-    let svid = authority.svid("client");
-    let (wire, accepted) = tokio::join!(Wire::dial(&target, svid, soon()), listener.next());
-    wire.unwrap();
-    assert_eq!(listener.room.available_permits(), MAX_CONNECTIONS - 1);
+    let mut calling = Vec::new();
+    for _ in 0..MAX_CONNECTIONS {
+        let (seat, _) = listener.room.enter(Who::Process(0), false).await.unwrap();
+        calling.push((seat.calls().begin(), seat));
+    }
+    let mut strangers = silent_strangers(&mut listener, MAX_NEWCOMERS);
+    let _own = dialled(&mut listener, &target, authority.svid("nse")).await;
+    assert_eq!(listener.room.len(), MAX_CONNECTIONS + 1);
+    for stranger in &mut strangers {
+        assert_eq!(stranger.try_read(&mut [0]).unwrap_err().kind(), io::ErrorKind::WouldBlock, "it is open");
+    }
+}
+
+#[tokio::test]
+async fn a_displaced_connection_ends_in_order_and_a_new_one_is_served() {
+    let (authority, folder) = (Authority::new("a.test"), tempfile::tempdir().unwrap());
+    let (_path, target) = socket(folder.path());
+    let bounds = Bounds { own: 0, connections: 2, uncalled: UNCALLED, idle: None };
+    let bound = Listening::bind(&target, None).await.unwrap();
+    let listener = Listener::within(bound, Some(authority.identity("nse")), 4, bounds);
+    let (_reporter, health) = health().await;
+    let server = serve(listener, Routes::new(health), std::future::pending(), Duration::ZERO);
+    let _server = AbortOnDropHandle::new(tokio::spawn(server));
+    let mut wires = Vec::new();
+    for _ in 0..5 {
+        let wire = Wire::dial(&target, authority.svid("client"), soon()).await.unwrap();
+        let request = wire.call(HealthCheckRequest::default(), Some(soon()), HANDSHAKE_TIMEOUT).unwrap();
+        HealthClient::with_origin(wire.clone(), origin()).check(request).await.unwrap();
+        wires.push(wire);
+    }
+    for displaced in &wires[..3] {
+        tokio::time::timeout_at(soon(), displaced.closed()).await.unwrap();
+    }
+    assert!(!wires[3].is_closed() && !wires[4].is_closed());
+}
+
+#[tokio::test]
+async fn a_place_is_free_again_when_its_connection_has_ended() {
+    let (authority, folder) = (Authority::new("a.test"), tempfile::tempdir().unwrap());
+    let (_path, target) = socket(folder.path());
+    let mut listener = Listener::bind(&target, authority.identity("nse")).await.unwrap();
+    let (_wire, accepted) = dialled(&mut listener, &target, authority.svid("client")).await;
+    assert_eq!(listener.room.len(), 1);
     drop(accepted);
-    let room = &listener.room;
-    eventually(|| room.available_permits(), |free| *free == MAX_CONNECTIONS).await;
+    assert_eq!(listener.room.len(), 0);
 }
 
 #[tokio::test]

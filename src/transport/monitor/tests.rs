@@ -7,7 +7,7 @@ use std::{future::pending, time::Duration};
 use futures::{FutureExt, StreamExt};
 use tokio::time::{Instant, timeout};
 use tokio_util::task::AbortOnDropHandle;
-use tonic::{Code, Request, Response, Status};
+use tonic::{Code, Request, Response, Status, service::Routes};
 
 use super::*;
 use crate::{
@@ -20,6 +20,7 @@ use crate::{
     },
     transport::{
         Listener, Target, Wire,
+        server::serve,
         testing::{Authority, soon},
     },
 };
@@ -214,9 +215,8 @@ async fn a_stream_that_a_peer_does_not_open_ends() {
     let (authority, folder) = (Authority::new("test.domain"), tempfile::tempdir().unwrap());
     let target = Target::Unix(folder.path().join("peer.sock"));
     let listener = Listener::bind(&target, authority.identity("peer")).await.unwrap();
-    let server = tonic::transport::Server::builder()
-        .add_service(MonitorConnectionServer::new(Mute))
-        .serve_with_incoming_shutdown(listener, pending());
+    let routes = Routes::new(MonitorConnectionServer::new(Mute));
+    let server = serve(listener, routes, pending(), Duration::ZERO);
     let _server = AbortOnDropHandle::new(tokio::spawn(server));
     let wire = Wire::dial(&target, authority.svid("client"), soon()).await.unwrap();
 

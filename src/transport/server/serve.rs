@@ -2,6 +2,9 @@
 
 //! Serve gRPC on accepted connections, and end in bounded time.
 //!
+//! A connection whose place another needs, or that does nothing for too long, is asked to go, and cut
+//! soon after; see [`Seat`](crate::transport::listen::Seat).
+//!
 //! Shutdown in order: no new connections; [`Stopping`] tells the streams to end; peers are told to send no new calls; calls that are
 //! being worked on have until the drain deadline; whatever is left then is cut. Every task of the server has ended when it returns,
 //! and is cut when its future is dropped.
@@ -11,21 +14,23 @@ use std::{convert::Infallible, io, pin::pin, time::Duration};
 use futures::{Stream, StreamExt};
 use hyper::{body::Incoming, rt::Executor, server::conn::http2::Builder, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    time::timeout,
-};
+use tokio::time::timeout;
 use tokio_util::{
     sync::{CancellationToken, WaitForCancellationFutureOwned},
     task::TaskTracker,
 };
-use tonic::{body::Body, service::Routes, transport::server::Connected};
+use tonic::{body::Body, service::Routes};
 use tower_service::Service;
+
+use crate::transport::listen::{Accepted, Calls};
 
 /// Header list of one call in bytes: tokens of a registration's hops and of the caller.
 pub const HEADERS: u32 = 64 << 10;
 /// Calls and streams open at once on one connection.
 pub const STREAMS: u32 = 256;
+
+/// How long a connection that is asked to go may take.
+const LINGER: Duration = Duration::from_millis(250);
 
 /// Tells a call that its server stops; in the extensions of every request. Streams end when it does.
 #[derive(Clone, Debug, Default)]
@@ -45,13 +50,14 @@ impl Stopping {
 
 /// Serve until `stop` completes or the listener ends, then drain for at most `drain`.
 ///
-/// Each connection's [`ConnectInfo`](Connected::ConnectInfo) is in the extensions of its requests. Errors of single connections are
+/// Each connection's [`Caller`](crate::transport::Caller) is in the extensions of its requests. Errors of single connections are
 /// logged.
-pub async fn serve<L, A>(listener: L, services: Routes, stop: impl Future<Output = ()>, drain: Duration)
-where
-    L: Stream<Item = io::Result<A>>,
-    A: Connected + AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
+pub async fn serve(
+    listener: impl Stream<Item = io::Result<Accepted>>,
+    services: Routes,
+    stop: impl Future<Output = ()>,
+    drain: Duration,
+) {
     let server = Server { services: services.prepare(), ..Server::default() };
     let _cut_if_dropped = server.spawn.cut.clone().drop_guard();
     tokio::select! {
@@ -69,11 +75,7 @@ struct Server {
 }
 
 impl Server {
-    async fn accept<L, A>(&self, listener: L)
-    where
-        L: Stream<Item = io::Result<A>>,
-        A: Connected + AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
+    async fn accept(&self, listener: impl Stream<Item = io::Result<Accepted>>) {
         let mut listener = pin!(listener);
         while let Some(accepted) = listener.next().await {
             match accepted {
@@ -83,13 +85,10 @@ impl Server {
         }
     }
 
-    async fn connection<A>(self, connection: A)
-    where
-        A: Connected + AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
-        let (info, stopping) = (connection.connect_info(), self.stopping.clone());
+    async fn connection(self, Accepted { stream, caller, mut seat }: Accepted) {
+        let stopping = self.stopping.clone();
         let service = service_fn(|mut request: http::Request<Incoming>| {
-            request.extensions_mut().insert(info.clone());
+            caller.clone().map(|caller| request.extensions_mut().insert(caller));
             request.extensions_mut().insert(self.stopping.clone());
             let mut services = self.services.clone();
             async move {
@@ -98,14 +97,18 @@ impl Server {
                 )
             }
         });
-        let mut builder = Builder::new(self.spawn.clone());
+        let mut builder = Builder::new(SpawnCalls { spawn: self.spawn.clone(), calls: seat.calls() });
         builder.timer(TokioTimer::new()).max_header_list_size(HEADERS).max_concurrent_streams(STREAMS);
-        let mut serving = pin!(builder.serve_connection(TokioIo::new(connection), service));
+        let mut serving = pin!(builder.serve_connection(TokioIo::new(stream), service));
         let result = tokio::select! {
             result = &mut serving => result,
             () = stopping.stopped() => {
                 serving.as_mut().graceful_shutdown();
                 serving.await
+            }
+            () = seat.unwanted() => {
+                serving.as_mut().graceful_shutdown();
+                timeout(LINGER, serving).await.unwrap_or(Ok(()))
             }
         };
         if let Err(error) = result {
@@ -137,6 +140,23 @@ impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Spawn {
         let cut = self.cut.clone();
         self.tracker.spawn(async move {
             let _finished = cut.run_until_cancelled(work).await;
+        });
+    }
+}
+
+/// Runs the calls of one connection, and counts them.
+#[derive(Clone)]
+struct SpawnCalls {
+    spawn: Spawn,
+    calls: Calls,
+}
+
+impl<F: Future<Output = ()> + Send + 'static> Executor<F> for SpawnCalls {
+    fn execute(&self, work: F) {
+        let calling = self.calls.begin();
+        self.spawn.execute(async move {
+            work.await;
+            drop(calling);
         });
     }
 }

@@ -4,11 +4,16 @@
 
 use std::{
     io::{self, IoSlice},
+    os::fd::{AsFd, BorrowedFd},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
 };
 
+use rustix::{
+    io::Errno,
+    net::{RecvFlags, recv},
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpStream, UnixStream},
@@ -38,11 +43,34 @@ impl Socket {
         }
     }
 
+    /// Wait until the peer has sent a byte, or has closed.
+    pub(crate) fn poll_heard(&self, cx: &mut Context<'_>) -> Poll<()> {
+        match self {
+            Socket::Unix(stream) => stream.poll_heard(cx),
+            Socket::Tcp(stream) => stream.poll_read_ready(cx).map(drop),
+        }
+    }
+
+    /// Whether the peer has sent a byte, or has closed, by now.
+    pub(crate) fn is_heard(&self) -> bool {
+        let peek = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        recv(self.as_fd(), &mut [0_u8], peek) != Err(Errno::WOULDBLOCK)
+    }
+
     /// The descriptors of this connection; `None` for TCP.
     pub fn hub(&self) -> Option<Arc<FdHub>> {
         match self {
             Socket::Unix(stream) => Some(stream.hub()),
             Socket::Tcp(_) => None,
+        }
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Socket::Unix(stream) => stream.as_fd(),
+            Socket::Tcp(stream) => stream.as_fd(),
         }
     }
 }

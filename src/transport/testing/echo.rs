@@ -7,7 +7,7 @@ use std::{pin::Pin, sync::Arc, time::Duration};
 use futures::{Stream, StreamExt};
 use tokio::{sync::watch, time::Instant};
 use tokio_util::task::AbortOnDropHandle;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, service::Routes};
 
 use super::Authority;
 use crate::{
@@ -24,7 +24,7 @@ use crate::{
             },
         },
     },
-    transport::{Caller, Identity, Listener, Target},
+    transport::{Caller, Identity, Listener, Target, server::serve},
 };
 
 /// A peer that serves [`Echo`] until it is dropped.
@@ -57,11 +57,9 @@ impl Endpoint {
         let target = listener.target().unwrap();
         let (events, watched) = watch::channel(0);
         let echo = Echo { events: watched };
-        let server = tonic::transport::Server::builder()
-            .add_service(NetworkServiceServer::new(echo.clone()))
-            .add_service(MonitorConnectionServer::new(echo))
-            .serve_with_incoming_shutdown(listener, std::future::pending());
-        let server = tokio::spawn(async move { server.await.unwrap() });
+        let routes = Routes::new(NetworkServiceServer::new(echo.clone()));
+        let routes = routes.add_service(MonitorConnectionServer::new(echo));
+        let server = tokio::spawn(serve(listener, routes, std::future::pending(), Duration::ZERO));
         Self { target, events, _server: AbortOnDropHandle::new(server), _folder: folder }
     }
 }

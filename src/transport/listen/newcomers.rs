@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Keep a bounded number of connections whose peers have not shown who they are.
+//!
+//! One that is silent costs a socket; its handshake begins with its first byte. When there are too
+//! many, a silent one goes for each that comes: the newest of those that have been silent for
+//! longer than [`GRACE`], else the oldest. If none is silent, the handshake that takes the longest
+//! is given up. Those of this process itself have a reserve.
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::VecDeque,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use tokio::{
+    task::{AbortHandle, Id, JoinSet},
+    time::{Instant, Sleep, sleep_until},
+};
+
+use super::{
+    HANDSHAKE_TIMEOUT,
+    handshake::{Handshakes, Rejected, Shaken},
+    socket::Arrived,
+};
+
+/// Time that a peer may take to send its first byte before others are preferred to it.
+const GRACE: Duration = Duration::from_millis(100);
+
+/// Connections before and in their handshakes.
+pub(super) struct Newcomers {
+    handshakes: Handshakes,
+    limit: usize,
+    /// In the order of their arrival.
+    silent: VecDeque<Silent>,
+    shaking: JoinSet<Shaken>,
+    /// What is in `shaking`, in the order of its beginning.
+    order: VecDeque<Shaking>,
+    patience: Pin<Box<Sleep>>,
+}
+
+struct Silent {
+    arrived: Arrived,
+    own: bool,
+    since: Instant,
+}
+
+struct Shaking {
+    task: AbortHandle,
+    own: bool,
+}
+
+impl Newcomers {
+    pub(super) fn new(handshakes: Handshakes, limit: usize) -> Self {
+        let patience = Box::pin(sleep_until(Instant::now()));
+        let (silent, order) = (VecDeque::new(), VecDeque::new());
+        Self { handshakes, limit, silent, shaking: JoinSet::new(), order, patience }
+    }
+
+    /// Let a connection in. Returns why another was closed for it.
+    pub(super) fn push(&mut self, arrived: Arrived) -> Option<Rejected> {
+        let own = arrived.pid == own_pid() && self.count(true) < self.handshakes.room.own();
+        let crowded = !own && self.count(false) >= self.limit;
+        let closed = if crowded { self.close_one() } else { None };
+        self.begin_or_wait(Silent { arrived, own, since: Instant::now() });
+        closed
+    }
+
+    /// The next handshake that is done or has failed. Pending when there is none.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Shaken> {
+        let mut at = 0;
+        while let Some(silent) = self.silent.get(at) {
+            match silent.arrived.socket.poll_heard(cx) {
+                Poll::Ready(()) => self.silent.remove(at).into_iter().for_each(|heard| self.begin(heard)),
+                Poll::Pending => at += 1,
+            }
+        }
+        while let Poll::Ready(Some(done)) = self.shaking.poll_join_next_with_id(cx) {
+            let (id, shaken) = match done {
+                Ok((id, shaken)) => (id, Some(shaken)),
+                // It was given up, which has been said, or it panicked.
+                Err(error) => (error.id(), None),
+            };
+            self.forget(id);
+            if let Some(shaken) = shaken {
+                return Poll::Ready(shaken);
+            }
+        }
+        ready!(self.poll_patience(cx));
+        Poll::Ready(Err(Rejected::Slow))
+    }
+
+    /// Close a connection, so that there is room for another. Returns the reason.
+    pub(super) fn close_one(&mut self) -> Option<Rejected> {
+        while let Some(silent) = self.least_silent().and_then(|at| self.silent.remove(at)) {
+            if !silent.arrived.socket.is_heard() {
+                return Some(Rejected::Silent(self.limit));
+            }
+            self.begin(silent);
+        }
+        let at = self.order.iter().position(|shaking| !shaking.own)?;
+        self.order.remove(at)?.task.abort();
+        Some(Rejected::Slowest(self.limit))
+    }
+
+    /// The silent connection that is to be closed first.
+    fn least_silent(&self) -> Option<usize> {
+        let now = Instant::now();
+        let late = |silent: &Silent| !silent.own && silent.since + GRACE <= now;
+        let oldest = || self.silent.iter().position(|silent| !silent.own);
+        self.silent.iter().rposition(late).or_else(oldest)
+    }
+
+    fn begin_or_wait(&mut self, newcomer: Silent) {
+        if newcomer.arrived.socket.is_heard() {
+            self.begin(newcomer);
+        } else {
+            self.silent.push_back(newcomer);
+        }
+    }
+
+    fn begin(&mut self, Silent { arrived, own, since }: Silent) {
+        let shake = self.handshakes.clone().shake(arrived, own, since + HANDSHAKE_TIMEOUT);
+        let task = self.shaking.spawn(shake);
+        self.order.push_back(Shaking { task, own });
+    }
+
+    /// Wait until the oldest silent connection has been so for too long, and close it.
+    fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(first) = self.silent.front() else { return Poll::Pending };
+        let until = first.since + HANDSHAKE_TIMEOUT;
+        if self.patience.deadline() != until {
+            self.patience.as_mut().reset(until);
+        }
+        ready!(self.patience.as_mut().poll(cx));
+        self.silent.pop_front();
+        Poll::Ready(())
+    }
+
+    fn forget(&mut self, id: Id) {
+        self.order.retain(|shaking| shaking.task.id() != id);
+    }
+
+    /// Connections in the reserve of this process, or all others.
+    fn count(&self, own: bool) -> usize {
+        let silent = self.silent.iter().filter(|silent| silent.own == own).count();
+        silent + self.order.iter().filter(|shaking| shaking.own == own).count()
+    }
+}
+
+fn own_pid() -> i32 {
+    std::process::id().cast_signed()
+}
