@@ -5,8 +5,11 @@
 //! Each connection id has a lane: a task that processes its calls in order. The work runs in that task, so a caller that is
 //! cancelled only stops waiting and never leaves a half-done call behind.
 //!
+//! A connection belongs to the [`Owner`] of its first Request. Calls of another owner are denied without reaching its lane.
+//!
 //! # Order
-//! Below `update_path`, which determines the id; above every element with state.
+//! Below `update_path`, which determines the id, and below the endpoint's `authorize`, which determines the owner: NSM has that one
+//! below `begin`, so that the Close at the start of a reselect comes before it. Above every element with state.
 
 use std::{
     future::Future,
@@ -27,7 +30,7 @@ use tower_service::Service;
 use crate::{
     api::Connection,
     chain::{
-        Answered, Call, Error, Next, Reason, Result, Scope, Tasks,
+        Answered, Call, Error, Next, Owner, Reason, Result, Scope, Tasks,
         element::CallService,
         lanes::Lanes,
         mailbox::{Job, Work},
@@ -97,6 +100,7 @@ impl Service<Call> for Begin {
     fn call(&mut self, call: Call) -> Waiting {
         let deadline = call.context().deadline + GRACE;
         let id = call.connection().id.clone();
+        let owner = call.context().extensions.get::<Owner>().cloned();
         // Of an outer `begin`, whose next hop this one is.
         let outer = match &call {
             Call::Request(request) => Some(request.context.scope.clone()).filter(Scope::is_open),
@@ -107,7 +111,7 @@ impl Service<Call> for Begin {
         };
         let (reply, answer) = oneshot::channel();
         let job = Job { work: Work::Call(call), reply, span: tracing::Span::current() };
-        let refused = self.lanes.offer(&id, job).err();
+        let refused = self.lanes.offer(&id, owner, job).err();
         Waiting { id, outer, refused, answer, deadline: sleep_until(deadline) }
     }
 }

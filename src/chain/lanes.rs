@@ -2,6 +2,9 @@
 
 //! The map from connection id to lane. A lane is created by the first Request and removed when its connection is gone.
 //!
+//! A lane belongs to the [`Owner`] of the Request that created it. Calls of another are denied before they reach it: they neither
+//! change the connection nor take a place in its queue.
+//!
 //! Lock order: the map first, then a mailbox. Neither is held across an await.
 
 use std::{
@@ -10,7 +13,7 @@ use std::{
 };
 
 use crate::chain::{
-    Call, Next, Reason, Result, Tasks,
+    Call, Next, Owner, Reason, Result, Tasks,
     begin::Mode,
     lane::Lane,
     mailbox::{Job, Mailbox, Work},
@@ -24,7 +27,12 @@ pub(crate) struct Lanes {
     pub(crate) next: Next,
     pub(crate) mode: Mode,
     tasks: Tasks,
-    map: Mutex<HashMap<String, Arc<Mailbox>>>,
+    map: Mutex<HashMap<String, Entry>>,
+}
+
+struct Entry {
+    mailbox: Arc<Mailbox>,
+    owner: Option<Owner>,
 }
 
 impl Lanes {
@@ -32,11 +40,12 @@ impl Lanes {
         Arc::new(Self { next, mode, tasks, map: Mutex::default() })
     }
 
-    /// Queue a job in the lane of `id`. Closing an unknown connection succeeds immediately.
-    pub(crate) fn offer(self: &Arc<Self>, id: &str, job: Job) -> Result<()> {
+    /// Queue a caller's job in the lane of `id`. Closing an unknown connection succeeds immediately.
+    pub(crate) fn offer(self: &Arc<Self>, id: &str, owner: Option<Owner>, job: Job) -> Result<()> {
         let mut map = self.lock();
         if let Some(lane) = map.get(id) {
-            return lane.push(job);
+            lane.admit(owner.as_ref())?;
+            return lane.mailbox.push(job);
         }
         let job = match job.work {
             Work::Call(Call::Close(close)) => {
@@ -51,7 +60,7 @@ impl Lanes {
         };
         let mailbox = Mailbox::new(self.tasks.clone());
         mailbox.push(job)?;
-        map.insert(id.to_owned(), Arc::clone(&mailbox));
+        map.insert(id.to_owned(), Entry { mailbox: Arc::clone(&mailbox), owner });
         drop(map); // a runtime that has stopped drops the lane at once, and that removes itself
         let lane = Lane::new(id.to_owned(), mailbox, Arc::clone(self));
         self.tasks.spawn(lane.run());
@@ -78,14 +87,26 @@ impl Lanes {
         self.lock().len()
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<Mailbox>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Entry>> {
         self.map.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+impl Entry {
+    /// Deny a caller that is not the owner, naming both.
+    fn admit(&self, caller: Option<&Owner>) -> Result<()> {
+        if self.owner.as_ref() == caller {
+            return Ok(());
+        }
+        let id = |owner: Option<&Owner>| owner.map_or("this process", Owner::id).to_owned();
+        let (owner, caller) = (id(self.owner.as_ref()), id(caller));
+        Err(Reason::Denied(format!("the connection belongs to `{owner}`, the caller is `{caller}`")).into())
+    }
+}
+
 /// Removes only this lane, not a newer one with the same id.
-fn remove(map: &mut HashMap<String, Arc<Mailbox>>, id: &str, mailbox: &Arc<Mailbox>) {
-    if map.get(id).is_some_and(|there| Arc::ptr_eq(there, mailbox)) {
+fn remove(map: &mut HashMap<String, Entry>, id: &str, mailbox: &Arc<Mailbox>) {
+    if map.get(id).is_some_and(|there| Arc::ptr_eq(&there.mailbox, mailbox)) {
         map.remove(id);
     }
 }

@@ -51,6 +51,7 @@ pub mod laws;
 mod mailbox;
 pub mod merge;
 pub mod metadata;
+mod owner;
 pub mod path;
 pub mod scope;
 pub mod tail;
@@ -63,6 +64,7 @@ pub use self::{
     element::{Answer, Element, Next},
     error::{Error, Reason, Result},
     event::Events,
+    owner::Owner,
     scope::{Frame, Scope},
     tail::Tail,
     tasks::{Task, Tasks},

@@ -6,16 +6,16 @@
 //!    decides.
 //! 2. Our segment gets a new token for the caller, signed with the SVID that the caller saw, and its expiry.
 //!
-//! Only calls that came over a wire are concerned. Events repeat what was done for the last one.
+//! Only calls that came over a wire are concerned.
 //!
 //! # Order
-//! Above `authorize`, which verifies both.
+//! Above `authorize`, which verifies both, and with it above `begin`. Events of a connection enter below.
 
 use std::time::Duration;
 
 use crate::{
     api::{Connection, PathSegment},
-    chain::{Close, Context, Element, Next, Order, Origin, Reason, Request, Result},
+    chain::{Close, Context, Element, Next, Order, Reason, Request, Result},
     transport::{Caller, Token, token},
 };
 
@@ -33,7 +33,7 @@ impl UpdateToken {
 
     /// Rules 1 and 2.
     fn stamp(&self, connection: &mut Connection, context: &Context) -> Result<()> {
-        let (Origin::Caller, Some(caller)) = (context.origin, context.extensions.get::<Caller>()) else {
+        let Some(caller) = context.extensions.get::<Caller>() else {
             return Ok(());
         };
         let own = connection.index();
@@ -57,7 +57,7 @@ fn write(segment: &mut PathSegment, token: &Token) {
 
 impl Element for UpdateToken {
     const NAME: &'static str = "update_token";
-    const ORDER: Order = Order { after: &["update_path", "begin"], before: &["authorize", "timeout"] };
+    const ORDER: Order = Order { after: &["update_path"], before: &["authorize", "begin", "timeout"] };
 
     async fn request(&self, mut request: Request, next: Next) -> Result<Box<Connection>> {
         self.stamp(&mut request.connection, &request.context)?;

@@ -68,9 +68,10 @@ pub fn endpoint(parts: &Parts) -> Chain {
     Chain::new()
         .with(Trace)
         .with(UpdatePath::new(&parts.name))
-        .layer("begin", BeginLayer::endpoint(parts.tasks.clone()))
+        // in NSM below begin: there a reselect closes a connection before its caller is authorized
         .with(UpdateToken::new(parts.token_lifetime))
         .with(authorize::Endpoint)
+        .layer("begin", BeginLayer::endpoint(parts.tasks.clone()))
         .layer("metadata", MetadataLayer)
         .with(Timeout)
         .with(Monitor::new(parts.connections.clone()))

@@ -10,7 +10,7 @@ use std::{
 use meridio_proxy::{
     api::{Connection, PathSegment, State},
     chain::{
-        Call, Chain, Close, Element, Kind, Next, Origin, Reason, Request, Result, Task, Tasks,
+        Call, Chain, Close, Element, Kind, Next, Origin, Owner, Reason, Request, Result, Task, Tasks,
         begin::{Begin, BeginLayer},
         metadata::MetadataLayer,
     },
@@ -110,6 +110,31 @@ async fn eight_calls_wait_one_close_and_one_event_of_a_kind() {
     }
     heal.await.unwrap();
     shut.await.unwrap();
+    rig.empty().await;
+}
+
+fn of(owner: &str, mut request: Request) -> Request {
+    request.context.extensions.insert(Owner::new(owner));
+    request
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_of_another_owner_take_no_place_in_the_queue() {
+    let rig = rig(BeginLayer::endpoint);
+    rig.world.script([(1000, false)]);
+    let first = rig.ask(of("first", request("a", 9000)));
+    for _ in 0..20 {
+        let other = rig.ask(of("other", request("a", 9000))).await.unwrap_err();
+        assert!(matches!(other.reason(), Reason::Denied(_)));
+        assert_eq!(other.to_string(), "the connection belongs to `first`, the caller is `other` [a]");
+        let nobody = rig.close("a").await.unwrap_err();
+        assert!(matches!(nobody.reason(), Reason::Denied(_)), "{nobody}");
+    }
+    let again = rig.ask(of("first", request("a", 9000)));
+    first.await.unwrap();
+    again.await.unwrap();
+    let Request { connection, context, .. } = of("first", request("a", 9000));
+    rig.begin.clone().call(Call::Close(Close { connection, context })).await.unwrap();
     rig.empty().await;
 }
 

@@ -80,9 +80,9 @@ impl Pod {
     pub(crate) fn endpoint_rows(&self, connections: &Connections, arrived: &Arrived) -> Chain {
         Chain::new()
             .with(UpdatePath::new(POD))
-            .layer("begin", BeginLayer::endpoint(self.tasks.clone()))
             .with(UpdateToken::new(LIFETIME))
             .with(authorize::Endpoint)
+            .layer("begin", BeginLayer::endpoint(self.tasks.clone()))
             .layer("metadata", MetadataLayer)
             .with(Timeout)
             .with(Monitor::new(connections.clone()))

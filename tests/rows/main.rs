@@ -19,9 +19,9 @@ use tracing_subscriber::{Layer, filter::Targets, layer::SubscriberExt};
 const ROWS: [(Side, &str, &str); 29] = [
     (Side::Endpoint, "trace", "a call has a span"),
     (Side::Endpoint, "update_path", "the answer has a segment of the proxy, and the caller's index and id"),
-    (Side::Endpoint, "begin", "what a Request declares stays true after it"),
     (Side::Endpoint, "update_token", "the proxy signs its segment, so that a valid caller is accepted"),
     (Side::Endpoint, "authorize", "a path that does not lead to the caller is denied"),
+    (Side::Endpoint, "begin", "what a Request declares stays true after it"),
     (Side::Endpoint, "metadata", "a refresh that fails leaves the state of the last good one"),
     (Side::Endpoint, "timeout", "a connection whose caller does not refresh is closed"),
     (Side::Endpoint, "monitor", "peers see the connection"),

@@ -266,9 +266,9 @@ impl LoadBalancer {
         let lifetime = if setup.is_for(Side::Client, "refresh") { SHORT } else { LONG };
         let chain = Chain::new()
             .with(UpdatePath::new("lb"))
-            .layer("begin", BeginLayer::endpoint(tasks.clone()))
             .with(UpdateToken::new(lifetime))
             .with(authorize::Endpoint)
+            .layer("begin", BeginLayer::endpoint(tasks.clone()))
             .layer("metadata", MetadataLayer)
             .with(Monitor::new(self.0.connections.clone()))
             .with(TrimPath::default())

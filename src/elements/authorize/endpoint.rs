@@ -6,37 +6,44 @@ use std::time::SystemTime;
 
 use crate::{
     api::Connection,
-    chain::{Close, Context, Element, Next, Order, Origin, Reason, Request, Result},
+    chain::{Close, Context, Element, Error, Next, Order, Owner, Reason, Request, Result},
     transport::{Caller, token},
 };
 
-/// Element for the endpoint chain: verifies the path up to our own segment, of Requests and Closes alike.
+/// Element for the endpoint chain: verifies the path up to our own segment, of Requests and Closes alike, and makes the client that
+/// signed segment 0 the [`Owner`] of the call.
 ///
-/// A path that a policy refuses is [`Reason::Denied`] with the policy's name. Events and calls from inside this process, which came
-/// over no wire, are not verified: whoever caused them was.
+/// A path that a policy refuses is [`Reason::Denied`] with the policy's name. Calls from inside this process, which came over no
+/// wire, are not verified.
+///
+/// # Order
+/// Above `begin`: no call reaches the lane of a connection before its caller is authorized. Events of a connection enter below.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Endpoint;
 
-fn verify(connection: &Connection, context: &Context) -> Result<()> {
-    let (Origin::Caller, Some(caller)) = (context.origin, context.extensions.get::<Caller>()) else {
+fn verify(connection: &Connection, context: &mut Context) -> Result<()> {
+    let Some(caller) = context.extensions.get::<Caller>() else {
         return Ok(());
     };
     let left = connection.segments().get(..=connection.index()).unwrap_or_default();
-    let verified = token::verify_received(left, &caller.peer, SystemTime::now());
-    Ok(verified.map_err(|denied| Reason::Denied(denied.to_string()))?)
+    let client = token::verify_received(left, &caller.peer, SystemTime::now());
+    let client =
+        client.map_err(|denied| Error::from(Reason::Denied(denied.to_string())).of(&connection.id))?;
+    context.extensions.insert(Owner::new(client));
+    Ok(())
 }
 
 impl Element for Endpoint {
     const NAME: &'static str = "authorize";
-    const ORDER: Order = Order { after: &["update_path", "begin", "update_token"], before: &["metadata"] };
+    const ORDER: Order = Order { after: &["update_path", "update_token"], before: &["begin", "metadata"] };
 
-    async fn request(&self, request: Request, next: Next) -> Result<Box<Connection>> {
-        verify(&request.connection, &request.context)?;
+    async fn request(&self, mut request: Request, next: Next) -> Result<Box<Connection>> {
+        verify(&request.connection, &mut request.context)?;
         next.request(request).await
     }
 
-    async fn close(&self, close: Close, next: Next) -> Result<Box<Connection>> {
-        verify(&close.connection, &close.context)?;
+    async fn close(&self, mut close: Close, next: Next) -> Result<Box<Connection>> {
+        verify(&close.connection, &mut close.context)?;
         next.close(close).await
     }
 }

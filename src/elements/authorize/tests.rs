@@ -12,10 +12,10 @@ use std::{
 
 use super::{Client, Endpoint};
 use crate::{
-    api::{Connection, PathSegment},
+    api::{Connection, PathSegment, State},
     chain::{
-        self, Answered, Call, Chain, Close, Context, Error, Events, Kind, Next, Origin, Reason, Request,
-        Tasks, begin::BeginLayer, laws, metadata::MetadataLayer,
+        self, Answered, Call, Chain, Close, Context, Error, Events, Kind, Next, Reason, Request, Tasks,
+        begin::BeginLayer, laws, metadata::MetadataLayer,
     },
     elements::{given::Given, update_token::UpdateToken},
     transport::{
@@ -111,40 +111,88 @@ async fn an_endpoint_takes_what_its_caller_signed_and_names_the_policy_that_refu
     }
 }
 
-#[tokio::test]
-async fn an_event_repeats_a_call_that_was_verified() {
+/// An endpoint chain with lanes, above something that counts Closes.
+struct Lanes {
+    chain: Next,
+    closes: Arc<AtomicUsize>,
+    tasks: Tasks,
+    end: Hop,
+}
+
+impl Lanes {
+    fn new(end: Hop) -> Self {
+        let (closes, tasks) = (Arc::new(AtomicUsize::new(0)), Tasks::default());
+        let counted = Arc::clone(&closes);
+        let answers = tower::service_fn(move |call: Call| {
+            counted.fetch_add(usize::from(matches!(call, Call::Close(_))), SeqCst);
+            async { Ok::<_, Error>(call.into_connection()) }
+        });
+        let rows = Chain::new().with(UpdateToken::new(LIFETIME)).with(Endpoint);
+        let chain = rows.layer("begin", BeginLayer::endpoint(tasks.clone())).build(answers).unwrap();
+        Self { chain, closes, tasks, end }
+    }
+
+    /// A Request with tokens of `signer` that `caller` presents.
+    fn call(&self, signer: &Hop, caller: &Hop, state: State) -> Request {
+        let token = Some(token(signer, &self.end));
+        let mut request = called(vec![PathSegment::default()], caller, &self.end, token);
+        request.connection.set_state(state);
+        request
+    }
+
+    /// Closes so far, and lanes.
+    fn seen(&self) -> (usize, usize) {
+        (self.closes.load(SeqCst), self.tasks.len())
+    }
+}
+
+fn closing(request: Request) -> Close {
+    Close { connection: request.connection, context: request.context }
+}
+
+const STATES: [State; 4] = [State::Up, State::Down, State::RefreshRequested, State::ReselectRequested];
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_is_denied_changes_nothing_now_or_later() {
     let [client, forwarder, end] = hops();
-    let mut request = called(vec![segment(&token(&client, &forwarder))], &forwarder, &end, None);
-    request.context.origin = Origin::Event(Kind::Timeout);
-    let answer = endpoint().request(request.clone()).await.unwrap();
-    assert_eq!(answer, request.connection, "and nothing is stamped");
+    let lanes = Lanes::new(end);
+    lanes.chain.request(lanes.call(&forwarder, &forwarder, State::Up)).await.unwrap();
+    for state in STATES {
+        let forged = || lanes.call(&client, &forwarder, state);
+        let close = lanes.chain.close(closing(forged()));
+        for error in [lanes.chain.request(forged()).await.unwrap_err(), close.await.unwrap_err()] {
+            assert_eq!(error.code(), tonic::Code::PermissionDenied, "{error}");
+            assert!(error.to_string().contains("prev_token_signed"), "{error}");
+        }
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(lanes.seen(), (0, 1), "{state:?}: the connection stands");
+    }
+    lanes.chain.close(closing(lanes.call(&forwarder, &forwarder, State::Up))).await.unwrap();
+    assert_eq!(lanes.seen(), (1, 0));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_close_that_is_denied_is_not_done_later_either() {
-    let [_, forwarder, end] = hops();
-    let stranger = hop(&Authority::new("other.domain"), "stranger");
-    let (closes, tasks) = (Arc::new(AtomicUsize::new(0)), Tasks::default());
-    let counted = Arc::clone(&closes);
-    let answers = tower::service_fn(move |call: Call| {
-        counted.fetch_add(usize::from(matches!(call, Call::Close(_))), SeqCst);
-        async { Ok::<_, Error>(call.into_connection()) }
-    });
-    let rows = Chain::new().layer("begin", BeginLayer::endpoint(tasks.clone()));
-    let chain = rows.with(UpdateToken::new(LIFETIME)).with(Endpoint).build(answers).unwrap();
-    let call = |caller: &Hop| called(vec![PathSegment::default()], caller, &end, Some(token(caller, &end)));
-    chain.request(call(&forwarder)).await.unwrap();
-    // Signed by the stranger, presented by the forwarder.
-    let mut forged = call(&stranger);
-    forged.context.extensions.get_mut::<Caller>().unwrap().peer = Arc::clone(&forwarder.peer);
-    let Request { connection, context, .. } = forged;
-    let error = chain.close(Close { connection, context }).await.unwrap_err();
-    assert_eq!(error.code(), tonic::Code::PermissionDenied, "{error}");
-    tokio::time::sleep(Duration::from_secs(600)).await;
-    assert_eq!((closes.load(SeqCst), tasks.len()), (0, 1), "the connection stands");
-    let Request { connection, context, .. } = call(&forwarder);
-    chain.close(Close { connection, context }).await.unwrap();
-    assert_eq!((closes.load(SeqCst), tasks.len()), (1, 0));
+async fn a_connection_is_neither_closed_nor_taken_over_by_another_client() {
+    let [client, stranger, end] = hops();
+    let lanes = Lanes::new(end);
+    lanes.chain.request(lanes.call(&client, &client, State::Up)).await.unwrap();
+    for state in STATES {
+        let foreign = || lanes.call(&stranger, &stranger, state);
+        let close = lanes.chain.close(closing(foreign()));
+        for error in [lanes.chain.request(foreign()).await.unwrap_err(), close.await.unwrap_err()] {
+            assert_eq!(error.code(), tonic::Code::PermissionDenied, "{error}");
+            let ids = [client.peer.id(), stranger.peer.id()];
+            assert!(ids.iter().all(|id| error.to_string().contains(&format!("`{id}`"))), "{error}");
+        }
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(lanes.seen(), (0, 1), "{state:?}: the connection stands");
+    }
+    lanes.chain.request(lanes.call(&client, &client, State::ReselectRequested)).await.unwrap();
+    assert_eq!(lanes.seen(), (1, 1), "its own reselect closes it first");
+    lanes.chain.close(closing(lanes.call(&client, &client, State::Up))).await.unwrap();
+    lanes.chain.request(lanes.call(&stranger, &stranger, State::Up)).await.unwrap();
+    assert_eq!(lanes.seen(), (2, 1), "the name is free again");
+    lanes.tasks.stop().await;
 }
 
 #[test]
@@ -153,6 +201,14 @@ fn tokens_are_stamped_before_they_are_verified() {
     let chain = Chain::new().with(Endpoint).with(UpdateToken::new(LIFETIME));
     let wrong = chain.build(end).err().unwrap();
     assert_eq!((wrong.first, wrong.second), ("update_token", "authorize"));
+}
+
+#[test]
+fn a_chain_whose_lanes_take_unverified_calls_is_not_built() {
+    let end = tower::service_fn(|call: Call| async { Ok::<_, Error>(call.into_connection()) });
+    let lanes = Chain::new().layer("begin", BeginLayer::endpoint(Tasks::default()));
+    let wrong = lanes.with(Endpoint).build(end).err().unwrap();
+    assert_eq!((wrong.first, wrong.second), ("authorize", "begin"));
 }
 
 /// A wire to `peer` whose other end is silent.

@@ -44,9 +44,9 @@ impl Hop {
         Chain::new()
             .with(Trace)
             .with(UpdatePath::new(self.name.clone()))
-            .layer("begin", BeginLayer::endpoint(self.tasks.clone()))
             .with(UpdateToken::new(TOKEN_LIFETIME))
             .with(authorize::Endpoint)
+            .layer("begin", BeginLayer::endpoint(self.tasks.clone()))
             .layer("metadata", MetadataLayer)
             .with(Timeout)
     }

@@ -43,7 +43,7 @@ mod tests {
         let rows = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>().join(" ");
         assert_eq!(
             rows(endpoint),
-            "endpoint trace update_path begin update_token authorize metadata timeout monitor trim_path mechanism ipam \
+            "endpoint trace update_path update_token authorize begin metadata timeout monitor trim_path mechanism ipam \
              bridge mtu send_fd"
         );
         assert_eq!(

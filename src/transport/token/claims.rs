@@ -8,6 +8,9 @@ use serde_json::Value;
 
 use super::MAX_TOKEN;
 
+/// Longest SPIFFE id, in bytes.
+const MAX_ID: usize = 2048;
+
 /// The claims that NSM's policies look at. Whatever has another type than expected counts as absent.
 #[derive(Debug, Deserialize)]
 pub(super) struct Claims {
@@ -44,6 +47,11 @@ impl Claims {
         let header: Value = serde_json::from_slice(&header).ok()?;
         (parts.next().is_none() && header.is_object()).then_some(())?;
         serde_json::from_slice(&claims).ok()
+    }
+
+    /// SPIFFE id of the maker, if it is a text that is no longer than one may be.
+    pub(super) fn maker(&self) -> Option<&str> {
+        self.sub.as_str().filter(|id| (1..=MAX_ID).contains(&id.len()))
     }
 
     /// Expiry in seconds since 1970, if it is a number.

@@ -8,7 +8,12 @@
 //! 4. On a received path, `prev_token_signed`: there is a segment left of our own, and the certificate of the TLS client signed its
 //!    token. On an answer, `next_token_signed`: the same of the segment right of our own, and the TLS server.
 //!
-//! Signatures further away are verified by nobody here: each hop verifies its neighbours.
+//! Beyond NSM's policies, a received path names its client:
+//!
+//! 5. The token of segment 0 has a `sub`, a SPIFFE id: that of the client. The token left of our own has the `sub` of the TLS client.
+//!
+//! Signatures further away are not verified here: each hop verifies its neighbours. The client's id is therefore as trustworthy as
+//! the hops between.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -34,20 +39,41 @@ pub enum Denied {
         "no sufficient privileges: prev_token_signed: the caller `{0}` did not sign the token before ours"
     )]
     PreviousUnsigned(String),
+    /// Rule 5. The caller signed a token in the name of another.
+    #[error(
+        "no sufficient privileges: prev_token_signed: the caller `{peer}` signed the token before ours as `{maker}`"
+    )]
+    PreviousForeign {
+        /// SPIFFE id of the caller's certificate.
+        peer: String,
+        /// SPIFFE id in the token.
+        maker: String,
+    },
     /// Rule 4 on an answer. The peer signed with another key than that of its certificate, or has no segment.
     #[error("no sufficient privileges: next_token_signed: the peer `{0}` did not sign the token after ours")]
     NextUnsigned(String),
 }
 
-/// Verify a received path up to our own segment, which is the last of `segments` and has its token already.
+/// Verify a received path up to our own segment, which is the last of `segments` and has its token already. Returns the SPIFFE id
+/// of the client at segment 0.
 ///
 /// # Errors
 /// [`Denied`], with the first rule that does not hold.
-pub fn verify_received(segments: &[PathSegment], peer: &Peer, now: SystemTime) -> Result<(), Denied> {
-    common(segments, now)?;
-    match segments {
-        [.., previous, _own] if peer.signed(&previous.token) => Ok(()),
-        _ => Err(Denied::PreviousUnsigned(peer.id().to_owned())),
+pub fn verify_received(segments: &[PathSegment], peer: &Peer, now: SystemTime) -> Result<String, Denied> {
+    let tokens = common(segments, now)?;
+    let ([.., previous, _own], [.., caller, _]) = (segments, &*tokens) else {
+        return Err(Denied::PreviousUnsigned(peer.id().to_owned()));
+    };
+    if !peer.signed(&previous.token) {
+        return Err(Denied::PreviousUnsigned(peer.id().to_owned()));
+    }
+    let client = tokens[0].maker().ok_or(Denied::Valid(0))?;
+    match caller.maker() {
+        Some(maker) if maker == peer.id() => Ok(client.to_owned()),
+        maker => {
+            let maker = maker.unwrap_or_default().to_owned();
+            Err(Denied::PreviousForeign { peer: peer.id().to_owned(), maker })
+        }
     }
 }
 
@@ -61,15 +87,15 @@ pub fn verify_answer(
     peer: &Peer,
     now: SystemTime,
 ) -> Result<(), Denied> {
-    common(segments, now)?;
+    let _tokens = common(segments, now)?;
     match own.checked_add(1).and_then(|next| segments.get(next)) {
         Some(next) if peer.signed(&next.token) => Ok(()),
         _ => Err(Denied::NextUnsigned(peer.id().to_owned())),
     }
 }
 
-/// Rules 1 to 3.
-fn common(segments: &[PathSegment], now: SystemTime) -> Result<(), Denied> {
+/// Rules 1 to 3; the claims of each token.
+fn common(segments: &[PathSegment], now: SystemTime) -> Result<Vec<Claims>, Denied> {
     let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
     let read =
         |(index, segment): (usize, &PathSegment)| Claims::decode(&segment.token).ok_or(Denied::Valid(index));
@@ -79,6 +105,6 @@ fn common(segments: &[PathSegment], now: SystemTime) -> Result<(), Denied> {
     }
     match tokens.windows(2).position(|pair| !pair[0].leads_to(&pair[1])) {
         Some(index) => Err(Denied::Chained(index)),
-        None => Ok(()),
+        None => Ok(tokens),
     }
 }

@@ -113,7 +113,7 @@ fn a_received_path_is_refused_by_the_first_rule_that_does_not_hold() {
     let two_parts = token.rsplit_once('.').unwrap().0;
     let unsigned = || Err(Denied::PreviousUnsigned("spiffe://a.test/nsmgr".into()));
     let table = [
-        ("all is well", good(), Ok(())),
+        ("all is well", good(), Ok("spiffe://a.test/client".to_owned())),
         ("1: no token", with(1, segment("")), Err(Denied::Valid(1))),
         ("1: first has no token", with(0, segment("")), Err(Denied::Valid(0))),
         ("1: two parts", with(1, segment(two_parts)), Err(Denied::Valid(1))),
@@ -144,9 +144,19 @@ fn a_received_path_is_refused_by_the_first_rule_that_does_not_hold() {
         (
             "two audiences",
             with(1, forge(nsmgr, &claims(r#"["x","spiffe://a.test/endpoint"]"#, &later.to_string()))),
-            Ok(()),
+            Ok("spiffe://a.test/client".to_owned()),
         ),
         ("4: signed by another", with(1, forge(client, &claims(endpoints, &later.to_string()))), unsigned()),
+        (
+            "4: in the name of another",
+            with(1, forge(nsmgr, &claims(endpoints, &later.to_string()).replace("nsmgr", "other"))),
+            Err(Denied::Chained(0)),
+        ),
+        (
+            "5: first segment of nobody",
+            with(0, forge(client, &format!(r#"{{"aud":["spiffe://a.test/nsmgr"],"exp":{later}}}"#))),
+            Err(Denied::Valid(0)),
+        ),
         ("4: no caller", vec![from_to(endpoint, nsmgr)], unsigned()),
         ("4: nobody", vec![], unsigned()),
     ];
@@ -155,9 +165,24 @@ fn a_received_path_is_refused_by_the_first_rule_that_does_not_hold() {
     }
     // Signatures further left are not looked at, as in Go.
     let far = format!(r#"{{"sub":"spiffe://a.test/client","aud":["spiffe://a.test/nsmgr"],"exp":{later}}}"#);
-    assert_eq!(verify_received(&with(0, forge(endpoint, &far)), &nsmgr.peer, SystemTime::now()), Ok(()));
+    let far = with(0, forge(endpoint, &far));
+    assert!(verify_received(&far, &nsmgr.peer, SystemTime::now()).is_ok());
     let then = SystemTime::now() + LIFETIME + Duration::from_secs(2);
     assert_eq!(verify_received(&good(), &nsmgr.peer, then), Err(Denied::Expired(0)));
+}
+
+#[test]
+fn the_first_hop_signs_in_its_own_name() {
+    let [client, nsmgr, endpoint] = hops();
+    let later = seconds(SystemTime::now()) + 60;
+    let claims = |sub: &str| format!(r#"{{"sub":"{sub}","aud":["spiffe://a.test/endpoint"],"exp":{later}}}"#);
+    let path = |sub: &str| [forge(&nsmgr, &claims(sub)), from_to(&endpoint, &nsmgr)];
+    let verified = |sub: &str| verify_received(&path(sub), &nsmgr.peer, SystemTime::now());
+    assert_eq!(verified(nsmgr.peer.id()), Ok(nsmgr.peer.id().to_owned()));
+    let foreign =
+        Denied::PreviousForeign { peer: nsmgr.peer.id().to_owned(), maker: client.peer.id().to_owned() };
+    assert_eq!(verified(client.peer.id()), Err(foreign));
+    assert_eq!(verified(&"i".repeat(2049)), Err(Denied::Valid(0)), "longer than a SPIFFE id");
 }
 
 #[test]
