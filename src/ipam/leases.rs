@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{api::Family, chain::Tasks};
 
-/// Name of the child whose addresses are those of the bridge: the gateways of the targets. Meridio's IPAM never collects it.
+/// Name of the child whose addresses are those of the bridge: the gateways of the targets.
 pub const BRIDGE: &str = "bridge";
 /// Most leases at a time.
 pub const MAX_LEASES: usize = 16_384;

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Lease the addresses of the bridge and keep them: the gateways of all targets.
 //!
-//! IPAM knows them under the name `bridge`, which must be renewed or the node's whole prefix is collected. If IPAM answers other
-//! addresses on a renewal, the bridge gets those, and new and refreshed targets are told.
+//! IPAM knows them under the name [`BRIDGE`], which must be renewed or the node's whole prefix is collected. If IPAM answers other
+//! addresses on a renewal, the bridge gets those, and new and refreshed targets are told. Addresses of an earlier process are used
+//! without waiting for IPAM, which then confirms them or answers others.
 
 use std::time::Duration;
 
@@ -16,13 +17,11 @@ use super::health::Health;
 use crate::{
     api::Dual,
     chain::{Task, Tasks},
-    ipam::{Lease, LeaseError, Leases},
+    ipam::{BRIDGE, Lease, LeaseError, Leases},
     kernel::Kernel,
     transport::{Backoff, causes},
 };
 
-/// Name under which IPAM knows the bridge of a node.
-const CHILD: &str = "bridge";
 /// Time for one attempt.
 const ATTEMPT: Duration = Duration::from_secs(10);
 /// First and longest pause between attempts.
@@ -64,7 +63,7 @@ async fn acquire(leases: &Leases, renew: Duration, health: &Health) -> Result<Le
     let mut pauses = Backoff::new(PAUSES.0, PAUSES.1);
     health.waits_on("IPAM, for the addresses of the bridge");
     loop {
-        match leases.acquire_renewed(CHILD, renew, Instant::now() + ATTEMPT).await {
+        match leases.acquire_renewed(BRIDGE, renew, Instant::now() + ATTEMPT).await {
             Err(error @ LeaseError::Stopped) => return Err(error),
             Err(error) => {
                 health.waits_on(&format!("IPAM, for the addresses of the bridge: {}", causes(&error)))
@@ -88,7 +87,7 @@ impl Keeper {
     async fn keep(mut self) {
         let mut status = self.leases.status();
         while status.wait_for(|status| status.moved > 0).await.is_ok() {
-            match self.leases.acquire_renewed(CHILD, self.renew, Instant::now() + ATTEMPT).await {
+            match self.leases.acquire_renewed(BRIDGE, self.renew, Instant::now() + ATTEMPT).await {
                 Ok(lease) => self.replace(lease),
                 Err(error) => {
                     tracing::warn!(error = causes(&error), "the addresses of the bridge are not renewed")
@@ -116,7 +115,7 @@ mod tests {
     use super::*;
     use crate::{
         api::Family,
-        ipam::{Fault, InMemory, Settings, Subnet, Tree},
+        ipam::{Fault, InMemory, Record, Settings, Subnet, Tree},
         kernel,
         proxy::health::LIVENESS,
     };
@@ -146,6 +145,27 @@ mod tests {
         assert_eq!(current.families().count(), 2);
         kernel.settled().await;
         assert_eq!(kernel.status().borrow().gateways, current);
+        tasks.stop().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn restored_gateways_are_used_at_once_and_ipam_decides_later() {
+        let (tasks, health, ipam) = (Tasks::default(), Health::default(), ipam());
+        ipam.faults().stand(Fault::Hang);
+        let before = Dual { v4: "172.16.9.1/24".parse().ok(), v6: "fd00::1/64".parse().ok() };
+        let records = vec![Record { child: BRIDGE.into(), addresses: before }];
+        let leases = Leases::resume(ipam.clone(), Settings::default(), records, &tasks);
+        let kernel = Kernel::start(kernel::Settings::of("t", "c", "n"), kernel::Memory::default(), &tasks);
+        let leasing = Gateways::lease(&leases, &kernel, Duration::from_secs(300), &health, &tasks);
+        let gateways = tokio::time::timeout(Duration::from_secs(1), leasing).await.unwrap().unwrap();
+        let mut current = gateways.current();
+        assert_eq!(*current.borrow_and_update(), before);
+        sleep(Duration::from_secs(1800)).await;
+        kernel.settled().await;
+        assert_eq!(kernel.status().borrow().gateways, before, "IPAM has been away for 30 minutes");
+        ipam.faults().clear();
+        tokio::time::timeout(Duration::from_secs(90), current.changed()).await.unwrap().unwrap();
+        assert_eq!(current.borrow().v4.unwrap().to_string(), "169.255.0.1/24", "of IPAM");
         tasks.stop().await;
     }
 

@@ -16,5 +16,6 @@ pub mod log;
 pub mod mesh;
 pub mod primary;
 pub mod services;
+pub mod snapshot;
 pub mod telemetry;
 pub mod vips;

@@ -12,7 +12,7 @@ use crate::{
         ipam::v1::ipam_client::IpamClient, nsp::v1::configuration_manager_client::ConfigurationManagerClient,
     },
     chain::Tasks,
-    ipam::{self, GrpcAllocator, Leases, Subnet},
+    ipam::{self, GrpcAllocator, Leases, Record, Subnet},
     transport::{Channel, ChannelSettings, Identity, Link, Target, origin},
 };
 
@@ -26,8 +26,15 @@ pub struct Services {
 }
 
 impl Services {
-    /// Connect to both, in tasks of `tasks`, for as long as those live. Nothing is waited for.
-    pub fn open(config: &Config, identity: &Identity, health: &Health, tasks: &Tasks) -> Self {
+    /// Connect to both, in tasks of `tasks`, for as long as those live. Nothing is waited for. `restored` are the leases of an earlier
+    /// process.
+    pub fn open(
+        config: &Config,
+        identity: &Identity,
+        restored: Vec<Record>,
+        health: &Health,
+        tasks: &Tasks,
+    ) -> Self {
         let settings = ChannelSettings {
             keepalive: config.grpc_keepalive_time,
             max_backoff: config.grpc_max_backoff,
@@ -44,16 +51,16 @@ impl Services {
             release_delay: config.ip_release_delay,
             ..ipam::Settings::default()
         };
-        let subnet = Subnet {
-            trench: config.trench.clone(),
-            conduit: config.conduit.clone(),
-            node: config.host.clone(),
-        };
         let client = IpamClient::with_origin(ipam, origin());
-        let allocator = GrpcAllocator::new(client, subnet, lease.rpc_timeout);
-        let leases = Leases::start(allocator, lease, tasks);
+        let allocator = GrpcAllocator::new(client, subnet(config), lease.rpc_timeout);
+        let leases = Leases::resume(allocator, lease, restored, tasks);
         Self { leases, nsp: ConfigurationManagerClient::with_origin(nsp, origin()) }
     }
+}
+
+/// The conduit and the node of this proxy, as IPAM knows them.
+pub(super) fn subnet(config: &Config) -> Subnet {
+    Subnet { trench: config.trench.clone(), conduit: config.conduit.clone(), node: config.host.clone() }
 }
 
 /// Report every change of a channel's link, until the channel ends.

@@ -50,14 +50,18 @@ const QUIET: Duration = Duration::from_secs(300);
 pub struct Vips {
     /// The last list that was accepted: sorted, each once, without host bits. `None` until there is one.
     pub list: Option<Arc<[IpNet]>>,
+    /// The list is that of an earlier process, as the NSP has not answered yet.
+    pub restored: bool,
     /// Number of entries of the NSP's present list, if it was refused.
     pub refused: Option<usize>,
 }
 
-/// Follow the VIPs of a trench in a task of `tasks`, for as long as somebody receives them.
+/// Follow the VIPs of a trench in a task of `tasks`, for as long as somebody receives them. `restored` is the list of an earlier
+/// process.
 pub fn follow<T>(
     client: ConfigurationManagerClient<T>,
     trench: impl Into<String>,
+    restored: Option<Arc<[IpNet]>>,
     tasks: &Tasks,
 ) -> watch::Receiver<Vips>
 where
@@ -65,7 +69,8 @@ where
     T::Error: Into<StdError>,
     T::ResponseBody: Body<Data = Bytes, Error: Into<StdError> + Send> + Send + 'static,
 {
-    let (publish, vips) = watch::channel(Vips::default());
+    let before = Vips { restored: restored.is_some(), list: restored, refused: None };
+    let (publish, vips) = watch::channel(before);
     let follower = Follower {
         client: client.max_decoding_message_size(MAX_ANSWER),
         trench: Trench { name: trench.into() },
@@ -83,11 +88,12 @@ where
     vips
 }
 
-/// Declare every list to the kernel, until the follower ends.
+/// Declare every list of the NSP to the kernel, until the follower ends.
 pub async fn declare(mut vips: watch::Receiver<Vips>, kernel: Kernel) {
     let mut declared = None;
     loop {
-        let now = vips.borrow_and_update().list.clone();
+        let now =
+            Some(vips.borrow_and_update().clone()).filter(|vips| !vips.restored).and_then(|vips| vips.list);
         if let Some(vips) = now.as_deref().filter(|_| now != declared) {
             kernel.set_vips(vips);
         }
@@ -167,6 +173,7 @@ where
         }
         self.reported = list.complaints.into_iter().collect();
         self.publish.send_if_modified(|published| {
+            let confirms = std::mem::take(&mut published.restored);
             let heals = published.refused.take().is_some();
             let before = published.list.as_deref().unwrap_or_default();
             let count = |these: &[IpNet], those: &[IpNet]| {
@@ -174,7 +181,7 @@ where
             };
             let (added, removed) = (count(&list.vips, before), count(before, &list.vips));
             if added + removed == 0 && published.list.is_some() {
-                return heals;
+                return heals || confirms;
             }
             tracing::info!(added, removed, total = list.vips.len(), "the VIPs have changed");
             published.list = Some(list.vips.into());

@@ -13,6 +13,7 @@ mod peers;
 mod process;
 mod row;
 mod services;
+mod snapshots;
 mod starts;
 mod target;
 mod tokens;
@@ -55,6 +56,14 @@ const TABLE: &[Row] = &[
     starting!("a variable of 100 kB", starts::giant_variable, "critical", "NSM_TRENCH", "1 to 253 letters"),
     starting!("no CAP_NET_ADMIN", starts::no_net_admin, "critical", "CAP_NET_ADMIN is missing", "setcap"),
     starting!("no nsmgr socket", starts::no_nsmgr, "start waits", "nsmgr, to register", "nsm.io.sock", "No such file"),
+    starting!("snapshot damaged", snapshots::damaged, "the snapshot is not used and set aside", "first line", "snapshot.refused"),
+    starting!("snapshot cut off", snapshots::cut_off, "the snapshot is not used and set aside", "checksum is wrong", "snapshot.refused"),
+    starting!("snapshot of another trench", snapshots::of_another_trench, "the snapshot is not used and set aside", "trench `other`", "accepted: trench `trench`"),
+    starting!("snapshot of a future version", snapshots::of_a_future_version, "the snapshot is not used and set aside", "its version is `2` (accepted: 1)"),
+    starting!("snapshot that others may write", snapshots::of_others, "the snapshot is not used and set aside", "its mode is 666 (accepted: 600)"),
+    starting!("disk of the snapshot full", snapshots::disk_full, "degraded: the snapshot cannot be written", "No space left on device"),
+    starting!("folder of the snapshot missing", snapshots::no_folder, "degraded: the snapshot cannot be written", "No such file"),
+    starting!("no IPAM and no NSP but a snapshot", snapshots::without_services, "an earlier process left a snapshot"),
     starting!("Workload API silent", starts::silent_agent, "start waits", "the Workload API has not been heard"),
     starting!("Workload API late", starts::late_agent, "start waits", "the Workload API cannot be reached", "agent.sock"),
     starting!("Workload API late with the entry", starts::late_entry, "start waits", "the Workload API refuses", "no identity issued"),

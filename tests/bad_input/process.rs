@@ -108,6 +108,11 @@ impl Place {
         self.socket(name).parse().unwrap()
     }
 
+    /// The file of the proxy's snapshot.
+    pub(crate) fn snapshot(&self) -> PathBuf {
+        self.folder.join("snapshot")
+    }
+
     /// Listen as the Workload API of the proxy, which has no identity yet.
     pub(crate) fn agent(&self) -> Workload {
         Workload::listen(self.folder.join("agent.sock")).unwrap()
@@ -128,6 +133,7 @@ impl Place {
             ("NSM_CONDUIT", "conduit"),
             ("NSM_IPAM_SERVICE", "127.0.0.1:7777"),
             ("NSM_CONNECT_TO", &self.socket("nsm.io.sock")),
+            ("NSM_SNAPSHOT_PATH", &self.snapshot().to_string_lossy()),
             ("SPIFFE_ENDPOINT_SOCKET", &self.socket("agent.sock")),
         ]);
         command.envs(others.iter().copied()).stdin(Stdio::null()).stderr(Stdio::piped());

@@ -27,6 +27,7 @@ use meridio_proxy::{
 };
 use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
 use tokio::time::{Instant, sleep};
+use tokio_util::task::AbortOnDropHandle;
 use tonic::service::Routes;
 
 use crate::{
@@ -121,14 +122,23 @@ pub(crate) async fn mutilated_svid(place: &Place, texts: &[&str]) -> Checked {
 pub(crate) async fn no_nsmgr(place: &Place, texts: &[&str]) -> Checked {
     let agent = place.agent();
     agent.grant(place.svid());
+    let _ipam = ipam(place).await;
+    let proxy = place.proxy(&[]);
+    proxy.log.says(texts).await?;
+    serves_when_nsmgr_comes(place, proxy).await
+}
+
+/// An IPAM that knows the conduit.
+pub(crate) async fn ipam(place: &Place) -> AbortOnDropHandle<()> {
     let tree = Tree::new("trench");
     tree.add_conduit("conduit").unwrap();
     let (ipam, target) = (Ipam::new(tree), "tcp://127.0.0.1:7777".parse().unwrap());
     let routes = Routes::new(ipam.service());
-    let _ipam = host(&target, identity(&place.authority, "ipam"), routes).await;
-    let proxy = place.proxy(&[]);
-    proxy.log.says(texts).await?;
+    host(&target, identity(&place.authority, "ipam"), routes).await
+}
 
+/// It registers, serves, and ends in order.
+pub(crate) async fn serves_when_nsmgr_comes(place: &Place, proxy: Proxy) -> Checked {
     let (tasks, services) = (Tasks::default(), Services::default());
     let endpoints = Endpoints::new("node", &tasks);
     let routes = Routes::new(NetworkServiceRegistryServer::new(services))

@@ -166,10 +166,10 @@ async fn parts(
         ..kernel::Settings::of("trench", "conduit", "node")
     };
     let kernel = Kernel::start(settings, linux.clone(), tasks);
-    let services = Services::open(config, own, health, tasks);
+    let services = Services::open(config, own, Vec::new(), health, tasks);
     let renew = config.bridge_ip_renew_interval;
     let gateways = Gateways::lease(&services.leases, &kernel, renew, health, tasks).await.unwrap();
-    tasks.spawn(vips::declare(vips::follow(services.nsp, "trench", tasks), kernel.clone()));
+    tasks.spawn(vips::declare(vips::follow(services.nsp, "trench", None, tasks), kernel.clone()));
     let parts = Parts {
         mtu: config.mtu,
         names: Names::new(|name| name.as_str() == "eth0"),

@@ -7,6 +7,7 @@
 use std::{
     fs::{self, File},
     io,
+    os::unix::fs::chown,
     path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
     time::Duration,
@@ -62,6 +63,19 @@ impl Pod {
         let pod = make().doing(|| format!("make pod {name}"))?;
         pod.netlink.set_loopback_up().await?;
         Ok(pod)
+    }
+
+    /// A folder that the processes of this pod may write, one after the other.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn state(&self) -> Result<PathBuf, LabError> {
+        let folder = self.folder.join("state");
+        let user = privileges::has_user(privileges::PROXY_USER).then_some(privileges::PROXY_USER);
+        fs::create_dir_all(&folder)
+            .and_then(|()| chown(&folder, user, user))
+            .doing(|| format!("make the folder {}", folder.display()))?;
+        Ok(folder)
     }
 
     /// Connect this pod to another with a pair of links, each with its addresses.

@@ -24,6 +24,8 @@ use crate::{
 
 /// Where the proxy finds the folder of nsmgr's socket.
 const NSM: &str = "/run/nsm";
+/// Where the proxy keeps its snapshot, so that it outlives a restart.
+const STATE: &str = "/run/state";
 /// Where the proxy finds the folder of its Workload API.
 const SPIRE: &str = "/run/spire/sockets";
 
@@ -39,12 +41,13 @@ impl World {
         let hosts = pod.folder.join("hosts");
         let names = format!("127.0.0.1 localhost\n{} nsp-{TRENCH}.{NAMESPACE}\n", self.services_at());
         std::fs::write(&hosts, names).doing(|| "write the hosts file of the proxy".into())?;
+        let state = pod.state()?;
         let nsm = self.ground.folder(control_plane::NSMGR).doing(|| "find the folder of nsmgr".into())?;
         let start = Start {
             program: ground::PROXY.as_ref(),
             arguments: &[],
             environment: &environment(&self.topology, self.services_at()),
-            mounts: &[(spire, SPIRE), (nsm, NSM), (hosts, "/etc/hosts")],
+            mounts: &[(spire, SPIRE), (nsm, NSM), (state, STATE), (hosts, "/etc/hosts")],
             confined: true,
             log: "log",
         };
@@ -80,6 +83,7 @@ fn environment(topology: &Topology, services: IpAddr) -> Vec<(String, String)> {
         ("NSM_NSP_SERVICE_PORT", NSP_PORT.to_string()),
         ("NSM_IP_FAMILY", family.to_owned()),
         ("NSM_MTU", MTU.to_string()),
+        ("NSM_SNAPSHOT_PATH", format!("{STATE}/snapshot")),
         ("SPIFFE_ENDPOINT_SOCKET", format!("unix://{SPIRE}/{}", agent::SOCKET)),
     ];
     variables.map(|(name, value)| (name.to_owned(), value)).into()

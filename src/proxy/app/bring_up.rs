@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Bring the conduit up, stage by stage, and take it down in reverse.
 //!
-//! 1. **kernel**: look at what there is, adopt it, and stop leaks.
+//! 1. **kernel**: look at what there is, adopt it, and stop leaks; the addresses of the bridge are those of the snapshot, if there is
+//!    one.
 //! 2. **identity**: wait for an SVID.
 //! 3. **services**: connect to IPAM and NSP.
-//! 4. **gateways**: wait for the addresses of the bridge.
+//! 4. **gateways**: wait for the addresses of the bridge, unless the snapshot has them.
 //! 5. **listen**: serve the endpoint chain, once the kernel stops leaks.
-//! 6. **VIPs**: follow them.
+//! 6. **VIPs**: follow them, and keep the snapshot.
 //! 7. **mesh**: find load balancers and connect to them.
 //! 8. **register**: offer the endpoint to targets, and check that it answers.
 //!
@@ -35,7 +36,8 @@ use crate::{
         health::{Health, Part},
         mesh::{self, LinkState, Mesh, Nsmgr},
         primary,
-        services::Services,
+        services::{Services, subnet},
+        snapshot,
         vips::{self, Vips},
     },
     transport::{
@@ -49,13 +51,14 @@ use crate::{
 /// Directory for the socket of the endpoint.
 const SOCKETS: &str = "/tmp";
 
-/// Deadlines of the stages of the shutdown, 21 s in all: Kubernetes kills after 30 s.
+/// Deadlines of the stages of the shutdown, 21.5 s in all: Kubernetes kills after 30 s.
 mod within {
     use std::time::Duration;
 
     pub(super) const MESH: Duration = Duration::from_secs(11);
     pub(super) const LISTEN: Duration = Duration::from_millis(1500);
     pub(super) const LEASES: Duration = Duration::from_secs(4);
+    pub(super) const SNAPSHOT: Duration = Duration::from_millis(500);
     pub(super) const KERNEL: Duration = Duration::from_secs(2);
     pub(super) const UNREGISTER: Duration = Duration::from_millis(2500);
 }
@@ -70,6 +73,7 @@ pub(super) struct Up {
     discovery: Option<Discovery>,
     mesh: Option<Mesh>,
     registration: Option<Registration>,
+    snapshot: Option<snapshot::Writer>,
     watches: Vec<Task>,
 }
 
@@ -81,10 +85,15 @@ impl Up {
         health: &Health,
         tasks: &Tasks,
     ) -> Result<(), Failure> {
+        let file = config.snapshot_path.as_ref().map(|path| snapshot::File::new(path, subnet(config)));
+        let restored = file.as_ref().and_then(snapshot::File::load).unwrap_or_default();
         let kernel = kernel(config, tasks).await?;
+        if !restored.gateways().is_empty() {
+            kernel.set_gateways(restored.gateways());
+        }
         self.kernel = Some(kernel.clone());
         let identity = identity(config, health, tasks).await;
-        let services = Services::open(config, &identity, health, tasks);
+        let services = Services::open(config, &identity, restored.leases, health, tasks);
         self.leases = Some(services.leases.clone());
         let renew = config.bridge_ip_renew_interval;
         let gateways = Gateways::lease(&services.leases, &kernel, renew, health, tasks).await?;
@@ -92,7 +101,9 @@ impl Up {
         self.gateways = Some(gateways);
         leak_stop(&kernel, health).await?;
         let endpoint = self.listen(&parts, &identity, health).await?;
-        let vips = vips::follow(services.nsp, config.trench.as_str(), tasks);
+        let vips = vips::follow(services.nsp, config.trench.as_str(), restored.vips, tasks);
+        let sources = snapshot::Sources { leases: services.leases, vips: vips.clone() };
+        self.snapshot = file.map(|file| snapshot::Writer::start(file, sources, tasks));
         self.watches.push(tasks.guarded(vips::declare(vips.clone(), kernel)));
         self.mesh(config, &parts, vips, health)?;
         self.register(config, &parts, &endpoint, health);
@@ -192,7 +203,10 @@ impl Up {
             endpoint.stop(Instant::now() + within::LISTEN).await;
         }
         if let Some(leases) = self.leases.take() {
-            leases.flush(Instant::now() + within::LEASES).await;
+            let left = leases.flush(Instant::now() + within::LEASES).await;
+            if let (Some(snapshot), Some(left)) = (self.snapshot.take(), left) {
+                snapshot.finish(left, Instant::now() + within::SNAPSHOT).await;
+            }
         }
         self.gateways = None;
         if let Some(kernel) = self.kernel.take() {

@@ -11,7 +11,7 @@ mod reader;
 mod rules;
 mod variables;
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 pub use self::{
     duration::{InvalidDuration, parse_duration},
@@ -87,6 +87,8 @@ pub struct Config {
     pub ip_release_delay: Duration,
     /// Interval at which the bridge's addresses are renewed.
     pub bridge_ip_renew_interval: Duration,
+    /// File of the snapshot; `None` keeps none.
+    pub snapshot_path: Option<PathBuf>,
     /// Address of the SPIFFE Workload API: `unix:///path` or `tcp://ip:port`.
     pub spiffe_endpoint_socket: String,
     /// Where spans are exported to; `None` exports none.
@@ -131,6 +133,7 @@ impl Config {
             grpc_max_backoff: r.duration(var::GRPC_MAX_BACKOFF, MILLISECOND),
             ip_release_delay: r.duration(var::IP_RELEASE_DELAY, Duration::ZERO),
             bridge_ip_renew_interval: r.duration(var::BRIDGE_IP_RENEW_INTERVAL, MILLISECOND),
+            snapshot_path: rules::file(&mut r, var::SNAPSHOT_PATH),
             spiffe_endpoint_socket: rules::target_text(&mut r, var::SPIFFE_ENDPOINT_SOCKET),
             telemetry: None,
             warnings: Vec::new(),

@@ -122,7 +122,7 @@ fn otlp_endpoint(text: &str) -> Option<Option<String>> {
 }
 
 /// A file by its absolute path; none if the variable is empty.
-fn file(r: &mut Reader<impl Get>, variable: Variable) -> Option<PathBuf> {
+pub(super) fn file(r: &mut Reader<impl Get>, variable: Variable) -> Option<PathBuf> {
     r.value(variable, "the absolute path of a file", |text| {
         (text.is_empty() || text.starts_with('/')).then(|| (!text.is_empty()).then(|| text.into()))
     })

@@ -63,10 +63,15 @@ struct World {
 impl World {
     /// The server itself is the transport of the client.
     fn new() -> Self {
+        Self::after(None)
+    }
+
+    /// After an earlier process with this list.
+    fn after(restored: Option<Arc<[IpNet]>>) -> Self {
         let (opened, subscriptions) = mpsc::channel(8);
         let (nsp, tasks) = (Nsp { opened, refusals: Arc::default() }, Tasks::default());
         let client = ConfigurationManagerClient::new(ConfigurationManagerServer::new(nsp.clone()));
-        let vips = follow(client, "trench-a", &tasks);
+        let vips = follow(client, "trench-a", restored, &tasks);
         Self { nsp, opened: subscriptions, vips, tasks }
     }
 
@@ -257,7 +262,7 @@ async fn vips_are_followed_over_a_socket_and_across_a_restart_of_the_nsp() {
     let channel =
         tonic::transport::Endpoint::from_shared(format!("http://{address}")).unwrap().connect_lazy();
     let tasks = Tasks::default();
-    let mut vips = follow(ConfigurationManagerClient::new(channel), "trench-a", &tasks);
+    let mut vips = follow(ConfigurationManagerClient::new(channel), "trench-a", None, &tasks);
     let mut published = async |n: usize| {
         let full = vips.wait_for(|vips| vips.list.as_ref().is_some_and(|vips| vips.len() == n));
         timeout(30 * SECOND, full).await.expect("published").unwrap().clone()
@@ -314,4 +319,21 @@ impl<'a> MakeWriter<'a> for Log {
     fn make_writer(&'a self) -> Self {
         self.clone()
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restored_list_stays_until_nsp_answers_and_is_not_declared() {
+    let list_before: Arc<[IpNet]> = ["20.0.0.1/32".parse().unwrap()].into();
+    let mut world = World::after(Some(list_before));
+    let linux = crate::kernel::Memory::default();
+    let kernel = Kernel::start(crate::kernel::Settings::of("t", "c", "n"), linux, &world.tasks);
+    world.tasks.spawn(declare(world.vips.clone(), kernel.clone()));
+    let answers = world.subscription().await;
+    assert_eq!(world.later().await.unwrap(), ["20.0.0.1/32"]);
+    kernel.settled().await;
+    assert!(world.vips.borrow().restored && !kernel.status().borrow().vips);
+    answers.send(list(&["20.0.0.1/32"])).await.unwrap();
+    assert_eq!(world.changed().await, ["20.0.0.1/32"], "the same list, of another origin");
+    sleep(SECOND).await;
+    assert!(!world.vips.borrow().restored && kernel.status().borrow().vips);
 }

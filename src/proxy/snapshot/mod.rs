@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Keep a snapshot of the leases, gateways and VIPs in a file, to start from when their services are away.
+//!
+//! The lease `bridge` has the gateways. [`format`] turns a snapshot into bytes and back, [`file`] keeps them in a private
+//! file, and a [`Writer`] writes each change.
+//!
+//! The services are right: what is restored is used until they answer, and then replaced by their answers. A snapshot that
+//! is damaged, of another version, conduit or node, or older than [`MAX_AGE`] is set aside and named in one line of the
+//! log; the start then waits for the services, as it does without a snapshot.
+
+mod file;
+mod format;
+mod writer;
+
+use std::{sync::Arc, time::Duration};
+
+use ipnet::IpNet;
+
+pub use self::{
+    file::File,
+    format::Refusal,
+    writer::{Sources, Store, Writer},
+};
+use crate::{
+    api::Dual,
+    ipam::{self, Record},
+};
+
+/// Oldest snapshot that is used. IPAM collects a lease that was not renewed for 40 minutes, and the leases in a snapshot
+/// were renewed in the last 10 minutes before it was written.
+pub const MAX_AGE: Duration = Duration::from_secs(30 * 60);
+
+/// The state of a conduit on a node that an earlier process had from IPAM and NSP.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Leases, sorted by name.
+    pub leases: Vec<Record>,
+    /// VIPs, sorted; `None` if no list was ever accepted.
+    pub vips: Option<Arc<[IpNet]>>,
+}
+
+impl Snapshot {
+    /// The addresses of the bridge.
+    pub fn gateways(&self) -> Dual<IpNet> {
+        let bridge = self.leases.iter().find(|record| &*record.child == ipam::BRIDGE);
+        bridge.map_or(Dual::NONE, |record| record.addresses)
+    }
+}

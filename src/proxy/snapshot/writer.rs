@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Write a snapshot whenever the leases or the VIPs change.
+//!
+//! A change is written at once, and what changes within [`PAUSE`] after it together. A snapshot that has not changed is
+//! written every [`REFRESH`], so that its age is the time since the process ended. A snapshot that cannot be written is named in
+//! the log once; it is tried again with the next change, or after [`REFRESH`].
+
+use std::{io, sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{oneshot, watch},
+    task::spawn_blocking,
+    time::{Instant, sleep, sleep_until, timeout_at},
+};
+
+use super::Snapshot;
+use crate::{
+    chain::{Task, Tasks},
+    ipam::{self, Leases, Record},
+    proxy::vips::Vips,
+};
+
+/// Shortest time between two writes.
+const PAUSE: Duration = Duration::from_secs(1);
+/// Longest time between two writes.
+const REFRESH: Duration = Duration::from_secs(60);
+
+/// Keeps snapshots.
+pub trait Store: Send + Sync + 'static {
+    /// Keep a snapshot in place of the one before. May block.
+    ///
+    /// # Errors
+    /// The one before is kept.
+    fn store(&self, snapshot: &Snapshot) -> io::Result<()>;
+}
+
+/// What snapshots are made of.
+#[derive(Debug)]
+pub struct Sources {
+    /// The leases.
+    pub leases: Leases,
+    /// The VIPs.
+    pub vips: watch::Receiver<Vips>,
+}
+
+/// Writes snapshots for as long as it lives.
+#[derive(Debug)]
+pub struct Writer {
+    finish: oneshot::Sender<Finish>,
+    _task: Task,
+}
+
+/// The leases at the end, and where to report that they are written.
+type Finish = (Vec<Record>, oneshot::Sender<()>);
+
+impl Writer {
+    /// Write in a task of `tasks`.
+    pub fn start(store: impl Store, sources: Sources, tasks: &Tasks) -> Self {
+        let (finish, finished) = oneshot::channel();
+        let work = Work { store: Arc::new(store), sources, last: None, due: Instant::now(), failing: false };
+        Self { finish, _task: tasks.guarded(work.run(finished)) }
+    }
+
+    /// Write the leases that are left at the end, and stop. Returns at the deadline, at the latest.
+    pub async fn finish(self, leases: Vec<Record>, deadline: Instant) {
+        let (done, written) = oneshot::channel();
+        if self.finish.send((leases, done)).is_ok() && timeout_at(deadline, written).await.is_err() {
+            tracing::warn!("the last snapshot is not written in time");
+        }
+    }
+}
+
+struct Work<S> {
+    store: Arc<S>,
+    sources: Sources,
+    last: Option<Snapshot>,
+    /// When a snapshot that has not changed is written again.
+    due: Instant,
+    failing: bool,
+}
+
+impl<S: Store> Work<S> {
+    async fn run(mut self, mut finish: oneshot::Receiver<Finish>) {
+        let mut status = self.sources.leases.status();
+        while let Some(leases) = self.leases(&mut status).await {
+            self.write(leases).await;
+            tokio::select! {
+                finish = &mut finish => return self.end(finish.ok()).await,
+                () = self.changed(&mut status) => {}
+            }
+        }
+        self.end(finish.await.ok()).await;
+    }
+
+    /// The leases now. `None` after they have been flushed.
+    async fn leases(&mut self, status: &mut watch::Receiver<ipam::Status>) -> Option<Vec<Record>> {
+        status.mark_unchanged();
+        self.sources.vips.mark_unchanged();
+        self.sources.leases.records().await
+    }
+
+    /// Wait for a change, or until it is time to write again, but [`PAUSE`] at least.
+    async fn changed(&mut self, status: &mut watch::Receiver<ipam::Status>) {
+        sleep(PAUSE).await;
+        tokio::select! {
+            _ended = status.changed() => {}
+            Ok(()) = self.sources.vips.changed() => {}
+            () = sleep_until(self.due) => {}
+        }
+    }
+
+    async fn end(mut self, finish: Option<Finish>) {
+        if let Some((leases, done)) = finish {
+            self.write(leases).await;
+            let _left = done.send(());
+        }
+    }
+
+    /// Write what is known, if that is something new, or it is time.
+    async fn write(&mut self, leases: Vec<Record>) {
+        let snapshot = Snapshot { leases, vips: self.sources.vips.borrow().list.clone() };
+        let same = self.last.as_ref() == Some(&snapshot);
+        if snapshot == Snapshot::default() {
+            self.due = Instant::now() + REFRESH;
+            return;
+        }
+        if same && Instant::now() < self.due {
+            return;
+        }
+        let store = Arc::clone(&self.store);
+        let stored = spawn_blocking(move || (store.store(&snapshot), snapshot)).await;
+        let (result, snapshot) = match stored {
+            Ok((result, snapshot)) => (result, Some(snapshot)),
+            Err(panicked) => (Err(io::Error::other(panicked)), None),
+        };
+        (self.last, self.due) = (snapshot, Instant::now() + REFRESH);
+        self.report(result);
+    }
+
+    /// Log when writing begins to fail, and when it works again.
+    fn report(&mut self, result: io::Result<()>) {
+        let failed_before = std::mem::replace(&mut self.failing, result.is_err());
+        match result {
+            Err(error) if !failed_before => {
+                tracing::warn!(%error, "degraded: the snapshot cannot be written, the last one stays");
+            }
+            Err(error) => tracing::debug!(%error, "the snapshot still cannot be written"),
+            Ok(()) if failed_before => tracing::info!("the snapshot is written again"),
+            Ok(()) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
