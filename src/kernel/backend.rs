@@ -71,6 +71,7 @@ pub(super) mod errno {
     pub(in crate::kernel) const ENOENT: i32 = 2;
     pub(in crate::kernel) const ESRCH: i32 = 3;
     pub(in crate::kernel) const EINTR: i32 = 4;
+    pub(in crate::kernel) const EACCES: i32 = 13;
     pub(in crate::kernel) const EEXIST: i32 = 17;
     pub(in crate::kernel) const ENODEV: i32 = 19;
     pub(in crate::kernel) const ENOPROTOOPT: i32 = 92;
@@ -89,6 +90,10 @@ pub(super) fn in_effect(op: &Op, errno: i32) -> bool {
         Op::DeleteAddress(_) => [errno::EADDRNOTAVAIL, errno::ENODEV].contains(&errno),
         Op::DeleteBridge | Op::Detach(..) => errno == errno::ENODEV,
         Op::ForgetNeighbour(_) => [errno::ENOENT, errno::ENODEV].contains(&errno),
-        Op::RaiseBridge | Op::SetNextHops(..) | Op::SetBlackhole(_) | Op::Attach(..) => false,
+        Op::RaiseBridge
+        | Op::ConfigureBridge
+        | Op::SetNextHops(..)
+        | Op::SetBlackhole(_)
+        | Op::Attach(..) => false,
     }
 }

@@ -55,7 +55,7 @@ pub use self::{
     handle::{Kernel, NextHopGuard, PortGuard},
     memory::Memory,
     netlink::Netlink,
-    observed::{Hop, Link, LinkKind, Observed, Route, Target},
+    observed::{BridgeSettings, Hop, Link, LinkKind, Observed, Route, Target},
     op::Op,
     plan::plan,
     rule::{Action, Rule},

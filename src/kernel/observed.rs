@@ -17,6 +17,8 @@ use crate::api::{Family, InterfaceName};
 pub struct Observed {
     /// Links by name.
     pub links: BTreeMap<InterfaceName, Link>,
+    /// Settings of our bridge.
+    pub bridge_settings: BridgeSettings,
     /// Addresses of our bridge, without those of scope link.
     pub addresses: BTreeSet<IpNet>,
     /// Default routes of our table.
@@ -25,6 +27,18 @@ pub struct Observed {
     pub rules: Vec<Rule>,
     /// The kernel has no IPv6.
     pub without_v6: bool,
+}
+
+/// Settings of a bridge that keep frames or addresses from it. A bridge that we make has none of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BridgeSettings {
+    /// After a query for multicast listeners by any port, multicast frames reach only the ports that have answered it. Neighbour
+    /// discovery then does not find those that come later.
+    pub multicast_snooping: bool,
+    /// The spanning tree protocol is on: a port carries nothing for the first 30 s, or for as long as others claim to be the root.
+    pub spanning_tree: bool,
+    /// `disable_ipv6` is set: the bridge takes no IPv6 address and no IPv6 route leads to it.
+    pub v6_disabled: bool,
 }
 
 /// A network interface.

@@ -20,6 +20,8 @@ pub enum Op {
     CreateBridge(Mac),
     /// Set our bridge up.
     RaiseBridge,
+    /// Switch multicast snooping and the spanning tree protocol of our bridge off.
+    ConfigureBridge,
     /// Remove our bridge.
     DeleteBridge,
     /// Add an address to our bridge, without duplicate address detection.
@@ -47,6 +49,9 @@ impl fmt::Display for Op {
             Op::DeleteRule(rule) => write!(f, "remove rule {rule}"),
             Op::CreateBridge(mac) => write!(f, "create the bridge with address {mac}"),
             Op::RaiseBridge => f.write_str("set the bridge up"),
+            Op::ConfigureBridge => {
+                f.write_str("switch multicast snooping and spanning tree of the bridge off")
+            }
             Op::DeleteBridge => f.write_str("remove the bridge"),
             Op::AddAddress(net) => write!(f, "add address {net} to the bridge"),
             Op::DeleteAddress(net) => write!(f, "remove address {net} from the bridge"),

@@ -7,10 +7,14 @@
 //! 3. Rules are added from high priorities to low and removed from low to high: a `goto` never leads nowhere.
 //! 4. A default route is replaced, never removed and added; it is removed only when no next hop is left.
 //! 5. Ports leave after their next hops.
-//! 6. What is not ours stays: other tables, rules of other shapes, links that no connection has named. If the name of the bridge is
+//! 6. What the bridge cannot take (IPv6, while that is disabled) is not asked for.
+//! 7. What is not ours stays: other tables, rules of other shapes, links that no connection has named. If the name of the bridge is
 //!    taken by a link of another kind, only the leak stops are added.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use super::{
     Desired, Link, Observed, Op, Route, Rule, Target,
@@ -114,9 +118,15 @@ impl Plan<'_> {
             Some(_) => {}
             None => self.ops.push(Op::CreateBridge(self.desired.mac)),
         }
+        let settings = self.observed.bridge_settings;
+        if bridge.is_some() && (settings.multicast_snooping || settings.spanning_tree) {
+            self.ops.push(Op::ConfigureBridge);
+        }
         let wanted = self.desired.addresses.iter().flatten();
-        let missing = wanted.filter(|net| !self.observed.addresses.contains(net));
-        self.ops.extend(missing.copied().map(Op::AddAddress));
+        let possible = wanted.filter(|net| !self.is_disabled(Family::of_net(net)));
+        let missing = possible.filter(|net| !self.observed.addresses.contains(net));
+        let added: Vec<Op> = missing.copied().map(Op::AddAddress).collect();
+        self.ops.extend(added);
     }
 
     /// The default routes of our table: the working one, and the blackhole behind it.
@@ -129,8 +139,8 @@ impl Plan<'_> {
                 self.ops.push(Op::SetBlackhole(family));
             }
             let working = metric::working(family);
-            let hops: BTreeSet<_> =
-                self.desired.next_hops.iter().copied().filter(|hop| Family::of(*hop) == family).collect();
+            let possible = |hop: &IpAddr| Family::of(*hop) == family && !self.is_disabled(family);
+            let hops: BTreeSet<_> = self.desired.next_hops.iter().copied().filter(possible).collect();
             match there.get(&working) {
                 _ if !hops.is_empty() && self.leads_to(there.get(&working).copied(), &hops) => {}
                 _ if !hops.is_empty() => self.ops.push(Op::SetNextHops(family, hops)),
@@ -147,6 +157,11 @@ impl Plan<'_> {
         }
     }
 
+    /// Whether the bridge takes nothing of a family.
+    fn is_disabled(&self, family: Family) -> bool {
+        family == Family::V6 && (self.observed.without_v6 || self.observed.bridge_settings.v6_disabled)
+    }
+
     fn is_blackhole(&self, route: Option<&Route>) -> bool {
         route.is_some_and(|route| {
             route.target == Target::Blackhole && route.protocol == self.desired.ours.protocol
@@ -154,7 +169,7 @@ impl Plan<'_> {
     }
 
     /// Whether a route is ours, and leads to exactly these neighbours by way of the bridge.
-    fn leads_to(&self, route: Option<&Route>, hops: &BTreeSet<std::net::IpAddr>) -> bool {
+    fn leads_to(&self, route: Option<&Route>, hops: &BTreeSet<IpAddr>) -> bool {
         let Some(Route { protocol, target: Target::Hops(there), .. }) = route else { return false };
         *protocol == self.desired.ours.protocol
             && there.len() == hops.len()

@@ -10,7 +10,8 @@ use std::{
 use ipnet::IpNet;
 
 use super::{
-    Action, Hop, Link, LinkKind, Observed, Op, Ours, Route, Rule, Target, backend::errno, observed::metric,
+    Action, BridgeSettings, Hop, Link, LinkKind, Observed, Op, Ours, Route, Rule, Target, backend::errno,
+    observed::metric,
 };
 use crate::api::{Family, InterfaceName};
 
@@ -19,6 +20,8 @@ use crate::api::{Family, InterfaceName};
 pub struct World {
     /// Links by name.
     pub links: BTreeMap<InterfaceName, Link>,
+    /// Settings of our bridge.
+    pub bridge_settings: BridgeSettings,
     /// Addresses by index of their link.
     pub addresses: BTreeSet<(u32, IpNet)>,
     /// Default routes of our table.
@@ -59,6 +62,15 @@ impl World {
         self.flush_routes(index, &Family::BOTH);
     }
 
+    /// Disable IPv6 on all links, or enable it again. What there was of it is gone, except rules.
+    pub fn disable_v6(&mut self, disabled: bool) {
+        self.bridge_settings.v6_disabled = disabled;
+        if disabled {
+            self.addresses.retain(|(_, net)| Family::of_net(net) == Family::V4);
+            self.routes.retain(|route| route.family == Family::V4);
+        }
+    }
+
     /// Add a rule behind those of its priority.
     ///
     /// # Errors
@@ -77,6 +89,7 @@ impl World {
         let of_bridge = self.addresses.iter().filter(|(link, _)| Some(*link) == bridge);
         Observed {
             links: self.links.clone(),
+            bridge_settings: if bridge.is_some() { self.bridge_settings } else { Default::default() },
             addresses: of_bridge.map(|(_, net)| *net).collect(),
             routes: self.routes.clone(),
             rules: self.rules.clone(),
@@ -94,10 +107,15 @@ impl World {
                 let bridge =
                     Link { index: 0, alias: None, up: true, controller: None, kind: LinkKind::Bridge };
                 self.add_link(ours.bridge.clone(), bridge);
+                self.configure_bridge();
                 Ok(())
             }
             Op::RaiseBridge => bridge.and_then(|bridge| self.change(bridge, |link| link.up = true)),
+            Op::ConfigureBridge => bridge.map(|_| self.configure_bridge()),
             Op::DeleteBridge => bridge.map(|_| self.remove_link(&ours.bridge)),
+            Op::AddAddress(net) if self.bridge_settings.v6_disabled && net.addr().is_ipv6() => {
+                bridge.and(Err(errno::EACCES))
+            }
             Op::AddAddress(net) if self.addresses.insert((bridge?, *net)) => Ok(()),
             Op::AddAddress(_) => Err(errno::EEXIST),
             Op::DeleteAddress(net) => self.delete_address(bridge?, net),
@@ -113,6 +131,11 @@ impl World {
             }
             Op::Detach(_, index) => self.change(*index, |link| link.controller = None),
         }
+    }
+
+    fn configure_bridge(&mut self) {
+        let v6_disabled = self.bridge_settings.v6_disabled;
+        self.bridge_settings = BridgeSettings { v6_disabled, ..BridgeSettings::default() };
     }
 
     fn delete_rule(&mut self, rule: &Rule) -> Result<(), i32> {

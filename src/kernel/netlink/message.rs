@@ -6,12 +6,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 use rtnetlink::{
-    AddressMessageBuilder, LinkBridge, LinkUnspec, RouteMessageBuilder, RouteNextHopBuilder,
+    AddressMessageBuilder, LinkBridge, LinkMessageBuilder, LinkUnspec, RouteMessageBuilder,
+    RouteNextHopBuilder,
     packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE},
     packet_route::{
         RouteNetlinkMessage,
         address::{AddressHeaderFlags, AddressMessage},
-        link::{LinkAttribute, LinkExtentMask, LinkMessage},
+        link::{BridgeStpState, InfoKind, LinkAttribute, LinkExtentMask, LinkMessage},
         neighbour::{NeighbourAttribute, NeighbourMessage},
         route::{RouteAttribute, RouteMessage, RouteNextHop, RouteProtocol, RouteScope, RouteType},
         rule::{RuleAction, RuleAttribute, RuleMessage},
@@ -64,9 +65,11 @@ pub(super) fn of(ours: &Ours, bridge: u32, op: &Op) -> (RouteNetlinkMessage, u16
         Op::AddRule(it) => (NewRule(rule(it)), ADD),
         Op::DeleteRule(it) => (DelRule(rule(it)), 0),
         Op::CreateBridge(mac) => {
-            (NewLink(LinkBridge::new(ours.bridge.as_str()).address(mac.0.to_vec()).build()), ADD)
+            let bridge = LinkBridge::new(ours.bridge.as_str()).address(mac.0.to_vec());
+            (NewLink(bridge.mcast_snooping(false).build()), ADD)
         }
         Op::RaiseBridge => (NewLink(LinkUnspec::new_with_index(bridge).up().build()), 0),
+        Op::ConfigureBridge => (NewLink(configured(bridge)), 0),
         Op::DeleteBridge => (DelLink(LinkUnspec::new_with_index(bridge).build()), 0),
         Op::AddAddress(net) => (NewAddress(address(net, bridge)), ADD),
         Op::DeleteAddress(net) => (DelAddress(address(net, bridge)), 0),
@@ -88,6 +91,12 @@ pub(super) fn of(ours: &Ours, bridge: u32, op: &Op) -> (RouteNetlinkMessage, u16
         Op::Attach(_, index) => (NewLink(LinkUnspec::new_with_index(*index).controller(bridge).build()), 0),
         Op::Detach(_, index) => (NewLink(LinkUnspec::new_with_index(*index).nocontroller().build()), 0),
     }
+}
+
+/// The settings of a bridge that it floods with, by its index.
+fn configured(bridge: u32) -> LinkMessage {
+    let bridge = LinkMessageBuilder::<LinkBridge>::new_with_info_kind(InfoKind::Bridge).index(bridge);
+    bridge.mcast_snooping(false).stp_state(BridgeStpState::Disabled).build()
 }
 
 /// A rule. Without an action it would be accepted, and every lookup that matches it would fail.

@@ -46,10 +46,15 @@ impl Netlink {
         Ok(Self { requests: Requests::open(checks)?, watch: Watch::open()?, checks, bridge: None })
     }
 
-    async fn links(&mut self, observed: &mut Observed) -> Result<(), Refusal> {
+    async fn links(&mut self, observed: &mut Observed, ours: &Ours) -> Result<(), Refusal> {
         for answer in self.requests.dump(message::get_links()).await? {
-            if let RouteNetlinkMessage::NewLink(link) = answer {
-                observed.links.extend(parse::link(&link));
+            if let RouteNetlinkMessage::NewLink(message) = answer
+                && let Some((name, link)) = parse::link(&message)
+            {
+                if name == ours.bridge {
+                    observed.bridge_settings = parse::bridge_settings(&message);
+                }
+                observed.links.insert(name, link);
             }
         }
         Ok(())
@@ -124,6 +129,7 @@ impl Netlink {
         let needed = matches!(
             op,
             Op::RaiseBridge
+                | Op::ConfigureBridge
                 | Op::DeleteBridge
                 | Op::AddAddress(_)
                 | Op::DeleteAddress(_)
@@ -133,7 +139,7 @@ impl Netlink {
         );
         if needed && self.bridge.is_none() {
             let mut observed = Observed::default();
-            self.links(&mut observed).await?;
+            self.links(&mut observed, ours).await?;
             self.bridge = observed.bridge(ours).map(|link| link.index);
         }
         Ok(if needed { self.bridge } else { Some(0) })
@@ -154,7 +160,7 @@ impl Backend for Netlink {
     async fn dump(&mut self, ours: &Ours) -> Result<Observed, Refusal> {
         self.watch.forget(ours, self.bridge);
         let mut observed = Observed::default();
-        self.links(&mut observed).await?;
+        self.links(&mut observed, ours).await?;
         self.bridge = observed.bridge(ours).map(|link| link.index);
         if let Some(bridge) = self.bridge {
             self.addresses(&mut observed, bridge).await?;

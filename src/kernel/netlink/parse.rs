@@ -8,14 +8,17 @@ use ipnet::IpNet;
 use rtnetlink::packet_route::{
     AddressFamily,
     address::{AddressAttribute, AddressMessage, AddressScope},
-    link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage},
+    link::{
+        AfSpecInet6, AfSpecUnspec, BridgeStpState, InfoBridge, InfoData, InfoKind, LinkAttribute, LinkFlags,
+        LinkInfo, LinkMessage,
+    },
     route::{RouteAddress, RouteAttribute, RouteMessage, RouteType},
     rule::{RuleAction, RuleAttribute, RuleFlags, RuleMessage},
 };
 
 use crate::{
     api::{Family, InterfaceName},
-    kernel::{Action, Hop, Link, LinkKind, Ours, Route, Rule, Target},
+    kernel::{Action, BridgeSettings, Hop, Link, LinkKind, Ours, Route, Rule, Target},
 };
 
 /// A link and its name; none if its name is not one that NSM could use.
@@ -36,6 +39,41 @@ pub(super) fn link(message: &LinkMessage) -> Option<(InterfaceName, Link)> {
     }
     let up = message.header.flags.contains(LinkFlags::Up);
     Some((name?, Link { index: message.header.index, alias, up, controller, kind }))
+}
+
+/// The settings of a bridge, by its link.
+pub(super) fn bridge_settings(message: &LinkMessage) -> BridgeSettings {
+    let mut settings = BridgeSettings::default();
+    for attribute in &message.attributes {
+        match attribute {
+            LinkAttribute::LinkInfo(infos) => {
+                let data = infos.iter().filter_map(|info| match info {
+                    LinkInfo::Data(InfoData::Bridge(data)) => Some(data),
+                    _ => None,
+                });
+                for setting in data.flatten() {
+                    match setting {
+                        InfoBridge::MulticastSnooping(on) => settings.multicast_snooping = *on,
+                        InfoBridge::StpState(state) => {
+                            settings.spanning_tree = *state != BridgeStpState::Disabled;
+                        }
+                        _ => {}
+                    }
+                }
+            }
+            LinkAttribute::AfSpecUnspec(families) => {
+                let v6 = families.iter().filter_map(|family| match family {
+                    AfSpecUnspec::Inet6(settings) => Some(settings),
+                    _ => None,
+                });
+                settings.v6_disabled = v6
+                    .flatten()
+                    .any(|setting| matches!(setting, AfSpecInet6::DevConf(all) if all.disable_ipv6 != 0));
+            }
+            _ => {}
+        }
+    }
+    settings
 }
 
 /// An address of a link; none if it belongs to another, or is of scope link.

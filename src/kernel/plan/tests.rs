@@ -91,7 +91,7 @@ fn a_fresh_kernel_is_built_from_the_ground_up_behind_the_leak_stop() {
 #[test]
 fn whatever_is_changed_by_others_is_taken_back_and_no_more() {
     type Change = fn(&mut World);
-    let table: [(&str, Change, &[&str]); 13] = [
+    let table: [(&str, Change, &[&str]); 17] = [
         ("nothing", |_| {}, &[]),
         (
             "a port leaves",
@@ -132,6 +132,33 @@ fn whatever_is_changed_by_others_is_taken_back_and_no_more() {
             "the route has one neighbour more",
             |w| reroute(w, "172.16.1.9", 1),
             &["set IPv4 next hops 172.16.1.2"],
+        ),
+        (
+            "an adopted bridge snoops",
+            |w| w.bridge_settings.multicast_snooping = true,
+            &["switch multicast snooping and spanning tree of the bridge off"],
+        ),
+        (
+            "an adopted bridge takes part in a spanning tree",
+            |w| w.bridge_settings.spanning_tree = true,
+            &["switch multicast snooping and spanning tree of the bridge off"],
+        ),
+        (
+            "IPv6 was disabled: its blackhole is put back, the rest waits, IPv4 is left alone",
+            |w| w.disable_v6(true),
+            &["add the IPv6 blackhole route"],
+        ),
+        (
+            "IPv6 was disabled for a moment",
+            |w| {
+                w.disable_v6(true);
+                w.disable_v6(false)
+            },
+            &[
+                "add address fd00::1/64 to the bridge",
+                "add the IPv6 blackhole route",
+                "set IPv6 next hops fd00::2",
+            ],
         ),
         (
             "a rule of ours that nobody wants",

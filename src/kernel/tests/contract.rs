@@ -24,6 +24,8 @@ enum Step {
     AddLink(InterfaceName),
     RemoveLink(InterfaceName),
     BridgeDown,
+    BridgeSettings,
+    DisableV6(bool),
 }
 
 fn pick<'a, T>(random: &mut StdRng, from: &'a [T]) -> &'a T {
@@ -40,7 +42,7 @@ fn step(random: &mut StdRng, now: &Observed) -> Step {
         (false, Family::V4) => 0,
         (false, Family::V6) => 1024,
     };
-    match random.random_range(0..16) {
+    match random.random_range(0..18) {
         0 => Step::AddLink(link),
         1 => Step::RemoveLink(link),
         2 => Step::BridgeDown,
@@ -61,6 +63,9 @@ fn step(random: &mut StdRng, now: &Observed) -> Step {
         11 => Step::Ours(Op::DeleteRoute(family, metric)),
         12..=13 => Step::Ours(Op::AddRule(rule(random, family))),
         14 => Step::Ours(Op::DeleteRule(rule(random, family))),
+        15 if random.random_range(0..2) == 0 => Step::BridgeSettings,
+        15 => Step::Ours(Op::ConfigureBridge),
+        16 => Step::DisableV6(random.random_range(0..3) == 0),
         _ if random.random_range(0..2) == 0 => Step::Ours(Op::Attach(link, index)),
         _ => Step::Ours(Op::Detach(link, index)),
     }
@@ -119,6 +124,7 @@ fn named(observed: &Observed) -> BTreeMap<&'static str, Vec<String>> {
     let custom = |rule: &&Rule| !matches!(rule.priority, 0 | 32_766 | 32_767);
     let mut out = BTreeMap::from([
         ("links", links.collect::<Vec<_>>()),
+        ("bridge", vec![format!("{:?}", observed.bridge_settings)]),
         ("addresses", observed.addresses.iter().map(ToString::to_string).collect()),
         ("routes", routes.collect()),
         ("rules", observed.rules.iter().filter(custom).map(ToString::to_string).collect()),
@@ -149,6 +155,20 @@ async fn others(linux: &Memory, step: &Step) {
                 witness::change_link(bridge.as_str(), |link| link.down());
             }
             linux.change(|world| world.set_down(&bridge));
+        }
+        Step::BridgeSettings => {
+            if linux.observed(&Ours::default()).bridge(&Ours::default()).is_some() {
+                witness::snoop("bridge0");
+                linux.change(|world| {
+                    world.bridge_settings.multicast_snooping = true;
+                    world.bridge_settings.spanning_tree = true;
+                });
+            }
+        }
+        Step::DisableV6(disabled) => {
+            let value = if *disabled { "1" } else { "0" };
+            std::fs::write("/proc/sys/net/ipv6/conf/all/disable_ipv6", value).unwrap();
+            linux.change(|world| world.disable_v6(*disabled));
         }
     }
 }

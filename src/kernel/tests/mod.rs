@@ -5,10 +5,12 @@
 mod adoption;
 pub(super) mod agreement;
 mod contract;
+pub(super) mod far;
 mod faults;
 mod handle;
 mod linux;
 mod meanwhile;
+mod multicast;
 pub(super) mod netns;
 mod thread;
 mod traps;

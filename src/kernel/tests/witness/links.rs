@@ -6,7 +6,9 @@ use rtnetlink::{
     LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth,
     packet_route::{
         RouteNetlinkMessage::{DelLink, GetLink, NewLink},
-        link::{LinkAttribute, LinkFlags, LinkMessage},
+        link::{
+            BridgeStpState, InfoBridge, InfoData, InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+        },
     },
 };
 
@@ -79,6 +81,47 @@ fn name_in(links: &[Link], index: u32) -> String {
 /// Make a bridge, down.
 pub(crate) fn add_bridge(name: &str, mac: [u8; 6]) {
     change(&NewLink(LinkBridge::new(name).address(mac.into()).build()), ADD);
+}
+
+/// Switch multicast snooping and the spanning tree protocol of a bridge on.
+pub(crate) fn snoop(name: &str) {
+    let settings = bridge(name).mcast_snooping(true).stp_state(BridgeStpState::KernelStp);
+    change(&NewLink(settings.build()), 0);
+}
+
+/// Make a bridge ask for multicast listeners, once and soon, and want their answers within 100 ms.
+pub(crate) fn query(name: &str) {
+    let settings = bridge(name).mcast_startup_query_count(1).mcast_query_response_interval(10);
+    change(&NewLink(settings.mcast_querier(true).build()), 0);
+}
+
+fn bridge(name: &str) -> LinkMessageBuilder<LinkBridge> {
+    LinkMessageBuilder::<LinkBridge>::new_with_info_kind(InfoKind::Bridge).index(index(name))
+}
+
+/// Whether multicast snooping or the spanning tree protocol of a bridge is on.
+pub(crate) fn snooping(name: &str) -> bool {
+    let index = index(name);
+    let bridge = messages().into_iter().find(|message| message.header.index == index).unwrap();
+    let infos = bridge.attributes.into_iter().filter_map(|attribute| match attribute {
+        LinkAttribute::LinkInfo(infos) => Some(infos),
+        _ => None,
+    });
+    let data = infos.flatten().filter_map(|info| match info {
+        LinkInfo::Data(InfoData::Bridge(data)) => Some(data),
+        _ => None,
+    });
+    data.flatten().any(|setting| match setting {
+        InfoBridge::MulticastSnooping(on) => on,
+        InfoBridge::StpState(state) => state != BridgeStpState::Disabled,
+        _ => false,
+    })
+}
+
+/// Make a link a port of a bridge, and set it up.
+pub(crate) fn set_port(name: &str, bridge: &str) {
+    let bridge = index(bridge);
+    change_link(name, |link| link.controller(bridge).up());
 }
 
 /// Make a pair of links, both down.

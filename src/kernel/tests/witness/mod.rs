@@ -17,8 +17,10 @@ mod snapshot;
 pub(crate) use self::{
     addresses::{Address, add_address, addresses, flush_addresses},
     announcements::Announcements,
-    links::{Link, add_bridge, add_veth, change_link, delete_link, link, links},
-    neighbours::{neighbours, set_neighbour},
+    links::{
+        Link, add_bridge, add_veth, change_link, delete_link, link, links, query, set_port, snoop, snooping,
+    },
+    neighbours::{neighbour, neighbours, set_neighbour},
     routes::{MAIN, NextHop, Route, Way, add_route, route_get, routes},
     rules::{Action, Rule, add_rule, delete_rule, rules},
     snapshot::snapshot,

@@ -29,6 +29,17 @@ pub(crate) fn neighbours(link: &str) -> BTreeMap<IpAddr, Vec<u8>> {
     known.collect()
 }
 
+/// How far the kernel knows a neighbour on a link; `None` if it has not been asked for.
+pub(crate) fn neighbour(link: &str, address: IpAddr) -> Option<NeighbourState> {
+    let (link, wanted) = (index(link), NeighbourAttribute::Destination(address.into()));
+    dump(&GetNeighbour(NeighbourMessage::default())).into_iter().find_map(|answer| match answer {
+        NewNeighbour(it) if it.header.ifindex == link && it.attributes.contains(&wanted) => {
+            Some(it.header.state)
+        }
+        _ => None,
+    })
+}
+
 fn seen(message: &NeighbourMessage) -> Option<(IpAddr, Vec<u8>)> {
     let (mut address, mut mac) = (None, None);
     for attribute in &message.attributes {
