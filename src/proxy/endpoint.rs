@@ -162,12 +162,17 @@ pub fn offer(name: &str, service: &str, node: &str, socket: &Path) -> Offer {
     Offer { service: Some(network_service), endpoint, socket: Some(socket.to_owned()) }
 }
 
-/// Check every five seconds over mutual TLS that the endpoint answers, and report it, for ever.
+/// Check every five seconds over mutual TLS that the endpoint answers, and report it, for ever. Without an identity it cannot be
+/// checked, nor would a restart bring one: Liveness does not depend on that.
 pub async fn check(dialer: Dialer, limit: Duration, health: Health) {
     let mut ticks = interval(CHECK_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
+        if let Err(error) = dialer.identity.ready(Instant::now() + CHECK_WITHIN).await {
+            health.lacks(Part::Endpoint, causes(&error));
+            continue;
+        }
         match check_once(&dialer, limit).await {
             Ok(()) => health.set(Part::Endpoint, true, "answers"),
             Err(reason) => health.set(Part::Endpoint, false, reason),

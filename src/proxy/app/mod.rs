@@ -173,7 +173,7 @@ async fn serve(
     termination: &mut Termination,
 ) -> Result<(), Failure> {
     let health = Health::default();
-    tasks.spawn(health.lose_patience(health::PATIENCE));
+    tasks.spawn(health.watch_start(health::PATIENCE));
     let _served = health::serve(Path::new(health::SOCKET), &health, tasks)?;
     let capabilities = permitted?;
     tracing::info!(net_raw = capabilities.net_raw, "permitted to configure the network");

@@ -32,7 +32,8 @@ pub(super) async fn identity(config: &Config, health: &Health, tasks: &Tasks) ->
 
 /// Wait until nothing that enters by the bridge can leave by the primary network: no target may be answered before.
 pub(super) async fn leak_stop(kernel: &Kernel, health: &Health) -> Result<(), Failure> {
-    health.waits_on("the kernel");
+    let step = "the leak stop";
+    health.works_on(step, None);
     let mut status = kernel.status();
     loop {
         let now = status.borrow_and_update().clone();
@@ -40,7 +41,7 @@ pub(super) async fn leak_stop(kernel: &Kernel, health: &Health) -> Result<(), Fa
             return Ok(());
         }
         if let Some(failure) = now.failures.first() {
-            health.waits_on(&format!("the kernel: {failure}"));
+            health.works_on(step, Some(failure.to_string()));
         }
         if status.changed().await.is_err() {
             return Err(Failure::Kernel);
@@ -57,7 +58,7 @@ pub(super) async fn registered(mut state: watch::Receiver<State>, health: &Healt
             (state.is_registered(), state.failure().map(|error| causes(&**error)))
         };
         if registered {
-            return;
+            return health.works_on("the first answer of the own endpoint", None);
         }
         if let Some(failure) = failure {
             health.waits_on(&format!("nsmgr, to register: {failure}"));

@@ -7,7 +7,8 @@ use tokio::net::UnixStream;
 use super::*;
 use crate::{
     chain::{Call, Chain, Error},
-    transport::{descriptors, testing::Authority},
+    proxy::health::LIVENESS,
+    transport::{descriptors, identity::Standing, testing::Authority},
 };
 
 #[test]
@@ -144,4 +145,26 @@ async fn a_check_of_an_endpoint_that_is_mute_ends_at_its_limit() {
     let started = Instant::now();
     assert!(check_once(&dialer, LIMIT).await.is_err());
     assert!(started.elapsed() < LIMIT, "{:?}", started.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_without_identity_is_not_checked_but_alive() {
+    let (tasks, health) = (Tasks::default(), Health::default());
+    health.set(Part::Endpoint, true, "answers");
+    let (known, standing) = watch::channel(Standing::default());
+    let dialer = Dialer {
+        target: Target::Unix("/nowhere/listen.on".into()),
+        identity: Identity::of(standing),
+        dial_timeout: LIMIT,
+        token_lifetime: Duration::from_secs(600),
+    };
+    let _checking = tasks.guarded(check(dialer, LIMIT, health.clone()));
+    let mut board = health.subscribe();
+    let lacking = board.wait_for(|board| !board.part(Part::Endpoint).serving).await.unwrap().clone();
+    assert!(lacking.part(Part::Endpoint).reason.contains("no identity yet"), "{lacking:?}");
+    assert!(lacking.of(LIVENESS).unwrap().serving);
+    known.send_replace(Standing { svid: Some(Authority::new("a.test").svid("px")), trouble: None });
+    let unanswered = board.wait_for(|board| !board.of(LIVENESS).is_some_and(|liveness| liveness.serving));
+    assert!(unanswered.await.unwrap().part(Part::Endpoint).reason.contains("listen.on"));
+    tasks.stop().await;
 }

@@ -5,12 +5,21 @@
 //! | --- | --- |
 //! | `IPAMCli`, `NSPCli`, `NSMEndpoint`, `Egress` | that part is |
 //! | `Readiness` | all four are |
-//! | `Liveness` | `NSMEndpoint` is, or the start still waits within its patience |
+//! | `Liveness` | `NSMEndpoint` is, or lacks something that a restart would not bring; the start waits, or is not late |
 //! | the empty name, and NSM's own names of an endpoint's services | always: the server answers |
+//!
+//! A part that serves may be *degraded*: it does its work without something that it should have.
 
-use std::fmt;
+mod degraded;
+mod start;
+#[cfg(test)]
+mod tests;
 
-use crate::transport::server;
+use std::{fmt, mem};
+
+use self::start::Start;
+pub(super) use self::{degraded::News, start::Progress};
+use crate::{proxy::health::board::degraded::Degraded, transport::server};
 
 /// A part of the proxy whose health is reported under its own name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,177 +56,123 @@ pub const LIVENESS: &str = "Liveness";
 /// Name that a startup probe asks for: the server itself.
 pub const SERVER: &str = "";
 
-/// Whether a service name is healthy, and why not.
+/// Whether a service name is healthy, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
     /// Whether the answer is SERVING.
     pub serving: bool,
-    /// Why it is as it is; may be empty.
+    /// Why it is as it is; never empty.
     pub reason: String,
+    /// Each thing that it does without, while it serves or not.
+    pub degraded: Vec<String>,
+}
+
+/// The reason, then each degradation.
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.reason)?;
+        self.degraded.iter().try_for_each(|what| write!(f, "; degraded: {what}"))
+    }
+}
+
+/// The state of one part.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct State {
+    pub(super) serving: bool,
+    pub(super) reason: String,
+    /// It does not serve for lack of something outside the process, which a restart would not bring.
+    pub(super) outside: bool,
 }
 
 /// The state of all parts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Board {
-    parts: [Verdict; 4],
+    parts: [State; 4],
+    degraded: [Degraded; 4],
     start: Start,
-}
-
-/// Progress of the start. It is over when the endpoint has served once.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Start {
-    Waiting { on: String, patient: bool },
-    Over,
 }
 
 impl Default for Board {
     fn default() -> Self {
-        let parts = [(); 4].map(|()| Verdict { serving: false, reason: "not started".into() });
-        Self { parts, start: Start::Waiting { on: "start".into(), patient: true } }
+        let parts = [(); 4].map(|()| State { serving: false, reason: "not started".into(), outside: false });
+        Self { parts, degraded: Default::default(), start: Start::default() }
     }
 }
 
 impl Board {
-    /// Set the state of a part; returns whether SERVING changed.
-    pub(super) fn set(&mut self, part: Part, serving: bool, reason: String) -> bool {
-        if part == Part::Endpoint && serving {
+    /// Set the state of a part; returns the state before if it differs.
+    pub(super) fn set(&mut self, part: Part, mut state: State) -> Option<State> {
+        if part == Part::Endpoint && state.serving {
             self.start = Start::Over;
         }
-        let before = std::mem::replace(&mut self.parts[part as usize], Verdict { serving, reason });
-        before.serving != serving
+        if state.reason.trim().is_empty() {
+            state.reason = if state.serving { "serves" } else { "does not serve" }.into();
+        }
+        let now = &mut self.parts[part as usize];
+        (*now != state).then(|| mem::replace(now, state))
     }
 
-    /// Name what the start waits on; returns whether that is new.
-    pub(super) fn waits_on(&mut self, what: &str) -> bool {
-        match &mut self.start {
-            Start::Waiting { on, .. } if on != what => {
-                what.clone_into(on);
-                true
-            }
-            _ => false,
-        }
+    /// Replace what one source finds degraded in a part; returns what is new and what is over.
+    pub(super) fn degrade(&mut self, part: Part, source: &'static str, found: Vec<String>) -> News {
+        self.degraded[part as usize].replace(source, found)
     }
 
-    /// End the patience with the start; returns whether Liveness depended on it.
-    pub(super) fn lose_patience(&mut self) -> bool {
-        match &mut self.start {
-            Start::Waiting { patient, .. } => std::mem::replace(patient, false),
-            Start::Over => false,
-        }
+    /// Note how far the start is; returns whether that is new.
+    pub(super) fn progress(&mut self, progress: Progress) -> bool {
+        self.start.advance(progress)
+    }
+
+    /// The step of the process itself that the start is at, if it waits on nothing.
+    pub(super) fn working_on(&self) -> Option<&'static str> {
+        self.start.working_on()
+    }
+
+    /// Note that the start is late with what it works on; returns whether Liveness depended on it.
+    pub(super) fn late(&mut self) -> bool {
+        self.start.late()
     }
 
     /// The state of a part.
-    pub fn part(&self, part: Part) -> &Verdict {
-        &self.parts[part as usize]
+    pub fn part(&self, part: Part) -> Verdict {
+        let State { serving, reason, .. } = self.parts[part as usize].clone();
+        Verdict { serving, reason, degraded: self.degraded[part as usize].all() }
     }
 
     /// The health of a service name; `None` if there is no such service.
     pub fn of(&self, service: &str) -> Option<Verdict> {
         if let Some(part) = Part::ALL.into_iter().find(|part| part.name() == service) {
-            return Some(self.part(part).clone());
+            return Some(self.part(part));
         }
         match service {
             name if name == SERVER || server::NAMES.contains(&name) => {
-                Some(Verdict { serving: true, reason: String::new() })
+                Some(Verdict { serving: true, reason: "the server answers".into(), degraded: Vec::new() })
             }
-            READINESS => {
-                let serving = self.parts.iter().all(|part| part.serving);
-                Some(Verdict { serving, reason: self.to_string() })
-            }
+            READINESS => Some(self.readiness()),
             LIVENESS => Some(self.liveness()),
             _ => None,
         }
     }
 
+    fn readiness(&self) -> Verdict {
+        let start = self.start.pending().map(|progress| format!("start: {progress}"));
+        let failing = Part::ALL.into_iter().filter(|part| !self.parts[*part as usize].serving);
+        let failing = failing.map(|part| format!("{}: {}", part.name(), self.parts[part as usize].reason));
+        let failing: Vec<_> = start.into_iter().chain(failing).collect();
+        let serving = self.parts.iter().all(|part| part.serving);
+        let reason = if serving { "every part serves".to_owned() } else { failing.join("; ") };
+        let degraded = Part::ALL.into_iter().flat_map(|part| {
+            self.degraded[part as usize].all().into_iter().map(move |what| format!("{}: {what}", part.name()))
+        });
+        Verdict { serving, reason, degraded: degraded.collect() }
+    }
+
     fn liveness(&self) -> Verdict {
-        let endpoint = self.part(Part::Endpoint);
-        match &self.start {
-            Start::Waiting { on, patient } => Verdict { serving: *patient, reason: format!("waits on {on}") },
-            Start::Over => endpoint.clone(),
+        if let Some(progress) = self.start.pending() {
+            let reason = progress.to_string();
+            return Verdict { serving: !self.start.is_late(), reason, degraded: Vec::new() };
         }
-    }
-}
-
-/// The parts that are not serving, with their reasons; empty if all are.
-impl fmt::Display for Board {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Start::Waiting { on, .. } = &self.start {
-            write!(f, "start: waits on {on}; ")?;
-        }
-        let mut separator = "";
-        for part in Part::ALL.into_iter().filter(|part| !self.part(*part).serving) {
-            write!(f, "{separator}{}: {}", part.name(), self.part(part).reason)?;
-            separator = "; ";
-        }
-        Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn serving(board: &Board, name: &str) -> bool {
-        board.of(name).unwrap().serving
-    }
-
-    #[test]
-    fn readiness_is_all_four_and_liveness_the_endpoint() {
-        for pattern in 0..16u8 {
-            let mut board = Board::default();
-            board.set(Part::Endpoint, true, String::new());
-            for (bit, part) in Part::ALL.into_iter().enumerate() {
-                board.set(part, pattern & (1 << bit) != 0, "why".into());
-            }
-            assert_eq!(serving(&board, READINESS), pattern == 15, "{pattern:04b}");
-            assert_eq!(serving(&board, LIVENESS), pattern & 4 != 0, "{pattern:04b}");
-            assert!(serving(&board, SERVER));
-            for (bit, part) in Part::ALL.into_iter().enumerate() {
-                assert_eq!(serving(&board, part.name()), pattern & (1 << bit) != 0);
-            }
-        }
-    }
-
-    #[test]
-    fn every_part_starts_not_serving_and_only_the_seven_names_are_known() {
-        let board = Board::default();
-        for name in ["IPAMCli", "NSPCli", "NSMEndpoint", "Egress", "Readiness"] {
-            assert!(!serving(&board, name), "{name}");
-        }
-        for unknown in ["liveness", "Startup", "egress", "x"] {
-            assert_eq!(board.of(unknown), None);
-        }
-    }
-
-    #[test]
-    fn liveness_is_patient_with_a_start_that_waits_and_says_on_what() {
-        let mut board = Board::default();
-        assert!(board.waits_on("IPAM"));
-        assert!(!board.waits_on("IPAM"));
-        assert_eq!(board.of(LIVENESS), Some(Verdict { serving: true, reason: "waits on IPAM".into() }));
-        assert!(board.lose_patience());
-        assert!(!serving(&board, LIVENESS));
-        board.set(Part::Endpoint, true, String::new());
-        assert!(serving(&board, LIVENESS));
-    }
-
-    #[test]
-    fn once_the_endpoint_has_served_patience_is_over() {
-        let mut board = Board::default();
-        board.set(Part::Endpoint, true, String::new());
-        assert!(!board.waits_on("IPAM"));
-        board.set(Part::Endpoint, false, "connection refused".into());
-        assert_eq!(board.of(LIVENESS), Some(Verdict { serving: false, reason: "connection refused".into() }));
-        assert!(!board.lose_patience());
-    }
-
-    #[test]
-    fn a_readiness_that_fails_names_every_part_that_does() {
-        let mut board = Board::default();
-        board.set(Part::Endpoint, true, String::new());
-        board.set(Part::Ipam, true, String::new());
-        board.set(Part::Egress, false, "no load balancer".into());
-        let reason = board.of(READINESS).unwrap().reason;
-        assert_eq!(reason, "NSPCli: not started; Egress: no load balancer");
+        let endpoint = &self.parts[Part::Endpoint as usize];
+        let serving = endpoint.serving || endpoint.outside;
+        Verdict { serving, reason: endpoint.reason.clone(), degraded: Vec::new() }
     }
 }

@@ -11,9 +11,10 @@ mod service;
 
 use std::time::Duration;
 
-use tokio::{sync::watch, time::sleep};
+use tokio::{sync::watch, time::timeout};
 use tonic_health::pb::health_server::HealthServer;
 
+use self::board::{News, Progress, State};
 pub use self::{
     board::{Board, LIVENESS, Part, READINESS, SERVER, Verdict},
     probe::{ProbeError, probe},
@@ -24,7 +25,7 @@ pub use self::{
 /// Socket that the probes of Meridio's manifests use.
 pub const SOCKET: &str = "/tmp/health.sock";
 
-/// How long Liveness is SERVING while the start waits on a dependency.
+/// How long a step of the start may take that waits on nothing outside the process.
 pub const PATIENCE: Duration = Duration::from_secs(600);
 
 /// The health of the proxy. Clones are one board.
@@ -38,34 +39,79 @@ impl Default for Health {
 }
 
 impl Health {
-    /// Report whether a part serves and why. A change of SERVING is logged with the aggregates.
+    /// Report whether a part serves and why. A change is logged with the aggregates, a change of only the reason if the part does
+    /// not serve.
     pub fn set(&self, part: Part, serving: bool, reason: impl Into<String>) {
-        let reason = reason.into();
-        let mut changed = false;
+        self.change(part, State { serving, reason: reason.into(), outside: false });
+    }
+
+    /// Report that a part does not serve for lack of something outside the process: Liveness does not depend on it.
+    pub fn lacks(&self, part: Part, reason: impl Into<String>) {
+        self.change(part, State { serving: false, reason: reason.into(), outside: true });
+    }
+
+    fn change(&self, part: Part, state: State) {
+        let mut before = None;
         self.0.send_if_modified(|board| {
-            let same = board.part(part).serving == serving && board.part(part).reason == reason;
-            changed = !same && board.set(part, serving, reason.clone());
-            !same
+            before = board.set(part, state);
+            before.is_some()
         });
-        if changed {
-            self.log(part.name(), serving, &reason);
+        if let Some(before) = before {
+            self.log(part, &before);
         }
     }
 
-    /// Name what the start waits on now, as in `IPAM`.
+    /// Replace what `source` finds degraded in a part: what it does without. A degradation is logged when it begins and when it ends;
+    /// an empty list ends those of the source. Texts must not contain what changes all the time, such as a count.
+    pub fn degrade(&self, part: Part, source: &'static str, found: impl IntoIterator<Item = String>) {
+        let (found, mut news) = (found.into_iter().collect(), News::default());
+        self.0.send_if_modified(|board| {
+            news = board.degrade(part, source, found);
+            !news.is_empty()
+        });
+        for what in news.begun {
+            tracing::warn!(service = part.name(), source, what, "degraded");
+        }
+        for what in news.over {
+            tracing::info!(service = part.name(), source, what, "no longer degraded");
+        }
+    }
+
+    /// Name what the start waits on outside the process, as in `IPAM`. A restart would not bring it: Liveness is SERVING.
     pub fn waits_on(&self, what: &str) {
-        if self.0.send_if_modified(|board| board.waits_on(what)) {
+        if self.0.send_if_modified(|board| board.progress(Progress::Waits(what.to_owned()))) {
             tracing::info!(on = what, "start waits");
         }
     }
 
-    /// End the patience with a start that takes longer than `patience`. Run it for as long as the proxy lives.
-    pub fn lose_patience(&self, patience: Duration) -> impl Future<Output = ()> + Send + 'static {
-        let health = self.clone();
+    /// Name the step of the process itself that the start is at, as in `the leak stop`, and what failed in it.
+    pub fn works_on(&self, step: &'static str, failure: Option<String>) {
+        let failed = failure.clone();
+        if self.0.send_if_modified(|board| board.progress(Progress::Works(step, failure))) {
+            tracing::info!(on = step, failed, "start works");
+        }
+    }
+
+    /// Take Liveness down while a step of the process itself takes longer than `patience`. Run it for as long as the proxy lives.
+    pub fn watch_start(&self, patience: Duration) -> impl Future<Output = ()> + Send + 'static {
+        let (health, mut board) = (self.clone(), self.subscribe());
         async move {
-            sleep(patience).await;
-            if health.0.send_if_modified(Board::lose_patience) {
-                tracing::error!(?patience, state = %*health.0.borrow(), "start takes too long");
+            loop {
+                let step = board.borrow_and_update().working_on();
+                let next = async { board.wait_for(|board| board.working_on() != step).await.map(drop) };
+                let next = match step {
+                    Some(_) => timeout(patience, next).await,
+                    None => Ok(next.await),
+                };
+                match next {
+                    Ok(Ok(())) => {}
+                    Ok(Err(_closed)) => return,
+                    Err(_elapsed) => {
+                        if health.0.send_if_modified(Board::late) {
+                            tracing::error!(step, ?patience, "start takes too long");
+                        }
+                    }
+                }
             }
         }
     }
@@ -85,8 +131,12 @@ impl Health {
         HealthServer::new(Service::new(self.clone())).max_decoding_message_size(4096)
     }
 
-    fn log(&self, service: &str, serving: bool, reason: &str) {
-        let board = self.0.borrow();
+    fn log(&self, part: Part, before: &State) {
+        let board = self.0.borrow().clone();
+        let (service, Verdict { serving, reason, .. }) = (part.name(), board.part(part));
+        if serving && before.serving {
+            return tracing::debug!(service, reason, "health has another reason");
+        }
         let of = |name| board.of(name).is_some_and(|verdict| verdict.serving);
         let (readiness, liveness) = (of(READINESS), of(LIVENESS));
         tracing::info!(service, serving, reason, readiness, liveness, "health changed");

@@ -28,18 +28,17 @@ impl Service {
 impl health_server::Health for Service {
     type WatchStream = Pin<Box<dyn Stream<Item = Result<HealthCheckResponse, Status>> + Send>>;
 
-    /// NOT_FOUND for an unknown name. A check that fails is logged with the state of every part.
+    /// NOT_FOUND for an unknown name.
     async fn check(
         &self,
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<HealthCheckResponse>, Status> {
         let name = request.into_inner().service;
         let board = self.health.0.borrow();
-        let verdict = board.of(&name).ok_or_else(|| unknown(&name))?;
-        if !verdict.serving {
-            tracing::info!(service = name, reason = verdict.reason, state = %*board, "probe fails");
+        match status(&board, &name) {
+            ServingStatus::ServiceUnknown => Err(unknown(&name)),
+            known => Ok(Response::new(response(known))),
         }
-        Ok(Response::new(response(status(&board, &name))))
     }
 
     /// The state now, then every change. The stream of an unknown name says so and stays open, as the protocol asks for.

@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 use super::*;
-use crate::chain::Tasks;
+use crate::{chain::Tasks, proxy::log::testing::logged};
 
 const LIMIT: Duration = Duration::from_secs(5);
 
@@ -118,17 +118,72 @@ async fn a_probe_of_a_silent_server_ends_at_its_limit() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn liveness_waits_ten_minutes_for_the_start_and_no_longer() {
-    let health = Health::default();
-    let tasks = Tasks::default();
-    tasks.spawn(health.lose_patience(PATIENCE));
+async fn liveness_never_ends_a_start_that_waits_for_a_peer() {
+    let (health, tasks) = (Health::default(), Tasks::default());
+    tasks.spawn(health.watch_start(PATIENCE));
+    for peer in ["the SPIFFE Workload API", "IPAM", "nsmgr"] {
+        health.waits_on(peer);
+        sleep(Duration::from_secs(30 * 60)).await;
+        let liveness = health.of(LIVENESS).unwrap();
+        assert!(liveness.serving && liveness.reason.contains(peer), "{liveness:?}");
+    }
+    tasks.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn liveness_ends_a_start_whose_own_step_hangs() {
+    let (health, tasks) = (Health::default(), Tasks::default());
+    tasks.spawn(health.watch_start(PATIENCE));
     health.waits_on("IPAM");
+    sleep(2 * PATIENCE).await;
+    health.works_on("the leak stop", None);
+    sleep(PATIENCE - Duration::from_secs(1)).await;
+    health.works_on("the leak stop", Some("refused".into()));
     let liveness = || health.of(LIVENESS).unwrap();
-    tokio::time::sleep(PATIENCE - Duration::from_secs(1)).await;
-    assert_eq!(liveness(), Verdict { serving: true, reason: "waits on IPAM".into() });
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    assert_eq!(liveness(), Verdict { serving: false, reason: "waits on IPAM".into() });
+    assert!(liveness().serving);
+    sleep(Duration::from_secs(2)).await;
+    assert!(!liveness().serving && liveness().reason.contains("the leak stop: refused"), "{:?}", liveness());
     all_serve(&health);
     assert!(liveness().serving);
     tasks.stop().await;
+}
+
+#[test]
+fn a_probe_is_no_log_line_and_a_change_is_one() {
+    let health = Health::default();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let check = || {
+        let request = tonic::Request::new(HealthCheckRequest { service: READINESS.into() });
+        let service = Service::new(health.clone());
+        let answer = tonic_health::pb::health_server::Health::check(&service, request);
+        runtime.block_on(answer).unwrap().into_inner().status().as_str_name()
+    };
+    let lines = logged(|| {
+        for _ in 0..100 {
+            assert_eq!(check(), "NOT_SERVING");
+        }
+    });
+    assert!(lines.is_empty(), "{lines:?}");
+    let lines = logged(|| {
+        for reason in ["refused", "refused", "late"] {
+            health.set(Part::Ipam, false, reason);
+        }
+        health.set(Part::Ipam, true, "connected");
+        health.set(Part::Ipam, true, "connected elsewhere");
+    });
+    let (count, of) = (lines.len(), |line: usize, text: &str| lines[line].contains(text));
+    assert!(count == 3 && of(0, "refused") && of(1, "late") && of(2, "connected"), "{lines:?}");
+}
+
+#[test]
+fn a_degradation_is_logged_when_it_begins_and_ends() {
+    let health = Health::default();
+    let away = || Some("NSP is away, serving VIPs of the snapshot".to_owned());
+    let lines = logged(|| {
+        for found in [away(), away(), None, None] {
+            health.degrade(Part::Egress, "vips", found);
+        }
+    });
+    let of = |line: usize, text: &str| lines[line].contains(text) && lines[line].contains("NSP is away");
+    assert!(lines.len() == 2 && of(0, "\"degraded\"") && of(1, "no longer degraded"), "{lines:?}");
 }

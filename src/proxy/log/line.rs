@@ -133,51 +133,28 @@ fn service_id(service: &str, target: &str, extra: &mut Map<String, Value>) -> St
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
-
     use tracing_subscriber::prelude::*;
 
     use super::*;
-    use crate::proxy::log::fields::MAX_TEXT;
+    use crate::proxy::log::{fields::MAX_TEXT, testing::Lines};
+
+    fn written(with: impl FnOnce()) -> Lines {
+        let lines = Lines::default();
+        let layer = JsonLines::new("Meridio-proxy", lines.clone());
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), with);
+        lines
+    }
 
     fn lines(with: impl FnOnce()) -> Vec<Value> {
-        let written = Arc::new(Mutex::new(Vec::new()));
-        let layer = JsonLines::new("Meridio-proxy", Written(Arc::clone(&written)));
-        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), with);
-        let bytes = written.lock().unwrap().clone();
-        String::from_utf8(bytes).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-    }
-
-    #[derive(Clone)]
-    struct Written(Arc<Mutex<Vec<u8>>>);
-
-    impl std::io::Write for Written {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().unwrap().extend(bytes);
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-
-    impl<'a> MakeWriter<'a> for Written {
-        type Writer = Written;
-
-        fn make_writer(&'a self) -> Written {
-            self.clone()
-        }
+        written(with).all().iter().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
     #[test]
     fn g02_a_line_has_meridios_keys_in_meridios_order() {
-        let written = Arc::new(Mutex::new(Vec::new()));
-        let layer = JsonLines::new("Meridio-proxy", Written(Arc::clone(&written)));
-        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+        let line = written(|| {
             tracing::info!(target: "meridio_proxy::kernel::apply", mtu = 1500, name = "a\nb", up = true, "changed");
         });
-        let line = String::from_utf8(written.lock().unwrap().clone()).unwrap();
+        let line = line.text();
         let (head, tail) = line.split_once("\"timestamp\":\"").unwrap();
         assert_eq!(head, "{\"severity\":\"info\",");
         let (time, tail) = tail.split_once('"').unwrap();

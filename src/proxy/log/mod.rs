@@ -6,6 +6,8 @@
 
 mod fields;
 mod line;
+#[cfg(test)]
+pub(super) mod testing;
 
 use std::{
     io,
@@ -139,44 +141,21 @@ impl<S> Filter<S> for Verbosity {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
-
     use tracing_subscriber::prelude::*;
 
-    use super::*;
-
-    #[derive(Clone, Default)]
-    struct Lines(Arc<Mutex<Vec<u8>>>);
-
-    impl io::Write for Lines {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().extend(bytes);
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    impl Lines {
-        fn count(&self) -> usize {
-            self.0.lock().unwrap().iter().filter(|byte| **byte == b'\n').count()
-        }
-    }
+    use super::{testing::Lines, *};
 
     /// Lines written for one event of each level and source, and for a row's span.
     fn written(level: LogLevel, trace: bool) -> [bool; 7] {
         let lines = Lines::default();
-        let writer = lines.clone();
-        let (layer, verbosity) = layer(level, move || writer.clone());
+        let (layer, verbosity) = layer(level, lines.clone());
         let mut seen = Vec::new();
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
             verbosity.set_trace(trace);
             let mut note = |event: &dyn Fn()| {
-                let before = lines.count();
+                let before = lines.all().len();
                 event();
-                seen.push(lines.count() > before);
+                seen.push(lines.all().len() > before);
             };
             note(&|| tracing::info!(target: "meridio_proxy::a", "x"));
             note(&|| tracing::debug!(target: "meridio_proxy::a", "x"));

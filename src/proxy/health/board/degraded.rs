@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Collect what a part does without, from each source that finds such a thing.
+
+use std::collections::BTreeMap;
+
+/// Degradations of one source at most; one more entry counts the rest.
+const MOST: usize = 16;
+
+/// What is degraded in a part, by source.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Degraded(BTreeMap<&'static str, Vec<String>>);
+
+/// What a source reports for the first time, and what it does not report any more.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(in crate::proxy::health) struct News {
+    pub(in crate::proxy::health) begun: Vec<String>,
+    pub(in crate::proxy::health) over: Vec<String>,
+}
+
+impl News {
+    pub(in crate::proxy::health) fn is_empty(&self) -> bool {
+        self.begun.is_empty() && self.over.is_empty()
+    }
+}
+
+impl Degraded {
+    pub(super) fn replace(&mut self, source: &'static str, mut found: Vec<String>) -> News {
+        if found.len() > MOST {
+            let more = found.len() - MOST;
+            found.truncate(MOST);
+            found.push(format!("and {more} more"));
+        }
+        let without = |these: &[String], those: &[String]| {
+            these.iter().filter(|what| !those.contains(what)).cloned().collect()
+        };
+        let before = self.0.remove(source).unwrap_or_default();
+        let news = News { begun: without(&found, &before), over: without(&before, &found) };
+        if !found.is_empty() {
+            self.0.insert(source, found);
+        }
+        news
+    }
+
+    pub(super) fn all(&self) -> Vec<String> {
+        self.0.values().flatten().cloned().collect()
+    }
+}
