@@ -51,6 +51,15 @@ fn g02_an_unknown_flag_is_named_and_exits_with_2() {
 }
 
 #[test]
+fn a_probe_without_a_server_names_the_cause_once() {
+    let output = proxy(&["probe", "Readiness", "--socket", "/nowhere/health.sock"], &[]);
+    assert_eq!(output.status.code(), Some(2));
+    let stderr = text(&output.stderr);
+    assert_eq!(stderr.matches("No such file").count(), 1, "{stderr}");
+    assert!(stderr.contains("/nowhere/health.sock"), "{stderr}");
+}
+
+#[test]
 fn g01_every_malformed_variable_has_a_critical_line_with_value_and_what_is_accepted() {
     let output = proxy(
         &[],

@@ -16,13 +16,13 @@ use super::{
     config::{Config, LogLevel, Mistakes},
     endpoint::EndpointError,
     health::{self, Health},
-    log::{self, WithSources},
+    log,
     telemetry::{Telemetry, TelemetryError},
 };
 use crate::{
     chain::{Tasks, builder::WrongOrder},
     ipam::LeaseError,
-    transport::{descriptors, registry},
+    transport::{causes, descriptors, registry},
 };
 
 /// Threads that run calls. The kernel has its own, so that calls cannot starve it.
@@ -90,7 +90,7 @@ pub fn chains() -> ExitCode {
 
 /// A line to stderr from a command that does not log.
 fn complain(error: &(dyn std::error::Error + 'static)) -> ExitCode {
-    let _lost = io::Write::write_fmt(&mut io::stderr(), format_args!("proxy: {}\n", WithSources(error)));
+    let _lost = io::Write::write_fmt(&mut io::stderr(), format_args!("proxy: {}\n", causes(error)));
     ExitCode::FAILURE
 }
 

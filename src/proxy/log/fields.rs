@@ -8,6 +8,8 @@ use std::fmt::{self, Write as _};
 use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
 
+use crate::transport::causes;
+
 /// Longest text of a field, in bytes.
 pub(super) const MAX_TEXT: usize = 2048;
 
@@ -55,26 +57,11 @@ impl Visit for Fields {
 
     /// An error is written with its sources, because its `Display` does not repeat them.
     fn record_error(&mut self, field: &Field, value: &(dyn std::error::Error + 'static)) {
-        self.set_text(field, &WithSources(value));
+        self.set_text(field, &causes(value));
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         self.set_text(field, &format_args!("{value:?}"));
-    }
-}
-
-/// An error followed by its sources.
-pub struct WithSources<'a>(pub &'a (dyn std::error::Error + 'static));
-
-impl fmt::Display for WithSources<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)?;
-        let mut source = self.0.source();
-        while let Some(error) = source {
-            write!(f, ": {error}")?;
-            source = error.source();
-        }
-        Ok(())
     }
 }
 

@@ -26,10 +26,7 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
-pub use self::{
-    fields::WithSources,
-    line::{CRITICAL, JsonLines},
-};
+pub use self::line::{CRITICAL, JsonLines};
 use super::config::LogLevel;
 
 /// Name of the service in every line.
