@@ -59,6 +59,9 @@ pub(super) struct Full {
     limit: usize,
 }
 
+/// The peer of a displaced connection, and the end of that connection.
+type Displaced = (Who, oneshot::Receiver<()>);
+
 /// The places of one listener.
 #[derive(Debug)]
 pub(super) struct Room {
@@ -111,11 +114,7 @@ impl Room {
         Ok((seat, Some(peer)))
     }
 
-    fn take(
-        self: &Arc<Self>,
-        who: Who,
-        own: bool,
-    ) -> Result<(Seat, Option<(Who, oneshot::Receiver<()>)>), Full> {
+    fn take(self: &Arc<Self>, who: Who, own: bool) -> Result<(Seat, Option<Displaced>), Full> {
         let mut places = self.lock();
         let own = own && places.of(true).count() < self.bounds.own;
         let displaced = match !own && places.of(false).count() >= self.bounds.connections {
