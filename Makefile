@@ -7,12 +7,17 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 # Tests make network namespaces: an ordinary user may do that as root of a user namespace. `cargo test --no-run` builds this program.
 AS_ROOT := $(TARGET)/debug/lab exec
 
-.PHONY: lab test lint examples interop bench image
+.PHONY: lab lab-full test lint examples interop bench image
 
 lab: ## Run the whole data path in namespaces: real mTLS, real traffic. LAB="--json --keep" passes arguments on.
 	@.ci/require rust cc namespaces
 	$(CARGO) build --release --locked --bins
 	$(TARGET)/release/lab $(LAB)
+
+lab-full: ## The same, then everything that can go wrong, one after the other. LAB="--skip lb-hangs" leaves faults out.
+	@.ci/require rust cc namespaces
+	$(CARGO) build --release --locked --bins
+	$(TARGET)/release/lab --full $(LAB)
 
 test: ## Run every test that needs nothing but this machine.
 	@.ci/require rust cc namespaces

@@ -49,6 +49,25 @@ fn the_first_packet_passes_and_everything_closed_leaves_nothing() {
 }
 
 #[test]
+fn a_fault_is_judged_in_each_direction_with_what_it_cost() {
+    let output = lab(&["--only", "rules-deleted", "--json"]).output().unwrap();
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    let last: Value = serde_json::from_str(stdout.lines().last().expect("a last line")).unwrap();
+    let verdicts = last["verdicts"].as_array().unwrap();
+    let of_faults = || verdicts.iter().filter(|verdict| !verdict["figures"]["fault"].is_null());
+    let faults: Vec<_> = of_faults().map(|verdict| &verdict["figures"]["fault"]).collect();
+    assert_eq!(faults, ["rules-deleted"], "{last}");
+    let figures = &of_faults().next().unwrap()["figures"];
+    assert_eq!(figures["leaked"], 0);
+    for direction in ["ingress", "egress"] {
+        assert!(figures[direction]["datagrams"].as_u64() > Some(0), "{figures}");
+        for figure in ["lost", "longest gap ms", "whole again ms"] {
+            assert!(figures[direction][figure].is_u64(), "{figure} of {direction} in {figures}");
+        }
+    }
+}
+
+#[test]
 fn an_argument_that_is_not_known_is_named() {
     let output = lab(&["--jsno"]).output().unwrap();
     assert_eq!(output.status.code(), Some(2));

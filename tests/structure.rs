@@ -27,14 +27,14 @@ const ROOMS: [(&str, usize); 12] = [
     ("topology", 0),
     ("network", 1),
     ("pods", 2),
-    ("identity", 2),
     ("traffic", 2),
-    ("control_plane", 3),
-    ("world", 4),
-    ("run", 5),
-    ("enter", 5),
-    ("collector", 5),
-    ("program", 6),
+    ("identity", 3),
+    ("control_plane", 4),
+    ("world", 5),
+    ("run", 6),
+    ("enter", 6),
+    ("collector", 6),
+    ("program", 7),
 ];
 
 fn root() -> PathBuf {

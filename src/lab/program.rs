@@ -8,16 +8,19 @@ use super::{
     enter::{self, INSIDE, INTERRUPTED, Outside},
     error::{Doing, LabError, explain},
     pods::ground::{self, Ground},
-    run::{Run, verdict::Report},
+    run::{Run, plan::Plan, verdict::Report},
     topology::Topology,
 };
 
 const HELP: &str = "\
 Run the proxy between load balancers and targets, in namespaces of its own, and judge what it does.
 
-Usage: lab [--json] [--keep] [--smallest] [--peers DIR]
+Usage: lab [--full] [--only FAULT,...] [--skip FAULT,...] [--json] [--keep] [--smallest] [--peers DIR]
        lab exec COMMAND [ARG...]
 
+  --full      after the first look, let everything go wrong that can, one after the other
+  --only A,B  of the first look only what is needed, then these faults
+  --skip A,B  without these faults
   --json      print the verdicts as one line of JSON, the last line of stdout; progress goes to stderr
   --keep      when the verdicts are in, leave everything running until Ctrl-C, and print how to enter
   --smallest  one load balancer, one target and one IPv4 VIP instead of the whole network
@@ -29,6 +32,9 @@ Usage: lab [--json] [--keep] [--smallest] [--peers DIR]
 
 Needs nothing but Linux: root, or a kernel that allows user namespaces. Exit status 0 only if every verdict is true.";
 
+/// The arguments of a run.
+const ACCEPTED: &str = "--full, --only FAULT,..., --skip FAULT,..., --json, --keep, --smallest, --peers DIR, --help, or exec COMMAND";
+
 /// First argument that asks for a command instead of a run.
 const EXEC: &str = "exec";
 
@@ -37,8 +43,8 @@ const EXEC: &str = "exec";
 pub struct Options {
     /// Print JSON instead of a table.
     pub json: bool,
-    /// Wait for Ctrl-C before the end.
-    pub keep: bool,
+    /// The steps of the run.
+    pub plan: Plan,
     /// Run [`Topology::smallest`].
     pub smallest: bool,
     /// Folder of the Go programs, if they shall play nsmgr and registry.
@@ -54,26 +60,38 @@ impl Options {
         while let Some(argument) = arguments.next() {
             match argument.to_str() {
                 Some("--json") => options.json = true,
-                Some("--keep") => options.keep = true,
+                Some("--keep") => options.plan.keep = true,
+                Some("--full") => options.plan.full = true,
                 Some("--smallest") => options.smallest = true,
                 Some("--peers") => {
                     let folder = arguments.next().ok_or("`--peers` lacks the folder of the programs")?;
                     options.peers = Some(folder.into());
+                    options.plan.peers = true;
                 }
+                Some("--only") => options.plan.only = faults("--only", arguments.next())?,
+                Some("--skip") => options.plan.skip = faults("--skip", arguments.next())?,
                 _ => {
                     return Err(format!(
-                        "`{}` is not an argument (accepted: --json, --keep, --smallest, --peers DIR, --help, or exec COMMAND)",
+                        "`{}` is not an argument (accepted: {ACCEPTED})",
                         argument.display()
                     ));
                 }
             }
         }
+        options.plan.check()?;
         Ok(options)
     }
 
     fn topology(&self) -> Topology {
         if self.smallest { Topology::smallest() } else { Topology::whole() }
     }
+}
+
+/// The names of faults, as `A,B`.
+fn faults(argument: &str, names: Option<&OsString>) -> Result<Vec<String>, String> {
+    let names = names.and_then(|names| names.to_str()).filter(|names| !names.is_empty());
+    let names = names.ok_or_else(|| format!("`{argument}` lacks the names of faults"))?;
+    Ok(names.split(',').map(str::to_owned).collect())
 }
 
 /// Run the program with its arguments, without its name. Returns the exit status.
@@ -132,7 +150,7 @@ fn run(options: &Options) -> Result<u8, LabError> {
         let topology = options.topology();
         eprintln!("{topology}\n");
         tokio::select! {
-            report = Run::perform(&topology, &ground, options.peers.is_some(), options.keep) => conclude(report?, options, &outside).await,
+            report = Run::perform(&topology, &ground, &options.plan) => conclude(report?, options, &outside).await,
             () = outside.stop.cancelled() => {
                 eprintln!("lab: interrupted");
                 Ok(INTERRUPTED)
@@ -156,7 +174,7 @@ async fn conclude(
     } else {
         println!("{table}")
     }
-    if options.keep {
+    if options.plan.keep {
         eprintln!("\n{}", how_to_enter(outside.pid));
         outside.stop.cancelled().await;
     }
@@ -185,9 +203,12 @@ mod tests {
         let parse =
             |arguments: &[&str]| Options::parse(&arguments.iter().map(OsString::from).collect::<Vec<_>>());
         assert_eq!(parse(&[]), Ok(Options::default()));
-        let all = Options { json: true, keep: true, smallest: true, peers: Some("bin".into()) };
+        let plan = Plan { keep: true, peers: true, ..Plan::default() };
+        let all = Options { json: true, plan, smallest: true, peers: Some("bin".into()) };
         assert_eq!(parse(&["--keep", "--smallest", "--peers", "bin", "--json"]), Ok(all));
         assert!(parse(&["--jsn"]).unwrap_err().contains("`--jsn`"));
         assert!(parse(&["--peers"]).unwrap_err().contains("folder"));
+        assert!(parse(&["--skip"]).unwrap_err().contains("`--skip`"));
+        assert_eq!(parse(&["--full", "--skip", "lb-hangs,lb-leaves"]).unwrap().plan.skip.len(), 2);
     }
 }

@@ -93,7 +93,7 @@ impl World {
         kept.registered(PATIENCE).await.unwrap();
 
         let identity = agent.identity(&target.name, &target.folder, &tasks).unwrap();
-        let client = Target::new(&target, &nsmgr.target, identity).unwrap();
+        let client = Target::new(&target, NODE, &nsmgr.target, identity).unwrap();
         let (endpoint, pods) = ((hop, hosted, kept, connections), [node, proxy, target]);
         Self { tasks, nsmgr, forwarder, endpoint, target: client, pods, _agent: agent, _folder: folder }
     }

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! NSM's and Meridio's components around the proxy, and which nsmgr and registry the node has: the lab's own, or NSM's in Go.
+//! NSM's and Meridio's components around the proxy, and which nsmgr and registry the node has: the
+//! lab's own, or NSM's in Go.
 //!
-//! Both of these serve the same socket, and nobody else can tell which one it is. What is registered the lab asks as a pod of its own, with an
-//! identity that registered nothing.
+//! Both of these serve the same socket, and nobody else can tell which one it is. What is
+//! registered the lab asks as a pod of its own, with an identity that registered nothing.
 
 pub mod forwarder;
 pub mod hop;
@@ -52,7 +53,8 @@ pub struct ControlPlane {
     /// The socket to which every pod speaks.
     pub target: Target,
     registry: Client,
-    running: Running,
+    ours: bool,
+    running: Option<Running>,
 }
 
 enum Running {
@@ -61,7 +63,8 @@ enum Running {
 }
 
 impl ControlPlane {
-    /// Start it on the node: the lab's own, or with `peers` the Go programs that were put into place.
+    /// Start it on the node: the lab's own, or with `peers` the Go programs that were put into
+    /// place.
     ///
     /// # Errors
     /// The socket is taken, or a program does not start.
@@ -76,13 +79,35 @@ impl ControlPlane {
         let target = Target::Unix(folder(NSMGR)?.join(SOCKET));
         let observer = agent.identity(OBSERVER, &folder(OBSERVER)?, tasks)?;
         let registry = Client::new(dialer(&target, &observer), ASK);
-        let running = if peers {
-            Running::Peers(Box::new(Peers::start(node, &target, agent)?))
+        let mut control = Self { target, registry, ours: !peers, running: None };
+        control.start_again(node, ground, agent, tasks)?;
+        Ok(control)
+    }
+
+    /// Start it again after [`kill`](Self::kill), with nothing registered.
+    ///
+    /// # Errors
+    /// Those of [`start`](Self::start).
+    pub fn start_again(
+        &mut self,
+        node: &Pod,
+        ground: &Ground,
+        agent: &mut Agent,
+        tasks: &Tasks,
+    ) -> Result<(), LabError> {
+        self.running = Some(if self.ours {
+            let folder = ground.folder(NSMGR).doing(|| format!("make the folder of {NSMGR}"))?;
+            let identity = agent.identity(NSMGR, &folder, tasks)?;
+            Running::Ours(Box::new(Nsmgr::start(node, &folder, NODE, identity)?))
         } else {
-            let identity = agent.identity(NSMGR, &folder(NSMGR)?, tasks)?;
-            Running::Ours(Box::new(Nsmgr::start(node, &folder(NSMGR)?, NODE, identity)?))
-        };
-        Ok(Self { target, registry, running })
+            Running::Peers(Box::new(Peers::start(node, &self.target, agent)?))
+        });
+        Ok(())
+    }
+
+    /// Kill nsmgr and registry.
+    pub fn kill(&mut self) {
+        self.running = None;
     }
 
     /// Names of the endpoints that are registered.
@@ -107,24 +132,25 @@ impl ControlPlane {
     /// Connections that go through nsmgr; `None` where nobody but their owners may see them.
     pub fn connections(&self) -> Option<usize> {
         match &self.running {
-            Running::Ours(nsmgr) => Some(nsmgr.connections.len()),
-            Running::Peers(_) => None,
+            Some(Running::Ours(nsmgr)) => Some(nsmgr.connections.len()),
+            Some(Running::Peers(_)) | None => None,
         }
     }
 
     /// The last lines that the Go programs wrote.
     pub fn tail(&self, lines: usize) -> Option<String> {
         match &self.running {
-            Running::Ours(_) => None,
-            Running::Peers(peers) => Some(peers.tail(lines)),
+            Some(Running::Peers(peers)) => Some(peers.tail(lines)),
+            Some(Running::Ours(_)) | None => None,
         }
     }
 
     /// End it.
     pub async fn stop(self) {
         match self.running {
-            Running::Ours(nsmgr) => nsmgr.stop().await,
-            Running::Peers(peers) => peers.stop().await,
+            Some(Running::Ours(nsmgr)) => nsmgr.stop().await,
+            Some(Running::Peers(peers)) => peers.stop().await,
+            None => {}
         }
     }
 }

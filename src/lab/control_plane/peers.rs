@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Run a registry and an nsmgr made of NSM's Go sdk on the node, every policy on.
 //!
-//! They are the programs of `tests/interop`. Each is a pod of its own to the Workload API, with the id of no other.
+//! They are the programs of `tests/interop`. Each is a pod of its own to the Workload API, with the
+//! id of no other.
 
 use std::{
     path::{Path, PathBuf},
@@ -51,6 +52,10 @@ impl Peers {
     /// A program could not be started.
     pub fn start(node: &Pod, target: &Target, agent: &mut Agent) -> Result<Self, LabError> {
         let listen = target.to_string();
+        if let Target::Unix(socket) = target {
+            // Left by a predecessor that was killed.
+            let _gone = std::fs::remove_file(socket);
+        }
         let registry = ["-listen", REGISTRY_AT];
         let nsmgr = ["-listen", &listen, "-public", NSMGR_AT, "-registry", REGISTRY_AT];
         Ok(Self {
@@ -81,7 +86,7 @@ fn run(
     (name, place): Program,
     arguments: &[&str],
 ) -> Result<Process, LabError> {
-    let identity = agent.attest(name, &node.folder.join(name))?.url();
+    let identity = agent.attest(name, &node.folder.join(name))?;
     let environment = [("SPIFFE_ENDPOINT_SOCKET", identity), ("NODE_NAME", NODE.to_owned())];
     let start = Start {
         program: place.as_ref(),

@@ -1,13 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Give every pod an identity, as SPIRE's agent of the node does.
 
-use std::{collections::BTreeMap, path::Path, time::Duration};
+use std::{
+    collections::BTreeMap,
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
-use super::{authority::Authority, workload::Workload};
+use super::{
+    authority::{Authority, Issued},
+    workload::Workload,
+};
 use crate::{
     chain::Tasks,
     lab::{
         error::{Doing, LabError},
+        pods::simulated::Simulated,
         topology::NAMESPACE,
     },
     transport::Identity,
@@ -23,7 +32,25 @@ const LIFETIME: Duration = Duration::from_secs(3600);
 /// The authority and the Workload API of each pod.
 pub struct Agent {
     authority: Authority,
-    workloads: BTreeMap<String, Workload>,
+    workloads: BTreeMap<String, Attested>,
+    /// Serves them, unless it is away.
+    process: Option<Simulated>,
+}
+
+/// A pod that has an identity.
+struct Attested {
+    socket: PathBuf,
+    issued: Issued,
+    workload: Option<Workload>,
+}
+
+impl Attested {
+    fn serve(&mut self, process: &Simulated) -> io::Result<()> {
+        let workload = process.within(|| Workload::listen(&self.socket))?;
+        workload.grant(self.issued.clone());
+        self.workload = Some(workload);
+        Ok(())
+    }
 }
 
 impl Agent {
@@ -33,24 +60,53 @@ impl Agent {
     /// The root cannot be made.
     pub fn new() -> Result<Self, LabError> {
         let authority = Authority::new(TRUST_DOMAIN).doing(|| "make a certificate authority".into())?;
-        Ok(Self { authority, workloads: BTreeMap::new() })
+        let process = Some(Simulated::start("spire-agent").doing(|| "start the agent".into())?);
+        Ok(Self { authority, workloads: BTreeMap::new(), process })
     }
 
-    /// Serve the Workload API of a pod in a folder of its own, with an identity at once.
+    /// Kill the agent: no pod has a Workload API any more. The identities that it gave stay valid.
+    pub fn kill(&mut self) {
+        self.process = None;
+        for pod in self.workloads.values_mut() {
+            pod.workload = None;
+        }
+    }
+
+    /// Start it again, with the identities that it gave.
     ///
     /// # Errors
-    /// The socket cannot be bound.
-    pub fn attest(&mut self, pod: &str, folder: &Path) -> Result<&Workload, LabError> {
-        if !self.workloads.contains_key(pod) {
-            let listen = || {
-                std::fs::create_dir_all(folder)?;
-                Workload::listen(folder.join(SOCKET))
-            };
-            let workload = listen().doing(|| format!("serve the Workload API of pod {pod}"))?;
-            self.workloads.insert(pod.to_owned(), workload);
-            self.rotate(pod)?;
+    /// A socket cannot be bound.
+    pub fn start_again(&mut self) -> Result<(), LabError> {
+        let process = Simulated::start("spire-agent").doing(|| "start the agent".into())?;
+        for (name, pod) in &mut self.workloads {
+            pod.serve(&process).doing(|| format!("serve the Workload API of pod {name}"))?;
         }
-        self.workloads.get(pod).ok_or("it is gone").doing(|| format!("attest pod {pod}"))
+        self.process = Some(process);
+        Ok(())
+    }
+
+    /// Serve the Workload API of a pod in a folder of its own, with an identity at once. Returns
+    /// its address, as the variable `SPIFFE_ENDPOINT_SOCKET` has it.
+    ///
+    /// # Errors
+    /// The socket cannot be bound, or the agent is away and does not know the pod.
+    pub fn attest(&mut self, pod: &str, folder: &Path) -> Result<String, LabError> {
+        let url = |socket: &Path| format!("unix://{}", socket.display());
+        if let Some(known) = self.workloads.get(pod) {
+            return Ok(url(&known.socket));
+        }
+        let process = self.process.as_ref().ok_or("the agent is away");
+        let process = process.doing(|| format!("attest pod {pod}"))?;
+        let issued = self.issue(pod)?;
+        let mut attested = Attested { socket: folder.join(SOCKET), issued, workload: None };
+        let mut serve = || {
+            std::fs::create_dir_all(folder)?;
+            attested.serve(process)
+        };
+        serve().doing(|| format!("serve the Workload API of pod {pod}"))?;
+        let url = url(&attested.socket);
+        self.workloads.insert(pod.to_owned(), attested);
+        Ok(url)
     }
 
     /// Serve the Workload API of a pod that is played by the lab, and follow it.
@@ -58,7 +114,7 @@ impl Agent {
     /// # Errors
     /// Those of [`Agent::attest`].
     pub fn identity(&mut self, pod: &str, folder: &Path, tasks: &Tasks) -> Result<Identity, LabError> {
-        Ok(Identity::follow(&self.attest(pod, &folder.join("spire"))?.url(), tasks))
+        Ok(Identity::follow(&self.attest(pod, &folder.join("spire"))?, tasks))
     }
 
     /// Every pod that has an identity.
@@ -70,12 +126,19 @@ impl Agent {
     ///
     /// # Errors
     /// The certificate cannot be made.
-    pub fn rotate(&self, pod: &str) -> Result<(), LabError> {
-        let issued = self.authority.issue(&self.authority.pod(NAMESPACE, pod), LIFETIME);
-        let issued = issued.doing(|| format!("issue an SVID for pod {pod}"))?;
-        if let Some(workload) = self.workloads.get(pod) {
-            workload.grant(issued);
+    pub fn rotate(&mut self, pod: &str) -> Result<(), LabError> {
+        let issued = self.issue(pod)?;
+        if let Some(attested) = self.workloads.get_mut(pod) {
+            attested.issued = issued.clone();
+            if let Some(workload) = &attested.workload {
+                workload.grant(issued);
+            }
         }
         Ok(())
+    }
+
+    fn issue(&self, pod: &str) -> Result<Issued, LabError> {
+        let issued = self.authority.issue(&self.authority.pod(NAMESPACE, pod), LIFETIME);
+        issued.doing(|| format!("issue an SVID for pod {pod}"))
     }
 }

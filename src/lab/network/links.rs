@@ -126,6 +126,15 @@ impl Netlink {
         doing(done, || format!("set link {index} up"))
     }
 
+    /// Take a port off its bridge.
+    ///
+    /// # Errors
+    /// The link is gone.
+    pub async fn release(&self, index: u32) -> Result<(), NetlinkError> {
+        let done = self.handle.link().change(at(index).nocontroller().build()).execute().await;
+        doing(done, || format!("take link {index} off its bridge"))
+    }
+
     /// Set the loopback link up.
     ///
     /// # Errors

@@ -9,7 +9,7 @@ use rtnetlink::{
     RouteMessageBuilder, RouteNextHopBuilder,
     packet_route::{
         AddressFamily,
-        route::{RouteAttribute, RouteMessage, RouteProtocol, RouteScope, RouteType},
+        route::{RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteScope, RouteType},
     },
 };
 
@@ -18,7 +18,8 @@ use crate::api::Family;
 
 /// The table that unmarked traffic uses.
 pub const MAIN: u32 = 254;
-const LOCAL: u32 = 255;
+/// The table of a pod's own addresses.
+pub const LOCAL: u32 = 255;
 
 /// A way to the next hop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +31,8 @@ pub struct Via {
 }
 
 impl Netlink {
-    /// Set the route to a prefix, in place of an earlier one. Gateways count as reachable on their link.
+    /// Set the route to a prefix, in place of an earlier one. Gateways count as reachable on their
+    /// link.
     ///
     /// # Errors
     /// The list is empty, or a link is down or gone.
@@ -54,20 +56,48 @@ impl Netlink {
         }
     }
 
+    /// Next hops of the unicast routes of a table, of both families.
+    ///
+    /// # Errors
+    /// The dump failed.
+    pub async fn next_hops(&self, table: u32) -> Result<Vec<IpAddr>, NetlinkError> {
+        let mut hops = Vec::new();
+        for route in self.routes().await?.iter().filter(|route| table_of(route) == table) {
+            for attribute in &route.attributes {
+                match attribute {
+                    RouteAttribute::Gateway(gateway) => hops.extend(address(gateway)),
+                    RouteAttribute::MultiPath(several) => {
+                        let all = several.iter().flat_map(|hop| &hop.attributes);
+                        hops.extend(all.filter_map(|attribute| match attribute {
+                            RouteAttribute::Gateway(gateway) => address(gateway),
+                            _ => None,
+                        }));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        Ok(hops)
+    }
+
     /// Number of routes outside the tables `main` and `local`, of both families.
     ///
     /// # Errors
     /// The dump failed.
     pub async fn count_extra_routes(&self) -> Result<usize, NetlinkError> {
-        let mut count = 0;
+        let routes = self.routes().await?;
+        Ok(routes.iter().filter(|route| ![MAIN, LOCAL].contains(&table_of(route))).count())
+    }
+
+    async fn routes(&self) -> Result<Vec<RouteMessage>, NetlinkError> {
+        let mut routes = Vec::new();
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
             let mut query = RouteMessage::default();
             query.header.address_family = family;
             let all: Result<Vec<_>, _> = self.handle.route().get(query).execute().try_collect().await;
-            let all = doing(all, || "list routes".into())?;
-            count += all.iter().filter(|route| ![MAIN, LOCAL].contains(&table_of(route))).count();
+            routes.extend(doing(all, || "list routes".into())?);
         }
-        Ok(count)
+        Ok(routes)
     }
 }
 
@@ -99,6 +129,14 @@ pub(super) fn family(family: Family) -> AddressFamily {
     match family {
         Family::V4 => AddressFamily::Inet,
         Family::V6 => AddressFamily::Inet6,
+    }
+}
+
+fn address(gateway: &RouteAddress) -> Option<IpAddr> {
+    match gateway {
+        RouteAddress::Inet(address) => Some((*address).into()),
+        RouteAddress::Inet6(address) => Some((*address).into()),
+        _ => None,
     }
 }
 

@@ -25,7 +25,7 @@ pub struct Rule {
     pub from: Option<IpNet>,
     /// Link on which they came in; any if `None`.
     pub input: Option<String>,
-    /// Table to look into.
+    /// Table to look into; 0 drops the packet.
     pub table: u32,
     /// Place among the rules, the lowest first. Two rules of one priority and one match are one.
     pub priority: u32,
@@ -79,8 +79,10 @@ fn common(rule: &Rule) -> bool {
 fn message(rule: &Rule) -> RuleMessage {
     let mut message = RuleMessage::default();
     message.header.family = family(rule.family);
-    message.header.action = RuleAction::ToTable;
-    message.attributes.push(RuleAttribute::Table(rule.table));
+    message.header.action = if rule.table == 0 { RuleAction::Blackhole } else { RuleAction::ToTable };
+    if rule.table != 0 {
+        message.attributes.push(RuleAttribute::Table(rule.table));
+    }
     message.attributes.push(RuleAttribute::Priority(rule.priority));
     if let Some(from) = rule.from {
         message.header.src_len = from.prefix_len();
@@ -154,6 +156,8 @@ mod tests {
             for ways in [&ways[..], &ways[..1]] {
                 netlink.set_route(to, 100, ways).await.unwrap();
                 assert_eq!(netlink.count_extra_routes().await.unwrap(), 1, "{to}");
+                let hops: Vec<_> = ways.iter().filter_map(|way| way.gateway).collect();
+                assert_eq!(netlink.next_hops(100).await.unwrap(), hops);
             }
             netlink.delete_route(to, 100).await.unwrap();
             netlink.delete_route(to, 100).await.unwrap();

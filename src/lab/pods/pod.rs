@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A pod: a network namespace with a name, and the process that runs in it.
 //!
-//! Most pods are played by tasks of the lab itself, with sockets in the pod's namespace. The proxy is a process of its own, with
-//! its own mounts as well: a private `/tmp`, the sockets of its node, and `/etc/hosts`.
+//! Most pods are played by tasks of the lab itself, with sockets in the pod's namespace. The proxy
+//! is a process of its own, with its own mounts as well: a private `/tmp` that outlives the
+//! process, the sockets of its node, and `/etc/hosts`.
 
 use std::{
     fs::{self, File},
@@ -114,7 +115,8 @@ pub struct Start<'a> {
     pub arguments: &'a [&'a str],
     /// Its whole environment.
     pub environment: &'a [(String, String)],
-    /// What it sees at which path: files and folders that exist.
+    /// What it sees at which path: files and folders that exist. Unless one is at `/tmp`, it has an
+    /// empty `/tmp` of its own.
     pub mounts: &'a [(PathBuf, &'a str)],
     /// Whether it runs as user 10005 with NET_ADMIN alone, where that user exists.
     pub confined: bool,
@@ -221,10 +223,13 @@ fn enter_mounts(mounts: &[(PathBuf, &str)]) -> io::Result<()> {
         let path = path.to_owned();
         move |error: io::Error| io::Error::new(error.kind(), format!("mount on {path}: {error}"))
     };
-    mount_new("tmpfs", "/tmp").map_err(named("/tmp"))?;
+    if !mounts.iter().any(|(_, to)| *to == "/tmp") {
+        mount_new("tmpfs", "/tmp").map_err(named("/tmp"))?;
+    }
     for (from, to) in mounts {
         let (source, target) = (fs::metadata(from)?, Path::new(to));
-        // Folders below /run are the lab's own and are made as needed; a file of the machine must be there.
+        // Folders below /run are the lab's own and are made as needed; a file of the machine must
+        // be there.
         if source.is_dir() {
             fs::create_dir_all(target)?;
         } else if !target.exists() {

@@ -10,8 +10,7 @@ use super::{Run, eventually, leaks, verdict::Verdict};
 use crate::{
     lab::{
         error::{Doing, LabError, explain},
-        pods::privileges,
-        topology::PROXY,
+        pods::{pod::Process, privileges},
         traffic::echo::Echo,
         world::lb,
     },
@@ -31,7 +30,7 @@ const PROBE: Duration = Duration::from_secs(1);
 /// Start the proxy before there is an NSP, and wait until its endpoint is registered.
 pub(super) async fn start_proxy(run: &mut Run) -> Result<(), LabError> {
     let start = Instant::now();
-    run.world.start_proxy()?;
+    run.world.start_proxies()?;
     registered(run).await?;
     let verdict = Verdict::new("the proxy registers its endpoint", true);
     run.judge(verdict.figure("ms after the start", milliseconds(start.elapsed())));
@@ -46,7 +45,7 @@ fn judge_privileges(run: &mut Run) -> Result<(), LabError> {
         );
         return Ok(());
     }
-    let proxy = run.world.proxy.as_ref().ok_or("it does not run").doing(|| "look at the proxy".into())?;
+    let proxy = run.world.first_proxy()?;
     let of = |name| proxy.status(name).doing(|| format!("read {name} of the proxy"));
     let (users, able, bound) = (of("Uid")?, of("CapEff")?, of("CapBnd")?);
     let alone = users.split_whitespace().all(|user| user == privileges::PROXY_USER.to_string());
@@ -67,15 +66,21 @@ pub(super) fn milliseconds(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Wait until the proxy's endpoint is registered.
+/// Wait until the endpoint of every proxy is registered.
 pub(super) async fn registered(run: &mut Run) -> Result<Duration, LabError> {
     let world = &mut run.world;
     eventually("the proxy is registered", REGISTER, async || {
-        if !world.proxy.as_mut().is_some_and(|proxy| proxy.is_running()) {
-            return Err("it has ended".into());
-        }
         let endpoints = world.control.endpoints().await.map_err(|error| explain(&error))?;
-        endpoints.iter().find(|name| *name == PROXY).map(drop).ok_or_else(|| "it is not".into())
+        for proxy in &mut world.proxies {
+            let name = proxy.name();
+            if !proxy.process.as_mut().is_some_and(Process::is_running) {
+                return Err(format!("{name} has ended"));
+            }
+            if !endpoints.contains(&name) {
+                return Err(format!("{name} is not"));
+            }
+        }
+        Ok(())
     })
     .await
 }
@@ -124,35 +129,38 @@ pub(super) fn set_vips(run: &Run, vips: &[IpAddr]) {
 
 /// Start every load balancer while the targets send, and wait until the proxy is ready.
 pub(super) async fn start_lbs(run: &mut Run) -> Result<(), LabError> {
-    let talkers = leaks::Talkers::start(run, &run.world.topology.vips())?;
+    let talkers = leaks::Talkers::start(&run.world, &run.world.topology.vips())?;
     let start = Instant::now();
     for number in 0..run.world.topology.lbs {
         run.world.start_lb(number).await?;
     }
-    run.world.balance();
     let standing = run.world.control.register_again(&lb::service()).await?;
     ready(run).await?;
     let took = milliseconds(start.elapsed());
-    let resident = run.world.proxy.as_ref().and_then(|proxy| proxy.resident().ok()).unwrap_or_default();
+    let resident = run.world.first_proxy()?.resident().unwrap_or_default();
     let verdict = Verdict::new("the proxy is ready with every load balancer", true).figure("ms", took);
     run.judge(verdict.figure("resident KiB", resident / 1024));
-    // One SPIFFE id per pod and NSM's policies: only the first load balancer may replace the network service.
+    // One SPIFFE id per pod and NSM's policies: only the first load balancer may replace the
+    // network service.
     let verdict =
         Verdict::new("a network service of another pod is taken as it is", standing == Standing::Theirs);
     run.judge(verdict.figure("standing", format!("{standing:?}")));
-    let verdict = talkers.judge(run, "nothing leaks while load balancers come");
+    let verdict = talkers.judge(&run.world, "nothing leaks while load balancers come");
     run.judge(verdict);
     Ok(())
 }
 
-/// Wait until the proxy says that it is ready, and every load balancer has a connection.
+/// Wait until every proxy says that it is ready, and every load balancer has a connection from
+/// each.
 pub(super) async fn ready(run: &mut Run) -> Result<Duration, LabError> {
-    let socket = run.world.health_socket();
     let world = &run.world;
     eventually("the proxy is ready", READY, async || {
-        probe(&socket, READINESS, PROBE).await.map_err(|error| explain(&error))?;
-        match world.lbs.iter().find(|lb| lb.connections.is_empty()) {
-            Some(lb) => Err(format!("{} has no connection", lb.name)),
+        for proxy in &world.proxies {
+            let ready = probe(&proxy.health_socket(), READINESS, PROBE).await;
+            ready.map_err(|error| format!("{}: {}", proxy.name(), explain(&error)))?;
+        }
+        match world.lbs.values().find(|lb| lb.connections.len() < world.proxies.len()) {
+            Some(lb) => Err(format!("{} has {} connections", lb.name, lb.connections.len())),
             None => Ok(()),
         }
     })

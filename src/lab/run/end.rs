@@ -13,10 +13,7 @@ use super::{
     leftovers::{self, Baseline},
     verdict::{Report, Verdict},
 };
-use crate::lab::{
-    error::{Doing, LabError},
-    topology::PROXY,
-};
+use crate::lab::error::{Doing, LabError};
 
 /// How long the proxy may take to end: Kubernetes kills after 30 s.
 const END: Duration = Duration::from_secs(25);
@@ -29,7 +26,7 @@ const MEMORY: u64 = 14 * 1024 * 1024;
 
 /// Read the proxy's resident memory. A debug build carries more, and is only shown.
 pub(super) fn judge_memory(run: &mut Run) -> Result<(), LabError> {
-    let proxy = run.world.proxy.as_ref().ok_or("it does not run").doing(|| "measure the proxy".into())?;
+    let proxy = run.world.first_proxy()?;
     let resident = proxy.resident().doing(|| "measure the proxy".into())?;
     let verdict = Verdict::new("the proxy stays small", resident <= MEMORY || cfg!(debug_assertions));
     run.judge(verdict.figure("resident KiB", resident / 1024).figure("allowed KiB", MEMORY / 1024));
@@ -38,41 +35,43 @@ pub(super) fn judge_memory(run: &mut Run) -> Result<(), LabError> {
 
 /// Terminate the proxy while every target sends; it must end by itself.
 async fn terminate(run: &mut Run) -> Result<Verdict, LabError> {
-    let proxy = run.world.proxy.take().ok_or("it does not run").doing(|| "end the proxy".into())?;
-    let (start, log) = (Instant::now(), proxy.tail(super::LOG));
-    let status = proxy.terminate(END).await.doing(|| "wait for the proxy".into())?;
-    let good = status.is_some_and(|status| status.success());
-    if !good {
-        eprintln!("\nThe proxy's last words:\n{log}\n");
+    let start = Instant::now();
+    let mut verdict = Verdict::new("the proxy ends when asked", true);
+    for proxy in &mut run.world.proxies {
+        let process = proxy.process.take().ok_or("it does not run").doing(|| "end the proxy".into())?;
+        let log = process.tail(super::LOG);
+        let status = process.terminate(END).await.doing(|| "wait for the proxy".into())?;
+        if !status.is_some_and(|status| status.success()) {
+            verdict.ok = false;
+            eprintln!("\nThe proxy's last words:\n{log}\n");
+        }
+        verdict = verdict.figure("status", status.map_or("killed".into(), |status| status.to_string()));
     }
-    let how = status.map_or("killed".into(), |status| status.to_string());
-    Ok(Verdict::new("the proxy ends when asked", good)
-        .figure("ms", milliseconds(start.elapsed()))
-        .figure("status", how))
+    Ok(verdict.figure("ms", milliseconds(start.elapsed())))
 }
 
 /// Terminate the proxy under traffic, and start a successor in the same pod.
 pub(super) async fn restart_under_traffic(run: &mut Run) -> Result<(), LabError> {
-    let talkers = Talkers::start(run, &run.world.topology.vips())?;
+    let talkers = Talkers::start(&run.world, &run.world.topology.vips())?;
     let ended = terminate(run).await?;
     tokio::time::sleep(AWAY).await;
     run.judge(ended);
-    run.world.start_proxy()?;
+    run.world.start_proxies()?;
     let start = Instant::now();
     registered(run).await?;
     ready(run).await?;
     let took = milliseconds(start.elapsed());
     run.judge(Verdict::new("a successor is ready", true).figure("ms", took));
-    let verdict = talkers.judge(run, "nothing leaks while the proxy stops and starts");
+    let verdict = talkers.judge(&run.world, "nothing leaks while the proxy stops and starts");
     run.judge(verdict);
     Ok(())
 }
 
 /// Let every load balancer leave while the targets send: no next hop is left.
 async fn lose_every_lb(run: &mut Run) -> Result<(), LabError> {
-    let talkers = Talkers::start(run, &run.world.topology.vips())?;
+    let talkers = Talkers::start(&run.world, &run.world.topology.vips())?;
     let mut left = Vec::new();
-    for lb in run.world.lbs.drain(..) {
+    for lb in std::mem::take(&mut run.world.lbs).into_values() {
         left.push(lb.withdraw().await);
     }
     let took = eventually("load balancers that left have no connection", LEAVE, async || {
@@ -88,12 +87,13 @@ async fn lose_every_lb(run: &mut Run) -> Result<(), LabError> {
     let verdict = Verdict::new("the proxy closes its links to load balancers that left", took.is_ok());
     run.judge(verdict.figure("ms", took.as_ref().map_or(0, |took| milliseconds(*took))));
     tokio::time::sleep(AWAY).await;
-    let verdict = talkers.judge(run, "nothing leaks when every load balancer has left");
+    let verdict = talkers.judge(&run.world, "nothing leaks when every load balancer has left");
     run.judge(verdict);
     Ok(())
 }
 
-/// Let the load balancers leave, close every target, then terminate the proxy. The counter is shown to count still.
+/// Let the load balancers leave, close every target, then terminate the proxy. The counter is shown
+/// to count still.
 pub(super) async fn close_everything(run: &mut Run) -> Result<(), LabError> {
     lose_every_lb(run).await?;
     for target in &mut run.world.targets {
@@ -102,17 +102,17 @@ pub(super) async fn close_everything(run: &mut Run) -> Result<(), LabError> {
     let ended = terminate(run).await?;
     run.judge(ended);
     let endpoints = run.world.control.endpoints().await?;
-    let gone = endpoints.iter().all(|name| name != PROXY);
+    let gone = run.world.proxies.iter().all(|proxy| !endpoints.contains(&proxy.name()));
     run.judge(Verdict::new("the proxy unregisters its endpoint", gone).figure("left", endpoints.join(" ")));
     leaks::show_that_the_counter_counts(run).await
 }
 
 /// Stop the rest, and count.
 pub(super) async fn leave(run: Run, baseline: Baseline) -> Result<Report, LabError> {
-    let Run { mut world, mut report, started } = run;
-    if let Some(proxy) = world.proxy.take() {
-        let _ = proxy.signal(Signal::SIGKILL);
-        proxy.terminate(END).await.doing(|| "end the proxy".into())?;
+    let Run { mut world, mut report, started, .. } = run;
+    for process in world.proxies.iter_mut().filter_map(|proxy| proxy.process.take()) {
+        let _ = process.signal(Signal::SIGKILL);
+        process.terminate(END).await.doing(|| "end the proxy".into())?;
     }
     let verdict = leftovers::judge(world.stop().await?, baseline).await?;
     eprintln!("{:>6.2} s  {verdict}", started.elapsed().as_secs_f64());

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Follow one connection of a target, from its first Request to its Close, in answers and in the kernel.
+//! Follow one connection of a target, from its first Request to its Close, in answers and in the
+//! kernel.
 
 use std::{collections::BTreeSet, net::IpAddr};
 
@@ -37,7 +38,7 @@ async fn seen(run: &Run, pod: &Pod, id: &str) -> Result<Seen, NetlinkError> {
     };
     addresses.sort();
     let rules = pod.netlink.extra_rules().await?.len();
-    let ports = run.world.fabric.proxy.netlink.links().await?;
+    let ports = run.world.fabric.proxies[0].netlink.links().await?;
     let port = ports.iter().find(|port| port.alias == format!("client-{id}")).map(|port| port.index);
     Ok(Seen { link, addresses, rules, port })
 }

@@ -1,18 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Perform a run: build the world, go through the steps, judge each.
 //!
-//! A step that finds a promise broken says so in its verdict, and the run goes on. A step that cannot be done ends the run: what
-//! follows would prove nothing.
+//! A step that finds a promise broken says so in its verdict, and the run goes on. A step that
+//! cannot be done ends the run: what follows would prove nothing.
 
 mod bring_up;
 mod end;
 mod eventually;
+mod faults;
 mod late;
 mod leaks;
 pub mod leftovers;
 mod life;
+pub mod plan;
 mod reach;
 mod refresh;
+mod traffic;
 pub mod verdict;
 mod vips;
 
@@ -21,13 +24,14 @@ use std::time::Instant;
 use self::{
     eventually::eventually,
     leftovers::Baseline,
+    plan::Plan,
     verdict::{Report, Verdict},
 };
 use crate::lab::{
     error::{Doing, LabError, explain},
     pods::ground::Ground,
     topology::Topology,
-    world::World,
+    world::{World, components::Component},
 };
 
 /// Lines of the proxy's log that a failed verdict shows.
@@ -36,39 +40,38 @@ const LOG: usize = 40;
 /// A run, with its world for as long as that is alive.
 pub struct Run {
     world: World,
+    plan: Plan,
     report: Report,
     started: Instant,
 }
 
 impl Run {
-    /// Build, with `peers` around NSM's own nsmgr and registry, and go through all steps; with `keep`, through all but the end, so
-    /// that the world stays as it is.
+    /// Build, and go through the steps of a plan; to keep the world, through all but the end.
     ///
     /// # Errors
     /// The world could not be built.
     pub async fn perform(
         topology: &Topology,
         ground: &Ground,
-        peers: bool,
-        keep: bool,
+        plan: &Plan,
     ) -> Result<(Report, Option<Self>), LabError> {
         let baseline = Baseline::now().doing(|| "count descriptors".into())?;
         let started = Instant::now();
-        let world = World::build(topology, ground, peers).await?;
-        let mut run = Self { world, report: Report::default(), started };
-        if peers {
+        let world = World::build(topology, ground, plan.peers).await?;
+        let mut run = Self { world, plan: plan.clone(), report: Report::default(), started };
+        if plan.peers {
             run.report.leave_out("connections that nsmgr has at the end: it shows each to its owner only");
         }
         let done = run.steps().await;
         let failed = match done {
             Err(error) => Some(error),
-            Ok(()) if keep => None,
+            Ok(()) if plan.keep => None,
             Ok(()) => end::close_everything(&mut run).await.err(),
         };
         if let Some(error) = &failed {
             run.judge(Verdict::new("the run came to its end", false).figure("stopped by", explain(error)));
         }
-        if keep {
+        if plan.keep {
             return Ok((run.report.clone(), Some(run)));
         }
         Ok((end::leave(run, baseline).await?, None))
@@ -79,12 +82,20 @@ impl Run {
         bring_up::start_proxy(self).await?;
         bring_up::connect_targets(self).await?;
         leaks::quiet(self, "nothing leaks before the first VIP list").await?;
-        self.world.serve_nsp()?;
+        self.world.start(Component::Nsp)?;
         leaks::quiet(self, "nothing leaks with an empty VIP list").await?;
         bring_up::publish_vips(self);
         leaks::quiet(self, "nothing leaks without a load balancer").await?;
         bring_up::start_lbs(self).await?;
         reach::everywhere(self, "UDP and TCP over every VIP and target").await?;
+        if self.plan.first_look() {
+            self.first_look().await?;
+        }
+        faults::all(self).await
+    }
+
+    /// Connections, VIPs, a late IPAM and a restart.
+    async fn first_look(&mut self) -> Result<(), LabError> {
         life::of_a_connection(self).await?;
         refresh::costs_no_ipam_call(self).await?;
         refresh::survives_a_rotation(self).await?;
@@ -106,8 +117,10 @@ impl Run {
     }
 
     fn show_log(&self) {
-        if let Some(proxy) = &self.world.proxy {
-            eprintln!("\nThe proxy's last words:\n{}\n", proxy.tail(LOG));
+        for proxy in &self.world.proxies {
+            if let Some(process) = &proxy.process {
+                eprintln!("\nThe last words of {}:\n{}\n", proxy.name(), process.tail(LOG));
+            }
         }
         if let Some(tail) = self.world.control.tail(LOG) {
             eprintln!("\nThe last words of registry and nsmgr:\n{tail}\n");

@@ -69,13 +69,20 @@ impl Report {
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}  {}", if self.ok { "ok    " } else { "FAILED" }, self.name)?;
-        let figures = self.figures.iter().map(|(name, value)| match value {
-            Value::String(text) => format!("{name} {text}"),
-            other => format!("{name} {other}"),
-        });
-        let figures = figures.collect::<Vec<_>>().join(", ");
+        let figures = list(&self.figures);
         if figures.is_empty() { Ok(()) } else { write!(f, "  ({figures})") }
     }
+}
+
+/// Figures in one line. Those of an object are in brackets behind its name.
+fn list<'a>(figures: impl IntoIterator<Item = (&'a String, &'a Value)>) -> String {
+    let figures = figures.into_iter().map(|(name, value)| match value {
+        Value::String(text) => format!("{name} {text}"),
+        Value::Object(figures) => format!("{name} [{}]", list(figures)),
+        Value::Null => format!("{name} never"),
+        other => format!("{name} {other}"),
+    });
+    figures.collect::<Vec<_>>().join(", ")
 }
 
 impl fmt::Display for Report {

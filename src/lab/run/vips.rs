@@ -3,59 +3,39 @@
 
 use std::{net::IpAddr, time::Duration};
 
+use tokio::time::Instant;
+
 use super::{
     Run,
     bring_up::set_vips,
     eventually,
     leaks::Talkers,
     reach::{ask_vip, settled},
+    traffic::{self, Direction, Traffic},
     verdict::Verdict,
 };
-use crate::{
-    api::Family,
-    lab::{
-        error::{Doing, LabError},
-        topology::client,
-        traffic::{
-            flows::Transport,
-            stream::{Sent, Stream},
-        },
-    },
-};
+use crate::lab::{error::LabError, traffic::flows::Transport};
 
-/// Flows of the traffic to each VIP that stays, and the pace of each.
-const FLOWS: usize = 4;
-const PACE: Duration = Duration::from_millis(5);
 /// How long an empty list is watched.
 const EMPTY: Duration = Duration::from_secs(1);
 /// How long a removed VIP may still answer.
 const REMOVAL: Duration = Duration::from_secs(5);
 
-/// Traffic to every VIP of the topology.
-struct Traffic(Vec<Stream>);
-
-impl Traffic {
-    fn start(run: &Run) -> Result<Self, LabError> {
-        let netns = &run.world.fabric.client.netns;
-        let start = |vip: IpAddr| {
-            Stream::start(netns, client(Family::of(vip)), vip, FLOWS, PACE).doing(|| format!("send to {vip}"))
-        };
-        run.world.topology.vips().into_iter().map(start).collect::<Result<_, _>>().map(Self)
-    }
-
-    async fn finish(self) -> Sent {
-        let mut all = Sent::default();
-        for stream in self.0 {
-            let one = stream.finish().await;
-            all = Sent { sent: all.sent + one.sent, answered: all.answered + one.answered };
-        }
-        all
-    }
+fn start(run: &Run) -> Result<(Traffic, Instant), LabError> {
+    Ok((Traffic::start(&run.world, &run.world.topology.vips())?, Instant::now()))
 }
 
-fn judge_traffic(run: &mut Run, name: &str, sent: Sent) {
-    let verdict = Verdict::new(name, sent.sent > 0 && sent.lost() == 0);
-    run.judge(verdict.figure("sent", sent.sent).figure("lost", sent.lost()));
+/// Judge that traffic lost nothing since it started.
+async fn judge(run: &mut Run, name: &str, (traffic, since): (Traffic, Instant)) {
+    let losses = traffic.finish(since).await;
+    let good = losses.iter().all(|loss| loss.sent > 0 && loss.lost == 0);
+    let verdict = Verdict::new(name, good);
+    let figures = Direction::BOTH.into_iter().zip(losses);
+    run.judge(
+        figures.fold(verdict, |verdict, (direction, loss)| {
+            verdict.figure(direction.name(), traffic::figure(loss))
+        }),
+    );
 }
 
 async fn carry(run: &mut Run, vips: &[IpAddr]) -> Result<(), LabError> {
@@ -65,12 +45,13 @@ async fn carry(run: &mut Run, vips: &[IpAddr]) -> Result<(), LabError> {
     Ok(())
 }
 
-/// Add a VIP of each family and remove it again, while the others are in use. While it is removed, targets still send from it.
+/// Add a VIP of each family and remove it again, while the others are in use. While it is removed,
+/// targets still send from it.
 pub(super) async fn come_and_go_under_traffic(run: &mut Run) -> Result<(), LabError> {
     let (vips, spare) = (run.world.topology.vips(), run.world.topology.spare_vips());
     let more: Vec<IpAddr> = vips.iter().chain(&spare).copied().collect();
 
-    let traffic = Traffic::start(run)?;
+    let traffic = start(run)?;
     set_vips(run, &more);
     carry(run, &more).await?;
     let mut answered = 0;
@@ -80,11 +61,10 @@ pub(super) async fn come_and_go_under_traffic(run: &mut Run) -> Result<(), LabEr
     }
     let added = Verdict::new("an added VIP answers", answered == 8 * spare.len());
     run.judge(added.figure("answered", answered));
-    let sent = traffic.finish().await;
-    judge_traffic(run, "adding a VIP loses nothing of the others", sent);
+    judge(run, "adding a VIP loses nothing of the others", traffic).await;
 
-    let traffic = Traffic::start(run)?;
-    let talkers = Talkers::start(run, &spare)?;
+    let traffic = start(run)?;
+    let talkers = Talkers::start(&run.world, &spare)?;
     set_vips(run, &vips);
     for vip in &spare {
         let gone = eventually("a removed VIP does not answer", REMOVAL, async || {
@@ -95,26 +75,24 @@ pub(super) async fn come_and_go_under_traffic(run: &mut Run) -> Result<(), LabEr
         });
         gone.await?;
     }
-    let verdict = talkers.judge(run, "packets of a removed VIP are dropped, not leaked");
+    let verdict = talkers.judge(&run.world, "packets of a removed VIP are dropped, not leaked");
     run.judge(verdict);
     carry(run, &vips).await?;
-    let sent = traffic.finish().await;
-    judge_traffic(run, "removing a VIP loses nothing of the others", sent);
+    judge(run, "removing a VIP loses nothing of the others", traffic).await;
     Ok(())
 }
 
 /// Let NSP answer with an empty list, as after its restart, while everything is in use.
 pub(super) async fn an_empty_list_is_held(run: &mut Run) -> Result<(), LabError> {
-    let traffic = Traffic::start(run)?;
-    let talkers = Talkers::start(run, &run.world.topology.vips())?;
+    let traffic = start(run)?;
+    let talkers = Talkers::start(&run.world, &run.world.topology.vips())?;
     set_vips(run, &[]);
     tokio::time::sleep(EMPTY).await;
     let vips = run.world.topology.vips();
     set_vips(run, &vips);
     tokio::time::sleep(EMPTY / 2).await;
-    let verdict = talkers.judge(run, "nothing leaks when NSP forgets every VIP");
+    let verdict = talkers.judge(&run.world, "nothing leaks when NSP forgets every VIP");
     run.judge(verdict);
-    let sent = traffic.finish().await;
-    judge_traffic(run, "an empty list that is corrected loses nothing", sent);
+    judge(run, "an empty list that is corrected loses nothing", traffic).await;
     Ok(())
 }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Answer UDP and TCP on the VIPs of a target, with the target's name.
 //!
-//! A socket is bound to each VIP, also before any link carries it, and so answers from the address that was asked.
+//! A socket is bound to each VIP, also before any link carries it, and so answers from the address
+//! that was asked.
 
 use std::{
     io,
@@ -54,7 +55,7 @@ impl Echo {
 ///
 /// # Errors
 /// The address is taken.
-pub(super) fn bind_udp(at: SocketAddr) -> io::Result<UdpSocket> {
+pub fn bind_udp(at: SocketAddr) -> io::Result<UdpSocket> {
     use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with};
     let family = if at.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;

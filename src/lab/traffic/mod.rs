@@ -4,4 +4,6 @@
 pub mod echo;
 pub mod flows;
 pub mod leak;
+pub mod record;
 pub mod stream;
+pub mod talk;

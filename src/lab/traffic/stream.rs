@@ -1,180 +1,145 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Keep traffic flowing while something changes, and count what was lost.
+//! A stream: datagrams of several flows in one direction, one per flow at every tick, and a record
+//! of those that arrive.
 //!
-//! [`Stream`] asks a VIP without a pause and knows how many answers did not come. [`Talk`] sends from a VIP without waiting for
-//! anything, whatever the routes are: what the leak check needs on its other side.
+//! A datagram that the kernel refuses to send counts as sent and lost. Senders and receivers are
+//! sockets of this process, so both ends use one clock.
 
 use std::{
-    io,
-    net::{IpAddr, SocketAddr},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
-    time::Duration,
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, SystemTime},
 };
 
-use tokio::{net::UdpSocket, time::Instant};
-use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+use tokio::{
+    net::UdpSocket,
+    time::{Instant, MissedTickBehavior},
+};
+use tokio_util::task::AbortOnDropHandle;
 
-use super::echo::{PORT, bind_udp};
-use crate::lab::network::netns::Netns;
+use super::record::Record;
 
-/// How long the last answers may take.
-const GRACE: Duration = Duration::from_millis(500);
+/// Port on which a stream is received.
+pub const PORT: u16 = 5001;
+/// Bytes of a datagram: which stream, which flow, which number.
+const LENGTH: usize = 24;
 
-/// Traffic of one client to one VIP, over several flows.
+/// Where a flow comes from and goes to.
+pub struct Flow {
+    /// Socket of the sender.
+    pub from: UdpSocket,
+    /// Address of the receiver.
+    pub to: SocketAddr,
+}
+
+/// A running stream. It ends when dropped.
 pub struct Stream {
-    stop: CancellationToken,
-    flows: Vec<AbortOnDropHandle<Sent>>,
-}
-
-/// What a stream saw.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Sent {
-    /// Datagrams sent.
-    pub sent: u64,
-    /// Answers received from the VIP.
-    pub answered: u64,
-}
-
-impl Sent {
-    /// Datagrams without an answer.
-    pub fn lost(self) -> u64 {
-        self.sent.saturating_sub(self.answered)
-    }
+    record: Arc<Mutex<Record>>,
+    sender: AbortOnDropHandle<()>,
+    _receivers: Vec<AbortOnDropHandle<()>>,
 }
 
 impl Stream {
-    /// Send from `source` to `vip` over so many flows, each a datagram every `pace`.
-    ///
-    /// # Errors
-    /// A socket cannot be bound.
-    pub fn start(
-        netns: &Netns,
-        source: IpAddr,
-        vip: IpAddr,
-        flows: usize,
-        pace: Duration,
-    ) -> io::Result<Self> {
-        let stop = CancellationToken::new();
-        let start = |_| {
-            let socket = netns.run(|| bind_udp(SocketAddr::new(source, 0)))?;
-            let flow = flow(socket, SocketAddr::new(vip, PORT), pace, stop.clone());
-            Ok(AbortOnDropHandle::new(tokio::spawn(flow)))
-        };
-        let flows = (0..flows).map(start).collect::<io::Result<_>>()?;
-        Ok(Self { stop, flows })
-    }
-
-    /// Stop sending, wait for the last answers, and report.
-    pub async fn finish(self) -> Sent {
-        self.stop.cancel();
-        let mut all = Sent::default();
-        for flow in self.flows {
-            let one = flow.await.unwrap_or_default();
-            all = Sent { sent: all.sent + one.sent, answered: all.answered + one.answered };
-        }
-        all
-    }
-}
-
-async fn flow(socket: UdpSocket, vip: SocketAddr, pace: Duration, stop: CancellationToken) -> Sent {
-    let mut seen = Sent::default();
-    let mut tick = tokio::time::interval(pace);
-    let mut last = None;
-    let mut answer = [0; 512];
-    loop {
-        let end = last.unwrap_or_else(|| Instant::now() + Duration::from_secs(3600));
-        tokio::select! {
-            () = stop.cancelled(), if last.is_none() => last = Some(Instant::now() + GRACE),
-            _ = tick.tick(), if last.is_none() => {
-                seen.sent += 1; // one that the kernel refuses to send is as lost as any other
-                let _ = socket.send_to(&seen.sent.to_be_bytes(), vip).await;
-            }
-            received = socket.recv_from(&mut answer) => {
-                seen.answered += u64::from(received.is_ok_and(|(_, from)| from == vip));
-            }
-            () = tokio::time::sleep_until(end) => return seen,
-        }
-        if last.is_some() && seen.answered == seen.sent {
-            return seen;
-        }
-    }
-}
-
-/// A sender that uses a VIP as its source and listens to nobody. It ends when dropped.
-pub struct Talk {
-    sent: Arc<AtomicU64>,
-    _task: AbortOnDropHandle<()>,
-}
-
-impl Talk {
-    /// Send from `vip` to each of `to` in turn, one datagram every `pace`.
-    ///
-    /// # Errors
-    /// A socket cannot be bound.
-    pub fn start(netns: &Netns, vip: IpAddr, to: Vec<IpAddr>, pace: Duration) -> io::Result<Self> {
-        let socket = netns.run(|| bind_udp(SocketAddr::new(vip, 0)))?;
-        let sent = Arc::new(AtomicU64::new(0));
-        let count = Arc::clone(&sent);
-        let task = tokio::spawn(async move {
-            let mut tick = tokio::time::interval(pace);
-            for to in to.iter().cycle() {
-                tick.tick().await;
-                let done = socket.send_to(b"leak?", SocketAddr::new(*to, PORT)).await;
-                count.fetch_add(u64::from(done.is_ok()), Relaxed);
-            }
+    /// Send a datagram of every flow every `pace`, and receive on every socket of `receivers`.
+    pub fn start(flows: Vec<Flow>, receivers: Vec<UdpSocket>, pace: Duration) -> Self {
+        let record = Arc::new(Mutex::new(Record::new(flows.len())));
+        // A late datagram of an earlier stream between the same addresses must not count.
+        let since = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+        let stream = u64::try_from(since.as_nanos()).unwrap_or_default();
+        let receivers = receivers.into_iter().enumerate().map(|(receiver, socket)| {
+            let received = receive(socket, stream, receiver, Arc::clone(&record));
+            AbortOnDropHandle::new(tokio::spawn(received))
         });
-        Ok(Self { sent, _task: AbortOnDropHandle::new(task) })
+        let receivers = receivers.collect();
+        let sender = tokio::spawn(send(flows, stream, pace, Arc::clone(&record)));
+        Self { record, sender: AbortOnDropHandle::new(sender), _receivers: receivers }
     }
 
-    /// Datagrams that the kernel took.
-    pub fn sent(&self) -> u64 {
-        self.sent.load(Relaxed)
+    /// Stop sending; receiving goes on.
+    pub fn rest(&self) {
+        self.sender.abort();
     }
+
+    /// The datagrams so far. Neither end makes progress while it is held.
+    pub fn record(&self) -> MutexGuard<'_, Record> {
+        lock(&self.record)
+    }
+}
+
+fn lock(record: &Mutex<Record>) -> MutexGuard<'_, Record> {
+    record.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn send(flows: Vec<Flow>, stream: u64, pace: Duration, record: Arc<Mutex<Record>>) {
+    for flow in &flows {
+        // A new socket takes datagrams only after the runtime has looked at it once.
+        let _looked_at = flow.from.writable().await;
+    }
+    let mut tick = tokio::time::interval(pace);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        for (flow, number) in flows.iter().zip(0..) {
+            let sequence = lock(&record).sent(number, Instant::now());
+            let datagram = [stream, number as u64, sequence].map(u64::to_be_bytes).concat();
+            // Not awaited: a socket that the kernel blocks must not delay the other flows.
+            let _refused = flow.from.try_send_to(&datagram, flow.to);
+        }
+    }
+}
+
+async fn receive(socket: UdpSocket, stream: u64, receiver: usize, record: Arc<Mutex<Record>>) {
+    let mut datagram = [0; LENGTH];
+    loop {
+        // An ICMP error of another flow is received here, too.
+        let Ok(length) = socket.recv(&mut datagram).await else { continue };
+        if let Some([of, flow, number]) = numbers(&datagram[..length])
+            && of == stream
+        {
+            lock(&record).arrived(usize::try_from(flow).unwrap_or(usize::MAX), number, receiver);
+        }
+    }
+}
+
+fn numbers(datagram: &[u8]) -> Option<[u64; 3]> {
+    let datagram: &[u8; LENGTH] = datagram.try_into().ok()?;
+    let (words, _) = datagram.as_chunks::<8>();
+    Some([u64::from_be_bytes(words[0]), u64::from_be_bytes(words[1]), u64::from_be_bytes(words[2])])
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::lab::{
-        network::{NEEDS, netlink::Netlink},
-        traffic::{echo::Echo, leak::LeakCounter},
+        network::{NEEDS, netlink::Netlink, netns::Netns},
+        traffic::echo::bind_udp,
     };
 
     const PACE: Duration = Duration::from_millis(2);
 
-    async fn until(what: &str, mut holds: impl FnMut() -> bool) {
-        let end = Instant::now() + Duration::from_secs(5);
-        while !holds() {
-            assert!(Instant::now() < end, "not within 5 s: {what}");
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    }
-
     #[tokio::test]
-    async fn a_stream_counts_what_is_lost_and_the_leak_counter_what_passes() {
+    async fn a_stream_records_what_arrives_at_which_receiver() {
         let netns = Netns::new().expect(NEEDS);
         let netlink = Netlink::connect(&netns).unwrap();
         netlink.set_loopback_up().await.unwrap();
-        let (vip, client) = ("127.0.0.20".parse().unwrap(), "127.0.0.1".parse().unwrap());
-
-        let echo = Echo::start(&netns, "t1", &[vip]).unwrap();
-        let stream = Stream::start(&netns, client, vip, 3, PACE).unwrap();
+        let at = |text: &str| text.parse::<SocketAddr>().unwrap();
+        let bind = |at| netns.run(|| bind_udp(at)).unwrap();
+        let to = ["127.0.0.20:5001", "127.0.0.21:5001", "127.0.0.22:5001"].map(at);
+        let flows = to.map(|to| Flow { from: bind(at("127.0.0.1:0")), to });
+        let receivers = vec![bind(to[0]), bind(to[1])];
+        let start = Instant::now();
+        let stream = Stream::start(flows.into(), receivers, PACE);
+        let end = start + Duration::from_secs(5);
+        while stream.record().receivers().iter().flatten().count() < 2 {
+            assert!(Instant::now() < end, "{:?}", stream.record());
+            tokio::time::sleep(PACE).await;
+        }
+        stream.rest();
         tokio::time::sleep(PACE * 20).await;
-        let seen = stream.finish().await;
-        assert!(seen.sent > 0 && seen.lost() == 0, "{seen:?}");
-
-        drop(echo);
-        let stream = Stream::start(&netns, client, vip, 1, PACE).unwrap();
-        tokio::time::sleep(PACE * 10).await;
-        let seen = stream.finish().await;
-        assert!(seen.sent > 0 && seen.lost() == seen.sent, "{seen:?}");
-
-        let leak = LeakCounter::start(&netns, vec!["127.0.0.20/32".parse().unwrap()]).unwrap();
-        assert_eq!(leak.count(), 0);
-        let talk = Talk::start(&netns, vip, vec![client], PACE).unwrap();
-        until("a packet is sent and seen", || talk.sent() > 0 && leak.count() > 0).await;
+        let record = stream.record();
+        assert_eq!(record.receivers(), [Some(0), Some(1), None]);
+        let loss = |flow| record.loss(start..end, |number| number == flow);
+        assert!(loss(0).sent > 0 && loss(0).lost == 0, "{:?}", loss(0));
+        assert!(loss(2).sent > 0 && loss(2).lost == loss(2).sent, "{:?}", loss(2));
     }
 }

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Spread what comes for a VIP over the targets, and send what comes from one to the client: the data path of a load balancer.
+//! Spread what comes for a VIP over the targets, and send what comes from one to the client: the
+//! data path of a load balancer.
 //!
-//! Stateless, by the kernel's hash of a flow, where Meridio's load balancers use Maglev. The links to the targets are looked up in the
-//! kernel: a target is behind the link that NSM made in its subnet. Until there is one, its share goes to the others.
+//! Stateless, by the kernel's hash of a flow, where Meridio's load balancers use Maglev. The links
+//! to the targets are looked up in the kernel: a target is behind the link that NSM made in its
+//! subnet. Until there is one, its share goes to the others.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -16,7 +18,7 @@ use crate::{
         error::LabError,
         network::{
             netlink::{Netlink, NetlinkError},
-            routes::Via,
+            routes::{LOCAL, Via},
             rules::Rule,
         },
         topology::everything,
@@ -27,6 +29,10 @@ use crate::{
 const TO_TARGETS: u32 = 200;
 /// Table of the way to the client, as Meridio's load balancers number it.
 const TO_CLIENT: u32 = 4096;
+/// Priority of the rules that silence a load balancer.
+const SILENT: u32 = 1;
+/// Prefix of the alias of a link to a proxy.
+pub const FROM_PROXY: &str = "client-";
 /// How often the links are looked at.
 const PACE: Duration = Duration::from_millis(50);
 
@@ -39,7 +45,16 @@ pub struct Wanted {
     pub targets: Vec<IpAddr>,
 }
 
-/// Install the rules of a load balancer: from the client to the targets, from the VIPs to the client.
+impl Wanted {
+    /// Whether there are targets, and every VIP has a way to each of its family.
+    fn is_met_by(&self, ways: &[(IpAddr, Vec<Via>)]) -> bool {
+        let targets = |vip: &IpAddr| self.targets.iter().filter(|t| t.is_ipv4() == vip.is_ipv4()).count();
+        !self.targets.is_empty() && ways.iter().all(|(vip, ways)| ways.len() == targets(vip))
+    }
+}
+
+/// Install the rules of a load balancer: from the client to the targets, from the VIPs to the
+/// client.
 ///
 /// # Errors
 /// The kernel refused.
@@ -58,15 +73,56 @@ pub async fn prepare(netlink: &Netlink, client: &[IpNet], vips: &[IpAddr]) -> Re
     Ok(())
 }
 
-/// Keep the routes to the targets as wanted and as the links allow, for ever.
-pub async fn keep(netlink: Netlink, wanted: watch::Receiver<Wanted>) {
+/// Answer nothing that comes from a proxy and forward nothing of it, as if the machine behind the
+/// links were dead: they stay up.
+///
+/// # Errors
+/// The kernel refused.
+pub async fn silence(netlink: &Netlink) -> Result<(), NetlinkError> {
+    let links = netlink.links().await?;
+    let links = links.into_iter().filter(|link| link.alias.starts_with(FROM_PROXY));
+    let names: Vec<_> = links.map(|link| link.name).collect();
+    for family in Family::BOTH {
+        for name in &names {
+            let input = Some(name.clone());
+            netlink.add_rule(&Rule { family, from: None, input, table: 0, priority: SILENT }).await?;
+        }
+        netlink.add_rule(&local(family, SILENT + 1)).await?;
+        netlink.delete_rule(&local(family, 0)).await?;
+    }
+    Ok(())
+}
+
+/// Undo [`silence`].
+///
+/// # Errors
+/// The kernel refused.
+pub async fn speak(netlink: &Netlink) -> Result<(), NetlinkError> {
+    for family in Family::BOTH {
+        netlink.add_rule(&local(family, 0)).await?;
+    }
+    let rules = netlink.extra_rules().await?;
+    for rule in rules.iter().filter(|rule| [SILENT, SILENT + 1].contains(&rule.priority)) {
+        netlink.delete_rule(rule).await?;
+    }
+    Ok(())
+}
+
+/// The rule by which the kernel answers for the addresses of a pod, at a priority.
+fn local(family: Family, priority: u32) -> Rule {
+    Rule { family, from: None, input: None, table: LOCAL, priority }
+}
+
+/// Keep the routes to the targets as wanted and as the links allow, for ever; `whole` is whether
+/// every VIP has a way to every target.
+pub async fn keep(netlink: Netlink, wanted: watch::Receiver<Wanted>, whole: watch::Sender<bool>) {
     let mut before = Vec::new();
     let mut tick = tokio::time::interval(PACE);
     loop {
         tick.tick().await;
         let now = wanted.borrow().clone();
         match balance(&netlink, &now, &mut before).await {
-            Ok(()) => {}
+            Ok(()) => drop(whole.send_replace(now.is_met_by(&before))),
             Err(error) => tracing::debug!(error = crate::lab::error::explain(&error), "not balanced yet"),
         }
     }
@@ -78,7 +134,7 @@ async fn balance(
     before: &mut Vec<(IpAddr, Vec<Via>)>,
 ) -> Result<(), NetlinkError> {
     let mut links = Vec::new();
-    for link in netlink.links().await?.into_iter().filter(|link| link.alias.starts_with("client-")) {
+    for link in netlink.links().await?.into_iter().filter(|link| link.alias.starts_with(FROM_PROXY)) {
         links.push((link.index, netlink.addresses(link.index).await?));
     }
     let ways = wanted.vips.iter().map(|vip| (*vip, ways(*vip, &wanted.targets, &links))).collect::<Vec<_>>();

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Build the part of the network that is there before NSM: pods, their kernel parameters, cables and routes.
+//! Build the part of the network that is there before NSM: pods, their kernel parameters, cables
+//! and routes.
 
 use ipnet::IpNet;
 
@@ -47,11 +48,11 @@ pub struct Fabric {
     pub client: Pod,
     /// Load balancers.
     pub lbs: Vec<Pod>,
-    /// The proxy.
-    pub proxy: Pod,
+    /// Proxies, one for each node.
+    pub proxies: Vec<Pod>,
     /// Targets.
     pub targets: Vec<Pod>,
-    /// The other end of the proxy's primary network.
+    /// The other end of the primary network.
     pub outside: Pod,
     /// Where nsmgr and forwarder run; the forwarder makes links here before it moves them.
     pub node: Pod,
@@ -71,40 +72,63 @@ impl Fabric {
         for name in topology.target_names() {
             targets.push(pod(&name, ground, &[&NO_DAD]).await?);
         }
+        let mut proxies = Vec::new();
+        for node in topology.node_numbers() {
+            proxies.push(pod(&topology::proxy_pod(node), ground, &[&NO_DAD, &SYSCTLS]).await?);
+        }
         let fabric = Self {
             client: pod("client", ground, &[&NO_DAD, &SYSCTLS]).await?,
             lbs,
-            proxy: pod("proxy", ground, &[&NO_DAD, &SYSCTLS]).await?,
+            proxies,
             targets,
             outside: pod("outside", ground, &[&NO_DAD]).await?,
             node: pod("node", ground, &[]).await?,
         };
         fabric.connect_client(topology).await?;
-        fabric.connect_outside(topology).await?;
+        for (node, proxy) in fabric.proxies.iter().enumerate() {
+            fabric.connect_outside(topology, node, proxy).await?;
+        }
         Ok(fabric)
     }
 
     /// Every pod.
     pub fn pods(&self) -> impl Iterator<Item = &Pod> {
-        let single = [&self.client, &self.proxy, &self.outside, &self.node];
-        single.into_iter().chain(&self.lbs).chain(&self.targets)
+        let single = [&self.client, &self.outside, &self.node];
+        single.into_iter().chain(&self.proxies).chain(&self.lbs).chain(&self.targets)
     }
 
     async fn connect_client(&self, topology: &Topology) -> Result<(), LabError> {
         let client_pod = &self.client;
         let own: Vec<IpNet> = topology.families.iter().map(|family| client(*family).into()).collect();
         client_pod.netlink.set_addresses(client_pod.netlink.index("lo").await?, &own).await?;
-        let mut ways = Vec::new();
         for (number, lb) in (1..).zip(&self.lbs) {
             let [here, there] = topology.client_cable(number);
             let end = End { name: &lb.name, addresses: &here };
             client_pod.cable(end, lb, End { name: LB_TO_CLIENT, addresses: &there }).await?;
-            ways.push((client_pod.netlink.index(&lb.name).await?, there));
             let back = lb.netlink.index(LB_TO_CLIENT).await?;
             for family in &topology.families {
                 let gateway = here.iter().map(IpNet::addr).find(|address| Family::of(*address) == *family);
                 lb.netlink.set_route(client(*family).into(), MAIN, &[Via { gateway, link: back }]).await?;
             }
+        }
+        let every: Vec<usize> = (0..self.lbs.len()).collect();
+        self.route_client(topology, &every).await
+    }
+
+    /// Let the client reach the VIPs through these load balancers, by their numbers from 0: as a
+    /// gateway does that hears which of them are alive. With none it stays as it is.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub async fn route_client(&self, topology: &Topology, lbs: &[usize]) -> Result<(), LabError> {
+        let mut ways = Vec::new();
+        for lb in lbs {
+            let Some(pod) = self.lbs.get(*lb) else { continue };
+            let [_, there] = topology.client_cable(lb + 1);
+            ways.push((self.client.netlink.index(&pod.name).await?, there));
+        }
+        if ways.is_empty() {
+            return Ok(());
         }
         for vip in topology.vips().into_iter().chain(topology.spare_vips()) {
             let through = ways.iter().map(|(link, addresses)| {
@@ -112,22 +136,23 @@ impl Fabric {
                     addresses.iter().map(IpNet::addr).find(|address| address.is_ipv4() == vip.is_ipv4());
                 Via { gateway, link: *link }
             });
-            client_pod.netlink.set_route(vip.into(), MAIN, &through.collect::<Vec<_>>()).await?;
+            self.client.netlink.set_route(vip.into(), MAIN, &through.collect::<Vec<_>>()).await?;
         }
         Ok(())
     }
 
-    async fn connect_outside(&self, topology: &Topology) -> Result<(), LabError> {
-        let [outside, proxy] = topology.primary_cable();
-        let end = End { name: topology::NODE, addresses: &outside };
-        self.outside.cable(end, &self.proxy, End { name: PRIMARY, addresses: &proxy }).await?;
-        // The primary link is there long before the proxy; the links that NSM makes later are as they would be in a cluster.
+    async fn connect_outside(&self, topology: &Topology, node: usize, proxy: &Pod) -> Result<(), LabError> {
+        let [outside, primary] = topology.primary_cable(node);
+        let end = End { name: &topology::node(node), addresses: &outside };
+        self.outside.cable(end, proxy, End { name: PRIMARY, addresses: &primary }).await?;
+        // The primary link is there long before the proxy; the links that NSM makes later are as
+        // they would be in a cluster.
         let defaults = DAD.as_slice();
-        self.proxy.netns.configure(defaults).doing(|| "restore kernel parameters of the proxy".into())?;
-        let link = self.proxy.netlink.index(PRIMARY).await?;
+        proxy.netns.configure(defaults).doing(|| "restore kernel parameters of the proxy".into())?;
+        let link = proxy.netlink.index(PRIMARY).await?;
         for gateway in outside.iter().map(IpNet::addr) {
             let all = everything(Family::of(gateway));
-            self.proxy.netlink.set_route(all, MAIN, &[Via { gateway: Some(gateway), link }]).await?;
+            proxy.netlink.set_route(all, MAIN, &[Via { gateway: Some(gateway), link }]).await?;
         }
         Ok(())
     }

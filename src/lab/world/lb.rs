@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Play a load balancer: an endpoint of the service that the proxy connects to, with a stateless data path.
+//! Play a load balancer: an endpoint of the service that the proxy connects to, with a stateless
+//! data path.
 //!
-//! Like Meridio's it takes whatever addresses the proxy chose, and balances over the links that NSM makes in its namespace.
+//! Like Meridio's it takes whatever addresses the proxy chose, and balances over the links that NSM
+//! makes in its namespace.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -23,24 +25,38 @@ use crate::{
         },
         error::{Doing, LabError},
         network::netlink::Netlink,
-        pods::{hosted::Hosted, pod::Pod},
+        pods::{hosted::Hosted, pod::Pod, simulated::Simulated},
         topology::lb_service,
     },
     transport::{Identity, Target, monitor::Connections, server},
 };
+
+/// What a load balancer runs inside its process.
+struct Served {
+    connections: Connections,
+    wanted: watch::Sender<Wanted>,
+    whole: watch::Receiver<bool>,
+    hop: Hop,
+    hosted: Hosted,
+    registration: Kept,
+    balancer: AbortOnDropHandle<()>,
+}
 
 /// The network service that every load balancer registers.
 pub fn service() -> NetworkService {
     NetworkService { name: lb_service(), payload: "ETHERNET".into(), ..Default::default() }
 }
 
-/// A running load balancer.
+/// A running load balancer. Dropped, it is killed: its links stay, and so does its registration
+/// until it lapses.
 pub struct Lb {
     /// Its name.
     pub name: String,
     /// Connections that it has.
     pub connections: Connections,
+    process: Simulated,
     wanted: watch::Sender<Wanted>,
+    whole: watch::Receiver<bool>,
     hop: Hop,
     hosted: Hosted,
     registration: Kept,
@@ -48,7 +64,8 @@ pub struct Lb {
 }
 
 impl Lb {
-    /// Listen in the pod's folder, register with nsmgr, and balance. `client` has the client's end of the cable.
+    /// Listen in the pod's folder, register with nsmgr, and balance. `client` has the client's end
+    /// of the cable.
     ///
     /// # Errors
     /// The socket is taken, or the kernel refused a rule.
@@ -60,9 +77,18 @@ impl Lb {
         vips: Vec<IpAddr>,
     ) -> Result<Self, LabError> {
         balance::prepare(&pod.netlink, client, &vips).await?;
+        let process = Simulated::start(&pod.name).doing(|| format!("start {}", pod.name))?;
+        let serve = || Self::serve(pod, nsmgr, identity, vips);
+        let (name, served) = (pod.name.clone(), process.within(serve)?);
+        let Served { connections, wanted, whole, hop, hosted, registration, balancer: _balancer } = served;
+        Ok(Self { name, connections, process, wanted, whole, hop, hosted, registration, _balancer })
+    }
+
+    fn serve(pod: &Pod, nsmgr: &Target, identity: Identity, vips: Vec<IpAddr>) -> Result<Served, LabError> {
         let netlink = Netlink::connect(&pod.netns).doing(|| format!("enter pod {}", pod.name))?;
         let (wanted, watched) = watch::channel(Wanted { vips, targets: Vec::new() });
-        let balancer = AbortOnDropHandle::new(tokio::spawn(balance::keep(netlink, watched)));
+        let (found, whole) = watch::channel(false);
+        let balancer = AbortOnDropHandle::new(tokio::spawn(balance::keep(netlink, watched, found)));
 
         let hop = Hop::new(pod.name.clone());
         let connections = Connections::default();
@@ -79,15 +105,7 @@ impl Lb {
         let dialer = dialer(nsmgr, &identity);
         let hosted = Hosted::start(&pod.netns, &Target::Unix(socket.clone()), identity, routes)?;
         let registration = Kept::start(dialer, &pod.name, &[], service(), socket);
-        Ok(Self {
-            name: pod.name.clone(),
-            connections,
-            wanted,
-            hop,
-            hosted,
-            registration,
-            _balancer: balancer,
-        })
+        Ok(Served { connections, wanted, whole, hop, hosted, registration, balancer })
     }
 
     /// Wait until nsmgr knows it.
@@ -98,12 +116,34 @@ impl Lb {
         self.registration.registered(patience).await
     }
 
+    /// Wait until it has a way to every target for every VIP.
+    ///
+    /// # Errors
+    /// It has not, within `patience`.
+    pub async fn balanced(&self, patience: Duration) -> Result<(), LabError> {
+        let mut whole = self.whole.clone();
+        let found = tokio::time::timeout(patience, whole.wait_for(|whole| *whole)).await;
+        let found = found.doing(|| format!("find every target behind {} in time", self.name))?;
+        found.map(drop).doing(|| format!("find every target behind {}", self.name))
+    }
+
+    /// Stop the process: its sockets stay open, and it answers nothing.
+    pub fn hang(&mut self) {
+        self.process.stop();
+    }
+
+    /// Let a stopped process go on.
+    pub fn resume(&mut self) {
+        self.process.resume();
+    }
+
     /// Balance over these targets from now on.
     pub fn set_targets(&self, targets: Vec<IpAddr>) {
         self.wanted.send_modify(|wanted| wanted.targets = targets);
     }
 
-    /// Unregister and end. Its links stay until the proxy, which then does not find it any more, has closed them.
+    /// Unregister and end. Its links stay until the proxy, which then does not find it any more,
+    /// has closed them.
     pub async fn stop(self) {
         self.registration.unregister().await;
         self.hosted.stop().await;
@@ -113,7 +153,12 @@ impl Lb {
     /// Leave the registry, and go on serving the connections that are there.
     pub async fn withdraw(self) -> Withdrawn {
         self.registration.unregister().await;
-        Withdrawn { connections: self.connections, hop: self.hop, hosted: self.hosted }
+        Withdrawn {
+            connections: self.connections,
+            hop: self.hop,
+            hosted: self.hosted,
+            _process: self.process,
+        }
     }
 }
 
@@ -123,6 +168,7 @@ pub struct Withdrawn {
     pub connections: Connections,
     hop: Hop,
     hosted: Hosted,
+    _process: Simulated,
 }
 
 impl Withdrawn {

@@ -2,17 +2,26 @@
 //! Everything of a run: the pods, what runs in them, and what counts.
 
 pub mod balance;
+pub mod components;
+pub mod datapath;
 pub mod fabric;
+pub mod foreign;
 pub mod lb;
-mod proxy;
+pub mod mishaps;
+pub mod proxy;
 pub mod target;
 
-use std::{net::IpAddr, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use ipnet::IpNet;
-use tonic::service::Routes;
 
-use self::{fabric::Fabric, lb::Lb, target::Target};
+use self::{
+    components::{Component, Service},
+    fabric::Fabric,
+    lb::{Lb, Withdrawn},
+    proxy::Proxy,
+    target::Target,
+};
 use crate::{
     chain::Tasks,
     ipam::Tree,
@@ -20,20 +29,16 @@ use crate::{
         control_plane::{ControlPlane, forwarder::Forwarder, ipam::Ipam, nsp::Nsp},
         error::{Doing, LabError},
         identity::agent::Agent,
-        pods::{
-            ground::Ground,
-            hosted::Hosted,
-            pod::{Pod, Process},
-        },
-        topology::{CONDUIT, IPAM_PORT, NSP_PORT, TRENCH, Topology},
+        pods::{ground::Ground, pod::Pod},
+        topology::{self, CONDUIT, TRENCH, Topology},
         traffic::{echo::Echo, leak::LeakCounter},
     },
-    transport,
 };
 
 /// How long a registration may take.
 pub const REGISTER: Duration = Duration::from_secs(10);
-/// How long nsmgr and registry may take to start, programs of others on a busy machine, and the forwarder to register.
+/// How long nsmgr and registry may take to start, programs of others on a busy machine, and the
+/// forwarder to register.
 const START: Duration = Duration::from_secs(30);
 /// Lines of their logs that are shown if they do not.
 const LOG: usize = 20;
@@ -47,101 +52,82 @@ pub struct World {
     pub agent: Agent,
     /// nsmgr and registry.
     pub control: ControlPlane,
-    /// The forwarder.
-    pub forwarder: Forwarder,
+    /// The forwarder, if it runs.
+    pub forwarder: Option<Forwarder>,
     /// IPAM.
     pub ipam: Ipam,
     /// NSP.
     pub nsp: Nsp,
     /// Packets with a VIP as source, at the far end of the proxy's primary link.
     pub leak: LeakCounter,
-    /// Load balancers that run.
-    pub lbs: Vec<Lb>,
+    /// Load balancers that run, by their numbers from 0.
+    pub lbs: BTreeMap<usize, Lb>,
+    /// Load balancers that have left, and are not stopped yet.
+    withdrawn: BTreeMap<usize, Withdrawn>,
+    /// Load balancers that hang.
+    hung: BTreeMap<usize, Lb>,
     /// Targets that are there.
     pub targets: Vec<Target>,
-    /// The proxy, if it runs.
-    pub proxy: Option<Process>,
+    /// Proxies, one for each node.
+    pub proxies: Vec<Proxy>,
     /// Background tasks of identities.
     pub tasks: Tasks,
     /// Answers of the targets.
     pub echoes: Vec<Echo>,
     ground: Ground,
-    services: Vec<Hosted>,
+    services: BTreeMap<Component, Service>,
 }
 
 impl World {
-    /// Build the network, and start what does not depend on the proxy: nsmgr (with `peers` NSM's own), forwarder and IPAM.
+    /// Build the network, and start what does not depend on the proxy: nsmgr (with `peers` NSM's
+    /// own), forwarder and IPAM.
     ///
     /// # Errors
     /// What could not be started.
     pub async fn build(topology: &Topology, ground: &Ground, peers: bool) -> Result<Self, LabError> {
         let fabric = Fabric::build(topology, ground).await?;
         let (tasks, mut agent) = (Tasks::default(), Agent::new()?);
-        let folder = |name: &str| ground.folder(name).doing(|| format!("make the folder of {name}"));
-
         let control = ControlPlane::start(&fabric.node, ground, &mut agent, &tasks, peers)?;
-        let identity = agent.identity("forwarder", &folder("forwarder")?, &tasks)?;
-        let forwarder = Forwarder::start(&fabric.node, &control.target, identity)?;
-        if let Err(error) = forwarder.registered(START).await {
-            if let Some(tail) = control.tail(LOG) {
-                eprintln!("\nThe last words of registry and nsmgr:\n{tail}\n");
-            }
-            return Err(error);
-        }
-
         let tree = Tree::new(TRENCH);
         tree.add_conduit(CONDUIT).doing(|| format!("add conduit {CONDUIT}"))?;
-        let (ipam, nsp) = (Ipam::new(tree), Nsp::new(TRENCH));
         let mut every_vip: Vec<IpNet> = topology.vips().into_iter().map(IpNet::from).collect();
         every_vip.extend(topology.spare_vips().into_iter().map(IpNet::from));
         let leak = LeakCounter::start(&fabric.outside.netns, every_vip);
         let leak = leak.doing(|| "count packets at the far end of the primary link".into())?;
-        let (lbs, targets, echoes, services) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        let (topology, ground) = (topology.clone(), ground.clone());
         let mut world = Self {
-            topology,
+            topology: topology.clone(),
             fabric,
             agent,
             control,
-            forwarder,
-            ipam,
-            nsp,
+            forwarder: None,
+            ipam: Ipam::new(tree),
+            nsp: Nsp::new(TRENCH),
             leak,
-            lbs,
-            targets,
-            proxy: None,
+            lbs: BTreeMap::new(),
+            withdrawn: BTreeMap::new(),
+            hung: BTreeMap::new(),
+            targets: Vec::new(),
+            proxies: topology.node_numbers().map(Proxy::new).collect(),
             tasks,
-            echoes,
-            ground,
-            services,
+            echoes: Vec::new(),
+            ground: ground.clone(),
+            services: BTreeMap::new(),
         };
-        let routes = Routes::new(world.ipam.service());
-        world.serve("ipam", IPAM_PORT, routes)?;
+        world.start_forwarder().await?;
+        world.start(Component::Ipam)?;
         Ok(world)
     }
 
-    /// Serve NSP, with whatever lists it has then.
-    ///
-    /// # Errors
-    /// The port is taken.
-    pub fn serve_nsp(&mut self) -> Result<(), LabError> {
-        let routes = Routes::new(self.nsp.configuration_manager()).add_service(self.nsp.target_registry());
-        self.serve("nsp", NSP_PORT, routes)
-    }
-
-    /// Serve on a port of the primary network.
-    fn serve(&mut self, name: &str, port: u16, routes: Routes) -> Result<(), LabError> {
-        let folder = self.ground.folder(name).doing(|| format!("make the folder of {name}"))?;
-        let identity = self.agent.identity(name, &folder, &self.tasks)?;
-        let target = transport::Target::Tcp(format!("{}:{port}", self.services_at()));
-        self.services.push(Hosted::start(&self.fabric.outside.netns, &target, identity, routes)?);
-        Ok(())
-    }
-
-    /// Address of IPAM and NSP.
-    fn services_at(&self) -> IpAddr {
-        let [outside, _] = self.topology.primary_cable();
-        outside.first().map_or(IpAddr::from([127, 0, 0, 1]), IpNet::addr)
+    async fn start_forwarder(&mut self) -> Result<(), LabError> {
+        self.start(Component::Forwarder)?;
+        let Some(forwarder) = &self.forwarder else { return Ok(()) };
+        let registered = forwarder.registered(START).await;
+        if registered.is_err()
+            && let Some(tail) = self.control.tail(LOG)
+        {
+            eprintln!("\nThe last words of registry and nsmgr:\n{tail}\n");
+        }
+        registered
     }
 
     /// Start a load balancer, by its number from 0, and wait until it is registered.
@@ -156,8 +142,32 @@ impl World {
         let vips = self.topology.vips().into_iter().chain(self.topology.spare_vips()).collect();
         let lb = Lb::start(pod, &self.control.target, identity, &client, vips).await?;
         lb.registered(REGISTER).await?;
-        self.lbs.push(lb);
+        self.lbs.insert(number, lb);
+        self.balance();
         Ok(())
+    }
+
+    /// Numbers of the load balancers that run.
+    pub fn lb_numbers(&self) -> Vec<usize> {
+        self.lbs.keys().copied().collect()
+    }
+
+    /// Check that nsmgr, forwarder and load balancers have a connection for each target and for
+    /// each pair of proxy and load balancer.
+    ///
+    /// # Errors
+    /// Names the first that has another number.
+    pub fn has_all_connections(&self) -> Result<(), String> {
+        let (targets, lbs, proxies) = (self.targets.len(), self.lbs.len(), self.proxies.len());
+        let forwarder = self.forwarder.as_ref().map(|forwarder| forwarder.connections.len());
+        let passed = [("nsmgr", self.control.connections()), ("the forwarder", forwarder)];
+        let passed =
+            passed.into_iter().filter_map(|(name, count)| Some((name, count?, targets + lbs * proxies)));
+        let of_lbs = self.lbs.values().map(|lb| (lb.name.as_str(), lb.connections.len(), proxies));
+        match passed.chain(of_lbs).find(|(_, count, wanted)| count != wanted) {
+            None => Ok(()),
+            Some((name, count, wanted)) => Err(format!("{name} has {count} connections instead of {wanted}")),
+        }
     }
 
     /// A target in a pod, not connected yet.
@@ -166,7 +176,7 @@ impl World {
     /// What could not be started.
     pub fn guest_target(&mut self, pod: &Pod) -> Result<Target, LabError> {
         let identity = self.agent.identity(&pod.name, &pod.folder, &self.tasks)?;
-        Target::new(pod, &self.control.target, identity)
+        Target::new(pod, topology::NODE, &self.control.target, identity)
     }
 
     /// Add the target of a number, from 0, not connected yet.
@@ -177,7 +187,8 @@ impl World {
         let pod = self.fabric.targets.get(number).ok_or("there is none");
         let pod = pod.doing(|| format!("start target {number}"))?;
         let identity = self.agent.identity(&pod.name, &pod.folder, &self.tasks)?;
-        self.targets.push(Target::new(pod, &self.control.target, identity)?);
+        let node = topology::node(self.topology.node_of(number));
+        self.targets.push(Target::new(pod, &node, &self.control.target, identity)?);
         Ok(())
     }
 
@@ -193,7 +204,7 @@ impl World {
     pub fn balance(&self) {
         let addresses: Vec<IpAddr> =
             self.targets.iter().flat_map(Target::addresses).map(|net| net.addr()).collect();
-        for lb in &self.lbs {
+        for lb in self.lbs.values().chain(self.hung.values()) {
             lb.set_targets(addresses.clone());
         }
     }
@@ -206,15 +217,22 @@ impl World {
         for target in self.targets.drain(..) {
             target.stop().await;
         }
-        for lb in self.lbs.drain(..) {
+        self.hung.clear();
+        for left in std::mem::take(&mut self.withdrawn).into_values() {
+            left.stop().await;
+        }
+        for lb in std::mem::take(&mut self.lbs).into_values() {
             lb.stop().await;
         }
         drop(self.echoes);
-        let connections = [self.control.connections(), Some(self.forwarder.connections.len())];
+        let forwarded = self.forwarder.as_ref().map(|forwarder| forwarder.connections.len());
+        let connections = [self.control.connections(), forwarded];
         let endpoints = self.control.endpoints().await;
-        self.forwarder.stop().await;
+        if let Some(forwarder) = self.forwarder {
+            forwarder.stop().await;
+        }
         self.control.stop().await;
-        for service in self.services.drain(..) {
+        for service in self.services.into_values() {
             service.stop().await;
         }
         self.tasks.stop().await;
@@ -223,7 +241,8 @@ impl World {
     }
 }
 
-/// What is left of a world when everything has been stopped: its pods, and what they may still hold.
+/// What is left of a world when everything has been stopped: its pods, and what they may still
+/// hold.
 pub struct Stopped {
     /// The pods.
     pub fabric: Fabric,

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Play a target with Meridio's ambassador: a client of the proxy that carries VIPs.
 //!
-//! It requests the proxy's service with nothing but its name; takes addresses and gateways from the answer; and to use VIPs it
-//! requests again, with its addresses and the VIPs as sources, and a policy that sends what comes from a VIP to the gateway.
+//! It requests the proxy's service with nothing but its name; takes addresses and gateways from the
+//! answer; and to use VIPs it requests again, with its addresses and the VIPs as sources, and a
+//! policy that sends what comes from a VIP to the gateway.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -31,7 +32,7 @@ use crate::{
         },
         error::{Doing, LabError, explain},
         pods::pod::Pod,
-        topology::{NODE, everything, proxy_service},
+        topology::{everything, proxy_service},
     },
     transport::{Identity, Target as Socket},
 };
@@ -45,17 +46,18 @@ pub const LINK: &str = "nsm-0";
 pub struct Target {
     /// Its name.
     pub name: String,
+    node: String,
     hop: Hop,
     chain: Next,
     connection: Option<Box<Connection>>,
 }
 
 impl Target {
-    /// A target that is not connected yet.
+    /// A target of a node that is not connected yet.
     ///
     /// # Errors
     /// Its chain is in the wrong order.
-    pub fn new(pod: &Pod, nsmgr: &Socket, identity: Identity) -> Result<Self, LabError> {
+    pub fn new(pod: &Pod, node: &str, nsmgr: &Socket, identity: Identity) -> Result<Self, LabError> {
         let hop = Hop::new(pod.name.clone());
         let netns = send_fd::Netns::of(pod.netns.descriptor())
             .doing(|| format!("name the namespace of {}", pod.name))?;
@@ -73,7 +75,7 @@ impl Target {
             .layer("connect", Connect::new(dialer(nsmgr, &identity)))
             .build(hop.end());
         let chain = chain.doing(|| format!("build the chain of {}", pod.name))?;
-        Ok(Self { name: pod.name.clone(), hop, chain, connection: None })
+        Ok(Self { name: pod.name.clone(), node: node.to_owned(), hop, chain, connection: None })
     }
 
     /// Id of its connection.
@@ -85,7 +87,7 @@ impl Target {
         let mut connection = Connection::named(self.id());
         connection.network_service = proxy_service();
         connection.payload = "ETHERNET".into();
-        connection.labels.insert("nodeName".into(), NODE.into());
+        connection.labels.insert("nodeName".into(), self.node.clone());
         connection
     }
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Find the endpoint of a Request through nsmgr (NSM `discover` and `roundrobin`).
 //!
-//! An endpoint that is named is taken whatever its labels; otherwise the matches of the network service choose.
+//! An endpoint that is named is taken whatever its labels; otherwise the matches of the network
+//! service choose.
 //!
 //! # State
 //! The endpoint of the connection, which its Close needs.
@@ -32,6 +33,9 @@ use crate::{
 const DESCRIPTOR: Duration = Duration::from_secs(1);
 /// Most entries read from one answer.
 const MOST: usize = 4096;
+
+/// The endpoint of a connection.
+struct Chosen(NextHop);
 
 /// Element of the forwarder.
 #[derive(Clone, Debug)]
@@ -102,8 +106,7 @@ async fn socket(wire: &Wire, endpoint: NetworkServiceEndpoint) -> Result<NextHop
     };
     let received =
         received.ok_or_else(|| Reason::Unavailable(format!("the descriptor of {inode} did not come")))?;
-    let registered = Registered { endpoint, socket: Arc::new(received) };
-    Ok(NextHop { target: registered.target(), socket: registered.socket })
+    Ok(NextHop::of(Registered { endpoint, socket: Arc::new(received) }))
 }
 
 impl Element for FindEndpoint {
@@ -112,12 +115,15 @@ impl Element for FindEndpoint {
 
     async fn request(&self, mut request: Request, next: Next) -> Result<Box<Connection>> {
         let hop = self.find(&mut request.connection, &request.context).await?;
+        request.context.scope.insert(Chosen(hop.clone()));
         hop.choose(&mut request.context);
         next.request(request).await
     }
 
     async fn close(&self, mut close: Close, next: Next) -> Result<Box<Connection>> {
-        NextHop::choose_again(&mut close.context);
+        if let Some(chosen) = close.context.scope.get::<Chosen>() {
+            chosen.0.clone().choose(&mut close.context);
+        }
         next.close(close).await
     }
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A forwarder that joins pods by veth pairs: the framework's second user.
 //!
-//! Its chain is an endpoint's, with the elements of a hop in the middle. It makes links solely from the Connections and
-//! descriptors that it receives; it does not know the topology.
+//! Its chain is an endpoint's, with the elements of a hop in the middle. It makes links solely from
+//! the Connections and descriptors that it receives; it does not know the topology.
 
 mod find;
 mod link;
@@ -29,7 +29,7 @@ use crate::{
     elements::recv_fd,
     lab::{
         error::{Doing, LabError},
-        pods::{hosted::Hosted, pod::Pod},
+        pods::{hosted::Hosted, pod::Pod, simulated::Simulated},
     },
     transport::{Identity, Target, monitor::Connections, server},
 };
@@ -37,10 +37,11 @@ use crate::{
 /// What nsmgr requires of the forwarder of a network service that has matches.
 const LABELS: [(&str, &str); 1] = [("p2p", "true")];
 
-/// A running forwarder.
+/// A running forwarder. Dropped, it is killed: its links stay.
 pub struct Forwarder {
     /// Connections that go through it.
     pub connections: Connections,
+    process: Simulated,
     hop: Hop,
     hosted: Hosted,
     registration: Kept,
@@ -52,29 +53,9 @@ impl Forwarder {
     /// # Errors
     /// The socket is taken.
     pub fn start(pod: &Pod, nsmgr: &Target, identity: Identity) -> Result<Self, LabError> {
-        let hop = Hop::new("forwarder");
-        let dialer = registration::dialer(nsmgr, &identity);
-        let connections = Connections::default();
-        let chain = hop
-            .pass_through(&connections)
-            .with(ReturnFd)
-            .with(recv_fd::Endpoint)
-            .with(FindEndpoint::new(dialer.clone()))
-            .with(Veth::new(Wirer::new(pod.netns.clone(), hop.tasks.clone())))
-            .with(recv_fd::Client)
-            .with(Relay::new(identity.clone(), TOKEN_LIFETIME))
-            .build(hop.end());
-        let chain = chain.doing(|| "build the chain of the forwarder".into())?;
-        let socket = pod.folder.join("listen.on");
-        let routes = server::Endpoint::new(chain, connections.clone()).routes();
-        let hosted = Hosted::start(&pod.netns, &Target::Unix(socket.clone()), identity, routes)?;
-        let service = NetworkService {
-            name: FORWARDER_SERVICE.into(),
-            payload: "ETHERNET".into(),
-            ..Default::default()
-        };
-        let registration = Kept::start(dialer, &hop.name, &LABELS, service, socket);
-        Ok(Self { connections, hop, hosted, registration })
+        let process = Simulated::start("forwarder").doing(|| "start the forwarder".into())?;
+        let (connections, hop, hosted, registration) = process.within(|| serve(pod, nsmgr, identity))?;
+        Ok(Self { connections, process, hop, hosted, registration })
     }
 
     /// Wait until nsmgr knows it.
@@ -90,5 +71,33 @@ impl Forwarder {
         self.registration.unregister().await;
         self.hosted.stop().await;
         self.hop.tasks.stop().await;
+        drop(self.process);
     }
+}
+
+fn serve(
+    pod: &Pod,
+    nsmgr: &Target,
+    identity: Identity,
+) -> Result<(Connections, Hop, Hosted, Kept), LabError> {
+    let hop = Hop::new("forwarder");
+    let dialer = registration::dialer(nsmgr, &identity);
+    let connections = Connections::default();
+    let chain = hop
+        .pass_through(&connections)
+        .with(ReturnFd)
+        .with(recv_fd::Endpoint)
+        .with(FindEndpoint::new(dialer.clone()))
+        .with(Veth::new(Wirer::new(pod.netns.clone(), hop.tasks.clone())))
+        .with(recv_fd::Client)
+        .with(Relay::new(identity.clone(), TOKEN_LIFETIME))
+        .build(hop.end());
+    let chain = chain.doing(|| "build the chain of the forwarder".into())?;
+    let socket = pod.folder.join("listen.on");
+    let routes = server::Endpoint::new(chain, connections.clone()).routes();
+    let hosted = Hosted::start(&pod.netns, &Target::Unix(socket.clone()), identity, routes)?;
+    let service =
+        NetworkService { name: FORWARDER_SERVICE.into(), payload: "ETHERNET".into(), ..Default::default() };
+    let registration = Kept::start(dialer, &hop.name, &LABELS, service, socket);
+    Ok((connections, hop, hosted, registration))
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Route what comes from a VIP through the client's end of its link: policies as rules, each with a table of its own.
+//! Route what comes from a VIP through the client's end of its link: policies as rules, each with a
+//! table of its own.
 
 use std::{
     net::IpAddr,
@@ -64,6 +65,12 @@ impl Policy {
     }
 }
 
+/// The rules of policies that an earlier forwarder left: it was killed.
+async fn standing(client: &Netlink) -> Result<Vec<Rule>, NetlinkError> {
+    let rules = client.extra_rules().await?;
+    Ok(rules.into_iter().filter(|rule| rule.priority == PRIORITY).collect())
+}
+
 /// The policies of a link in the kernel.
 pub(super) struct Policies(Vec<Arc<Installed>>);
 
@@ -76,7 +83,8 @@ struct Installed {
 }
 
 impl Policies {
-    /// Install what is new and keep what was before; what is not wanted any more goes when `before` is dropped.
+    /// Install what is new and keep what was before; what is not wanted any more goes when `before`
+    /// is dropped.
     pub(super) async fn install(
         wiring: &Wiring,
         client: &Netlink,
@@ -84,6 +92,7 @@ impl Policies {
         tasks: &Tasks,
     ) -> Result<Self, LabError> {
         let link = client.index(wiring.client.name.as_str()).await?;
+        let standing = if before.is_some() { Vec::new() } else { standing(client).await? };
         let before: &[_] = before.map_or(&[], |before| &before.0);
         let mut all: Vec<Arc<Installed>> = Vec::new();
         for policy in &wiring.policies {
@@ -91,8 +100,11 @@ impl Policies {
             let installed = match known {
                 Some(known) => Arc::clone(known),
                 None => {
+                    let left = standing.iter().find(|rule| rule.from == Some(policy.from));
                     let used = all.iter().chain(before).map(|installed| installed.table);
-                    let table = used.max().map_or(TABLES, |table| table + 1);
+                    let used = used.chain(standing.iter().map(|rule| rule.table)).max();
+                    let next = used.map_or(TABLES, |table| table + 1);
+                    let table = left.map_or(next, |rule| rule.table);
                     let (policy, netns, tasks) = (policy.clone(), wiring.client.netns.clone(), tasks.clone());
                     Arc::new(Installed { policy, table, netns, tasks, removed: AtomicBool::new(false) })
                 }

@@ -1,18 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Send a Request to the forwarder of the node (NSM `discoverforwarder` and `clientinfo`).
 //!
+//! The socket of a forwarder is looked up for each call: a forwarder that was started again has
+//! another one.
+//!
 //! # State
-//! The forwarder of the connection, which its Close needs.
+//! The name of the connection's forwarder.
 
 use std::sync::Arc;
 
 use super::FORWARDER_SERVICE;
 use crate::{
     api::{Connection, State},
-    chain::{Close, Element, Next, Order, Reason, Request, Result},
+    chain::{Close, Element, Next, Order, Reason, Request, Result, Scope},
     lab::control_plane::{
         passthrough::NextHop,
-        registry::{Endpoints, Services},
+        registry::{Endpoints, Registered, Services},
     },
 };
 
@@ -29,17 +32,24 @@ impl FindForwarder {
         Self { node: node.into(), services, endpoints }
     }
 
-    fn forwarder(&self, service: &str) -> Result<NextHop> {
+    fn forwarder(&self, service: &str) -> Result<Registered> {
         if self.services.get(service).is_none() {
             return Err(Reason::Refused(format!("network service {service} is not found")).into());
         }
         let all = self.endpoints.all();
         let serves = |services: &[String]| services.iter().any(|service| service == FORWARDER_SERVICE);
         let found = all.into_iter().find(|registered| serves(&registered.endpoint.network_service_names));
-        let found = found.ok_or_else(|| Reason::Refused("no candidates found".into()))?;
-        Ok(NextHop { target: found.target(), socket: found.socket })
+        Ok(found.ok_or_else(|| Reason::Refused("no candidates found".into()))?)
+    }
+
+    /// The connection's forwarder, if it is registered.
+    fn known(&self, scope: &Scope) -> Option<Registered> {
+        self.endpoints.get(&scope.get::<Forwarder>()?.0)
     }
 }
+
+/// Name of the forwarder of a connection.
+struct Forwarder(String);
 
 impl Element for FindForwarder {
     const NAME: &'static str = "find";
@@ -48,17 +58,20 @@ impl Element for FindForwarder {
     async fn request(&self, mut request: Request, next: Next) -> Result<Box<Connection>> {
         let connection = &mut request.connection;
         connection.labels.entry("nodeName".into()).or_insert_with(|| self.node.to_string());
-        let known = NextHop::of(&request.context.scope);
-        let hop = match known.filter(|_| connection.state() != State::ReselectRequested) {
+        let known = self.known(&request.context.scope);
+        let forwarder = match known.filter(|_| connection.state() != State::ReselectRequested) {
             Some(known) => known,
             None => self.forwarder(&connection.network_service)?,
         };
-        hop.choose(&mut request.context);
+        request.context.scope.insert(Forwarder(forwarder.endpoint.name.clone()));
+        NextHop::of(forwarder).choose(&mut request.context);
         next.request(request).await
     }
 
     async fn close(&self, mut close: Close, next: Next) -> Result<Box<Connection>> {
-        NextHop::choose_again(&mut close.context);
+        if let Some(forwarder) = self.known(&close.context.scope) {
+            NextHop::of(forwarder).choose(&mut close.context);
+        }
         next.close(close).await
     }
 }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! An nsmgr with its registry: the socket of the node, to which every pod speaks.
 //!
-//! Its chain is an endpoint's, in the middle of a path: Requests go on to the forwarder, which is registered like any endpoint.
+//! Its chain is an endpoint's, in the middle of a path: Requests go on to the forwarder, which is
+//! registered like any endpoint.
 
 mod find;
 
@@ -23,7 +24,7 @@ use crate::{
     elements::recv_fd,
     lab::{
         error::{Doing, LabError},
-        pods::{hosted::Hosted, pod::Pod},
+        pods::{hosted::Hosted, pod::Pod, simulated::Simulated},
     },
     transport::{Identity, Target, monitor::Connections, server},
 };
@@ -31,10 +32,13 @@ use crate::{
 /// Name of the service under which forwarders are registered.
 pub const FORWARDER_SERVICE: &str = "forwarder";
 
+/// What nsmgr runs inside its process.
+type Served = (Target, Endpoints, Connections, Services, Hop, Hosted);
+
 /// Name of the socket, in a folder that every pod of the node sees.
 pub const SOCKET: &str = "nsm.io.sock";
 
-/// A running nsmgr.
+/// A running nsmgr. Dropped, it is killed; what is registered is forgotten.
 pub struct Nsmgr {
     /// Where it listens.
     pub target: Target,
@@ -43,6 +47,7 @@ pub struct Nsmgr {
     /// Connections that go through it.
     pub connections: Connections,
     services: Services,
+    process: Simulated,
     hop: Hop,
     hosted: Hosted,
 }
@@ -53,6 +58,13 @@ impl Nsmgr {
     /// # Errors
     /// The socket is taken.
     pub fn start(pod: &Pod, folder: &Path, node: &str, identity: Identity) -> Result<Self, LabError> {
+        let process = Simulated::start("nsmgr").doing(|| "start nsmgr".into())?;
+        let serve = || Self::serve(pod, folder, node, identity);
+        let (target, endpoints, connections, services, hop, hosted) = process.within(serve)?;
+        Ok(Self { target, endpoints, connections, services, process, hop, hosted })
+    }
+
+    fn serve(pod: &Pod, folder: &Path, node: &str, identity: Identity) -> Result<Served, LabError> {
         let hop = Hop::new("nsmgr");
         let endpoints = Endpoints::new(node, &hop.tasks);
         let services = Services::default();
@@ -68,7 +80,7 @@ impl Nsmgr {
             .add_service(NetworkServiceEndpointRegistryServer::new(endpoints.clone()));
         let target = Target::Unix(folder.join(SOCKET));
         let hosted = Hosted::start(&pod.netns, &target, identity, routes)?;
-        Ok(Self { target, endpoints, connections, services, hop, hosted })
+        Ok((target, endpoints, connections, services, hop, hosted))
     }
 
     /// End it: streams end, everything registered is forgotten.
@@ -77,5 +89,6 @@ impl Nsmgr {
         self.services.stop.cancel();
         self.hosted.stop().await;
         self.hop.tasks.stop().await;
+        drop(self.process);
     }
 }

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Call the next hop that an element above has chosen.
 //!
-//! One attempt to dial, as short as NSM's: a hop in the middle does not wait for an endpoint that is gone. Descriptors that elements
-//! above left in the call go along, those that come back are kept for `recv_fd`.
+//! One attempt to dial, as short as NSM's: a hop in the middle does not wait for an endpoint that
+//! is gone. Descriptors that elements above left in the call go along, those that come back are
+//! kept for `recv_fd`.
 //!
 //! # State
-//! The next hop, chosen above; the wire of the last Request, for `monitor` to follow the next hop; and [`Answered`].
+//! The wire of the last Request, for `monitor` to follow the next hop; and [`Answered`].
 
 use std::{os::fd::OwnedFd, sync::Arc, time::Duration};
 
@@ -16,8 +17,8 @@ use crate::{
         Connection,
         pb::networkservice::{NetworkServiceRequest, network_service_client::NetworkServiceClient},
     },
-    chain::{Answered, Close, Context, Element, Next, Order, Reason, Request, Result, Scope},
-    lab::error::explain,
+    chain::{Answered, Close, Context, Element, Next, Order, Reason, Request, Result},
+    lab::{control_plane::registry::Registered, error::explain},
     transport::{Identity, SendFds, Target, Wire, origin},
 };
 
@@ -33,26 +34,15 @@ pub struct NextHop {
     pub socket: Arc<OwnedFd>,
 }
 
-/// The next hop of a connection, which its Close needs.
-struct Chosen(NextHop);
-
 impl NextHop {
-    /// The next hop of the connection, if one was chosen.
-    pub fn of(scope: &Scope) -> Option<Self> {
-        scope.get::<Chosen>().map(|chosen| chosen.0.clone())
+    /// The socket of an endpoint.
+    pub fn of(registered: Registered) -> Self {
+        Self { target: registered.target(), socket: registered.socket }
     }
 
-    /// Send this Request there, and keep the hop for the connection.
+    /// Send this call there.
     pub fn choose(self, context: &mut Context) {
-        context.scope.insert(Chosen(self.clone()));
         context.extensions.insert(self);
-    }
-
-    /// Send this Close to the next hop of its connection.
-    pub fn choose_again(context: &mut Context) {
-        if let Some(hop) = Self::of(&context.scope) {
-            context.extensions.insert(hop);
-        }
     }
 }
 

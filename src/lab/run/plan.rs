@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Which steps a run has.
+
+use super::faults::FAULTS;
+
+/// What a run is to do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// Leave everything running at the end.
+    pub keep: bool,
+    /// nsmgr and registry are those of NSM's Go sdk.
+    pub peers: bool,
+    /// After the first look, every fault.
+    pub full: bool,
+    /// If not empty: of the first look only what is needed, and these faults.
+    pub only: Vec<String>,
+    /// Faults that are left out.
+    pub skip: Vec<String>,
+}
+
+impl Plan {
+    /// Check that every fault that is named exists.
+    ///
+    /// # Errors
+    /// The first that does not, with those that do.
+    pub fn check(&self) -> Result<(), String> {
+        let known = || FAULTS.iter().map(|fault| fault.name);
+        let unknown = self.only.iter().chain(&self.skip).find(|name| !known().any(|known| known == **name));
+        match unknown {
+            None => Ok(()),
+            Some(name) => {
+                let known: Vec<_> = known().collect();
+                Err(format!("`{name}` is not a fault (accepted: {})", known.join(", ")))
+            }
+        }
+    }
+
+    /// Whether a fault is to be performed.
+    pub(super) fn takes(&self, fault: &str) -> bool {
+        let named = |names: &[String]| names.iter().any(|name| name == fault);
+        let chosen = if self.only.is_empty() { self.full } else { named(&self.only) };
+        chosen && !named(&self.skip)
+    }
+
+    /// Whether the steps of the first look are to be performed, beside those that the others need.
+    pub(super) fn first_look(&self) -> bool {
+        self.only.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn faults_are_chosen_by_name() {
+        let names = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let full = |full: bool, only: &[&str], skip: &[&str]| Plan {
+            full,
+            only: names(only),
+            skip: names(skip),
+            ..Plan::default()
+        };
+        let taken = |plan: &Plan| FAULTS.iter().filter(|fault| plan.takes(fault.name)).count();
+        assert_eq!(taken(&full(false, &[], &[])), 0);
+        assert_eq!(taken(&full(true, &[], &[])), FAULTS.len());
+        assert_eq!(taken(&full(true, &[], &["lb-hangs"])), FAULTS.len() - 1);
+        assert_eq!(taken(&full(false, &["lb-hangs", "nsmgr-away"], &[])), 2);
+        assert!(full(false, &["lb-hangs"], &["nsmgr-away"]).check().is_ok());
+        let error = full(true, &[], &["lb-hang"]).check().unwrap_err();
+        assert!(error.contains("`lb-hang`") && error.contains("lb-hangs"), "{error}");
+    }
+
+    #[test]
+    fn every_fault_has_a_name_and_a_promise_of_its_own() {
+        let names = FAULTS.iter().map(|fault| fault.name).collect::<Vec<_>>();
+        let promises = FAULTS.iter().map(|fault| fault.promise).collect();
+        for mut all in [names, promises] {
+            all.sort_unstable();
+            all.dedup();
+            assert_eq!(all.len(), FAULTS.len());
+        }
+    }
+}
