@@ -15,14 +15,15 @@
 //! # Close
 //! Withdraws the port first, whatever becomes of the Close.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
+use ipnet::IpNet;
 use tokio::time::timeout;
 
 use crate::{
-    api::{Connection, InterfaceName, MechanismKind, parameter},
+    api::{Connection, InterfaceName, MechanismKind, parameter, parse_prefixes},
     chain::{Close, Element, Next, Order, Reason, Request, Result, Scope},
-    kernel::{Kernel, PortGuard},
+    kernel::{Kernel, PeerId, PortGuard},
 };
 
 /// Element for the endpoint chain.
@@ -40,17 +41,33 @@ pub struct Client {
 /// The link of a connection.
 struct Port {
     name: InterfaceName,
+    addresses: Vec<IpAddr>,
     _guard: PortGuard,
 }
 
-/// Declare a link a port. False if it is the one that the connection has: a refresh declares nothing.
-fn declare(kernel: &Kernel, name: InterfaceName, owner: &str, scope: &Scope) -> bool {
-    if scope.get::<Port>().is_some_and(|port| port.name == name) {
-        return false;
+/// Declare the link of a connection a port; true if it is another than before. A refresh that changes nothing declares nothing.
+fn declare(
+    kernel: &Kernel,
+    peer: &PeerId,
+    connection: &Connection,
+    name: InterfaceName,
+    scope: &Scope,
+) -> bool {
+    let addresses = addresses(connection);
+    let before = scope.get::<Port>();
+    let known = before.as_ref().is_some_and(|port| port.name == name);
+    if !known || before.is_some_and(|port| port.addresses != addresses) {
+        let _guard = kernel.port(peer, name.clone(), &addresses);
+        scope.insert(Port { name, addresses, _guard });
     }
-    let _guard = kernel.port(name.clone(), owner);
-    scope.insert(Port { name, _guard });
-    true
+    !known
+}
+
+/// Addresses of a connection in the subnets of gateways, at either end. VIPs are host prefixes and lie in none.
+fn addresses(connection: &Connection) -> Vec<IpAddr> {
+    let Some(ip) = connection.ip_context() else { return Vec::new() };
+    let nets = parse_prefixes(ip.src_ip_addrs.iter().chain(&ip.dst_ip_addrs));
+    nets.iter().filter(|net| net.prefix_len() < net.max_prefix_len()).map(IpNet::addr).collect()
 }
 
 /// Longest wait for the leak stop of a link.
@@ -63,11 +80,11 @@ impl Endpoint {
     }
 
     /// Wait until the kernel shows the leak stop of a link.
-    async fn leak_stopped(&self, link: &InterfaceName, owner: &str) {
+    async fn leak_stopped(&self, link: &InterfaceName, id: &str) {
         let mut status = self.kernel.status();
         let stopped = status.wait_for(|status| status.leak_stopped.contains(link));
         if !matches!(timeout(PATIENCE, stopped).await, Ok(Ok(_))) {
-            tracing::error!(%link, id = owner, "the leak stop of a link is late: the target is answered without");
+            tracing::error!(%link, id, "the leak stop of a link is late: the target is answered without");
         }
     }
 }
@@ -96,11 +113,12 @@ impl Element for Endpoint {
     const ORDER: Order = Order { after: &["begin", "metadata", "mechanism"], before: &[] };
 
     async fn request(&self, request: Request, next: Next) -> Result<Box<Connection>> {
-        let (scope, id) = (&request.context.scope, &request.connection.id);
-        match link(&request.connection)? {
+        let (scope, connection) = (&request.context.scope, &request.connection);
+        match link(connection)? {
             Some(name) => {
-                if declare(&self.kernel, name.clone(), id, scope) {
-                    self.leak_stopped(&name, id).await;
+                let peer = PeerId::target(connection.client_id());
+                if declare(&self.kernel, &peer, connection, name.clone(), scope) {
+                    self.leak_stopped(&name, &connection.id).await;
                 }
             }
             None => drop(scope.take::<Port>()),
@@ -122,7 +140,10 @@ impl Element for Client {
         let scope = request.context.scope.clone();
         let connection = next.request(request).await?;
         match link(&connection)? {
-            Some(name) => _ = declare(&self.kernel, name, &connection.id, &scope),
+            Some(name) => {
+                let peer = PeerId::load_balancer(connection.client_id());
+                declare(&self.kernel, &peer, &connection, name, &scope);
+            }
             None => drop(scope.take::<Port>()),
         }
         Ok(connection)
@@ -221,8 +242,9 @@ mod tests {
         chain.request(Request::new(named("nsm-1"))).await.unwrap();
         assert_eq!(start.elapsed(), Duration::ZERO, "a refresh does not wait");
         // More refusals than a status lists, and the link's own is the last.
+        let other = PeerId::target("other");
         let _others =
-            Vec::from_iter((10..30).map(|n| ports.port(format!("a-{n}").parse().unwrap(), "other")));
+            Vec::from_iter((10..30).map(|n| ports.port(&other, format!("a-{n}").parse().unwrap(), &[])));
         chain.request(Request::new(named("nsm-2"))).await.unwrap();
         assert_eq!(start.elapsed(), PATIENCE, "a kernel that refuses keeps nobody away for longer");
         tasks.stop().await;

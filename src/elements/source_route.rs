@@ -22,7 +22,7 @@ use ipnet::IpNet;
 use crate::{
     api::{Connection, Family, parse_prefixes},
     chain::{Close, Element, Kind, Next, Order, Origin, Request, Result},
-    kernel::{Kernel, NextHopGuard},
+    kernel::{Kernel, NextHopGuard, PeerId},
 };
 
 /// Element that declares next hops.
@@ -77,7 +77,8 @@ impl Element for SourceRoute {
                 addresses.into_iter().for_each(|address| self.kernel.linked_anew(address));
             }
         } else {
-            let declare = |address: &IpAddr| self.kernel.next_hop(*address, &connection.id);
+            let peer = PeerId::load_balancer(connection.client_id());
+            let declare = |address: &IpAddr| self.kernel.next_hop(&peer, *address);
             let _guards = addresses.iter().map(declare).collect();
             scope.insert(NextHops { addresses, _guards });
         }
@@ -101,7 +102,7 @@ mod tests {
             Call, Chain, Error, Events, Reason, Tasks, begin::BeginLayer, laws, metadata::MetadataLayer,
         },
         elements::given::Given,
-        kernel::{Memory, Op, Settings},
+        kernel::{Memory, Op, PortGuard, Settings},
     };
 
     fn addressed(connection: &mut Connection, src: &[&str], dst: &[&str]) {
@@ -130,16 +131,18 @@ mod tests {
         assert!(next_hops(&Connection::named("lb-1")).is_empty(), "no context");
     }
 
-    async fn kernel(tasks: &Tasks) -> Kernel {
-        kernel_in(&Memory::default(), tasks).await
-    }
-
-    async fn kernel_in(linux: &Memory, tasks: &Tasks) -> Kernel {
+    async fn kernel(linux: &Memory, tasks: &Tasks) -> Kernel {
         let kernel = Kernel::start(Settings::of("trench", "conduit", "node"), linux.clone(), tasks);
         kernel.set_gateways(Dual { v4: "172.16.1.1/24".parse().ok(), v6: None });
         kernel.set_vips(&["20.0.0.1/32".parse().unwrap()]);
         kernel.settled().await;
         kernel
+    }
+
+    /// Declare the link of the load balancer, as `bridge` does below.
+    fn link(linux: &Memory, kernel: &Kernel) -> PortGuard {
+        linux.add_link("nsm-1", None);
+        kernel.port(&PeerId::load_balancer("lb-1"), "nsm-1".parse().unwrap(), &[])
     }
 
     async fn installed(kernel: &Kernel) -> Vec<String> {
@@ -151,7 +154,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_answered_address_is_a_next_hop_until_the_close_begins() {
         let tasks = Tasks::default();
-        let kernel = kernel(&tasks).await;
+        let linux = Memory::default();
+        let kernel = kernel(&linux, &tasks).await;
+        let _port = link(&linux, &kernel);
         let seen = kernel.clone();
         let end = tower::service_fn(move |mut call: Call| {
             let kernel = seen.clone();
@@ -182,7 +187,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_refresh_declares_only_what_has_changed() {
         let tasks = Tasks::default();
-        let kernel = kernel(&tasks).await;
+        let linux = Memory::default();
+        let kernel = kernel(&linux, &tasks).await;
+        let _port = link(&linux, &kernel);
         let rows =
             Chain::new().layer("begin", BeginLayer::endpoint(tasks.clone())).layer("metadata", MetadataLayer);
         let chain = rows.with(SourceRoute::new(kernel.clone())).build(crate::chain::Tail).unwrap();
@@ -204,7 +211,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_next_hop_that_was_healed_is_asked_for_its_link_layer_address_again() {
         let (tasks, linux) = (Tasks::default(), Memory::default());
-        let kernel = kernel_in(&linux, &tasks).await;
+        let kernel = kernel(&linux, &tasks).await;
         let given: Arc<Mutex<Option<Events>>> = Arc::default();
         let keep = Arc::clone(&given);
         let end = tower::service_fn(move |call: Call| {
@@ -233,9 +240,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn it_keeps_the_laws() {
         let tasks = Tasks::default();
-        let kernel = kernel(&tasks).await;
+        let kernel = kernel(&Memory::default(), &tasks).await;
         let given = |c: &mut Connection, _: &mut _| addressed(c, &[], &["172.16.1.2/24"]);
-        let hops = || kernel.status().borrow().next_hops.v4.as_ref().map_or(0, |hops| hops.len());
+        let hops = || kernel.status().borrow().declared_next_hops().len();
         laws::check_with(|| Given(SourceRoute::new(kernel.clone()), given), hops).await.unwrap();
         tasks.stop().await;
     }

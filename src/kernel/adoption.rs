@@ -1,121 +1,122 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Keep what an earlier process left in the kernel until its place is taken or nobody can want it any more.
+//! Keep what an earlier process left in the kernel until its place is taken or its load balancer is known to be gone.
 //!
-//! The earlier process may have been this program or the Go proxy. Traffic runs over what it left, so all of it becomes desired
-//! state at the first dump, and each thing is released
-//! 1. when the same thing is claimed (it then ends with its claim),
-//! 2. next hops, and ports whose alias names a load balancer, when every load balancer has been tried once,
-//! 3. everything when the time is up.
+//! The earlier process may have been this program or the Go proxy. Traffic runs over what it left, so all of it becomes records at
+//! the first dump: a port with a forwarder's alias belongs to the connection that the alias names, and each next hop is a record of
+//! its own, as nothing in the kernel connects it with a link. Other ports are not ours.
+//!
+//! No clock releases a record, and neither does an attempt that failed. What does:
+//! 1. Its link is claimed, or its next hop is: the record of that connection has it from then on.
+//! 2. Its link is gone.
+//! 3. Another link of the same load balancer carries frames: the old one leaves. (Forwarders remove those of targets.)
+//! 4. Its connection is of a load balancer that the registry does not have, by a complete picture that has at least one and that was
+//!    taken after the proxy became ready. Of a lone next hop that is known when the addresses of all of them are.
+//! 5. Its next hop is withdrawn, so that its link can be replaced.
 //!
 //! VIP rules are released by the first VIP list: until then they are not touched.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    mem,
     net::IpAddr,
 };
 
-use ipnet::IpNet;
-use tokio::time::Instant;
-
-use super::{Observed, Ours};
+use super::{Attachment, Observed, Ours, PeerId, Role, claims::Declared};
 use crate::api::{Family, InterfaceName};
 
-/// Alias that a forwarder gives to the link of a connection that this pod is the client of: a load balancer is at the other end.
-const LOAD_BALANCER: &str = "server-";
-
-/// What is kept for the owner *adopted*.
-#[derive(Debug)]
+/// What an earlier process left.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Adoption {
-    pub(super) next_hops: BTreeSet<IpAddr>,
-    /// Ports, and whether a load balancer is at the other end.
-    pub(super) ports: BTreeMap<InterfaceName, bool>,
-    pub(super) addresses: BTreeSet<IpNet>,
+    pub(super) peers: BTreeMap<PeerId, Left>,
     /// There were VIP rules.
     pub(super) vips: bool,
-    until: Instant,
+}
+
+/// What an earlier process left of one connection.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Left {
+    /// Its links, all ports of the bridge; none if it is a lone next hop.
+    pub(super) links: BTreeSet<InterfaceName>,
+    pub(super) next_hops: BTreeSet<IpAddr>,
 }
 
 impl Adoption {
     /// Keep what the first dump shows.
-    pub(super) fn of(observed: &Observed, ours: &Ours, until: Instant) -> Self {
-        let ports = observed.bridge(ours).into_iter().flat_map(|bridge| {
-            observed.ports_of(bridge.index).map(|(name, link)| {
-                let alias = link.alias.as_deref().unwrap_or_default();
-                (name.clone(), alias.starts_with(LOAD_BALANCER))
-            })
+    pub(super) fn of(observed: &Observed, ours: &Ours) -> Self {
+        let mut peers = BTreeMap::<PeerId, Left>::new();
+        let ports = observed.bridge(ours).into_iter().flat_map(|bridge| observed.ports_of(bridge.index));
+        for (name, link) in ports {
+            if let Some(peer) = link.alias.as_deref().and_then(PeerId::of_alias) {
+                peers.entry(peer).or_default().links.insert(name.clone());
+            }
+        }
+        for hop in Family::BOTH.iter().flat_map(|family| observed.next_hops(*family)) {
+            let lone = PeerId::load_balancer(&hop.via.to_string());
+            peers.entry(lone).or_default().next_hops.insert(hop.via);
+        }
+        Self { peers, vips: observed.rules.iter().any(|rule| rule.routes_vip(ours)) }
+    }
+
+    /// Release what is due; the links that are to leave the bridge.
+    pub(super) fn release(
+        &mut self,
+        declared: &Declared,
+        withdrawn: &BTreeSet<IpAddr>,
+        observed: &Observed,
+        ours: &Ours,
+    ) -> BTreeSet<InterfaceName> {
+        if self.peers.is_empty() {
+            return BTreeSet::new();
+        }
+        let claimed: BTreeSet<_> = declared.peers.values().flat_map(|peer| peer.links()).collect();
+        let hops: BTreeSet<_> = declared.peers.values().flat_map(|peer| peer.next_hops()).collect();
+        let registry = Registry::of(declared);
+        let mut leaving = BTreeSet::new();
+        self.peers.retain(|id, left| {
+            let linked = !left.links.is_empty();
+            left.links.retain(|link| !claimed.contains(link) && observed.link(link).is_some());
+            left.next_hops.retain(|hop| !hops.contains(hop) && !withdrawn.contains(hop));
+            let declared = declared.peers.get(id).filter(|_| id.role == Role::LoadBalancer);
+            let successor = declared.is_some_and(|peer| {
+                peer.links().any(|link| Attachment::of(link, observed, ours) == Attachment::Running)
+            });
+            let gone = registry.as_ref().is_some_and(|registry| registry.lacks(id, linked));
+            if successor || gone {
+                leaving.append(&mut left.links);
+                return false;
+            }
+            !left.links.is_empty() || (!linked && !left.next_hops.is_empty())
         });
-        Self {
-            next_hops: Family::BOTH.iter().flat_map(|f| observed.next_hops(*f)).map(|hop| hop.via).collect(),
-            ports: ports.collect(),
-            addresses: observed.addresses.clone(),
-            vips: observed.rules.iter().any(|rule| rule.routes_vip(ours)),
-            until,
-        }
+        leaving
     }
 
-    /// Release what is due, and return the ports that nobody has claimed.
-    pub(super) fn release(&mut self, now: Instant, mesh_settled: bool) -> BTreeSet<InterfaceName> {
-        let over = now >= self.until;
-        if over || mesh_settled {
-            self.next_hops.clear();
-        }
-        if over {
-            self.addresses.clear();
-        }
-        let (released, kept) =
-            mem::take(&mut self.ports).into_iter().partition(|(_, lb)| over || (*lb && mesh_settled));
-        self.ports = kept;
-        BTreeMap::into_keys(released).collect()
-    }
-
-    /// When the rest is released, if there is a rest.
-    pub(super) fn due(&self) -> Option<Instant> {
-        (!self.is_empty()).then_some(self.until)
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.next_hops.is_empty() && self.ports.is_empty() && self.addresses.is_empty()
+    /// All links that it keeps in the bridge.
+    pub(super) fn links(&self) -> impl Iterator<Item = &InterfaceName> {
+        self.peers.values().flat_map(|left| &left.links)
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
+/// A picture of the registry by which a record may be released.
+struct Registry<'a> {
+    declared: &'a Declared,
+    ids: &'a BTreeSet<String>,
+    /// The addresses of all its load balancers are known.
+    addressed: bool,
+}
 
-    use super::*;
-
-    fn left(now: Instant) -> Adoption {
-        Adoption {
-            next_hops: ["172.16.1.2".parse().unwrap()].into(),
-            ports: [("lb-1".parse().unwrap(), true), ("target-1".parse().unwrap(), false)].into(),
-            addresses: ["172.16.1.1/24".parse().unwrap()].into(),
-            vips: true,
-            until: now + Duration::from_secs(60),
-        }
+impl<'a> Registry<'a> {
+    fn of(declared: &'a Declared) -> Option<Self> {
+        let ids = declared.registered.as_deref().filter(|ids| !ids.is_empty())?;
+        let addressed = |id: &String| {
+            let peer = declared.peers.get(&PeerId::load_balancer(id));
+            peer.is_some_and(|peer| peer.next_hops().next().is_some())
+        };
+        Some(Self { declared, ids, addressed: ids.iter().all(addressed) })
     }
 
-    fn names(names: &[&str]) -> BTreeSet<InterfaceName> {
-        names.iter().map(|name| name.parse().unwrap()).collect()
-    }
-
-    #[test]
-    fn next_hops_and_ports_of_load_balancers_go_when_all_have_been_tried() {
-        let now = Instant::now();
-        let mut adoption = left(now);
-        assert_eq!(adoption.release(now, false), names(&[]));
-        assert_eq!(adoption.release(now, true), names(&["lb-1"]));
-        assert!(adoption.next_hops.is_empty());
-        assert_eq!(adoption.ports.len(), 1, "a target may come back later");
-        assert_eq!(adoption.due(), Some(now + Duration::from_secs(60)));
-    }
-
-    #[test]
-    fn everything_goes_when_the_time_is_up() {
-        let now = Instant::now();
-        let mut adoption = left(now);
-        assert_eq!(adoption.release(now + Duration::from_secs(60), false), names(&["lb-1", "target-1"]));
-        assert!(adoption.is_empty() && adoption.due().is_none());
+    /// Whether a record is known to be of a load balancer that is gone.
+    fn lacks(&self, id: &PeerId, linked: bool) -> bool {
+        let unknown = if linked { !self.ids.contains(&*id.id) } else { self.addressed };
+        id.role == Role::LoadBalancer && unknown && !self.declared.peers.contains_key(id)
     }
 }

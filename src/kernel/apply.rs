@@ -5,9 +5,15 @@
 //! Two kinds of changes depend on others: a link becomes a port only if all leak stops are in, and a VIP rule is removed only if
 //! those that replace it are in. What is left out is planned again by the next pass.
 
-use std::collections::BTreeSet;
+mod isolate;
 
-use super::{Action, Backend, Failure, Op, Ours, rule::priority};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use self::isolate::{is_of_a_next_hop, isolate};
+use super::{Action, Backend, Failure, Observed, Op, Ours, Refusal, rule::priority};
 
 /// Changes that are made before a plan may be left.
 const BATCH: usize = 64;
@@ -21,13 +27,18 @@ pub(super) struct Applied {
     pub(super) writes: u64,
     /// Changes that failed.
     pub(super) failures: Vec<Failure>,
+    /// Next hops that the kernel does not take into a route, and its answers.
+    pub(super) refused: BTreeMap<IpAddr, String>,
 }
 
-/// Make the changes, in order. A plan is left after a batch if `outdated` says that something else has been declared (a next hop
-/// that goes does not wait for thousands of rules), or if somebody may wait to see what the batch has made (a target does not wait
-/// for them either). As the order of a plan breaks nothing on the way, it may be left anywhere.
+/// Make the changes, in order. A plan is left before the VIP rules if a caller may wait to see what was made (a target does not wait
+/// for thousands of rules), and after a batch if `outdated` says that something else has been declared (neither does a next hop
+/// that goes). As the order of a plan breaks nothing on the way, it may be left anywhere.
+///
+/// A route that is refused because of one next hop is made with the others.
 pub(super) async fn apply<B: Backend>(
     backend: &mut B,
+    observed: &Observed,
     ours: &Ours,
     ops: &[Op],
     outdated: impl Fn() -> bool,
@@ -36,7 +47,7 @@ pub(super) async fn apply<B: Backend>(
     let mut missing = BTreeSet::new();
     let mut awaited = false;
     for (done, op) in ops.iter().enumerate() {
-        if done > 0 && done % BATCH == 0 && (awaited || outdated()) {
+        if (awaited && is_bulk(op)) || (done > 0 && done % BATCH == 0 && outdated()) {
             applied.left = true;
             break;
         }
@@ -47,16 +58,38 @@ pub(super) async fn apply<B: Backend>(
             Ok(()) => {
                 tracing::debug!(%op, "done");
                 applied.writes += 1;
-                awaited |= is_awaited(op);
+                awaited |= !is_bulk(op);
             }
             Err(refusal) => {
-                tracing::warn!(%op, %refusal, "refused");
                 missing.extend(provides(op));
-                applied.failures.push(Failure { op: Some(op.clone()), refusal });
+                applied.refusal(backend, (ours, observed), op, refusal).await;
             }
         }
     }
     applied
+}
+
+impl Applied {
+    /// Note a change that was refused, after trying what can be done without it.
+    async fn refusal<B: Backend>(
+        &mut self,
+        backend: &mut B,
+        at: (&Ours, &Observed),
+        op: &Op,
+        refusal: Refusal,
+    ) {
+        if let Op::SetNextHops(family, hops) = op
+            && hops.len() > 1
+            && is_of_a_next_hop(refusal.errno)
+            && let Some(refused) = isolate(backend, at, (*family, hops)).await
+        {
+            self.writes += 1;
+            self.refused.extend(refused);
+            return;
+        }
+        tracing::warn!(%op, %refusal, "refused");
+        self.failures.push(Failure { op: Some(op.clone()), refusal });
+    }
 }
 
 /// What others depend on.
@@ -66,12 +99,12 @@ enum Ground {
     VipRules,
 }
 
-/// Whether somebody may wait for this change alone. Of the VIP rules, all count.
-fn is_awaited(op: &Op) -> bool {
+/// Whether a change is one of many, none of which a caller waits for alone.
+fn is_bulk(op: &Op) -> bool {
     match op {
-        Op::AddRule(_) => provides(op) == Some(Ground::LeakStop),
-        Op::DeleteRule(_) => false,
-        _ => true,
+        Op::AddRule(_) => provides(op) != Some(Ground::LeakStop),
+        Op::DeleteRule(_) => true,
+        _ => false,
     }
 }
 
@@ -112,27 +145,28 @@ mod tests {
         let ops: Vec<Op> = (0..200).map(|i| Op::AddRule(rule(i))).collect();
         for (outdated, expected) in [(false, 200), (true, BATCH as u64)] {
             let mut linux = Memory::default();
-            let applied = apply(&mut linux, &Ours::default(), &ops, || outdated).await;
+            let applied = apply(&mut linux, &Observed::default(), &Ours::default(), &ops, || outdated).await;
             assert_eq!((applied.writes, applied.left), (expected, outdated));
         }
-        let applied = apply(&mut Memory::default(), &Ours::default(), &ops[..BATCH], || true).await;
+        let none = Observed::default();
+        let applied = apply(&mut Memory::default(), &none, &Ours::default(), &ops[..BATCH], || true).await;
         assert_eq!((applied.writes, applied.left), (BATCH as u64, false), "a short one is not");
     }
 
     #[tokio::test]
-    async fn a_long_plan_is_left_after_a_batch_that_made_what_somebody_may_wait_for() {
+    async fn a_plan_that_made_what_a_caller_waits_for_is_left_before_the_bulk() {
         let ours = Ours::default();
         let vips = |i: u32| {
             Op::AddRule(Rule { priority: 100 + i, ..Rule::leak_stop(&ours, Family::V4, &ours.bridge) })
         };
         let mut ops: Vec<Op> = (0..200).map(vips).collect();
         ops.insert(BATCH, Op::AddRule(Rule::leak_stop(&ours, Family::V4, &"nsm-1".parse().unwrap())));
-        for (refused, expected) in [(false, (2 * BATCH, true)), (true, (200, false))] {
+        for (refused, expected) in [(false, (BATCH + 1, true)), (true, (200, false))] {
             let mut linux = Memory::default();
             if refused {
                 linux.refuse(BATCH as u64, 105);
             }
-            let applied = apply(&mut linux, &ours, &ops, || false).await;
+            let applied = apply(&mut linux, &Observed::default(), &ours, &ops, || false).await;
             assert_eq!((applied.writes, applied.left), (expected.0 as u64, expected.1), "refused: {refused}");
         }
     }

@@ -74,9 +74,12 @@ pub(super) mod errno {
     pub(in crate::kernel) const EACCES: i32 = 13;
     pub(in crate::kernel) const EEXIST: i32 = 17;
     pub(in crate::kernel) const ENODEV: i32 = 19;
+    pub(in crate::kernel) const EINVAL: i32 = 22;
+    pub(in crate::kernel) const EXFULL: i32 = 54;
     pub(in crate::kernel) const ENOPROTOOPT: i32 = 92;
     pub(in crate::kernel) const EAFNOSUPPORT: i32 = 97;
     pub(in crate::kernel) const EADDRNOTAVAIL: i32 = 99;
+    pub(in crate::kernel) const ENETDOWN: i32 = 100;
     pub(in crate::kernel) const EHOSTUNREACH: i32 = 113;
     pub(in crate::kernel) const ENETUNREACH: i32 = 101;
 }

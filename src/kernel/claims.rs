@@ -1,21 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Collect what everyone declares, and make one desired state of it.
-
-mod leaving;
-pub(super) mod snapshot;
+//! Collect what everyone declares.
+//!
+//! Here is only what callers of the handle have declared, behind a mutex that is held for moments. What the reconciler remembers
+//! about the kernel is its own: see `remembered.rs`.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use ipnet::IpNet;
 use tokio::{sync::Notify, time::Instant};
 
-use self::{leaving::Leaving, snapshot::Snapshot};
-use super::{Observed, Settings, adoption::Adoption, vip_list::VipList};
+use super::{PeerId, Rule, Settings};
 use crate::api::{Dual, InterfaceName};
 
 /// What the handle and its guards share with the reconciler.
@@ -26,34 +25,47 @@ pub(super) struct Claims {
     pub(super) changed: Notify,
 }
 
-/// Holders of one thing, by guard, with the owner's name.
-type Holders = BTreeMap<u64, String>;
-
 #[derive(Default)]
 pub(super) struct State {
+    declared: Declared,
+    notes: Notes,
+    guards: u64,
+}
+
+/// Everything that is declared at a moment.
+#[derive(Clone, Default)]
+pub(super) struct Declared {
     /// Counts declarations.
     pub(super) revision: u64,
-    guards: u64,
-    ports: BTreeMap<InterfaceName, Holders>,
-    next_hops: BTreeMap<IpAddr, Holders>,
-    /// Next hops that may have another link behind them than before: claimed without a holder before, their owner's port is
-    /// another link, or their owner says so.
-    anew: BTreeSet<IpAddr>,
-    /// Claimed links that were ports at the last look, by index.
-    attached: BTreeMap<InterfaceName, u32>,
-    /// Claimed links that a look has shown since they were claimed.
-    seen: BTreeSet<InterfaceName>,
-    /// Links that were claimed, or left by an earlier process, and are no longer.
-    leaving: Leaving,
-    /// Of these, the ones that nobody has claimed.
-    orphans: BTreeSet<InterfaceName>,
-    gateways: Dual<IpNet>,
-    /// Addresses that the bridge had under earlier gateways, and when they go.
-    former: BTreeMap<IpNet, Instant>,
-    vips: VipList,
-    adoption: Option<Adoption>,
-    mesh_settled: bool,
-    stopping: bool,
+    pub(super) peers: BTreeMap<PeerId, Arc<Claimed>>,
+    pub(super) gateways: Dual<IpNet>,
+    /// Rules of the last list of VIPs; none before the first.
+    pub(super) vips: Option<Arc<BTreeSet<Rule>>>,
+    /// Neighbours that do not answer.
+    pub(super) silent: BTreeSet<IpAddr>,
+    /// Connection ids of all load balancers that the registry has.
+    pub(super) registered: Option<Arc<BTreeSet<String>>>,
+    /// Since when the proxy is ready.
+    pub(super) ready: Option<Instant>,
+    pub(super) stopping: bool,
+}
+
+/// What guards hold of one connection, by guard.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Claimed {
+    links: BTreeMap<u64, (InterfaceName, Arc<[IpAddr]>)>,
+    next_hops: BTreeMap<u64, IpAddr>,
+}
+
+/// What has been declared since the reconciler last asked, and cannot be seen in [`Declared`].
+#[derive(Debug, Default)]
+pub(super) struct Notes {
+    /// Links that have lost their last guard.
+    pub(super) released: BTreeSet<InterfaceName>,
+    /// Next hops that may have another link behind them than before.
+    pub(super) linked_anew: BTreeSet<IpAddr>,
+    /// Next hops of an earlier process that are to be withdrawn.
+    pub(super) withdrawn: BTreeSet<IpAddr>,
 }
 
 impl Claims {
@@ -62,36 +74,28 @@ impl Claims {
     }
 
     /// Declare something and wake the reconciler.
-    pub(super) fn declare<T>(&self, declare: impl FnOnce(&mut State, &Settings) -> T) -> T {
+    pub(super) fn declare<T>(&self, declare: impl FnOnce(&mut State) -> T) -> T {
         let result = {
             let mut state = self.lock();
-            state.revision += 1;
-            declare(&mut state, &self.settings)
+            state.declared.revision += 1;
+            declare(&mut state)
         };
         self.changed.notify_one();
         result
     }
 
-    /// Next hops that have got another link behind them since the last call, or may have.
-    pub(super) fn linked_anew(&self) -> BTreeSet<IpAddr> {
-        std::mem::take(&mut self.lock().anew)
+    /// What is declared now, and what was noted since the last call.
+    pub(super) fn take(&self) -> (Declared, Notes) {
+        let mut state = self.lock();
+        (state.declared.clone(), std::mem::take(&mut state.notes))
     }
 
     pub(super) fn revision(&self) -> u64 {
-        self.lock().revision
+        self.lock().declared.revision
     }
 
     pub(super) fn stopping(&self) -> bool {
-        self.lock().stopping
-    }
-
-    /// What should be true, given a dump; the first dump decides what is adopted.
-    pub(super) fn snapshot(&self, observed: &Observed, now: Instant) -> Snapshot {
-        let mut state = self.lock();
-        state.adopt(observed, &self.settings, now);
-        state.expire(observed, now);
-        state.look_at_links(observed, &self.settings.ours);
-        state.snapshot(observed, &self.settings, now)
+        self.lock().declared.stopping
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -99,75 +103,112 @@ impl Claims {
     }
 }
 
-impl State {
-    pub(super) fn claim_port(&mut self, name: &InterfaceName, owner: &str) -> u64 {
-        self.guards += 1;
-        self.leaving.remove(name);
-        self.orphans.remove(name);
-        if let Some(adoption) = &mut self.adoption {
-            adoption.ports.remove(name);
-        }
-        self.ports.entry(name.clone()).or_default().insert(self.guards, owner.to_owned());
-        self.guards
+impl Claimed {
+    /// Names of the links.
+    pub(super) fn links(&self) -> impl Iterator<Item = &InterfaceName> {
+        self.links.values().map(|(name, _)| name)
     }
 
-    pub(super) fn release_port(&mut self, name: &InterfaceName, guard: u64, settings: &Settings) {
-        if release(&mut self.ports, name, guard) {
-            let seen = self.seen.remove(name);
-            self.leaving.insert(name.clone(), Instant::now() + settings.adoption, seen);
-        }
+    /// Addresses that are to be next hops.
+    pub(super) fn next_hops(&self) -> impl Iterator<Item = IpAddr> {
+        self.next_hops.values().copied()
     }
 
-    pub(super) fn claim_next_hop(&mut self, address: IpAddr, owner: &str) -> u64 {
-        self.guards += 1;
-        if let Some(adoption) = &mut self.adoption {
-            adoption.next_hops.remove(&address);
-        }
-        if !self.next_hops.contains_key(&address) {
-            self.anew.insert(address);
-        }
-        self.next_hops.entry(address).or_default().insert(self.guards, owner.to_owned());
-        self.guards
-    }
-
-    pub(super) fn link_anew(&mut self, address: IpAddr) {
-        if self.next_hops.contains_key(&address) {
-            self.anew.insert(address);
-        }
-    }
-
-    pub(super) fn release_next_hop(&mut self, address: IpAddr, guard: u64) {
-        release(&mut self.next_hops, &address, guard);
-    }
-
-    pub(super) fn set_gateways(&mut self, gateways: Dual<IpNet>, settings: &Settings) {
-        let goes = Instant::now() + settings.adoption;
-        let before = std::mem::replace(&mut self.gateways, gateways);
-        self.former.extend(before.iter().map(|(_, net)| (*net, goes)));
-        self.former.retain(|net, _| self.gateways.iter().all(|(_, now)| now != net));
-    }
-
-    pub(super) fn set_vips(&mut self, vips: &[IpNet], settings: &Settings) {
-        let kept = self.adoption.as_ref().is_none_or(|adoption| adoption.vips);
-        self.vips.set(&settings.ours, vips, kept, Instant::now() + settings.empty_vips_grace);
-    }
-
-    pub(super) fn mesh_settled(&mut self) {
-        self.mesh_settled = true;
-    }
-
-    pub(super) fn stop(&mut self) {
-        self.stopping = true;
+    /// All addresses of the connection, at either end.
+    pub(super) fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.links.values().flat_map(|(_, addresses)| addresses.iter().copied()).chain(self.next_hops())
     }
 }
 
-/// Remove a guard; true if it was the last holder.
-fn release<K: Ord>(claims: &mut BTreeMap<K, Holders>, key: &K, guard: u64) -> bool {
-    let Some(holders) = claims.get_mut(key) else { return false };
-    holders.remove(&guard);
-    let last = holders.is_empty();
-    if last {
-        claims.remove(key);
+impl State {
+    pub(super) fn claim_port(&mut self, peer: &PeerId, link: InterfaceName, addresses: Arc<[IpAddr]>) -> u64 {
+        let guard = self.guard();
+        self.peer(peer).links.insert(guard, (link, addresses));
+        guard
     }
-    last
+
+    pub(super) fn release_port(&mut self, peer: &PeerId, guard: u64) {
+        let released = self.release(peer, |claimed| claimed.links.remove(&guard));
+        let claimed = |link: &InterfaceName| {
+            self.declared.peers.values().any(|peer| peer.links().any(|other| other == link))
+        };
+        if let Some((link, _)) = released.filter(|(link, _)| !claimed(link)) {
+            self.notes.released.insert(link);
+        }
+    }
+
+    pub(super) fn claim_next_hop(&mut self, peer: &PeerId, address: IpAddr) -> u64 {
+        let guard = self.guard();
+        let claimed = self.peer(peer);
+        let anew = claimed.next_hops().all(|other| other != address);
+        claimed.next_hops.insert(guard, address);
+        if anew {
+            self.notes.linked_anew.insert(address);
+        }
+        guard
+    }
+
+    pub(super) fn release_next_hop(&mut self, peer: &PeerId, guard: u64) {
+        self.release(peer, |claimed| claimed.next_hops.remove(&guard));
+    }
+
+    pub(super) fn link_anew(&mut self, address: IpAddr) {
+        let is_next_hop = |claimed: &Arc<Claimed>| claimed.next_hops().any(|other| other == address);
+        if self.declared.peers.values().any(is_next_hop) {
+            self.notes.linked_anew.insert(address);
+        }
+    }
+
+    pub(super) fn withdraw(&mut self, addresses: impl IntoIterator<Item = IpAddr>) {
+        self.notes.withdrawn.extend(addresses);
+    }
+
+    pub(super) fn set_answers(&mut self, address: IpAddr, answers: bool) {
+        match answers {
+            true => _ = self.declared.silent.remove(&address),
+            false => _ = self.declared.silent.insert(address),
+        }
+    }
+
+    /// A picture from before the proxy was ready is not kept.
+    pub(super) fn set_registered(&mut self, ids: BTreeSet<String>) {
+        if self.declared.ready.is_some() {
+            self.declared.registered = Some(Arc::new(ids));
+        }
+    }
+
+    pub(super) fn set_gateways(&mut self, gateways: Dual<IpNet>) {
+        self.declared.gateways = gateways;
+    }
+
+    pub(super) fn set_vips(&mut self, rules: Arc<BTreeSet<Rule>>) {
+        self.declared.vips = Some(rules);
+    }
+
+    pub(super) fn ready(&mut self) {
+        self.declared.ready.get_or_insert_with(Instant::now);
+    }
+
+    pub(super) fn stop(&mut self) {
+        self.declared.stopping = true;
+    }
+
+    fn guard(&mut self) -> u64 {
+        self.guards += 1;
+        self.guards
+    }
+
+    fn peer(&mut self, peer: &PeerId) -> &mut Claimed {
+        Arc::make_mut(self.declared.peers.entry(peer.clone()).or_default())
+    }
+
+    /// Remove something of a connection; the record goes with the last.
+    fn release<T>(&mut self, peer: &PeerId, remove: impl FnOnce(&mut Claimed) -> Option<T>) -> Option<T> {
+        let claimed = Arc::make_mut(self.declared.peers.get_mut(peer)?);
+        let removed = remove(claimed);
+        if claimed.links.is_empty() && claimed.next_hops.is_empty() {
+            self.declared.peers.remove(peer);
+        }
+        removed
+    }
 }

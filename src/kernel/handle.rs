@@ -2,7 +2,7 @@
 
 //! Declare what should be true, and see what is.
 
-use std::{io, net::IpAddr, sync::Arc, thread, time::Duration};
+use std::{collections::BTreeSet, io, net::IpAddr, sync::Arc, thread, time::Duration};
 
 use ipnet::IpNet;
 use tokio::{
@@ -10,7 +10,12 @@ use tokio::{
     time::{Instant, timeout, timeout_at},
 };
 
-use super::{Backend, Settings, Status, claims::Claims, reconcile::Reconciler};
+use super::{
+    Backend, PeerId, Settings, Status,
+    claims::{Claims, State},
+    reconcile::Reconciler,
+    vip_rules,
+};
 use crate::{
     api::{Dual, InterfaceName},
     chain::Tasks,
@@ -23,14 +28,17 @@ const LAST_CHANGE: Duration = Duration::from_secs(2);
 /// declared, tries again what fails, and tells in [`Status`].
 ///
 /// ```
-/// # use meridio_proxy::{api::Dual, chain::Tasks, kernel::{Kernel, Memory, Settings}};
+/// # use meridio_proxy::{api::Dual, chain::Tasks, kernel::{Kernel, Memory, PeerId, Settings}};
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let tasks = Tasks::default();
 /// let linux = Memory::default();
 /// let kernel = Kernel::start(Settings::of("trench", "conduit", "node"), linux.clone(), &tasks);
 /// kernel.set_gateways(Dual { v4: Some("172.16.1.1/24".parse()?), v6: None });
 /// kernel.set_vips(&["20.0.0.1/32".parse()?]);
-/// let hop = kernel.next_hop("172.16.1.2".parse()?, "lb-1");
+/// let lb = PeerId::load_balancer("px-lb-1");
+/// linux.add_link("nsm-1", None);
+/// let port = kernel.port(&lb, "nsm-1".parse()?, &[]);
+/// let hop = kernel.next_hop(&lb, "172.16.1.2".parse()?);
 /// kernel.settled().await;
 /// assert!(kernel.status().borrow().has_next_hop("172.16.1.2".parse()?));
 /// drop(hop);
@@ -48,7 +56,7 @@ pub struct Kernel {
 #[must_use = "the port is withdrawn when the guard is dropped"]
 pub struct PortGuard {
     claims: Arc<Claims>,
-    name: InterfaceName,
+    peer: PeerId,
     guard: u64,
 }
 
@@ -56,7 +64,7 @@ pub struct PortGuard {
 #[must_use = "the next hop is withdrawn when the guard is dropped"]
 pub struct NextHopGuard {
     claims: Arc<Claims>,
-    address: IpAddr,
+    peer: PeerId,
     guard: u64,
 }
 
@@ -116,41 +124,60 @@ impl Kernel {
         (Self { claims, status }, reconciler)
     }
 
-    /// Desire that a link is a port of the bridge, as long as the guard lives. The link may appear later. Until it is a port, and
-    /// after it was one, what it receives is forwarded nowhere. Several guards for one link count as one.
-    pub fn port(&self, name: InterfaceName, owner: &str) -> PortGuard {
-        let guard = self.claims.declare(|state, _| state.claim_port(&name, owner));
-        PortGuard { claims: self.claims.clone(), name, guard }
+    /// Desire that the link of a connection is a port of the bridge, as long as the guard lives. The link may appear later. Until it
+    /// is a port, and after it was one, what it receives is forwarded nowhere. `addresses` are those of the connection, at either
+    /// end: the gateway that they belong to stays. Several guards for one link count as one.
+    pub fn port(&self, peer: &PeerId, link: InterfaceName, addresses: &[IpAddr]) -> PortGuard {
+        let guard = self.claims.declare(|state| state.claim_port(peer, link, addresses.into()));
+        PortGuard { claims: self.claims.clone(), peer: peer.clone(), guard }
     }
 
-    /// Desire that packets from VIPs may go to this neighbour, as long as the guard lives. The address must be in the subnet of a
-    /// gateway. Several guards for one address count as one.
-    pub fn next_hop(&self, address: IpAddr, owner: &str) -> NextHopGuard {
-        let guard = self.claims.declare(|state, _| state.claim_next_hop(address, owner));
-        NextHopGuard { claims: self.claims.clone(), address, guard }
+    /// Desire that packets from VIPs may go to this address of a load balancer, as long as the guard lives. It is installed while
+    /// the connection's link is a port that carries frames, the address is in the subnet of a gateway, and it answers. Several
+    /// guards for one address count as one.
+    pub fn next_hop(&self, peer: &PeerId, address: IpAddr) -> NextHopGuard {
+        let guard = self.claims.declare(|state| state.claim_next_hop(peer, address));
+        NextHopGuard { claims: self.claims.clone(), peer: peer.clone(), guard }
+    }
+
+    /// Withdraw next hops that an earlier process left, so that their links can be replaced. Those that are declared stay.
+    pub fn withdraw(&self, addresses: impl IntoIterator<Item = IpAddr>) {
+        self.claims.declare(|state| state.withdraw(addresses));
+    }
+
+    /// Report whether a next hop answers. Until the first report it counts as one that does.
+    pub fn set_answers(&self, address: IpAddr, answers: bool) {
+        self.claims.declare(|state| state.set_answers(address, answers));
     }
 
     /// Ask a next hop for its link-layer address again: the link behind it may have been made anew where this kernel does not see it.
     /// Without effect on an address that nobody has declared.
     pub fn linked_anew(&self, address: IpAddr) {
-        self.claims.declare(|state, _| state.link_anew(address));
+        self.claims.declare(|state| state.link_anew(address));
     }
 
-    /// Set the addresses of the bridge, with the length of their subnets. Former ones stay for the adoption time, as neighbours
-    /// may still use them.
+    /// Set the addresses of the bridge, with the length of their subnets. A former one stays as long as a connection lies in its
+    /// subnet, and for the adoption time at least.
     pub fn set_gateways(&self, gateways: Dual<IpNet>) {
-        self.claims.declare(|state, settings| state.set_gateways(gateways, settings));
+        self.claims.declare(|state| state.set_gateways(gateways));
     }
 
     /// Set the VIPs, of both families. An empty list after a non-empty one takes effect after the grace time. Their number
     /// is for the caller to bound: the kernel takes seconds to insert 10,000 rules.
     pub fn set_vips(&self, vips: &[IpNet]) {
-        self.claims.declare(|state, settings| state.set_vips(vips, settings));
+        let rules = Arc::new(vip_rules(&self.claims.settings.ours, vips));
+        self.claims.declare(|state| state.set_vips(rules));
     }
 
-    /// Tell that every load balancer has been tried once, so that what an earlier process left for them is not waited for.
-    pub fn mesh_settled(&self) {
-        self.claims.declare(|state, _| state.mesh_settled());
+    /// Declare that the proxy is ready: from now on, what an earlier process left may be found to be abandoned. Once is enough.
+    pub fn ready(&self) {
+        self.claims.declare(State::ready);
+    }
+
+    /// Declare the connection ids of all load balancers that the registry has, by a complete picture. What an earlier process left
+    /// of others is released. A picture that is empty, or was taken before the proxy was [`ready`](Self::ready), releases nothing.
+    pub fn set_registered(&self, ids: BTreeSet<String>) {
+        self.claims.declare(|state| state.set_registered(ids));
     }
 
     /// State of the kernel, as of the last look at it.
@@ -171,7 +198,7 @@ impl Kernel {
     /// ports, it stays, with the leak stop, for a successor. Guards that live longer have no effect. Returns at the deadline, at
     /// the latest.
     pub async fn stop(self, deadline: Instant) {
-        self.claims.declare(|state, _| state.stop());
+        self.claims.declare(State::stop);
         let mut status = self.status.clone();
         let stopped = status.wait_for(|status| status.stopped);
         if timeout_at(deadline, stopped).await.is_err() {
@@ -182,12 +209,12 @@ impl Kernel {
 
 impl Drop for PortGuard {
     fn drop(&mut self) {
-        self.claims.declare(|state, settings| state.release_port(&self.name, self.guard, settings));
+        self.claims.declare(|state| state.release_port(&self.peer, self.guard));
     }
 }
 
 impl Drop for NextHopGuard {
     fn drop(&mut self) {
-        self.claims.declare(|state, _| state.release_next_hop(self.address, self.guard));
+        self.claims.declare(|state| state.release_next_hop(&self.peer, self.guard));
     }
 }

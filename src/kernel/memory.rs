@@ -56,7 +56,7 @@ impl Memory {
     pub fn add_link(&self, name: &str, alias: Option<&str>) -> u32 {
         let name = name.parse().expect("an interface name");
         let alias = alias.map(str::to_owned);
-        let link = Link { index: 0, alias, up: true, controller: None, kind: LinkKind::Other };
+        let link = Link { index: 0, alias, up: true, running: true, controller: None, kind: LinkKind::Other };
         self.change(|world| world.add_link(name, link))
     }
 

@@ -39,10 +39,13 @@ mod memory;
 mod netlink;
 mod observed;
 mod op;
+mod peer;
 mod plan;
 mod reconcile;
+mod remembered;
 mod rule;
 mod settings;
+mod snapshot;
 mod status;
 mod sysctls;
 mod vip_list;
@@ -57,6 +60,7 @@ pub use self::{
     netlink::Netlink,
     observed::{BridgeSettings, Hop, Link, LinkKind, Observed, Route, Target},
     op::Op,
+    peer::{Attachment, Peer, PeerId, Role, Withheld},
     plan::plan,
     rule::{Action, Rule},
     settings::{Mac, Ours, Settings},

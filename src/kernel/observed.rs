@@ -50,6 +50,8 @@ pub struct Link {
     pub alias: Option<String>,
     /// Administratively up.
     pub up: bool,
+    /// It carries frames: up, and so is its far end.
+    pub running: bool,
     /// Index of the bridge it is a port of.
     pub controller: Option<u32>,
     /// What it is, as far as it matters here.

@@ -3,7 +3,8 @@
 //! Compare what is with what should be, and say what to change, in an order that breaks nothing on the way.
 //!
 //! 1. The leak stops come first and go last, so that no packet finds the way to the primary network in between.
-//! 2. What carries traffic is added from the ground up (bridge, addresses, routes, rules, ports) before anything is removed.
+//! 2. What carries traffic is added from the ground up (bridge, addresses, ports, routes, VIP rules) before anything is removed. What
+//!    concerns single connections comes before the VIP rules, which may be thousands.
 //! 3. Rules are added from high priorities to low and removed from low to high: a `goto` never leads nowhere.
 //! 4. A default route is replaced, never removed and added; it is removed only when no next hop is left.
 //! 5. Ports leave after their next hops.
@@ -36,9 +37,9 @@ pub fn plan(observed: &Observed, desired: &Desired) -> Vec<Op> {
     if keep {
         plan.ground(bridge);
     }
+    plan.ports();
     plan.routes();
     plan.ops.extend(rules.added.into_iter().rev().map(Op::AddRule));
-    plan.ports();
     plan.ops.extend(rules.removed.into_iter().map(Op::DeleteRule));
     plan.leave();
     plan.ops.extend(rules.unneeded.into_iter().map(Op::DeleteRule));
@@ -95,15 +96,13 @@ impl Plan<'_> {
         out
     }
 
-    /// Leak stops of the bridge, and of every link that is, will be or was a port, as long as it exists: outside of the bridge, a
-    /// link answers ARP for the gateway with its own address, and its packets would take the primary network.
+    /// Leak stops of the bridge, and of every link that is, will be or was a port of a connection, as long as it exists: outside of the
+    /// bridge, a link answers ARP for the gateway with its own address, and its packets would take the primary network.
     fn leak_stops(&self) -> BTreeSet<Rule> {
         let Desired { ours, ports, leaving, .. } = self.desired;
         let exists = |name: &&InterfaceName| self.observed.link(name).is_some();
         let mut links: BTreeSet<&InterfaceName> = leaving.iter().collect();
         links.extend(self.observed.rules.iter().filter_map(|rule| rule.stops_leaks_of(ours)).filter(exists));
-        let attached = self.bridge.into_iter().flat_map(|index| self.observed.ports_of(index));
-        links.extend(attached.map(|(name, _)| name));
         links.extend(ports.iter().filter(|name| !self.primary(name)));
         links.remove(&ours.bridge);
         links.extend(self.keep.then_some(&ours.bridge));

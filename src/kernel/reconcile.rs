@@ -11,7 +11,7 @@
 
 mod progress;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
 
 use tokio::{
     sync::watch,
@@ -23,8 +23,10 @@ use self::progress::{End, Progress};
 use super::{
     Backend, Degraded, Failure, Observed, Op, Status,
     apply::apply,
-    claims::{Claims, snapshot::Snapshot},
+    claims::Claims,
     plan::plan,
+    remembered::Remembered,
+    snapshot::{Snapshot, Sources},
 };
 
 /// Longest pause between a pass and what was declared meanwhile.
@@ -36,6 +38,7 @@ const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 pub(super) struct Reconciler<B> {
     backend: B,
     claims: Arc<Claims>,
+    remembered: Remembered,
     status: watch::Sender<Status>,
     /// Passes in a row that did not reach the desired state.
     failed: u32,
@@ -56,7 +59,11 @@ struct Outcome {
 impl<B: Backend> Reconciler<B> {
     pub(super) fn new(backend: B, claims: Arc<Claims>) -> (Self, watch::Receiver<Status>) {
         let (status, receiver) = watch::channel(Status::default());
-        (Self { backend, claims, status, failed: 0, reached: None, due: Instant::now() }, receiver)
+        let remembered = Remembered::default();
+        (
+            Self { backend, claims, remembered, status, failed: 0, reached: None, due: Instant::now() },
+            receiver,
+        )
     }
 
     /// Run until [`stop`](super::Kernel::stop) has been called and everything is withdrawn.
@@ -117,26 +124,40 @@ impl<B: Backend> Reconciler<B> {
         let mut progress = Progress::default();
         loop {
             let observed = self.dump().await?;
-            let snapshot = self.claims.snapshot(&observed, Instant::now());
-            self.forget_neighbours().await; // after the snapshot, so that none in it is missed
+            let (snapshot, linked_anew) = self.look(&observed);
+            self.forget_neighbours(linked_anew).await;
             let left = plan(&observed, &snapshot.desired);
-            if let Some(end) = progress.end(snapshot.revision, &left) {
+            if let Some(end) = progress.end(&left) {
                 return Ok(Outcome { snapshot, observed, progress, end });
             }
-            self.status.send_modify(|status| status.read(&observed, &snapshot.desired, &snapshot.gateways));
+            self.status.send_modify(|status| status.read(&observed, &snapshot));
             let outdated = || self.claims.revision() != snapshot.revision;
-            let applied = apply(&mut self.backend, &snapshot.desired.ours, &left, outdated).await;
-            if progress.take(snapshot.revision, applied) {
+            let ours = &snapshot.desired.ours;
+            let mut applied = apply(&mut self.backend, &observed, ours, &left, outdated).await;
+            let until = Instant::now() + self.claims.settings.resync;
+            self.remembered.refuse(std::mem::take(&mut applied.refused), until);
+            if progress.take(snapshot.revision, left, applied) {
                 self.reopen();
             }
         }
     }
 
-    /// Forget who answered for the next hops that were claimed or linked anew. A load balancer whose link was made again has
+    /// Make a snapshot of what should be true given a dump, and find the next hops that were claimed or linked anew.
+    fn look(&mut self, observed: &Observed) -> (Snapshot, BTreeSet<IpAddr>) {
+        let (settings, now) = (&self.claims.settings, Instant::now());
+        let (declared, notes) = self.claims.take();
+        let linked_anew = self.remembered.look(&declared, notes, observed, settings, now);
+        let remembered = &self.remembered;
+        let snapshot = Sources { declared: &declared, remembered, observed, settings, now }.snapshot();
+        self.remembered.keep(&snapshot.desired.next_hops);
+        (snapshot, linked_anew)
+    }
+
+    /// Forget who answered for next hops that were claimed or linked anew. A load balancer whose link was made again has
     /// another link-layer address at the same IP address, and the kernel would send to the old one for up to a minute. What is forgotten
     /// is no desired state, so it does not count as a write.
-    async fn forget_neighbours(&mut self) {
-        for address in self.claims.linked_anew() {
+    async fn forget_neighbours(&mut self, linked_anew: BTreeSet<IpAddr>) {
+        for address in linked_anew {
             let op = Op::ForgetNeighbour(address);
             if let Err(refusal) = self.backend.apply(&self.claims.settings.ours, &op).await {
                 tracing::warn!(%op, %refusal, "refused");
@@ -179,7 +200,7 @@ impl<B: Backend> Reconciler<B> {
         let ours = &self.claims.settings.ours;
         let left_for_successor = !snapshot.desired.present && observed.bridge(ours).is_some();
         self.status.send_modify(|status| {
-            status.read(&observed, &snapshot.desired, &snapshot.gateways);
+            status.read(&observed, &snapshot);
             status.revision = self.reached.or(tried).unwrap_or(status.revision);
             status.passes += 1;
             status.writes += writes;

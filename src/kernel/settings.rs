@@ -35,9 +35,11 @@ pub struct Settings {
     pub mac: Mac,
     /// How long the last VIPs stay when an empty list follows a non-empty one.
     pub empty_vips_grace: Duration,
-    /// How long what an earlier process left, former gateways, and leak stops of links that never appeared stay when nothing else
-    /// releases them.
+    /// How long former gateways stay at least, and leak stops of links that never appeared. When it has passed since the proxy is
+    /// ready, links of an earlier process that are not claimed are named.
     pub adoption: Duration,
+    /// How long a claimed link may not exist before it is named.
+    pub appearance: Duration,
     /// Time between full comparisons when no event arrives; ± 10 %.
     pub resync: Duration,
     /// Longest pause between attempts while something fails.
@@ -52,6 +54,7 @@ impl Settings {
             mac: Mac::derive(&[trench, conduit, node]),
             empty_vips_grace: Duration::from_secs(60),
             adoption: Duration::from_secs(60),
+            appearance: Duration::from_secs(10),
             resync: Duration::from_secs(90),
             max_backoff: Duration::from_secs(10),
         }

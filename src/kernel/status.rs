@@ -2,11 +2,15 @@
 
 //! Report what the kernel holds, as seen by the last dump, and what is wrong.
 
-use std::{collections::BTreeSet, fmt, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    net::IpAddr,
+};
 
 use ipnet::IpNet;
 
-use super::{Desired, Observed, Op, Refusal, Rule};
+use super::{Attachment, Observed, Op, Peer, PeerId, Refusal, Rule, Withheld, snapshot::Snapshot};
 use crate::api::{Dual, Family, InterfaceName};
 
 /// Most failures that a status lists.
@@ -30,9 +34,11 @@ pub struct Status {
     pub pending: BTreeSet<InterfaceName>,
     /// Claimed links whose leak stop is in, in every family that the kernel has. None while the kernel cannot be read.
     pub leak_stopped: BTreeSet<InterfaceName>,
+    /// Every connection, as it was declared or adopted, and as the kernel shows it.
+    pub peers: BTreeMap<PeerId, Peer>,
     /// All VIP rules are in place. False until the VIPs are known.
     pub vips: bool,
-    /// Links that an earlier process left in the bridge and nobody claimed: taken out, not deleted.
+    /// Links that an earlier process left in the bridge and no connection has claimed since the proxy is ready. They stay.
     pub orphans: BTreeSet<InterfaceName>,
     /// Passes made.
     pub passes: u64,
@@ -64,10 +70,12 @@ pub enum Degraded {
     Failing,
     /// A link that is not a bridge has the name of our bridge. Rename or remove it.
     NameTaken(InterfaceName),
-    /// A claimed link is the bridge itself or a way out of the pod, and will not be made a port.
-    NotAPort(InterfaceName),
-    /// No address of the bridge has this next hop in its subnet, or it is one of them.
-    Unreachable(IpAddr),
+    /// A link of a connection cannot be made a port: it must not be one, or has not appeared in time.
+    Unattached(PeerId, InterfaceName, Attachment),
+    /// A next hop of a connection is left out of the default route.
+    Withheld(PeerId, IpAddr, Withheld),
+    /// No next hop of a family answers; the last ones stay.
+    NoneAnswers(Family),
     /// An empty VIP list arrived; the VIPs before it stay for the grace time.
     VipsHeld,
     /// Something that an earlier process left is still kept.
@@ -82,8 +90,14 @@ impl Status {
         self.next_hops.get(Family::of(address)).is_some_and(|hops| hops.contains(&address))
     }
 
+    /// The next hops of all connections, installed or not.
+    pub fn declared_next_hops(&self) -> BTreeSet<IpAddr> {
+        self.peers.values().flat_map(|peer| peer.next_hops.keys().copied()).collect()
+    }
+
     /// Fill in what a dump shows of what was desired.
-    pub(super) fn read(&mut self, observed: &Observed, desired: &Desired, gateways: &Dual<IpNet>) {
+    pub(super) fn read(&mut self, observed: &Observed, snapshot: &Snapshot) {
+        let Snapshot { desired, gateways, peers, .. } = snapshot;
         let bridge = observed.bridge(&desired.ours);
         let index = bridge.map(|link| link.index);
         let rules: BTreeSet<_> = observed.rules.iter().collect();
@@ -100,12 +114,10 @@ impl Status {
             (family, ours.map(|hop| hop.via).collect())
         };
         self.next_hops = Family::BOTH.into_iter().map(hops).collect();
-        let port = |name: &&InterfaceName| {
-            observed.link(name).is_some_and(|link| index.is_some() && link.controller == index)
-        };
-        let (ports, pending) = desired.ports.iter().partition::<Vec<_>, _>(port);
-        self.ports = ports.into_iter().cloned().collect();
-        self.pending = pending.into_iter().cloned().collect();
+        let links = || peers.values().flat_map(|peer| &peer.links);
+        self.ports = links().filter(|(_, at)| at.is_port()).map(|(link, _)| link.clone()).collect();
+        self.pending = links().filter(|(_, at)| !at.is_port()).map(|(link, _)| link.clone()).collect();
+        self.peers.clone_from(peers);
         self.vips =
             desired.vip_rules.as_ref().is_some_and(|vips| vips.iter().all(|rule| rules.contains(rule)));
     }
@@ -131,10 +143,9 @@ impl fmt::Display for Degraded {
         match self {
             Degraded::Failing => f.write_str("the kernel cannot be read or written"),
             Degraded::NameTaken(name) => write!(f, "{name} exists and is not a bridge"),
-            Degraded::NotAPort(name) => {
-                write!(f, "{name} is a way out of the pod or the bridge itself, not made a port")
-            }
-            Degraded::Unreachable(hop) => write!(f, "next hop {hop} is in no subnet of the bridge"),
+            Degraded::Unattached(peer, link, attachment) => write!(f, "{peer}: link {link} {attachment}"),
+            Degraded::Withheld(peer, hop, why) => write!(f, "{peer}: next hop {hop} is left out: {why}"),
+            Degraded::NoneAnswers(family) => write!(f, "no {family} next hop answers, the last ones stay"),
             Degraded::VipsHeld => {
                 f.write_str("the VIP list is empty, the last one is kept for the grace time")
             }

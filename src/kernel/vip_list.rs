@@ -5,16 +5,19 @@
 //! An empty list is more often a service that has lost its memory than a trench without VIPs, and taking all rules away stops
 //! all egress. So the last list stays for a grace time, and this is said aloud.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc};
 
-use ipnet::IpNet;
 use tokio::time::Instant;
 
-use super::{Ours, Rule, vip_rules};
+use super::Rule;
 
 /// The VIPs that hold.
 #[derive(Debug, Default)]
 pub(super) struct VipList {
+    /// Rules of an earlier process stand for the list before the first.
+    kept: bool,
+    /// The last list, whether it holds or not.
+    taken: Option<Arc<BTreeSet<Rule>>>,
     /// Rules of the list that holds; none before the first.
     rules: Option<Arc<BTreeSet<Rule>>>,
     /// When an empty list takes effect.
@@ -22,23 +25,26 @@ pub(super) struct VipList {
 }
 
 impl VipList {
-    /// Take a list. `kept` says whether rules of an earlier process stand for the list before the first.
-    pub(super) fn set(&mut self, ours: &Ours, vips: &[IpNet], kept: bool, empty_at: Instant) {
-        let held = self.rules.as_ref().map_or(kept, |rules| !rules.is_empty());
-        if !vips.is_empty() || !held {
-            self.empty_at = None;
-            self.rules = Some(Arc::new(vip_rules(ours, vips)));
-        } else if self.empty_at.is_none() {
-            let grace: Duration = empty_at.saturating_duration_since(Instant::now());
-            tracing::warn!(?grace, "the VIP list is empty: the last one stays for the grace time");
-            self.empty_at = Some(empty_at);
-        }
+    /// Before the first list. `kept` says whether rules of an earlier process stand for one.
+    pub(super) fn after(kept: bool) -> Self {
+        Self { kept, ..Self::default() }
     }
 
-    /// Nothing stood for the list before the first after all: an empty first list takes effect at once.
-    pub(super) fn nothing_kept(&mut self) {
-        if self.rules.is_none() && self.empty_at.take().is_some() {
-            self.rules = Some(Arc::default());
+    /// Take the rules of a list, if it is not the last one taken.
+    pub(super) fn take(&mut self, list: Option<&Arc<BTreeSet<Rule>>>, empty_at: Instant) {
+        let Some(list) = list else { return };
+        if self.taken.as_ref().is_some_and(|taken| Arc::ptr_eq(taken, list)) {
+            return;
+        }
+        self.taken = Some(list.clone());
+        let held = self.rules.as_ref().map_or(self.kept, |rules| !rules.is_empty());
+        if !list.is_empty() || !held {
+            self.empty_at = None;
+            self.rules = Some(list.clone());
+        } else if self.empty_at.is_none() {
+            let grace = empty_at.saturating_duration_since(Instant::now());
+            tracing::warn!(?grace, "the VIP list is empty: the last one stays for the grace time");
+            self.empty_at = Some(empty_at);
         }
     }
 
@@ -64,21 +70,27 @@ impl VipList {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::time::Duration;
 
-    fn list(list: &mut VipList, vips: &[&str], kept: bool) -> Option<usize> {
+    use ipnet::IpNet;
+
+    use super::*;
+    use crate::kernel::{Ours, vip_rules};
+
+    fn list(list: &mut VipList, vips: &[&str]) -> Option<usize> {
         let vips: Vec<IpNet> = vips.iter().map(|vip| vip.parse().unwrap()).collect();
-        list.set(&Ours::default(), &vips, kept, Instant::now() + Duration::from_secs(60));
+        let rules = Arc::new(vip_rules(&Ours::default(), &vips));
+        list.take(Some(&rules), Instant::now() + Duration::from_secs(60));
         list.rules().map(|rules| rules.len())
     }
 
     #[test]
     fn an_empty_list_after_a_full_one_waits_for_the_grace_time() {
         let mut vips = VipList::default();
-        assert_eq!(list(&mut vips, &["20.0.0.1/32"], false), Some(1));
-        assert_eq!(list(&mut vips, &[], false), Some(1));
+        assert_eq!(list(&mut vips, &["20.0.0.1/32"]), Some(1));
+        assert_eq!(list(&mut vips, &[]), Some(1));
         let due = vips.due().unwrap();
-        assert_eq!(list(&mut vips, &[], false), Some(1));
+        assert_eq!(list(&mut vips, &[]), Some(1));
         assert_eq!(vips.due(), Some(due), "a second empty list does not prolong it");
         vips.expire(due - Duration::from_millis(1));
         assert_eq!(vips.rules().unwrap().len(), 1);
@@ -89,17 +101,17 @@ mod tests {
     #[test]
     fn a_full_list_ends_the_waiting() {
         let mut vips = VipList::default();
-        list(&mut vips, &["20.0.0.1/32"], false);
-        list(&mut vips, &[], false);
-        assert_eq!(list(&mut vips, &["20.0.0.2/32", "2000::1/128"], false), Some(2));
+        list(&mut vips, &["20.0.0.1/32"]);
+        list(&mut vips, &[]);
+        assert_eq!(list(&mut vips, &["20.0.0.2/32", "2000::1/128"]), Some(2));
         assert_eq!(vips.due(), None);
     }
 
     #[test]
     fn the_first_list_may_be_empty_unless_an_earlier_process_left_rules() {
-        assert_eq!(list(&mut VipList::default(), &[], false), Some(0));
-        let mut after_restart = VipList::default();
-        assert_eq!(list(&mut after_restart, &[], true), None, "what was left is not touched");
+        assert_eq!(list(&mut VipList::default(), &[]), Some(0));
+        let mut after_restart = VipList::after(true);
+        assert_eq!(list(&mut after_restart, &[]), None, "what was left is not touched");
         after_restart.expire(after_restart.due().unwrap());
         assert_eq!(after_restart.rules().unwrap().len(), 0);
     }

@@ -15,6 +15,9 @@ use super::{
 };
 use crate::api::{Family, InterfaceName};
 
+/// Most ports that a bridge takes: a port's number has ten bits, and 0 is none.
+const MAX_PORTS: usize = 1023;
+
 /// State of a kernel in memory.
 #[derive(Clone, Debug, Default)]
 pub struct World {
@@ -28,6 +31,10 @@ pub struct World {
     pub routes: Vec<Route>,
     /// Rules, in the order in which they are walked.
     pub rules: Vec<Rule>,
+    /// Next hops that no route may have, for whatever reason.
+    pub invalid_hops: BTreeSet<IpAddr>,
+    /// Most ports of a bridge; none: 1023.
+    pub most_ports: Option<usize>,
     last_index: u32,
 }
 
@@ -56,7 +63,7 @@ impl World {
     /// Set a link down that is up: its routes go, and its IPv6 addresses.
     pub fn set_down(&mut self, name: &InterfaceName) {
         let Some(link) = self.links.get_mut(name).filter(|link| link.up) else { return };
-        link.up = false;
+        (link.up, link.running) = (false, false);
         let index = link.index;
         self.addresses.retain(|(link, net)| *link != index || Family::of_net(net) == Family::V4);
         self.flush_routes(index, &Family::BOTH);
@@ -68,6 +75,13 @@ impl World {
         if disabled {
             self.addresses.retain(|(_, net)| Family::of_net(net) == Family::V4);
             self.routes.retain(|route| route.family == Family::V4);
+        }
+    }
+
+    /// Let a link lose its carrier, or have it again: its far end is set down, or up.
+    pub fn set_running(&mut self, name: &InterfaceName, running: bool) {
+        if let Some(link) = self.links.get_mut(name) {
+            link.running = link.up && running;
         }
     }
 
@@ -104,13 +118,15 @@ impl World {
             Op::DeleteRule(rule) => self.delete_rule(rule),
             Op::CreateBridge(_) if bridge.is_ok() => Err(errno::EEXIST),
             Op::CreateBridge(_) => {
-                let bridge =
-                    Link { index: 0, alias: None, up: true, controller: None, kind: LinkKind::Bridge };
+                let kind = LinkKind::Bridge;
+                let bridge = Link { index: 0, alias: None, up: true, running: true, controller: None, kind };
                 self.add_link(ours.bridge.clone(), bridge);
                 self.configure_bridge();
                 Ok(())
             }
-            Op::RaiseBridge => bridge.and_then(|bridge| self.change(bridge, |link| link.up = true)),
+            Op::RaiseBridge => {
+                bridge.and_then(|bridge| self.change(bridge, |link| (link.up, link.running) = (true, true)))
+            }
             Op::ConfigureBridge => bridge.map(|_| self.configure_bridge()),
             Op::DeleteBridge => bridge.map(|_| self.remove_link(&ours.bridge)),
             Op::AddAddress(net) if self.bridge_settings.v6_disabled && net.addr().is_ipv6() => {
@@ -126,9 +142,7 @@ impl World {
                 Ok(())
             }
             Op::DeleteRoute(family, metric) => self.delete_route(*family, *metric),
-            Op::Attach(_, index) => {
-                bridge.and_then(|bridge| self.change(*index, |link| link.controller = Some(bridge)))
-            }
+            Op::Attach(_, index) => self.attach(*index, bridge?),
             Op::Detach(_, index) => self.change(*index, |link| link.controller = None),
         }
     }
@@ -136,6 +150,14 @@ impl World {
     fn configure_bridge(&mut self) {
         let v6_disabled = self.bridge_settings.v6_disabled;
         self.bridge_settings = BridgeSettings { v6_disabled, ..BridgeSettings::default() };
+    }
+
+    fn attach(&mut self, link: u32, bridge: u32) -> Result<(), i32> {
+        let ports = self.links.values().filter(|port| port.controller == Some(bridge) && port.index != link);
+        if ports.count() >= self.most_ports.unwrap_or(MAX_PORTS) {
+            return Err(errno::EXFULL);
+        }
+        self.change(link, |link| link.controller = Some(bridge))
     }
 
     fn delete_rule(&mut self, rule: &Rule) -> Result<(), i32> {
@@ -179,6 +201,9 @@ impl World {
                 Family::V4 => errno::ENETUNREACH,
                 Family::V6 => errno::EHOSTUNREACH,
             });
+        }
+        if hops.iter().any(|hop| self.invalid_hops.contains(hop)) {
+            return Err(errno::EINVAL);
         }
         let hops = hops.iter().map(|via| Hop { via: *via, device: bridge }).collect();
         self.set_route(ours, family, metric::working(family), Target::Hops(hops));

@@ -15,7 +15,7 @@ mod tests;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 use tokio_util::task::AbortOnDropHandle;
 
 pub use self::known::{Endpoints, Rules};
@@ -67,9 +67,19 @@ pub struct Known {
     pub failure: Option<String>,
 }
 
+/// A whole answer of the registry that shows at least one endpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Picture {
+    /// When the registry was asked.
+    pub asked: Instant,
+    /// The names of all endpoints that it showed.
+    pub names: BTreeSet<String>,
+}
+
 /// The endpoints of a network service, followed for as long as this lives.
 pub struct Discovery {
     known: watch::Receiver<Known>,
+    pictures: watch::Receiver<Option<Picture>>,
     _task: AbortOnDropHandle<()>,
 }
 
@@ -80,12 +90,18 @@ impl Discovery {
     /// Outside a tokio runtime.
     pub fn start<R: Registry>(registry: R, service: &str, dead: Dead, settings: Settings) -> Self {
         let (sender, known) = watch::channel(Known::default());
-        let follower = follow::Follower::new(registry, service, dead, settings, sender);
-        Self { known, _task: AbortOnDropHandle::new(tokio::spawn(follower.follow())) }
+        let (taken, pictures) = watch::channel(None);
+        let follower = follow::Follower::new(registry, service, dead, settings, (sender, taken));
+        Self { known, pictures, _task: AbortOnDropHandle::new(tokio::spawn(follower.follow())) }
     }
 
     /// What is known now, and every change of it. A mere refresh of an endpoint is no change.
     pub fn known(&self) -> watch::Receiver<Known> {
         self.known.clone()
+    }
+
+    /// The last picture, and every later one. An empty or partial answer is none.
+    pub fn pictures(&self) -> watch::Receiver<Option<Picture>> {
+        self.pictures.clone()
     }
 }

@@ -93,8 +93,10 @@ async fn egress(rig: &Rig) -> Checked {
 }
 
 async fn source_route(rig: &Rig) -> Checked {
-    let connection = seen(rig).await?.connection;
-    let address = connection.ip_context().and_then(|ip| ip.dst_ip_addrs.first()).ok_or("no address")?;
+    let answer = established(rig).await?;
+    let name = answer.mechanism.as_ref().and_then(Mechanism::interface).ok_or("no name")?;
+    rig.becomes_port(name.as_str()).await?;
+    let address = answer.ip_context().and_then(|ip| ip.dst_ip_addrs.first()).ok_or("no address")?;
     let address = address.split('/').next().unwrap_or_default().parse().map_err(|_| address.clone())?;
     let status = rig.parts.kernel.status();
     let there = || status.borrow().has_next_hop(address);

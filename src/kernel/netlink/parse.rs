@@ -37,8 +37,9 @@ pub(super) fn link(message: &LinkMessage) -> Option<(InterfaceName, Link)> {
             _ => {}
         }
     }
-    let up = message.header.flags.contains(LinkFlags::Up);
-    Some((name?, Link { index: message.header.index, alias, up, controller, kind }))
+    let has = |flag| message.header.flags.contains(flag);
+    let (up, running) = (has(LinkFlags::Up), has(LinkFlags::Running));
+    Some((name?, Link { index: message.header.index, alias, up, running, controller, kind }))
 }
 
 /// The settings of a bridge, by its link.

@@ -2,12 +2,12 @@
 
 //! Count what a pass has done, and decide when it is over.
 //!
-//! What is declared during a pass becomes part of it: it is attempted as often as what was declared before. So that a stream of
-//! declarations cannot keep a pass from its end, the number of plans is bounded, too.
+//! A pass goes on as long as its plans change: what is declared meanwhile becomes part of it, and so does what was not possible before
+//! something else was made. So that a stream of declarations cannot keep a pass from its end, the number of plans is bounded.
 
 use crate::kernel::{Failure, Op, apply::Applied};
 
-/// Attempts within a pass at what was declared: one, and one more on a fresh connection.
+/// Attempts within a pass at the same changes: one, and one more on a fresh connection.
 const ATTEMPTS: usize = 2;
 /// Most plans of a pass.
 pub(super) const ROUNDS: usize = 16;
@@ -17,7 +17,9 @@ pub(super) const ROUNDS: usize = 16;
 pub(super) struct Progress {
     /// Plans made or begun.
     rounds: usize,
-    /// Attempts at the revision `tried`.
+    /// The last plan that was not left before its end.
+    plan: Vec<Op>,
+    /// Attempts at it.
     attempts: usize,
     reopened: bool,
     /// The last revision whose plan was not left before its end.
@@ -41,10 +43,10 @@ pub(super) enum End {
 }
 
 impl Progress {
-    /// Whether the pass is over, and how, given what is left to do for a revision.
-    pub(super) fn end(&mut self, revision: u64, left: &[Op]) -> Option<End> {
+    /// Whether the pass is over, and how, given what is left to do.
+    pub(super) fn end(&mut self, left: &[Op]) -> Option<End> {
         self.found.get_or_insert(left.len());
-        let exhausted = self.tried == Some(revision) && self.attempts >= ATTEMPTS;
+        let exhausted = self.attempts >= ATTEMPTS && self.plan == left;
         if left.is_empty() {
             self.failures.clear();
             Some(End::Reached)
@@ -57,15 +59,16 @@ impl Progress {
     }
 
     /// Take what became of the plan for a revision. True if a fresh connection should be tried: once in a pass.
-    pub(super) fn take(&mut self, revision: u64, applied: Applied) -> bool {
+    pub(super) fn take(&mut self, revision: u64, plan: Vec<Op>, applied: Applied) -> bool {
         self.rounds += 1;
         self.writes += applied.writes;
         self.failures = applied.failures;
         if applied.left {
             return false;
         }
-        let again = self.tried.replace(revision) == Some(revision);
-        self.attempts = if again { self.attempts + 1 } else { 1 };
+        self.tried = Some(revision);
+        self.attempts = if self.plan == plan { self.attempts + 1 } else { 1 };
+        self.plan = plan;
         !self.failures.is_empty() && !std::mem::replace(&mut self.reopened, true)
     }
 }

@@ -7,17 +7,18 @@ use std::time::Duration;
 use rtnetlink::packet_route::address::AddressScope;
 
 use super::{
+    balancer,
     linux::{blackhole, working_route},
     netns::{eventually, in_netns, name, routed, settings, start_with, status},
     witness::{
-        Action, Rule, add_address, add_bridge, add_route, add_rule, add_veth, addresses, change_link, link,
-        routes, rules, snapshot,
+        Action, Rule, add_address, add_bridge, add_route, add_rule, add_veth, addresses, change_link,
+        delete_link, link, routes, rules, snapshot,
     },
 };
 use crate::{
     api::{Dual, Family},
     chain::Tasks,
-    kernel::{Degraded, Kernel, Settings},
+    kernel::{Degraded, Kernel, PeerId, Settings},
 };
 
 /// The Go proxy with one load balancer and one target: its bridge with an address, ports that have addresses of their own, a
@@ -81,42 +82,48 @@ fn b21_b22_state_of_the_go_proxy_carries_traffic_until_its_place_is_taken() {
         assert!(lookups.into_iter().eq(&ours), "{now:?}");
         first_vip_is_routed();
 
-        let _port = kernel.port(name("lb-new"), "lb-1");
-        let _hop = kernel.next_hop("172.16.1.2".parse().unwrap(), "lb-1");
+        let peer = PeerId::load_balancer("px-lb-1");
+        let _port = kernel.port(&peer, name("lb-new"), &[]);
+        let _hops = ["172.16.1.2", "fd00::2"].map(|hop| kernel.next_hop(&peer, hop.parse().unwrap()));
         kernel.settled().await;
         let both = working_route(&["172.16.1.2", "172.16.1.4"]);
-        assert_eq!(routes(Family::V4, 1)[0], both, "adopted until the mesh has tried every load balancer");
-        kernel.mesh_settled();
+        assert_eq!(routes(Family::V4, 1)[0], both, "the new link is not there yet, the old one carries");
+        balancer::make_link("lb-new");
+        eventually(|| link("lb-go"), |link| link.controller.is_none()).await;
+        let stop = |rule: &Rule| rule.iif.as_deref() == Some("lb-go") && rule.action == Action::Blackhole;
+        assert!(rules().iter().any(stop), "taken out, not deleted: {:?}", rules());
+        assert_eq!(routes(Family::V4, 1)[0], both, "the other load balancer may be connected yet");
+        kernel.ready();
+        kernel.set_registered(["px-lb-1".to_owned()].into());
         kernel.settled().await;
         assert_eq!(routes(Family::V4, 1), [working_route(&["172.16.1.2"]), blackhole(Family::V4)]);
-        let state = kernel.status().borrow().clone();
-        assert_eq!(state.orphans, [name("lb-go")].into());
-        assert_eq!(link("lb-go").controller, None, "taken out, not deleted");
         assert_eq!(link("target-go").controller.as_deref(), Some("bridge0"), "its target may come back");
-        let stop = |rule: &Rule| rule.iif.as_deref() == Some("lb-go") && rule.action == Action::Blackhole;
-        assert!(rules().iter().any(stop), "{:?}", rules());
         tasks.stop().await;
     });
 }
 
 #[test]
-fn what_nobody_claims_is_released_when_the_time_is_up() {
+fn what_no_connection_claims_stays_and_is_named() {
     in_netns(|| async {
         left_by_go();
         let tasks = Tasks::default();
         let kernel =
             start_with(Settings { adoption: Duration::from_millis(300), ..settings() }, &tasks).await;
-        kernel.set_gateways(Dual { v4: "172.16.1.9/24".parse().ok(), v6: None });
+        kernel.set_gateways(Dual { v4: "172.16.9.1/24".parse().ok(), v6: None });
         kernel.set_vips(&["20.0.0.1/32".parse().unwrap()]);
-        let state = status(&kernel, |status| status.passes > 0 && status.degraded.is_empty()).await;
-        assert_eq!(state.orphans, ["lb-go", "target-go"].map(name).into());
-        let left = addresses("bridge0").into_iter().filter(|address| address.scope == AddressScope::Universe);
-        let left: Vec<_> = left.map(|address| address.net.to_string()).collect();
-        assert_eq!(left, ["172.16.1.9/24"]);
-        assert_eq!(
-            Family::BOTH.map(|family| routes(family, 1)),
-            Family::BOTH.map(|family| vec![blackhole(family)])
-        );
+        kernel.ready();
+        let state = status(&kernel, |status| !status.orphans.is_empty()).await;
+        assert_eq!((state.orphans, state.degraded), (["lb-go", "target-go"].map(name).into(), vec![]));
+        let left = || addresses("bridge0").into_iter().filter(|it| it.scope == AddressScope::Universe);
+        let left = || left().map(|address| address.net.to_string()).collect::<Vec<_>>();
+        assert_eq!(left(), ["172.16.1.1/24", "172.16.9.1/24", "fd00::1/64"], "they may lie in these");
+        assert_eq!(routes(Family::V4, 1)[0], working_route(&["172.16.1.2", "172.16.1.4"]));
+        ["lb-go", "target-go"].iter().for_each(|link| delete_link(link));
+        let _new = balancer::in_netns(&kernel, "lb-1", &["172.16.9.8"]);
+        kernel.set_registered(["lb-1".to_owned()].into());
+        eventually(left, |left| left == &["172.16.9.1/24"]).await;
+        assert_eq!(routes(Family::V4, 1), [working_route(&["172.16.9.8"]), blackhole(Family::V4)]);
+        assert_eq!(routes(Family::V6, 1), [blackhole(Family::V6)]);
         tasks.stop().await;
     });
 }
@@ -124,22 +131,20 @@ fn what_nobody_claims_is_released_when_the_time_is_up() {
 #[test]
 fn g08_a_killed_process_leaves_a_state_that_its_successor_does_not_change() {
     in_netns(|| async {
-        for link in ["lb-1", "target-1"] {
-            add_veth(link, &format!("{link}p"));
-            change_link(link, |link| link.up());
-        }
+        ["lb-1", "target-1"].iter().for_each(|link| balancer::make_link(link));
         let declare = |kernel: &Kernel| {
             kernel.set_gateways(gateways());
             kernel.set_vips(
                 &(0..40).map(|i| format!("20.0.0.{}/32", i * 5).parse().unwrap()).collect::<Vec<_>>(),
             );
-            let ports = ["lb-1", "target-1"].map(|port| kernel.port(name(port), "x"));
-            (ports, ["172.16.1.2", "fd00::2"].map(|hop| kernel.next_hop(hop.parse().unwrap(), "x")))
+            let target = kernel.port(&PeerId::target("target-1"), name("target-1"), &[]);
+            (balancer::declare(kernel, "lb-1", &["172.16.1.2", "fd00::2"]), target)
         };
         let killed = Tasks::default();
         let kernel = start_with(settings(), &killed).await;
         let guards = declare(&kernel);
         kernel.settled().await;
+        status(&kernel, |status| status.has_next_hop("172.16.1.2".parse().unwrap())).await;
         killed.stop().await;
         drop(guards);
         let before = snapshot();
@@ -148,7 +153,8 @@ fn g08_a_killed_process_leaves_a_state_that_its_successor_does_not_change() {
         kernel.settled().await;
         assert_eq!(kernel.status().borrow().writes, 0, "looking changes nothing");
         let _guards = declare(&kernel);
-        kernel.mesh_settled();
+        kernel.ready();
+        kernel.set_registered(["lb-1".to_owned()].into());
         kernel.settled().await;
         assert_eq!(kernel.status().borrow().writes, 0, "{:?}", kernel.status().borrow());
         assert_eq!(snapshot(), before);

@@ -6,23 +6,24 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::balancer::{self, Balancer};
 use crate::{
     api::Dual,
     chain::Tasks,
-    kernel::{Kernel, Memory, NextHopGuard, Observed, Ours, PortGuard, Settings, Status},
+    kernel::{Kernel, Memory, Observed, Ours, PeerId, PortGuard, Settings, Status},
 };
 
 struct Declared {
-    _ports: [PortGuard; 2],
-    _hops: [NextHopGuard; 2],
+    _balancer: Balancer,
+    _target: PortGuard,
 }
 
 fn declare(kernel: &Kernel) -> Declared {
     kernel.set_gateways(Dual { v4: "172.16.1.1/24".parse().ok(), v6: "fd00::1/64".parse().ok() });
     kernel.set_vips(&(0..20).map(|i| format!("20.0.{i}.1/32").parse().unwrap()).collect::<Vec<_>>());
     Declared {
-        _ports: ["lb-1", "target-1"].map(|port| kernel.port(port.parse().unwrap(), "a test")),
-        _hops: ["172.16.1.2", "fd00::2"].map(|hop| kernel.next_hop(hop.parse().unwrap(), "a test")),
+        _balancer: balancer::declare(kernel, "lb-1", &["172.16.1.2", "fd00::2"]),
+        _target: kernel.port(&PeerId::target("target-1"), "target-1".parse().unwrap(), &[]),
     }
 }
 
@@ -121,7 +122,7 @@ async fn a_change_that_is_always_refused_stops_no_other_and_is_tried_ever_less_o
     let _declared = declare(&kernel);
     whole(&kernel).await;
     linux.refuse_all(Some(1));
-    let _hop = kernel.next_hop("172.16.1.4".parse().unwrap(), "a test");
+    let _hop = kernel.next_hop(&PeerId::load_balancer("lb-1"), "172.16.1.4".parse().unwrap());
     kernel.settled().await;
     let first = kernel.status().borrow().passes;
     tokio::time::sleep(Duration::from_secs(600)).await;

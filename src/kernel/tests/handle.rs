@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use tokio::time::{Instant, advance};
 
+use super::balancer::{Balancer, in_memory};
+
 use crate::{
     api::{Dual, Family, InterfaceName},
     chain::Tasks,
-    kernel::{Degraded, Kernel, LinkKind, Memory, Op, Ours, Settings, Status},
+    kernel::{Attachment, Degraded, Kernel, LinkKind, Memory, Op, Ours, PeerId, Settings, Status, Withheld},
 };
 
 struct Rig {
@@ -29,14 +31,14 @@ fn over(linux: Memory) -> Rig {
 }
 
 impl Rig {
-    /// Gateways, one VIP and one next hop.
-    async fn working() -> (Self, crate::kernel::NextHopGuard) {
+    /// Gateways, one VIP and one load balancer.
+    async fn working() -> (Self, Balancer) {
         let rig = rig();
         rig.kernel.set_gateways(gateways());
         rig.kernel.set_vips(&["20.0.0.1/32".parse().unwrap()]);
-        let hop = rig.kernel.next_hop("172.16.1.2".parse().unwrap(), "lb-1");
+        let balancer = in_memory(&rig.linux, &rig.kernel, "lb-1", &["172.16.1.2"]);
         rig.kernel.settled().await;
-        (rig, hop)
+        (rig, balancer)
     }
 
     fn status(&self) -> Status {
@@ -90,14 +92,14 @@ async fn before_anything_is_known_only_the_leak_stop_is_in() {
 #[tokio::test(start_paused = true)]
 async fn a_link_that_appears_after_its_claim_becomes_a_port() {
     let (rig, _hop) = Rig::working().await;
-    let port = rig.kernel.port(name("nsm-1"), "target-1");
+    let port = rig.kernel.port(&PeerId::target("target-1"), name("nsm-1"), &[]);
     rig.kernel.settled().await;
     assert_eq!(rig.status().pending, [name("nsm-1")].into());
     assert!(rig.rules().iter().any(|rule| rule.contains("iif nsm-1 blackhole")), "{:?}", rig.rules());
     rig.linux.add_link("nsm-1", None);
-    rig.until(|status| status.ports == [name("nsm-1")].into() && status.pending.is_empty()).await;
+    rig.until(|status| status.ports.contains(&name("nsm-1")) && status.pending.is_empty()).await;
     drop(port);
-    rig.until(|status| status.ports.is_empty()).await;
+    rig.until(|status| !status.ports.contains(&name("nsm-1"))).await;
     assert!(rig.rules().iter().any(|rule| rule.contains("iif nsm-1 blackhole")), "{:?}", rig.rules());
     let gone = Instant::now();
     rig.linux.remove_link("nsm-1");
@@ -111,7 +113,7 @@ async fn leak_stops_of_links_that_never_appear_are_bounded() {
     let (rig, _hop) = Rig::working().await;
     let before = rig.rules().len();
     for number in 0..1000 {
-        drop(rig.kernel.port(name(&format!("nsm-{number}")), "target"));
+        drop(rig.kernel.port(&PeerId::target("target"), name(&format!("nsm-{number}")), &[]));
     }
     rig.kernel.settled().await;
     let stops = rig.rules().len() - before;
@@ -130,7 +132,7 @@ async fn l02_a_port_that_was_refused_is_tried_again() {
     for skip in 0..12 {
         rig.linux.refuse(skip, 16);
     }
-    let _port = rig.kernel.port(name("nsm-1"), "target-1");
+    let _port = rig.kernel.port(&PeerId::target("target-1"), name("nsm-1"), &[]);
     rig.kernel.settled().await;
     let refused = rig.status();
     assert!(refused.pending.contains(&name("nsm-1")) && !refused.failures.is_empty(), "{refused:?}");
@@ -142,8 +144,9 @@ async fn l02_a_port_that_was_refused_is_tried_again() {
 
 #[tokio::test(start_paused = true)]
 async fn two_guards_for_one_next_hop_count_as_one() {
-    let (rig, first) = Rig::working().await;
-    let second = rig.kernel.next_hop("172.16.1.2".parse().unwrap(), "lb-1");
+    let (rig, Balancer { port: _port, next_hops: first }) = Rig::working().await;
+    let lb = PeerId::load_balancer("lb-1");
+    let second = rig.kernel.next_hop(&lb, "172.16.1.2".parse().unwrap());
     let before = rig.linux.made().len();
     drop(first);
     rig.kernel.settled().await;
@@ -158,7 +161,7 @@ async fn two_guards_for_one_next_hop_count_as_one() {
 async fn a_load_balancer_whose_link_is_made_again_is_asked_anew_and_no_other() {
     let (rig, _hop) = Rig::working().await;
     let again: std::net::IpAddr = "172.16.1.4".parse().unwrap();
-    let _claims = (rig.kernel.port(name("nsm-4"), "lb-4"), rig.kernel.next_hop(again, "lb-4"));
+    let _claims = super::balancer::declare(&rig.kernel, "nsm-4", &["172.16.1.4"]);
     let forgotten = |since: usize| {
         let made = rig.linux.made().split_off(since);
         Vec::from_iter(made.into_iter().filter(|op| matches!(op, Op::ForgetNeighbour(_))))
@@ -185,17 +188,23 @@ async fn a_load_balancer_whose_link_is_made_again_is_asked_anew_and_no_other() {
 #[tokio::test(start_paused = true)]
 async fn a_next_hop_that_no_gateway_reaches_does_not_spoil_the_others() {
     let (rig, _hop) = Rig::working().await;
-    let _stray = rig.kernel.next_hop("10.9.9.9".parse().unwrap(), "lb-2");
-    let _itself = rig.kernel.next_hop("172.16.1.1".parse().unwrap(), "lb-3");
-    let _good = rig.kernel.next_hop("172.16.1.4".parse().unwrap(), "lb-4");
+    let declare = |link: &str, address: &str| in_memory(&rig.linux, &rig.kernel, link, &[address]);
+    let _good = declare("lb-2", "172.16.1.4");
+    let table = [
+        ("lb-3", "10.9.9.9", Withheld::OffLink),
+        ("lb-4", "172.16.1.1", Withheld::Own),
+        ("lb-5", "172.16.1.255", Withheld::NoHost),
+        ("lb-6", "172.16.1.0", Withheld::NoHost),
+        ("lb-7", "fd00::", Withheld::NoHost),
+    ];
+    let _bad = table.clone().map(|(link, address, _)| declare(link, address));
     rig.kernel.settled().await;
     let status = rig.status();
-    assert!(
-        status.has_next_hop("172.16.1.2".parse().unwrap())
-            && status.has_next_hop("172.16.1.4".parse().unwrap())
-    );
-    let unreachable = ["10.9.9.9", "172.16.1.1"].map(|hop| Degraded::Unreachable(hop.parse().unwrap()));
-    assert_eq!(status.degraded, unreachable);
+    assert!(["172.16.1.2", "172.16.1.4"].iter().all(|hop| status.has_next_hop(hop.parse().unwrap())));
+    let expected = table.map(|(link, address, why)| {
+        Degraded::Withheld(PeerId::load_balancer(link), address.parse().unwrap(), why)
+    });
+    assert_eq!(status.degraded, expected);
     rig.end().await;
 }
 
@@ -220,12 +229,16 @@ async fn a_way_out_of_the_pod_is_never_made_a_port() {
     rig.linux.change(|world| {
         world.links.entry(name("eth0")).and_modify(|link| link.kind = LinkKind::Primary);
     });
-    let _port = rig.kernel.port(name("eth0"), "a connection that names it");
-    let _bridge = rig.kernel.port(name("bridge0"), "a connection that names it");
+    let _port = rig.kernel.port(&PeerId::target("a connection that names it"), name("eth0"), &[]);
+    let _bridge = rig.kernel.port(&PeerId::target("a connection that names it"), name("bridge0"), &[]);
     rig.kernel.settled().await;
     let status = rig.status();
-    assert_eq!(status.degraded, ["bridge0", "eth0"].map(|link| Degraded::NotAPort(name(link))));
-    assert!(status.ports.is_empty() && !rig.rules().iter().any(|rule| rule.contains("iif eth0")));
+    let peer = PeerId::target("a connection that names it");
+    let foreign = |link| Degraded::Unattached(peer.clone(), name(link), Attachment::Foreign);
+    assert_eq!(status.degraded, ["bridge0", "eth0"].map(foreign));
+    assert!(
+        status.ports == [name("lb-1")].into() && !rig.rules().iter().any(|rule| rule.contains("iif eth0"))
+    );
     rig.end().await;
 }
 
@@ -239,20 +252,23 @@ async fn what_others_take_away_comes_back() {
     rig.until(|_| rig.linux.observed(&Ours::default()).links == whole.links).await;
     rig.linux.remove_link("bridge0");
     let status =
-        rig.until(|status| status.passes > 0 && rig.linux.observed(&Ours::default()).links.len() == 1).await;
-    assert!(status.leak_stop && status.has_next_hop("172.16.1.2".parse().unwrap()), "{status:?}");
+        rig.until(|status| status.passes > 0 && rig.linux.observed(&Ours::default()).links.len() == 2).await;
+    assert!(status.leak_stop, "{status:?}");
+    rig.until(|status| status.has_next_hop("172.16.1.2".parse().unwrap())).await;
     rig.end().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_stop_without_ports_leaves_nothing() {
-    let (rig, hop) = Rig::working().await;
+    let (rig, balancer) = Rig::working().await;
+    rig.linux.remove_link("lb-1");
+    rig.kernel.settled().await;
     let Rig { tasks, linux, kernel } = rig;
     kernel.stop(Instant::now() + Duration::from_secs(5)).await;
     let left = linux.observed(&Ours::default());
     assert_eq!((left.links.len(), left.routes.len(), left.rules.len()), (0, 0, 0), "{left:?}");
     assert!(matches!(linux.made().last(), Some(Op::DeleteRule(rule)) if rule.priority == 32_765));
-    drop(hop);
+    drop(balancer);
     tasks.stop().await;
 }
 
@@ -260,20 +276,20 @@ async fn a_stop_without_ports_leaves_nothing() {
 async fn a_stop_with_a_port_left_leaves_the_leak_stop() {
     let (rig, _hop) = Rig::working().await;
     rig.linux.add_link("nsm-1", None);
-    let _port = rig.kernel.port(name("nsm-1"), "target-1");
+    let _port = rig.kernel.port(&PeerId::target("target-1"), name("nsm-1"), &[]);
     rig.kernel.settled().await;
     let Rig { tasks, linux, kernel } = rig;
     let status = kernel.status();
     kernel.stop(Instant::now() + Duration::from_secs(5)).await;
     let left = linux.observed(&Ours::default());
     assert!(
-        left.rules.iter().all(|rule| rule.priority == 32_765) && left.rules.len() == 4,
+        left.rules.iter().all(|rule| rule.priority == 32_765) && left.rules.len() == 6,
         "{:?}",
         left.rules
     );
     assert_eq!(
-        left.ports_of(1).map(|(name, _)| name).collect::<Vec<_>>(),
-        [&name("nsm-1")],
+        left.ports_of(left.bridge(&Ours::default()).unwrap().index).map(|(name, _)| name).collect::<Vec<_>>(),
+        [&name("lb-1"), &name("nsm-1")],
         "ingress goes on"
     );
     assert_eq!(left.next_hops(Family::V4).count(), 0);
@@ -293,7 +309,7 @@ async fn a_kernel_that_refuses_everything_is_reported_and_tried_again() {
     rig.linux.refuse_all(None);
     rig.until(|status| status.leak_stop && status.degraded.is_empty()).await;
     rig.linux.refuse_dumps(Some(105));
-    let _hop = rig.kernel.next_hop("172.16.1.2".parse().unwrap(), "lb-1");
+    let _port = rig.kernel.port(&PeerId::target("target-1"), name("nsm-1"), &[]);
     rig.until(|status| status.degraded.contains(&Degraded::Failing)).await;
     rig.linux.refuse_dumps(None);
     rig.until(|status| !status.degraded.contains(&Degraded::Failing)).await;
@@ -304,7 +320,7 @@ async fn a_kernel_that_refuses_everything_is_reported_and_tried_again() {
 async fn when_nothing_happens_the_kernel_is_looked_at_now_and_then_and_not_written_to() {
     let (rig, _hop) = Rig::working().await;
     rig.linux.add_link("nsm-1", None);
-    drop(rig.kernel.port(name("nsm-1"), "a connection whose link nobody removes"));
+    drop(rig.kernel.port(&PeerId::target("a connection whose link nobody removes"), name("nsm-1"), &[]));
     rig.kernel.settled().await;
     tokio::time::sleep(Duration::from_secs(100)).await;
     let before = rig.status();

@@ -2,7 +2,7 @@
 
 //! The handle over a real kernel.
 
-use std::{net::IpAddr, time::Duration};
+use std::time::Duration;
 
 use ipnet::IpNet;
 use rtnetlink::packet_route::{
@@ -12,6 +12,7 @@ use rtnetlink::packet_route::{
 use tokio::time::Instant;
 
 use super::{
+    balancer::{self, Balancer, make_link},
     netns::{dropped, egress, eventually, in_netns, name, routed, settings, start, start_with, status},
     witness::{
         Action, Address, MAIN, NextHop, Route, Way, add_address, add_bridge, add_route, add_veth, addresses,
@@ -21,7 +22,7 @@ use super::{
 use crate::{
     api::{Dual, Family},
     chain::Tasks,
-    kernel::{Kernel, NextHopGuard, Settings, wrong_sysctls},
+    kernel::{Kernel, PeerId, Settings, Status, wrong_sysctls},
 };
 
 fn gateways() -> Dual<IpNet> {
@@ -32,21 +33,20 @@ fn vips() -> Vec<IpNet> {
     ["20.0.0.1/32", "2000::1/128"].map(|vip| vip.parse().unwrap()).into()
 }
 
-pub(super) fn hop(kernel: &Kernel, address: &str) -> NextHopGuard {
-    kernel.next_hop(address.parse::<IpAddr>().unwrap(), "lb")
-}
-
-/// One VIP and two next hops per family.
-pub(super) async fn working(tasks: &Tasks) -> (Kernel, [NextHopGuard; 4]) {
+/// One VIP and two load balancers, `lb-1` and `lb-2`.
+pub(super) async fn working(tasks: &Tasks) -> (Kernel, [Balancer; 2]) {
     let kernel = start(tasks).await;
     kernel.set_gateways(gateways());
     kernel.set_vips(&vips());
-    let hops = ["172.16.1.2", "172.16.1.4", "fd00::2", "fd00::4"].map(|address| hop(&kernel, address));
+    let balancers = [("lb-1", ["172.16.1.2", "fd00::2"]), ("lb-2", ["172.16.1.4", "fd00::4"])];
+    let balancers = balancers.map(|(link, addresses)| balancer::in_netns(&kernel, link, &addresses));
     kernel.settled().await;
+    let hops = |status: &Status| status.next_hops.iter().map(|(_, hops)| hops.len()).sum::<usize>();
+    status(&kernel, |status| hops(status) == 4).await;
     let state = kernel.status().borrow().clone();
     assert_eq!((&state.failures, &state.degraded), (&vec![], &vec![]), "{state:?}");
     assert!(state.leak_stop && state.vips, "{state:?}");
-    (kernel, hops)
+    (kernel, balancers)
 }
 
 /// The working default route of table 1.
@@ -85,6 +85,7 @@ fn what_is_declared_is_in_the_kernel_and_a_stop_leaves_nothing() {
         );
         assert_eq!(routes(Family::V6, 1), [working_route(&["fd00::2", "fd00::4"]), blackhole(Family::V6)]);
         drop(hops);
+        ["lb-1", "lb-2"].iter().for_each(|link| delete_link(link));
         kernel.stop(tokio::time::Instant::now() + std::time::Duration::from_secs(5)).await;
         assert_eq!(snapshot(), before);
         tasks.stop().await;
@@ -125,8 +126,8 @@ fn e09_e10_nothing_from_the_bridge_finds_the_primary_network_at_any_time() {
         kernel.set_vips(&vips());
         kernel.settled().await;
         all_dropped("bridge0"); // no load balancer
-        let hops = ["172.16.1.2", "fd00::2"].map(|address| hop(&kernel, address));
-        kernel.settled().await;
+        let hops = balancer::in_netns(&kernel, "lb-1", &["172.16.1.2", "fd00::2"]);
+        status(&kernel, |status| status.next_hops.iter().all(|(_, hops)| hops.len() == 1)).await;
         routed("20.0.0.1", "bridge0", &["172.16.1.2"]);
         routed("2000::1", "bridge0", &["fd00::2"]);
         dropped("20.0.0.9", "bridge0"); // not a VIP
@@ -150,7 +151,7 @@ fn nothing_from_a_link_that_is_not_yet_or_no_longer_a_port_finds_the_primary_net
         primary_network();
         let tasks = Tasks::default();
         let (kernel, _hops) = working(&tasks).await;
-        let port = kernel.port(name("nsm-1"), "target");
+        let port = kernel.port(&PeerId::target("target"), name("nsm-1"), &[]);
         kernel.settled().await;
         add_veth("nsm-1", "t1");
         change_link("nsm-1", |link| link.up());
@@ -159,7 +160,7 @@ fn nothing_from_a_link_that_is_not_yet_or_no_longer_a_port_finds_the_primary_net
         drop(port);
         eventually(|| link("nsm-1"), |link| link.controller.is_none()).await;
         all_dropped("nsm-1");
-        let _again = kernel.port(name("nsm-1"), "target");
+        let _again = kernel.port(&PeerId::target("target"), name("nsm-1"), &[]);
         eventually(|| link("nsm-1"), |link| link.controller.as_deref() == Some("bridge0")).await;
         kernel.stop(Instant::now() + Duration::from_secs(5)).await;
         all_dropped("bridge0"); // stopped, with a target that still sends
@@ -193,13 +194,13 @@ fn a_load_balancer_that_is_connected_again_is_asked_for_its_link_layer_address()
             || neighbours("bridge0").into_iter().filter(|(_, mac)| mac == &OLD).map(|(address, _)| address);
         assert!(old().eq([first, second, first_v6]), "{:?}", neighbours("bridge0"));
 
-        // Each family's first next hop goes and comes; the reconciler may see both at once.
-        let [v4, other, v6, other_v6] = hops;
-        drop((v4, v6));
-        let again = ["172.16.1.2", "fd00::2"].map(|address| hop(&kernel, address));
+        // The next hops of the first go and come; the reconciler may see both at once.
+        let [Balancer { port: _port, next_hops }, _other] = hops;
+        drop(next_hops);
+        let lb = PeerId::load_balancer("lb-1");
+        let _again = ["172.16.1.2", "fd00::2"].map(|address| kernel.next_hop(&lb, address.parse().unwrap()));
         kernel.settled().await;
         assert!(old().eq([second]), "only the other one stays known: {:?}", neighbours("bridge0"));
-        drop((again, other, other_v6));
         tasks.stop().await;
     });
 }
@@ -211,11 +212,9 @@ fn a_load_balancer_whose_link_is_made_again_while_it_is_connected_is_asked_too()
         let (kernel, _others) = working(&tasks).await;
         const OLD: [u8; 6] = [2, 0, 0, 0, 0, 0x99];
         let [v4, v6, other] = ["172.16.1.6", "fd00::6", "172.16.1.2"].map(|address| address.parse().unwrap());
-        let _port = kernel.port(name("nsm-6"), "lb-6");
-        let _hops = [v4, v6].map(|address| kernel.next_hop(address, "lb-6"));
+        let _balancer = balancer::declare(&kernel, "nsm-6", &["172.16.1.6", "fd00::6"]);
         let linked = async || {
-            add_veth("nsm-6", "lb-6");
-            change_link("nsm-6", |link| link.up());
+            make_link("nsm-6");
             eventually(|| link("nsm-6"), |link| link.controller.as_deref() == Some("bridge0")).await;
         };
         linked().await;
@@ -228,6 +227,31 @@ fn a_load_balancer_whose_link_is_made_again_while_it_is_connected_is_asked_too()
         delete_link("nsm-6");
         linked().await;
         eventually(|| Vec::from_iter(old()), |old| old == &[other]).await;
+        tasks.stop().await;
+    });
+}
+
+#[test]
+fn a_next_hop_goes_when_its_link_vanishes_or_loses_its_carrier() {
+    in_netns(|| async {
+        let tasks = Tasks::default();
+        let (_kernel, _balancers) = working(&tasks).await;
+        let both = [working_route(&["172.16.1.2", "172.16.1.4"]), blackhole(Family::V4)];
+        let second = [working_route(&["172.16.1.4"]), blackhole(Family::V4)];
+        let now = || routes(Family::V4, 1);
+        change_link("lb-1p", |far| far.down());
+        eventually(now, |routes| *routes == second).await;
+        change_link("lb-1p", |far| far.up());
+        eventually(now, |routes| *routes == both).await;
+        change_link("lb-1", |link| link.down());
+        eventually(now, |routes| *routes == second).await;
+        change_link("lb-1", |link| link.up());
+        eventually(now, |routes| *routes == both).await;
+        delete_link("lb-1");
+        eventually(now, |routes| *routes == second).await;
+        assert_eq!(routes(Family::V6, 1), [working_route(&["fd00::4"]), blackhole(Family::V6)]);
+        make_link("lb-1");
+        eventually(now, |routes| *routes == both).await;
         tasks.stop().await;
     });
 }

@@ -2,8 +2,10 @@
 
 //! Tests of the whole: the handle over the kernel in memory, and over a real one in a namespace of its own.
 
+mod adopted;
 mod adoption;
 pub(super) mod agreement;
+mod balancer;
 mod contract;
 pub(super) mod far;
 mod faults;
@@ -12,6 +14,7 @@ mod linux;
 mod meanwhile;
 mod multicast;
 pub(super) mod netns;
+mod peers;
 mod thread;
 mod traps;
 pub(crate) mod witness;

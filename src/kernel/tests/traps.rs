@@ -3,6 +3,7 @@
 //! What Linux does without saying so, each of which has once stopped traffic.
 
 use std::{
+    collections::BTreeSet,
     io,
     net::{SocketAddr, UdpSocket},
     os::fd::AsRawFd,
@@ -16,21 +17,15 @@ use nix::{
 };
 
 use super::{
-    linux::{blackhole, hop, working, working_route},
+    balancer::{self, make_link},
+    linux::{blackhole, working, working_route},
     netns::{dropped, eventually, in_netns, name, routed, settings, status},
     witness::{
         Action, Announcements, Link, MAIN, Rule, add_address, add_rule, add_veth, addresses, change_link,
         delete_link, delete_rule, flush_addresses, link, links, routes, rules,
     },
 };
-use crate::{api::Family, chain::Tasks};
-
-fn port(port: &str) {
-    let peer = format!("{port}p");
-    add_veth(port, &peer);
-    change_link(port, |link| link.up());
-    change_link(&peer, |link| link.up());
-}
+use crate::{api::Family, chain::Tasks, kernel::PeerId};
 
 #[test]
 fn l09_a_port_taken_out_by_others_is_not_gone_and_comes_back() {
@@ -38,8 +33,8 @@ fn l09_a_port_taken_out_by_others_is_not_gone_and_comes_back() {
         use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage::DelLink};
         let tasks = Tasks::default();
         let (kernel, _hops) = working(&tasks).await;
-        port("nsm-1");
-        let _port = kernel.port(name("nsm-1"), "target");
+        make_link("nsm-1");
+        let _port = kernel.port(&PeerId::target("target"), name("nsm-1"), &[]);
         status(&kernel, |status| status.ports.contains(&name("nsm-1"))).await;
         let witness = Announcements::open();
         change_link("nsm-1", |link| link.nocontroller());
@@ -72,8 +67,8 @@ fn a_bridge_that_others_remove_is_made_anew_with_the_same_address() {
     in_netns(|| async {
         let tasks = Tasks::default();
         let (kernel, _hops) = working(&tasks).await;
-        port("nsm-1");
-        let _port = kernel.port(name("nsm-1"), "target");
+        make_link("nsm-1");
+        let _port = kernel.port(&PeerId::target("target"), name("nsm-1"), &[]);
         status(&kernel, |status| status.ports.contains(&name("nsm-1"))).await;
         delete_link("bridge0");
         dropped("20.0.0.1", "nsm-1");
@@ -94,10 +89,10 @@ fn e07_a_gateway_address_added_after_those_of_the_ports_still_leads_by_way_of_th
     in_netns(|| async {
         let tasks = Tasks::default();
         let (kernel, _hops) = working(&tasks).await;
-        port("nsm-1");
+        make_link("nsm-1");
         add_address("nsm-1", "172.16.1.3/24");
         add_address("nsm-1", "fd00::3/64");
-        let _port = kernel.port(name("nsm-1"), "lb");
+        let _port = kernel.port(&PeerId::load_balancer("lb"), name("nsm-1"), &[]);
         status(&kernel, |status| status.ports.contains(&name("nsm-1"))).await;
         let passes = kernel.status().borrow().passes;
         flush_addresses("bridge0");
@@ -108,8 +103,8 @@ fn e07_a_gateway_address_added_after_those_of_the_ports_still_leads_by_way_of_th
         let mut subnet = routes(Family::V4, MAIN);
         subnet.retain(|route| route.to == "172.16.1.0/24".parse().unwrap());
         assert_eq!(subnet[0].hops[0].dev, "nsm-1", "the trap is there: {subnet:?}");
-        let _another = hop(&kernel, "172.16.1.9");
-        kernel.settled().await;
+        let _another = balancer::in_netns(&kernel, "lb-9", &["172.16.1.9"]);
+        status(&kernel, |status| status.has_next_hop("172.16.1.9".parse().unwrap())).await;
         let hops = ["172.16.1.2", "172.16.1.4", "172.16.1.9"];
         routed("20.0.0.1", "bridge0", &hops);
         assert_eq!(routes(Family::V4, 1), [working_route(&hops), blackhole(Family::V4)]);
@@ -127,9 +122,9 @@ fn a_rule_that_is_there_twice_is_made_one() {
         add_rule(&twin);
         eventually(rules, |rules| !rules.contains(&twin)).await;
         let stops =
-            || rules().into_iter().filter(|rule| rule.action == Action::Blackhole).collect::<Vec<_>>();
+            || rules().into_iter().filter(|rule| rule.action == Action::Blackhole).collect::<BTreeSet<_>>();
         let before = stops();
-        delete_rule(&before[0]);
+        delete_rule(before.first().unwrap());
         eventually(stops, |now| *now == before).await;
         status(&kernel, |status| status.leak_stop).await;
         tasks.stop().await;
@@ -163,7 +158,7 @@ fn the_leak_stop_does_not_concern_what_neighbours_say_to_the_bridge_itself() {
         let (kernel, _hops) = working(&tasks).await;
         add_veth("nsm-1", "nsm-1p");
         change_link("nsm-1", |link| link.up());
-        let _port = kernel.port(name("nsm-1"), "target");
+        let _port = kernel.port(&PeerId::target("target"), name("nsm-1"), &[]);
         status(&kernel, |status| status.ports.contains(&name("nsm-1"))).await;
         let gateways: [SocketAddr; 2] =
             ["172.16.1.1:5000", "[fd00::1]:5000"].map(|address| address.parse().unwrap());

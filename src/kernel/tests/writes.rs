@@ -8,13 +8,14 @@ use ipnet::IpNet;
 use rtnetlink::packet_route::RouteNetlinkMessage::{DelRule, NewRule};
 
 use super::{
+    balancer::{self, Balancer},
     netns::{dropped, in_netns, routed, settings, start_with, status},
     witness::{Announcements, Rule, add_rule},
 };
 use crate::{
     api::Dual,
     chain::Tasks,
-    kernel::{Kernel, NextHopGuard, Settings},
+    kernel::{Kernel, Settings, Status},
 };
 
 /// Addresses without neighbours, so that none is merged with another.
@@ -22,15 +23,16 @@ fn thousand() -> Vec<IpNet> {
     (0..1000u32).map(|i| format!("20.{}.{}.{}/32", i % 7, i / 100, i % 100 * 2).parse().unwrap()).collect()
 }
 
-async fn with_thousand_vips(tasks: &Tasks) -> (Kernel, NextHopGuard) {
+async fn with_thousand_vips(tasks: &Tasks) -> (Kernel, Balancer) {
     let often = Settings { resync: Duration::from_millis(20), ..settings() };
     let kernel = start_with(often, tasks).await;
     kernel.set_gateways(Dual { v4: "172.16.1.1/24".parse().ok(), v6: None });
     kernel.set_vips(&thousand());
-    let hop = kernel.next_hop("172.16.1.2".parse().unwrap(), "lb");
+    let balancer = balancer::in_netns(&kernel, "lb-1", &["172.16.1.2"]);
     kernel.settled().await;
-    status(&kernel, |status| status.vips && status.degraded.is_empty()).await;
-    (kernel, hop)
+    let whole = |status: &Status| status.vips && status.degraded.is_empty();
+    status(&kernel, |status| whole(status) && status.next_hops.v4.is_some()).await;
+    (kernel, balancer)
 }
 
 #[test]

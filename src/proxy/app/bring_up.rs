@@ -20,7 +20,7 @@ use tokio::{sync::watch, time::Instant};
 
 use super::{
     Failure,
-    waits::{identity, leak_stop, registered, tell_settled},
+    waits::{declare_registered, identity, leak_stop, registered},
 };
 use crate::{
     chain::{Call, Chain, Error, Next, Task, Tasks, builder::WrongOrder},
@@ -148,11 +148,13 @@ impl Up {
         };
         let chain = build(chains::client(parts))?;
         let recovery = Nsmgr::new(parts.dialer.clone(), parts.kernel.clone());
+        let pictures = (discovery.pictures(), settings.clone());
         let mesh = Mesh::start(settings, chain, recovery, discovery.known(), status, &parts.tasks);
         let (egress, kernel, links) = (parts.egress.clone(), parts.kernel.status(), mesh.status());
         let egress = egress::report(config.families, egress, kernel, links, vips, health.clone());
         self.watches.push(parts.tasks.guarded(egress));
-        self.watches.push(parts.tasks.guarded(tell_settled(mesh.status(), parts.kernel.clone())));
+        let registered = declare_registered(health.clone(), pictures.0, pictures.1, parts.kernel.clone());
+        self.watches.push(parts.tasks.guarded(registered));
         (self.discovery, self.mesh) = (Some(discovery), Some(mesh));
         Ok(())
     }

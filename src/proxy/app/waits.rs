@@ -9,8 +9,12 @@ use super::Failure;
 use crate::{
     chain::Tasks,
     kernel::Kernel,
-    proxy::{config::Config, health::Health, mesh},
-    transport::{Identity, causes, registry::State},
+    proxy::{
+        config::Config,
+        health::{Board, Health, READINESS},
+        mesh,
+    },
+    transport::{Identity, causes, discovery::Picture, registry::State},
 };
 
 /// How long to wait before saying again what is waited on.
@@ -69,10 +73,26 @@ pub(super) async fn registered(mut state: watch::Receiver<State>, health: &Healt
     }
 }
 
-/// Once every load balancer has been tried, what an earlier process left for them is not waited for.
-pub(super) async fn tell_settled(mut status: watch::Receiver<mesh::Status>, kernel: Kernel) {
-    if status.wait_for(mesh::Status::settled).await.is_ok() {
-        tracing::info!("every load balancer has been tried");
-        kernel.mesh_settled();
+/// Once the proxy is ready, declare which load balancers the registry has: what an earlier process left of others is released.
+pub(super) async fn declare_registered(
+    health: Health,
+    mut pictures: watch::Receiver<Option<Picture>>,
+    mesh: mesh::Settings,
+    kernel: Kernel,
+) {
+    let ready = |board: &Board| board.of(READINESS).is_some_and(|verdict| verdict.serving);
+    if health.subscribe().wait_for(ready).await.is_err() {
+        return;
+    }
+    let since = Instant::now();
+    kernel.ready();
+    loop {
+        let picture = pictures.borrow_and_update().clone();
+        if let Some(picture) = picture.filter(|picture| picture.asked >= since) {
+            kernel.set_registered(picture.names.iter().map(|name| mesh.connection_id(name)).collect());
+        }
+        if pictures.changed().await.is_err() {
+            return;
+        }
     }
 }

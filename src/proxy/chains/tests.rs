@@ -44,7 +44,7 @@ impl Proxy {
         let Parts { kernel, leases, names, connections, egress, .. } = &self.parts;
         let (leases, kernel) = (leases.status().borrow().clone(), kernel.status().borrow().clone());
         let ports = kernel.ports.len() + kernel.pending.len();
-        let hops = kernel.next_hops.iter().map(|(_, hops)| hops.len()).sum();
+        let hops = kernel.declared_next_hops().len();
         [leases.wanted + leases.held, ports, hops, names.len(), connections.len(), egress.count()]
     }
 }

@@ -55,8 +55,7 @@ pub(super) struct Link<R> {
 
 impl<R: Recovery> Link<R> {
     pub(super) fn new(endpoint: &str, common: Arc<Common<R>>, wanted: watch::Receiver<bool>) -> Self {
-        let Settings { name, network_service, .. } = &common.settings;
-        let id = format!("{name}-{network_service}-{endpoint}"); // rule 1
+        let id = common.settings.connection_id(endpoint); // rule 1
         let link = Self { endpoint: endpoint.to_owned(), id, common, wanted };
         link.report(LinkState::Requesting { tried: false, error: None });
         link

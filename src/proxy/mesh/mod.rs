@@ -46,6 +46,13 @@ pub struct Settings {
     pub request_timeout: Duration,
 }
 
+impl Settings {
+    /// The id of the connection to a load balancer: Meridio's, and the same after a restart.
+    pub fn connection_id(&self, endpoint: &str) -> String {
+        format!("{}-{}-{endpoint}", self.name, self.network_service)
+    }
+}
+
 /// The connections to the load balancers. Dropping it leaves them as they are and stops following discovery.
 #[derive(Debug)]
 pub struct Mesh {

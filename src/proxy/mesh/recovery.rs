@@ -71,10 +71,7 @@ impl Recovery for Nsmgr {
     }
 
     async fn withdraw(&self, connection: &Connection) {
-        for hop in next_hops(connection) {
-            // What an earlier process left is ours once it is claimed, and goes with the claim.
-            drop(self.kernel.next_hop(hop, &connection.id));
-        }
+        self.kernel.withdraw(next_hops(connection));
         if timeout(WITHDRAWAL, self.kernel.settled()).await.is_err() {
             tracing::warn!(id = connection.id, "the kernel has not taken traffic off the old link in time");
         }

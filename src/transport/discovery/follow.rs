@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use super::{
-    Dead, Known, Settings,
+    Dead, Known, Picture, Settings,
     known::{Now, State},
 };
 use crate::{
@@ -32,6 +32,7 @@ pub(super) struct Follower<R> {
     settings: Settings,
     state: Mutex<State>,
     known: watch::Sender<Known>,
+    pictures: watch::Sender<Option<Picture>>,
     /// A watch has ended: take a picture now.
     look: Notify,
 }
@@ -42,10 +43,11 @@ impl<R: Registry> Follower<R> {
         service: &str,
         dead: Dead,
         settings: Settings,
-        known: watch::Sender<Known>,
+        (known, pictures): (watch::Sender<Known>, watch::Sender<Option<Picture>>),
     ) -> Self {
         let state = Mutex::new(State::new(settings.rules));
-        Self { registry, service: service.to_owned(), dead, settings, state, known, look: Notify::new() }
+        let (service, look) = (service.to_owned(), Notify::new());
+        Self { registry, service, dead, settings, state, known, pictures, look }
     }
 
     /// Follow until dropped.
@@ -94,9 +96,14 @@ impl<R: Registry> Follower<R> {
         let Settings { interval, first_pause, longest_pause, .. } = self.settings;
         let mut pauses = Backoff::new(first_pause, longest_pause);
         loop {
+            let asked = Instant::now();
             match self.picture().await {
                 Ok((found, whole)) => {
                     pauses.reset();
+                    let names = found.iter().map(|endpoint| endpoint.name.clone()).collect();
+                    if whole && !found.is_empty() {
+                        self.pictures.send_replace(Some(Picture { asked, names }));
+                    }
                     self.state().picture(found, whole, Now::read(), &*self.dead);
                     self.show(|known| (known.complete, known.failure) = (true, None));
                     let _at_once_or_in_time = timeout(interval, self.look.notified()).await;

@@ -17,7 +17,7 @@ const MAX_AWAITED: usize = 128;
 
 /// Links that were claimed, or left by an earlier process, and are no longer.
 #[derive(Debug, Default)]
-pub(super) struct Leaving(BTreeMap<InterfaceName, Link>);
+pub(in crate::kernel) struct Leaving(BTreeMap<InterfaceName, Link>);
 
 #[derive(Clone, Copy, Debug)]
 struct Link {
@@ -54,16 +54,12 @@ impl Leaving {
         });
     }
 
-    pub(super) fn contains(&self, name: &InterfaceName) -> bool {
-        self.0.contains_key(name)
-    }
-
-    pub(super) fn names(&self) -> impl Iterator<Item = &InterfaceName> {
+    pub(in crate::kernel) fn names(&self) -> impl Iterator<Item = &InterfaceName> {
         self.0.keys()
     }
 
     /// When time alone makes some of them go.
-    pub(super) fn due(&self) -> impl Iterator<Item = Instant> {
+    pub(in crate::kernel) fn due(&self) -> impl Iterator<Item = Instant> {
         self.0.values().filter(|link| !link.seen).map(|link| link.until)
     }
 }
@@ -94,13 +90,13 @@ mod tests {
             let mut leaving = Leaving::default();
             leaving.insert(name(1), now + minute, seen);
             leaving.expire(|_| exists, if over { now + minute } else { now }, stopping);
-            assert_eq!(leaving.contains(&name(1)), kept, "{seen} {exists} {over} {stopping}");
+            assert_eq!(leaving.0.contains_key(&name(1)), kept, "{seen} {exists} {over} {stopping}");
         }
         let mut leaving = Leaving::default();
         leaving.insert(name(1), now + minute, false);
         leaving.expire(|_| true, now, false);
         leaving.expire(|_| false, now, false);
-        assert!(!leaving.contains(&name(1)), "it appeared while it was waited for, and went");
+        assert!(!leaving.0.contains_key(&name(1)), "it appeared while it was waited for, and went");
     }
 
     #[test]
@@ -112,7 +108,7 @@ mod tests {
             leaving.insert(name(number), now + Duration::from_millis(number as u64), false);
         }
         assert_eq!(leaving.names().count(), MAX_AWAITED + 1);
-        assert!((0..5).all(|number| !leaving.contains(&name(number))));
-        assert!(leaving.contains(&name(5)) && leaving.contains(&name(10_000)));
+        assert!((0..5).all(|number| !leaving.0.contains_key(&name(number))));
+        assert!(leaving.0.contains_key(&name(5)) && leaving.0.contains_key(&name(10_000)));
     }
 }

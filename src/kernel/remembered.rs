@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Remember what earlier dumps have shown, as far as it decides about the next step.
+//!
+//! All of it belongs to the reconciler: it changes with each look at the kernel and at nothing else.
+
+mod former;
+mod leaving;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use tokio::time::Instant;
+
+use self::{former::Former, leaving::Leaving};
+use super::{
+    Observed, Role, Settings,
+    adoption::Adoption,
+    claims::{Declared, Notes},
+    vip_list::VipList,
+};
+use crate::api::{Dual, Family, InterfaceName};
+
+/// What is remembered about earlier dumps.
+#[derive(Default)]
+pub(super) struct Remembered {
+    /// What an earlier process left; none before the first dump.
+    pub(super) adoption: Option<Adoption>,
+    /// Links that are claimed.
+    pub(super) links: BTreeMap<InterfaceName, Watched>,
+    /// Links that were claimed, or left by an earlier process, and are no longer.
+    pub(super) leaving: Leaving,
+    /// Addresses that the bridge had before its gateways.
+    pub(super) former: Former,
+    /// The VIPs that hold.
+    pub(super) vips: VipList,
+    /// The last next hops of a family of which not all were silent.
+    pub(super) answering: Dual<BTreeSet<IpAddr>>,
+    /// Next hops that the kernel does not take into a route.
+    pub(super) refused: BTreeMap<IpAddr, RefusedHop>,
+}
+
+/// A claimed link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Watched {
+    /// When it was seen claimed first, or was gone again.
+    pub(super) since: Instant,
+    /// A dump has shown it.
+    seen: bool,
+    /// Its index while it is a port.
+    port: Option<u32>,
+}
+
+/// A next hop that the kernel does not take into a route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct RefusedHop {
+    /// The kernel's answer.
+    pub(super) answer: String,
+    /// When it is tried again.
+    until: Instant,
+}
+
+impl Remembered {
+    /// Take in a dump, and what was declared by then; the first dump decides what is adopted. Returns the next hops that may have
+    /// another link behind them than at the last look.
+    pub(super) fn look(
+        &mut self,
+        declared: &Declared,
+        notes: Notes,
+        observed: &Observed,
+        settings: &Settings,
+        now: Instant,
+    ) -> BTreeSet<IpAddr> {
+        self.adopt(declared, observed, settings, now);
+        self.vips.take(declared.vips.as_ref(), now + settings.empty_vips_grace);
+        self.vips.expire(now);
+        self.leave(declared, &notes, observed, settings, now);
+        let mut anew = notes.linked_anew;
+        anew.extend(self.watch(declared, observed, settings, now));
+        if self.former.follow(declared, self.adoption.as_ref(), settings, now) {
+            self.refused.clear();
+        }
+        self.refused.retain(|hop, refused| now < refused.until && !anew.contains(hop));
+        anew
+    }
+
+    fn adopt(&mut self, declared: &Declared, observed: &Observed, settings: &Settings, now: Instant) {
+        if self.adoption.is_some() {
+            return;
+        }
+        let adoption = Adoption::of(observed, &settings.ours);
+        if adoption != Adoption::default() {
+            tracing::info!(
+                ?adoption,
+                "an earlier process left state in the kernel: it is kept until its place is taken"
+            );
+        }
+        self.vips = VipList::after(adoption.vips);
+        self.former = Former::of(observed);
+        let links = declared.peers.values().flat_map(|peer| peer.links());
+        self.links =
+            links.map(|link| (link.clone(), Watched { since: now, seen: false, port: None })).collect();
+        self.adoption = Some(adoption);
+    }
+
+    /// Move what is claimed no more to what leaves, and forget what has left.
+    fn leave(
+        &mut self,
+        declared: &Declared,
+        notes: &Notes,
+        observed: &Observed,
+        settings: &Settings,
+        now: Instant,
+    ) {
+        let until = now + settings.adoption;
+        let ours = &settings.ours;
+        let adoption = self.adoption.as_mut();
+        let adopted =
+            adoption.map(|it| it.release(declared, &notes.withdrawn, observed, ours)).unwrap_or_default();
+        for link in &adopted {
+            tracing::info!(%link, "a port of an earlier process has a successor, or its load balancer is gone: it leaves the bridge");
+        }
+        adopted.into_iter().for_each(|link| self.leaving.insert(link, until, true));
+        for link in &notes.released {
+            let seen = self.links.get(link).is_some_and(|link| link.seen);
+            self.leaving.insert(link.clone(), until, seen);
+        }
+        for link in declared.peers.values().flat_map(|peer| peer.links()) {
+            self.leaving.remove(link);
+        }
+        self.leaving.expire(|link| observed.link(link).is_some(), now, declared.stopping);
+    }
+
+    /// Look at the claimed links, and find the load balancers that have another link than before. A forwarder may make a link anew
+    /// while its connection goes on. Only what is a port counts: before, no neighbour could be asked by it.
+    fn watch(
+        &mut self,
+        declared: &Declared,
+        observed: &Observed,
+        settings: &Settings,
+        now: Instant,
+    ) -> BTreeSet<IpAddr> {
+        let bridge = observed.bridge(&settings.ours).map(|bridge| bridge.index);
+        let before = std::mem::take(&mut self.links);
+        let mut anew = BTreeSet::new();
+        for (id, peer) in &declared.peers {
+            let mut changed = false;
+            for name in peer.links() {
+                let link = observed.link(name);
+                let port =
+                    link.filter(|link| bridge.is_some() && link.controller == bridge).map(|link| link.index);
+                let was =
+                    before.get(name).copied().unwrap_or(Watched { since: now, seen: false, port: None });
+                let since = if link.is_some() { now } else { was.since };
+                changed |= was.port != port;
+                self.links.insert(name.clone(), Watched { since, seen: was.seen || link.is_some(), port });
+            }
+            if changed && id.role == Role::LoadBalancer {
+                anew.extend(peer.next_hops());
+            }
+        }
+        anew
+    }
+
+    /// Note the next hops of each family that are to be installed, so that the last ones can stay if all become silent.
+    pub(super) fn keep(&mut self, next_hops: &BTreeSet<IpAddr>) {
+        for family in Family::BOTH {
+            let hops: BTreeSet<_> =
+                next_hops.iter().copied().filter(|hop| Family::of(*hop) == family).collect();
+            if !hops.is_empty() {
+                *self.answering.slot(family) = Some(hops);
+            }
+        }
+    }
+
+    /// Note next hops that the kernel has not taken into a route: they are left out for a while.
+    pub(super) fn refuse(&mut self, refused: BTreeMap<IpAddr, String>, until: Instant) {
+        let refused = refused.into_iter().map(|(hop, answer)| (hop, RefusedHop { answer, until }));
+        self.refused.extend(refused);
+    }
+}

@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Make one desired state of what is declared, what is remembered, and what a dump shows.
+
+mod next_hops;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ipnet::IpNet;
+use tokio::time::Instant;
+
+use self::next_hops::Ground;
+use super::{
+    Attachment, Degraded, Desired, Observed, Ours, Peer, PeerId, Settings, claims::Declared,
+    remembered::Remembered,
+};
+use crate::api::{Dual, InterfaceName};
+
+/// What should be true at a moment, and why that is not all that was declared.
+pub(super) struct Snapshot {
+    pub(super) revision: u64,
+    pub(super) desired: Desired,
+    pub(super) gateways: Dual<IpNet>,
+    pub(super) peers: BTreeMap<PeerId, Peer>,
+    pub(super) degraded: Vec<Degraded>,
+    pub(super) orphans: BTreeSet<InterfaceName>,
+    /// When time alone changes the desired state.
+    pub(super) due: Option<Instant>,
+}
+
+/// What a snapshot is made of.
+#[derive(Clone, Copy)]
+pub(super) struct Sources<'a> {
+    pub(super) declared: &'a Declared,
+    pub(super) remembered: &'a Remembered,
+    pub(super) observed: &'a Observed,
+    pub(super) settings: &'a Settings,
+    pub(super) now: Instant,
+}
+
+impl Sources<'_> {
+    pub(super) fn snapshot(&self) -> Snapshot {
+        let Sources { declared, remembered, observed, settings, .. } = *self;
+        let mut peers = self.peers();
+        let addresses = self.addresses();
+        let ground = Ground { observed, addresses: addresses.as_ref(), declared, remembered };
+        let (next_hops, silent) = ground.choose(&mut peers);
+        let desired = Desired {
+            ours: settings.ours.clone(),
+            mac: settings.mac,
+            present: !declared.stopping,
+            ports: peers.values().flat_map(|peer| peer.links.keys().cloned()).collect(),
+            leaving: remembered.leaving.names().cloned().collect(),
+            next_hops,
+            vip_rules: remembered.vips.rules(),
+            addresses,
+        };
+        let orphans = self.orphans();
+        let mut degraded = self.degraded(&desired.ours, &peers);
+        degraded.extend(silent.into_iter().map(Degraded::NoneAnswers));
+        let desired = if declared.stopping { stopped(desired) } else { desired };
+        let due = self.due();
+        Snapshot {
+            revision: declared.revision,
+            desired,
+            gateways: declared.gateways,
+            peers,
+            degraded,
+            orphans,
+            due,
+        }
+    }
+
+    /// The records: what is declared, and beside it what an earlier process left.
+    fn peers(&self) -> BTreeMap<PeerId, Peer> {
+        let ours = &self.settings.ours;
+        let link = |name: &InterfaceName| (name.clone(), Attachment::of(name, self.observed, ours));
+        let mut peers = BTreeMap::<PeerId, Peer>::new();
+        for (id, claimed) in &self.declared.peers {
+            let peer = peers.entry(id.clone()).or_default();
+            peer.links.extend(claimed.links().map(link));
+            peer.next_hops.extend(claimed.next_hops().map(|hop| (hop, Ok(()))));
+        }
+        for (id, left) in self.remembered.adoption.iter().flat_map(|adoption| &adoption.peers) {
+            let peer = peers.entry(id.clone()).or_insert(Peer { adopted: true, ..Peer::default() });
+            peer.links.extend(left.links.iter().map(link));
+            peer.next_hops.extend(left.next_hops.iter().map(|hop| (*hop, Ok(()))));
+        }
+        peers
+    }
+
+    /// Addresses of the bridge, once the gateways are known.
+    fn addresses(&self) -> Option<BTreeSet<IpNet>> {
+        let gateways = self.declared.gateways.iter().map(|(_, net)| net);
+        let kept = self.remembered.former.nets();
+        (!self.declared.gateways.is_empty()).then(|| gateways.chain(kept).copied().collect())
+    }
+
+    fn degraded(&self, ours: &Ours, peers: &BTreeMap<PeerId, Peer>) -> Vec<Degraded> {
+        let mut out = Vec::new();
+        if self.observed.link(&ours.bridge).is_some() && self.observed.bridge(ours).is_none() {
+            out.push(Degraded::NameTaken(ours.bridge.clone()));
+        }
+        for (id, peer) in peers {
+            for (link, attachment) in &peer.links {
+                let late = || self.expected_until(link).is_some_and(|until| self.now >= until);
+                if *attachment == Attachment::Foreign || (*attachment == Attachment::Missing && late()) {
+                    out.push(Degraded::Unattached(id.clone(), link.clone(), *attachment));
+                }
+            }
+            for (hop, verdict) in &peer.next_hops {
+                if let Err(why) = verdict {
+                    out.push(Degraded::Withheld(id.clone(), *hop, why.clone()));
+                }
+            }
+        }
+        out.extend(self.remembered.vips.due().map(|_| Degraded::VipsHeld));
+        let left = self.remembered.adoption.as_ref().is_some_and(|adoption| !adoption.peers.is_empty());
+        out.extend((left && !self.patience_is_over()).then_some(Degraded::Adopted));
+        out
+    }
+
+    /// Links that an earlier process left and nobody has claimed for a while.
+    fn orphans(&self) -> BTreeSet<InterfaceName> {
+        let left = self.remembered.adoption.iter().filter(|_| self.patience_is_over());
+        left.flat_map(|adoption| adoption.links()).cloned().collect()
+    }
+
+    /// Whether what an earlier process left should have been claimed by now.
+    fn patience_is_over(&self) -> bool {
+        self.patience().is_some_and(|until| self.now >= until)
+    }
+
+    fn patience(&self) -> Option<Instant> {
+        self.declared.ready.map(|ready| ready + self.settings.adoption)
+    }
+
+    /// Until when a claimed link that does not exist is no fault.
+    fn expected_until(&self, link: &InterfaceName) -> Option<Instant> {
+        self.remembered.links.get(link).map(|watched| watched.since + self.settings.appearance)
+    }
+
+    /// When time changes something next. What is over and still there (links that others have not removed) counts no more.
+    fn due(&self) -> Option<Instant> {
+        let former = self.remembered.former.due();
+        let missing = |name: &&InterfaceName| self.observed.link(name).is_none();
+        let links = self.remembered.links.keys().filter(missing).filter_map(|link| self.expected_until(link));
+        let all = former
+            .chain(self.remembered.leaving.due())
+            .chain(links)
+            .chain(self.remembered.vips.due())
+            .chain(self.patience());
+        all.filter(|due| *due > self.now).min()
+    }
+}
+
+/// What stays after a stop: ports that exist keep the bridge and its leak stop, but nothing leads out.
+fn stopped(desired: Desired) -> Desired {
+    Desired {
+        next_hops: BTreeSet::new(),
+        vip_rules: Some(Default::default()),
+        ports: BTreeSet::new(),
+        ..desired
+    }
+}

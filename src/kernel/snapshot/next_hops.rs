@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Decide which addresses of load balancers are next hops.
+//!
+//! 1. Its connection has a link that is a port and carries frames.
+//! 2. It lies in a subnet of an address that the bridge has, and is neither that address nor the subnet's network or broadcast address.
+//! 3. The kernel has not refused a route with it.
+//! 4. It answers. If none of a family does, the last ones that did stay: to drop all traffic is no better.
+//!
+//! One that two connections have is a next hop if it may be one for either.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use ipnet::IpNet;
+
+use crate::{
+    api::Family,
+    kernel::{Observed, Peer, PeerId, Role, Withheld, claims::Declared, remembered::Remembered},
+};
+
+/// What the decision depends on beside the records.
+pub(super) struct Ground<'a> {
+    pub(super) observed: &'a Observed,
+    /// Addresses that the bridge is to have; none if those that it has.
+    pub(super) addresses: Option<&'a BTreeSet<IpNet>>,
+    pub(super) declared: &'a Declared,
+    pub(super) remembered: &'a Remembered,
+}
+
+impl Ground<'_> {
+    /// Decide for each next hop of the records, and return those that are to be installed, with the families of which none answers.
+    pub(super) fn choose(&self, peers: &mut BTreeMap<PeerId, Peer>) -> (BTreeSet<IpAddr>, Vec<Family>) {
+        let mut possible = BTreeSet::new();
+        for peer in peers.iter_mut().filter(|(id, _)| id.role == Role::LoadBalancer).map(|(_, peer)| peer) {
+            let unlinked = peer.unlinked();
+            for (hop, verdict) in &mut peer.next_hops {
+                match unlinked.clone().or_else(|| self.misplaced(*hop)).or_else(|| self.refused(*hop)) {
+                    None => _ = possible.insert(*hop),
+                    Some(why) => *verdict = Err(why),
+                }
+            }
+        }
+        let (chosen, silent) = self.answering(&possible);
+        for (hop, verdict) in peers.values_mut().flat_map(|peer| &mut peer.next_hops) {
+            if verdict.is_ok() && !chosen.contains(hop) {
+                *verdict = Err(Withheld::Silent);
+            }
+        }
+        (chosen, silent)
+    }
+
+    /// Rule 2.
+    fn misplaced(&self, hop: IpAddr) -> Option<Withheld> {
+        let wanted = |net: &&IpNet| self.addresses.is_none_or(|wanted| wanted.contains(net));
+        let mut nets =
+            self.observed.addresses.iter().filter(wanted).filter(|net| net.contains(&hop)).peekable();
+        if nets.peek().is_none() {
+            return Some(Withheld::OffLink);
+        }
+        nets.find_map(|net| {
+            let host = net.max_prefix_len() - net.prefix_len();
+            let broadcast = hop.is_ipv4() && hop == net.broadcast();
+            match () {
+                () if net.addr() == hop => Some(Withheld::Own),
+                () if host > 1 && (hop == net.network() || broadcast) => Some(Withheld::NoHost),
+                () => None,
+            }
+        })
+    }
+
+    /// Rule 3.
+    fn refused(&self, hop: IpAddr) -> Option<Withheld> {
+        self.remembered.refused.get(&hop).map(|refused| Withheld::Refused(refused.answer.clone()))
+    }
+
+    /// Rule 4.
+    fn answering(&self, possible: &BTreeSet<IpAddr>) -> (BTreeSet<IpAddr>, Vec<Family>) {
+        let (mut chosen, mut silent) = (BTreeSet::new(), Vec::new());
+        for family in Family::BOTH {
+            let all: BTreeSet<_> =
+                possible.iter().copied().filter(|hop| Family::of(*hop) == family).collect();
+            let answering: BTreeSet<_> = all.difference(&self.declared.silent).copied().collect();
+            if !answering.is_empty() || all.is_empty() {
+                chosen.extend(answering);
+                continue;
+            }
+            silent.push(family);
+            let last = self.remembered.answering.get(family);
+            let last: BTreeSet<_> =
+                last.into_iter().flatten().filter(|hop| all.contains(hop)).copied().collect();
+            chosen.extend(if last.is_empty() { all } else { last });
+        }
+        (chosen, silent)
+    }
+}
