@@ -27,15 +27,26 @@ fn loss(ours: &Ours, event: &ConnectionEvent) -> Option<&'static str> {
     down.then_some("the next hop reports the connection as down")
 }
 
-/// Wait until the connection is lost; returns how.
-pub(super) async fn lost(ours: &Ours, events: &mut Events) -> String {
+/// How a connection was lost.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Lost {
+    /// The next hop reports it.
+    Reported(&'static str),
+    /// The next hop itself is not heard any more.
+    Unheard(String),
+}
+
+/// Wait until the connection is lost.
+pub(super) async fn lost(ours: &Ours, events: &mut Events) -> Lost {
     loop {
         let event = events.next().await;
         match event.map(|event: Result<_, Status>| event.map(|event| loss(ours, &event))) {
             Some(Ok(None)) => {}
-            Some(Ok(Some(how))) => return how.to_owned(),
-            Some(Err(status)) => return format!("the monitor stream broke: {}", status.message()),
-            None => return "the monitor stream has ended".to_owned(),
+            Some(Ok(Some(how))) => return Lost::Reported(how),
+            Some(Err(status)) => {
+                return Lost::Unheard(format!("the monitor stream broke: {}", status.message()));
+            }
+            None => return Lost::Unheard("the monitor stream has ended".to_owned()),
         }
     }
 }
@@ -98,9 +109,10 @@ mod tests {
         let ours = Ours::of(&connection(0, State::Up)).unwrap();
         let up = || Ok(event(ConnectionEventType::Update, &[connection(1, State::Up)]));
         let mut ends: Events = futures::stream::iter([up(), up()]).boxed();
-        assert_eq!(lost(&ours, &mut ends).await, "the monitor stream has ended");
+        assert_eq!(lost(&ours, &mut ends).await, Lost::Unheard("the monitor stream has ended".into()));
         let broken = Err(Status::cancelled("operation was canceled"));
         let mut breaks: Events = futures::stream::iter([up(), broken]).boxed();
-        assert_eq!(lost(&ours, &mut breaks).await, "the monitor stream broke: operation was canceled");
+        let how = "the monitor stream broke: operation was canceled";
+        assert_eq!(lost(&ours, &mut breaks).await, Lost::Unheard(how.into()));
     }
 }

@@ -3,11 +3,12 @@
 //! Notice that a connection is broken, and request it again (NSM `heal`).
 //!
 //! Two things are watched after each Request: over the same wire, whether the peers still know the connection; and, if the settings
-//! have a [`Liveness`], whether traffic passes. What is done when one fails is decided by [`rules`]. In short: while the link may carry
-//! traffic it is kept and the Request repeated, as a refresh would be; a dead one is made anew, to the same endpoint.
+//! have a [`Liveness`], whether traffic passes. The remedy is decided by [`rules`]. In short: while the link may carry traffic it is
+//! kept and the Request repeated, as a refresh would be; a dead one is made anew, to the same endpoint. A link that answers again
+//! within 3 s is not dead. Traffic does not wait for any of it: the kernel's reconciler takes it off a link that is gone or silent,
+//! and while a peer reports that the connection is down, other links are preferred.
 //!
-//! The first attempt comes within 200 ms, the next ones 200 ms to 5 s apart. A connection that breaks again soon after it was healed is
-//! healed more and more rarely, down to every 30 s: each of its attempts succeeds, so only a breaker ends that loop.
+//! When attempts are made is decided by [`pace`].
 //!
 //! # Order
 //! Above everything that a healed connection needs again; below `refresh`.
@@ -19,40 +20,28 @@
 //! Stops the task first. The Close at the start of a reselect, which the task itself asked for, leaves it.
 
 mod control;
+mod liveness;
 mod pace;
+mod patient;
 pub mod rules;
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use tokio::{
-    sync::watch,
-    time::{Instant, sleep},
-};
-
-use self::{
-    control::lost,
-    pace::Flaps,
-    rules::{Remedy, Symptoms},
-};
+pub use self::liveness::{Doubt, Liveness, Verdict};
+use self::{pace::Flaps, patient::Patient};
 use crate::{
     api::{Connection, pb::connection::MonitorScopeSelector},
-    chain::{Close, Element, Events, Kind, Next, Order, Origin, Reason, Request, Result, Scope, Task},
+    chain::{Close, Element, Kind, Next, Order, Origin, Request, Result, Scope, Task},
     transport::{
         Wire,
         monitor::{self, Ours},
     },
 };
 
-/// Says whether traffic passes over the link of a connection.
-pub trait Liveness: Send + Sync + 'static {
-    /// Watch the link of an answered connection; `None` if it cannot be watched. It counts as alive until the value is false.
-    fn watch(&self, answer: &Connection) -> Option<watch::Receiver<bool>>;
-}
-
 /// How to watch and heal.
 #[derive(Clone)]
 pub struct Settings {
-    /// Whether traffic passes. Without it, links count as alive until peers have refused often enough.
+    /// Whether traffic passes. Without it, no link is known to be alive or dead.
     pub liveness: Option<Arc<dyn Liveness>>,
     /// Refusals after which a link of unknown state is made anew.
     pub reselect_after: u32,
@@ -103,68 +92,8 @@ impl Heal {
         let events = ours.as_ref().and_then(|ours| self.peers.watch(scope, ours.selector()));
         let flaps = scope.get::<Flaps>().map(|flaps| (*flaps).clone()).unwrap_or_default();
         scope.insert(flaps.clone());
-        Patient {
-            control: ours.zip(events),
-            alive: self.settings.liveness.as_ref().and_then(|liveness| liveness.watch(answer)),
-            flaps,
-            since: Instant::now(),
-            reselect_after: self.settings.reselect_after,
-        }
-    }
-}
-
-/// A connection that is watched.
-struct Patient {
-    control: Option<(Ours, monitor::Events)>,
-    alive: Option<watch::Receiver<bool>>,
-    flaps: Flaps,
-    since: Instant,
-    reselect_after: u32,
-}
-
-impl Patient {
-    /// Watch, and heal until a Request has succeeded, which replaces this task.
-    async fn care(mut self, events: Events) {
-        let how = self.broken().await;
-        tracing::warn!(how, "the connection is broken");
-        let mut symptoms = Symptoms::default();
-        let mut pause = pace::after_failures();
-        sleep(self.flaps.pause(self.since)).await;
-        loop {
-            symptoms.alive = self.alive.as_ref().map(|alive| *alive.borrow());
-            let remedy = rules::remedy(&symptoms, self.reselect_after);
-            let outcome = match remedy {
-                Remedy::Again => events.request(Kind::Heal),
-                Remedy::Reselect => events.reselect(Kind::Heal, true),
-            };
-            let Err(error) = outcome.await else { return };
-            if matches!(error.reason(), Reason::Ended) {
-                return;
-            }
-            tracing::warn!(%error, ?remedy, "the connection could not be healed, trying again");
-            symptoms.learn(&error);
-            symptoms.reselected |= remedy == Remedy::Reselect;
-            sleep(pause.delay()).await;
-        }
-    }
-
-    /// Wait until one of the two watches says that the connection is broken.
-    async fn broken(&mut self) -> String {
-        let control = async {
-            match &mut self.control {
-                Some((ours, events)) => lost(ours, events).await,
-                None => std::future::pending().await,
-            }
-        };
-        let data = async {
-            let dead = match &mut self.alive {
-                Some(alive) => alive.wait_for(|alive| !alive).await.is_ok(),
-                None => false,
-            };
-            // A watch that has ended says nothing.
-            if dead { "no traffic passes".to_owned() } else { std::future::pending().await }
-        };
-        tokio::select! { how = control => how, how = data => how }
+        let Settings { liveness, reselect_after, .. } = self.settings.clone();
+        Patient::new(answer, ours.zip(events), liveness, flaps, reselect_after)
     }
 }
 

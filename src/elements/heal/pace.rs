@@ -3,9 +3,12 @@
 //! Space attempts to heal.
 //!
 //! 1. The first attempt comes after up to 200 ms, at random: all connections over one nsmgr break at once.
-//! 2. After a failure the pause is 200 ms, and twice as long each further time, up to 5 s.
-//! 3. A connection that breaks again soon after it was healed is flapping: the pause before the first attempt doubles each time, up to
-//!    30 s. That is a breaker, since every attempt of a flapping connection succeeds. It is reset by a while without a break.
+//! 2. While no peer answers, attempts are 200 ms to 5 s apart. They cost a dial on this machine.
+//! 3. While peers refuse, attempts are 200 ms to 12.5 s apart. They start again at 200 ms when a peer answers after none did.
+//! 4. Attempts for a dead link are 12.5 s apart, so that it costs six Requests a minute at most.
+//! 5. A connection that breaks again soon after it was healed is flapping: the pause before the first attempt grows fourfold each
+//!    time, up to 30 s. That is a breaker, since every attempt of a flapping connection succeeds. It is reset by a while without a
+//!    break.
 
 use std::{
     sync::{
@@ -17,43 +20,75 @@ use std::{
 
 use tokio::time::Instant;
 
+use super::{Verdict, rules::Outcome};
 use crate::transport::Backoff;
 
 const FIRST: Duration = Duration::from_millis(200);
-const LONGEST: Duration = Duration::from_secs(5);
+const LONGEST_UNANSWERED: Duration = Duration::from_secs(5);
+const LONGEST: Duration = Duration::from_millis(12_500);
 const LONGEST_FLAPPING: Duration = Duration::from_secs(30);
 /// A connection that held this long is not flapping.
 const STABLE: Duration = Duration::from_secs(10);
-/// Breaks in a row after which it is said aloud.
-const LOUD: u32 = 5;
+/// Breaks in a row that are worth a warning.
+const MANY: u32 = 5;
 
 /// How often a connection broke soon after it was healed. Shared by its watchers, one after the other.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Flaps(Arc<AtomicU32>);
 
 impl Flaps {
-    /// Rules 1 and 3: the pause before the first attempt for a connection that was watched since `since`.
+    /// Rules 1 and 5: the pause before the first attempt for a connection that was watched since `since`.
     pub(super) fn pause(&self, since: Instant) -> Duration {
         let flaps = match since.elapsed() >= STABLE {
             true => 0,
             false => self.0.load(Ordering::Relaxed).saturating_add(1),
         };
         self.0.store(flaps, Ordering::Relaxed);
-        if flaps >= LOUD {
+        if flaps >= MANY {
             tracing::warn!(flaps, "the connection breaks again and again, healing slows down");
         }
-        before_first(flaps).mul_f64(rand::random_range(0.0..1.0_f64).max(if flaps > 1 { 0.8 } else { 0.0 }))
+        let least = if flaps > 1 { 0.8 } else { 0.0 };
+        before_first(flaps).mul_f64(rand::random_range(least..1.0))
     }
 }
 
 /// Longest pause before the first attempt.
 fn before_first(flaps: u32) -> Duration {
-    FIRST.saturating_mul(1 << flaps.saturating_sub(1).min(16)).min(LONGEST_FLAPPING)
+    FIRST.saturating_mul(1 << (2 * flaps.saturating_sub(1)).min(16)).min(LONGEST_FLAPPING)
 }
 
-/// Rule 2.
-pub(super) fn after_failures() -> Backoff {
-    Backoff::new(FIRST, LONGEST)
+/// Pauses between attempts.
+#[derive(Debug)]
+pub(super) struct Pauses {
+    unanswered: Backoff,
+    refused: Backoff,
+    dead: Backoff,
+    last: Outcome,
+}
+
+impl Default for Pauses {
+    fn default() -> Self {
+        Self {
+            unanswered: Backoff::new(FIRST, LONGEST_UNANSWERED),
+            refused: Backoff::new(FIRST, LONGEST),
+            dead: Backoff::new(LONGEST, LONGEST),
+            last: Outcome::Refused,
+        }
+    }
+}
+
+impl Pauses {
+    /// Rules 2 to 4: the pause after an attempt.
+    pub(super) fn after(&mut self, outcome: Outcome, verdict: Verdict) -> Duration {
+        if std::mem::replace(&mut self.last, outcome) != outcome {
+            self.refused.reset();
+        }
+        match (verdict, outcome) {
+            (Verdict::Dead, _) => self.dead.delay(),
+            (_, Outcome::Unanswered) => self.unanswered.delay(),
+            (_, Outcome::Refused) => self.refused.delay(),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -74,5 +109,26 @@ mod tests {
         let since = Instant::now();
         tokio::time::sleep(STABLE).await;
         assert!(flaps.pause(since) <= FIRST);
+    }
+
+    #[test]
+    fn pauses_grow_by_what_failed() {
+        use Outcome::{Refused, Unanswered};
+        use Verdict::{Alive, Dead, Unknown};
+        // what failed, the verdict, milliseconds before jitter
+        #[rustfmt::skip]
+        let table = [
+            (Unanswered, Unknown, 200), (Unanswered, Alive, 400), (Unanswered, Unknown, 800),
+            (Unanswered, Unknown, 1600), (Unanswered, Unknown, 3200), (Unanswered, Unknown, 5000), (Unanswered, Unknown, 5000),
+            // a restarted manager answers, and knows nobody for a while
+            (Refused, Unknown, 200), (Refused, Unknown, 400), (Refused, Alive, 800), (Refused, Alive, 1600),
+            (Refused, Alive, 3200), (Refused, Alive, 6400), (Refused, Alive, 12_500), (Refused, Alive, 12_500),
+            (Refused, Dead, 12_500), (Unanswered, Dead, 12_500),
+        ];
+        let mut pauses = Pauses::default();
+        for (at, (outcome, verdict, expected)) in table.into_iter().enumerate() {
+            let pause = pauses.after(outcome, verdict).as_millis();
+            assert!((expected * 8 / 10..=expected * 12 / 10).contains(&pause), "row {at}: {pause}");
+        }
     }
 }

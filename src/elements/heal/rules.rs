@@ -5,14 +5,15 @@
 //! Asking again on the same path keeps the link, its MAC and all neighbours: a restarted nsmgr accepts it as soon as its forwarder and
 //! endpoints have registered. Reselecting closes first and makes a new link, so traffic is lost until it is there.
 //! 1. It was reselected already, and the answer is outstanding: ask again. There is nothing more to close.
-//! 2. Traffic is known not to pass: reselect.
-//! 3. A hop says that the link is gone: reselect.
-//! 4. Traffic is known to pass: ask again, however often that fails.
-//! 5. Nobody knows: ask again, and reselect after so many refusals. Only what a peer says is a refusal. A peer that cannot be reached
-//!    or does not answer would not answer a reselect either.
+//! 2. The link is dead: reselect.
+//! 3. The link is alive: ask again, however often that fails and whatever a hop reports.
+//! 4. Nothing probes the link, and a hop reports that it is gone: reselect.
+//! 5. Nothing probes the link: ask again, and reselect after so many refusals. Only what a peer answers is a refusal. A peer that
+//!    cannot be reached or does not answer would not answer a reselect either.
 
 use tonic::Code;
 
+use super::Verdict;
 use crate::chain::{Error, Reason};
 
 /// How to heal.
@@ -24,12 +25,34 @@ pub enum Remedy {
     Reselect,
 }
 
+/// How an attempt failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// No peer answered.
+    Unanswered,
+    /// A peer refused.
+    Refused,
+}
+
+impl Outcome {
+    /// The outcome of an attempt that failed with this error.
+    pub fn of(error: &Error) -> Self {
+        match error.reason() {
+            Reason::Status(status) => match status.code() {
+                Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled => Self::Unanswered,
+                _ => Self::Refused,
+            },
+            _ => Self::Unanswered,
+        }
+    }
+}
+
 /// What is known of a broken connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Symptoms {
-    /// Whether traffic passes; `None` if nobody looks.
-    pub alive: Option<bool>,
-    /// A hop says that the link is gone.
+    /// Whether traffic passes.
+    pub verdict: Verdict,
+    /// A hop reports that the link is gone.
     pub link_gone: bool,
     /// Requests that peers refused since it broke.
     pub refusals: u32,
@@ -41,20 +64,21 @@ pub struct Symptoms {
 pub fn remedy(symptoms: &Symptoms, reselect_after: u32) -> Remedy {
     match symptoms {
         Symptoms { reselected: true, .. } => Remedy::Again,
-        Symptoms { alive: Some(false), .. } | Symptoms { link_gone: true, .. } => Remedy::Reselect,
-        Symptoms { alive: Some(true), .. } => Remedy::Again,
-        Symptoms { alive: None, refusals, .. } if *refusals >= reselect_after => Remedy::Reselect,
-        Symptoms { alive: None, .. } => Remedy::Again,
+        Symptoms { verdict: Verdict::Dead, .. } => Remedy::Reselect,
+        Symptoms { verdict: Verdict::Alive, .. } => Remedy::Again,
+        Symptoms { link_gone: true, .. } => Remedy::Reselect,
+        Symptoms { refusals, .. } if *refusals >= reselect_after => Remedy::Reselect,
+        Symptoms { .. } => Remedy::Again,
     }
 }
 
 impl Symptoms {
     /// Learn from a failed attempt.
     pub fn learn(&mut self, error: &Error) {
-        let Reason::Status(status) = error.reason() else { return };
-        let silent = [Code::Unavailable, Code::DeadlineExceeded, Code::Cancelled];
-        self.refusals += u32::from(!silent.contains(&status.code()));
-        self.link_gone |= status.message().to_ascii_lowercase().contains("link not found");
+        self.refusals += u32::from(Outcome::of(error) == Outcome::Refused);
+        if let Reason::Status(status) = error.reason() {
+            self.link_gone |= status.message().to_ascii_lowercase().contains("link not found");
+        }
     }
 }
 
@@ -66,21 +90,22 @@ mod tests {
 
     #[test]
     fn it_heals_by_the_table() {
-        let s = |alive, link_gone, refusals, reselected| Symptoms { alive, link_gone, refusals, reselected };
+        let s =
+            |verdict, link_gone, refusals, reselected| Symptoms { verdict, link_gone, refusals, reselected };
         use Remedy::*;
-        // rule, alive, link gone, refusals, reselected already, remedy
-        #[rustfmt::skip]
+        use Verdict::{Alive, Dead, Unknown};
+        // rule, verdict, link gone, refusals, reselected already, remedy
         let table = [
-            ("1 reselected, dead", s(Some(false), false, 0, true), Again),
-            ("1 reselected, refused", s(None, true, 99, true), Again),
-            ("2 dead", s(Some(false), false, 0, false), Reselect),
-            ("3 link gone", s(None, true, 1, false), Reselect),
-            ("3 link gone though traffic passes", s(Some(true), true, 1, false), Reselect),
-            ("4 alive", s(Some(true), false, 0, false), Again),
-            ("4 alive, refused often", s(Some(true), false, 99, false), Again),
-            ("5 unknown", s(None, false, 0, false), Again),
-            ("5 unknown, refused", s(None, false, 5, false), Again),
-            ("5 unknown, refused often", s(None, false, 6, false), Reselect),
+            ("1 reselected, dead", s(Dead, false, 0, true), Again),
+            ("1 reselected, refused", s(Unknown, true, 99, true), Again),
+            ("2 dead", s(Dead, false, 0, false), Reselect),
+            ("3 alive", s(Alive, false, 0, false), Again),
+            ("3 alive, refused often", s(Alive, false, 99, false), Again),
+            ("3 alive, though a hop says that the link is gone", s(Alive, true, 1, false), Again),
+            ("4 unknown, link gone", s(Unknown, true, 1, false), Reselect),
+            ("5 unknown", s(Unknown, false, 0, false), Again),
+            ("5 unknown, refused", s(Unknown, false, 5, false), Again),
+            ("5 unknown, refused often", s(Unknown, false, 6, false), Reselect),
         ];
         for (rule, symptoms, expected) in table {
             assert_eq!(remedy(&symptoms, 6), expected, "{rule}");

@@ -10,7 +10,9 @@ use std::{
     },
 };
 
-use futures::StreamExt;
+use futures::{StreamExt, stream::BoxStream};
+use tokio::{sync::watch, time::sleep};
+use tokio_stream::wrappers::WatchStream;
 use tonic::Status;
 
 use super::*;
@@ -19,7 +21,7 @@ use crate::{
         State,
         pb::connection::{ConnectionEvent, ConnectionEventType},
     },
-    chain::{Call, Chain, Error, Tasks, begin::BeginLayer, laws, metadata::MetadataLayer},
+    chain::{Call, Chain, Error, Reason, Tasks, begin::BeginLayer, laws, metadata::MetadataLayer},
     elements::{connect::Connect, given, monitor::Monitor, update_path::UpdatePath},
     transport::{monitor::Connections, testing::eventually},
 };
@@ -34,7 +36,8 @@ struct Script {
     opened: usize,
     refuse: Option<fn() -> Error>,
     log: Vec<String>,
-    alive: Option<watch::Sender<bool>>,
+    link: watch::Sender<Verdict>,
+    doubts: Arc<()>, // one more for each that is held
 }
 
 impl Peers for World {
@@ -46,10 +49,12 @@ impl Peers for World {
 }
 
 impl Liveness for World {
-    fn watch(&self, _: &Connection) -> Option<watch::Receiver<bool>> {
-        let (alive, link) = watch::channel(true); // a new link lives
-        self.0.lock().unwrap().alive = Some(alive);
-        Some(link)
+    fn watch(&self, _: &Connection) -> BoxStream<'static, Verdict> {
+        WatchStream::new(self.0.lock().unwrap().link.subscribe()).boxed()
+    }
+
+    fn doubt(&self, _: &Connection) -> Doubt {
+        Box::new(Arc::clone(&self.0.lock().unwrap().doubts))
     }
 }
 
@@ -62,8 +67,13 @@ impl World {
         self.0.lock().unwrap().refuse = with;
     }
 
-    fn die(&self) {
-        self.0.lock().unwrap().alive.as_ref().unwrap().send_replace(false);
+    /// The verdict on the link.
+    fn link(&self, verdict: Verdict) {
+        self.0.lock().unwrap().link.send_replace(verdict);
+    }
+
+    fn doubts(&self) -> usize {
+        Arc::strong_count(&self.0.lock().unwrap().doubts) - 1
     }
 
     /// The streams of the next watches.
@@ -83,15 +93,19 @@ impl World {
         script.log.push(word);
         match (script.refuse, &call) {
             (Some(refuse), Call::Request(_)) => Err(refuse()),
+            (None, Call::Request(_)) if state == State::ReselectRequested => {
+                script.link.send_replace(Verdict::Alive); // a new link lives
+                Ok(call.into_connection())
+            }
             _ => Ok(call.into_connection()),
         }
     }
 
-    fn chain(&self, looks: bool, tasks: &Tasks) -> Next {
+    fn chain(&self, verdict: Verdict, tasks: &Tasks) -> Next {
+        self.link(verdict);
         let world = self.clone();
         let end = tower::service_fn(move |call: Call| world.clone().answer(call));
-        let liveness = looks.then(|| Arc::new(self.clone()) as Arc<dyn Liveness>);
-        let settings = Settings { liveness, ..Settings::default() };
+        let settings = Settings { liveness: Some(Arc::new(self.clone())), ..Settings::default() };
         let heal = Heal { settings, peers: Arc::new(self.clone()) };
         let rows =
             Chain::new().layer("begin", BeginLayer::client(tasks.clone())).layer("metadata", MetadataLayer);
@@ -131,10 +145,10 @@ async fn seconds(seconds: u64) {
 
 #[tokio::test(start_paused = true)]
 async fn while_the_link_may_carry_traffic_the_request_is_repeated_and_nothing_closed() {
-    for looks in [false, true] {
+    for verdict in [Verdict::Unknown, Verdict::Alive] {
         let (world, tasks) = (World::default(), Tasks::default());
         world.streams([ends_after(60)]);
-        let chain = world.chain(looks, &tasks);
+        let chain = world.chain(verdict, &tasks);
         chain.request(Request::new(lb())).await.unwrap();
         seconds(59).await;
         assert_eq!(world.log(), ["request"]);
@@ -151,12 +165,12 @@ async fn while_the_link_may_carry_traffic_the_request_is_repeated_and_nothing_cl
 #[tokio::test(start_paused = true)]
 async fn a_dead_link_is_made_anew_to_the_same_endpoint() {
     let (world, tasks) = (World::default(), Tasks::default());
-    let chain = world.chain(true, &tasks);
+    let chain = world.chain(Verdict::Alive, &tasks);
     chain.request(Request::new(lb())).await.unwrap();
     seconds(60).await;
     world.log();
-    world.die();
-    seconds(2).await;
+    world.link(Verdict::Dead);
+    seconds(4).await;
     assert_eq!(world.log(), ["close", "reselect lb-1"]);
     seconds(600).await;
     assert_eq!(world.log(), [""; 0], "the new link lives");
@@ -164,20 +178,41 @@ async fn a_dead_link_is_made_anew_to_the_same_endpoint() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn refusals_end_in_a_reselect_only_if_nobody_sees_that_traffic_passes() {
-    for (looks, reselects) in [(false, 1), (true, 0)] {
+async fn a_link_that_soon_answers_again_is_kept() {
+    let (world, tasks) = (World::default(), Tasks::default());
+    let chain = world.chain(Verdict::Alive, &tasks);
+    chain.request(Request::new(lb())).await.unwrap();
+    world.log();
+    for _ in 0..300 {
+        for verdict in [Verdict::Dead, Verdict::Alive] {
+            world.link(verdict);
+            sleep(Duration::from_millis(50)).await;
+        }
+    }
+    assert_eq!(world.log(), [""; 0], "it flapped ten times a second");
+    world.link(Verdict::Dead);
+    seconds(2).await;
+    world.link(Verdict::Alive);
+    seconds(600).await;
+    assert_eq!(world.log(), [""; 0]);
+    tasks.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn refusals_end_in_a_reselect_only_if_the_link_is_not_known_to_live() {
+    for (verdict, reselects) in [(Verdict::Unknown, 1), (Verdict::Alive, 0)] {
         let (world, tasks) = (World::default(), Tasks::default());
         world.streams([ends_after(60)]);
-        let chain = world.chain(looks, &tasks);
+        let chain = world.chain(verdict, &tasks);
         chain.request(Request::new(lb())).await.unwrap();
         world.refuse(Some(|| Status::unknown("no candidates found").into()));
-        seconds(60 + 60).await;
+        seconds(60 + 120).await;
         let log = world.log();
         let (close, tries) = (log.iter().filter(|word| *word == "close").count(), log.len() - 1);
         assert_eq!(close, reselects, "{log:?}");
-        assert!((12..=24).contains(&tries), "{tries} tries in a minute: {log:?}");
+        assert!((12..=20).contains(&tries), "{tries} tries in two minutes: {log:?}");
         world.refuse(None);
-        seconds(7).await;
+        seconds(16).await;
         assert_eq!(world.log().len(), 1, "healed");
         seconds(600).await;
         assert_eq!(world.log(), [""; 0]);
@@ -186,10 +221,52 @@ async fn refusals_end_in_a_reselect_only_if_nobody_sees_that_traffic_passes() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_dead_link_costs_at_most_six_requests_a_minute() {
+    let failures: [fn() -> Error; 2] =
+        [|| Status::unknown("endpoint not found").into(), || Status::unavailable("cannot connect").into()];
+    for failure in failures {
+        let (world, tasks) = (World::default(), Tasks::default());
+        world.chain(Verdict::Alive, &tasks).request(Request::new(lb())).await.unwrap();
+        world.refuse(Some(failure));
+        world.link(Verdict::Dead);
+        world.log();
+        for minute in 0..10 {
+            seconds(60).await;
+            let log = world.log();
+            let closes = log.iter().filter(|word| *word == "close").count();
+            assert_eq!(closes, usize::from(minute == 0), "{log:?}");
+            assert!((3..=6).contains(&(log.len() - closes)), "{log:?}");
+        }
+        tasks.stop().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_link_is_in_doubt_while_a_peer_reports_it_down() {
+    let next = lb().segments()[1].id.clone();
+    let reported = says(ConnectionEventType::Delete, &next);
+    for (stream, doubted) in [(reported, 1), (ends_after(1), 0)] {
+        let (world, tasks) = (World::default(), Tasks::default());
+        world.streams([stream]);
+        let chain = world.chain(Verdict::Alive, &tasks);
+        chain.request(Request::new(lb())).await.unwrap();
+        world.refuse(Some(|| Status::unknown("cannot dial").into()));
+        assert_eq!(world.doubts(), 0);
+        seconds(30).await;
+        assert_eq!(world.doubts(), doubted, "a peer that is not heard says nothing of the link");
+        assert!(!world.log().contains(&"close".to_owned()), "the link lives");
+        world.refuse(None);
+        seconds(16).await;
+        assert_eq!(world.doubts(), 0, "healed");
+        tasks.stop().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_peer_that_cannot_be_reached_never_takes_a_link_down() {
     let (world, tasks) = (World::default(), Tasks::default());
     world.streams([ends_after(60)]);
-    world.chain(false, &tasks).request(Request::new(lb())).await.unwrap();
+    world.chain(Verdict::Unknown, &tasks).request(Request::new(lb())).await.unwrap();
     world.refuse(Some(|| Reason::Unavailable("cannot connect to unix:///nsm.io.sock".into()).into()));
     seconds(60 + 600).await;
     let log = world.log();
@@ -201,7 +278,7 @@ async fn a_peer_that_cannot_be_reached_never_takes_a_link_down() {
 async fn a_link_that_is_gone_is_made_anew_at_once() {
     let (world, tasks) = (World::default(), Tasks::default());
     world.streams([ends_after(60)]);
-    world.chain(true, &tasks).request(Request::new(lb())).await.unwrap();
+    world.chain(Verdict::Unknown, &tasks).request(Request::new(lb())).await.unwrap();
     world.refuse(Some(|| Status::unknown("failed to find link load-balan-x: Link not found").into()));
     seconds(60 + 1).await;
     assert_eq!(world.log()[..4], ["request", "request", "close", "reselect lb-1"]);
@@ -213,7 +290,7 @@ async fn the_delete_of_an_older_connection_with_our_id_breaks_nothing_and_our_ow
     let (world, tasks) = (World::default(), Tasks::default());
     let next = lb().segments()[1].id.clone();
     world.streams([says(ConnectionEventType::Delete, "older"), says(ConnectionEventType::Delete, &next)]);
-    let chain = world.chain(false, &tasks);
+    let chain = world.chain(Verdict::Unknown, &tasks);
     chain.request(Request::new(lb())).await.unwrap();
     seconds(60).await;
     assert_eq!(world.log(), ["request"]);
@@ -229,7 +306,7 @@ async fn a_peer_that_answers_but_does_not_monitor_makes_no_hot_loop() {
     world.streams((0..10_000).map(|_| {
         futures::stream::once(async { Err(Status::unimplemented("no MonitorConnections")) }).boxed()
     }));
-    world.chain(false, &tasks).request(Request::new(lb())).await.unwrap();
+    world.chain(Verdict::Unknown, &tasks).request(Request::new(lb())).await.unwrap();
     seconds(600).await;
     let requests = world.log().len();
     assert!((20..=40).contains(&requests), "{requests} Requests in ten minutes");
@@ -240,7 +317,7 @@ async fn a_peer_that_answers_but_does_not_monitor_makes_no_hot_loop() {
 async fn a_failed_refresh_leaves_the_watch_that_was_there() {
     let (world, tasks) = (World::default(), Tasks::default());
     world.streams([ends_after(60)]);
-    let chain = world.chain(false, &tasks);
+    let chain = world.chain(Verdict::Unknown, &tasks);
     chain.request(Request::new(lb())).await.unwrap();
     world.refuse(Some(|| Status::unknown("no").into()));
     chain.request(Request::new(lb())).await.unwrap_err();

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Watch one connection, and heal it when it is broken.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::{Instant, sleep, timeout};
+
+use super::{
+    Doubt, Liveness, Verdict,
+    control::{Lost, lost},
+    liveness::Link,
+    pace::{Flaps, Pauses},
+    rules::{self, Outcome, Remedy, Symptoms},
+};
+use crate::{
+    api::Connection,
+    chain::{Events, Kind, Reason},
+    transport::monitor::{self, Ours},
+};
+
+/// Time for a link that has fallen silent to answer again before it is made anew.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// A connection that is watched.
+pub(super) struct Patient {
+    answer: Connection,
+    control: Option<(Ours, monitor::Events)>,
+    liveness: Option<Arc<dyn Liveness>>,
+    link: Option<Link>,
+    flaps: Flaps,
+    since: Instant,
+    reselect_after: u32,
+}
+
+/// What is broken.
+enum Broken {
+    /// The peers have lost the connection, or cannot be heard.
+    Control(Lost),
+    /// No traffic passes.
+    Link,
+}
+
+impl Patient {
+    pub(super) fn new(
+        answer: &Connection,
+        control: Option<(Ours, monitor::Events)>,
+        liveness: Option<Arc<dyn Liveness>>,
+        flaps: Flaps,
+        reselect_after: u32,
+    ) -> Self {
+        let link = liveness.as_ref().map(|liveness| Link::new(liveness.watch(answer)));
+        let (answer, since) = (answer.clone(), Instant::now());
+        Self { answer, control, liveness, link, flaps, since, reselect_after }
+    }
+
+    /// Watch, and heal until a Request has succeeded, which replaces this task.
+    pub(super) async fn care(mut self, events: Events) {
+        loop {
+            let _doubt = match self.broken().await {
+                Broken::Link if self.answers_again().await => continue,
+                Broken::Link => {
+                    tracing::warn!("no traffic passes over the link");
+                    None
+                }
+                Broken::Control(Lost::Unheard(how)) => {
+                    tracing::warn!(how, "the connection is broken");
+                    None
+                }
+                Broken::Control(Lost::Reported(how)) => {
+                    tracing::warn!(how, "the connection is broken");
+                    self.doubt()
+                }
+            };
+            return self.heal(events).await;
+        }
+    }
+
+    /// Wait until one of the two watches finds the connection broken.
+    async fn broken(&mut self) -> Broken {
+        let control = async {
+            match &mut self.control {
+                Some((ours, events)) => lost(ours, events).await,
+                None => std::future::pending().await,
+            }
+        };
+        let dead = async {
+            match &mut self.link {
+                Some(link) => link.becomes(Verdict::Dead).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! { lost = control => Broken::Control(lost), () = dead => Broken::Link }
+    }
+
+    /// Give a dead link time to answer again.
+    async fn answers_again(&mut self) -> bool {
+        match &mut self.link {
+            Some(link) => timeout(PATIENCE, link.becomes(Verdict::Alive)).await.is_ok(),
+            None => false,
+        }
+    }
+
+    fn doubt(&self) -> Option<Doubt> {
+        self.liveness.as_ref().map(|liveness| liveness.doubt(&self.answer))
+    }
+
+    async fn heal(&mut self, events: Events) {
+        sleep(self.flaps.pause(self.since)).await;
+        let (mut symptoms, mut pauses) = <(Symptoms, Pauses)>::default();
+        loop {
+            if let (Some(link), false) = (&mut self.link, symptoms.reselected) {
+                symptoms.verdict = link.verdict(); // after a reselect the old link is gone
+            }
+            let remedy = rules::remedy(&symptoms, self.reselect_after);
+            let attempt = match remedy {
+                Remedy::Again => events.request(Kind::Heal),
+                Remedy::Reselect => events.reselect(Kind::Heal, true),
+            };
+            let Err(error) = attempt.await else { return };
+            if matches!(error.reason(), Reason::Ended) {
+                return;
+            }
+            tracing::warn!(%error, ?remedy, "the connection could not be healed, trying again");
+            symptoms.learn(&error);
+            symptoms.reselected |= remedy == Remedy::Reselect;
+            sleep(pauses.after(Outcome::of(&error), symptoms.verdict)).await;
+        }
+    }
+}
