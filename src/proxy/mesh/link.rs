@@ -14,7 +14,8 @@
 //! 2. A Request that fails is repeated after 0.5 s, then after twice as long each time, up to 10 s, with jitter.
 //! 3. When the load balancer goes, a Request in progress is no longer waited for, and Close follows in any case.
 //! 4. Once established, refreshing and healing is the chain's business.
-//! 5. Recovered connections are re-made one at a time, so that not all next hops go at once; but none waits longer than 5 s.
+//! 5. A recovered connection whose load balancer answers over its link is continued as it is, also when that fails at first. The
+//!    others are re-made one at a time, so that not all next hops go at once; but none waits longer than 5 s.
 
 use std::{sync::Arc, time::Duration};
 
@@ -27,11 +28,14 @@ use super::{LinkState, Recovery, Settings, Status, recovery::reselect};
 use crate::{
     api::{Connection, Mechanism, MechanismKind},
     chain::{Close, Context, Next, Request, Result},
-    transport::Backoff,
+    elements::heal::Verdict,
+    transport::{Backoff, causes},
 };
 
 /// First and longest pause between Requests (rule 2).
 const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
+/// First and longest pause before a manager that cannot be reached is asked again: that costs a dial on this machine.
+const ASKING: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(1));
 /// Longest wait for another recovered connection (rule 5).
 const TURN: Duration = Duration::from_secs(5);
 /// Payload of every connection: frames.
@@ -51,6 +55,16 @@ pub(super) struct Link<R> {
     id: String,
     common: Arc<Common<R>>,
     wanted: watch::Receiver<bool>,
+}
+
+/// What a connection starts from.
+enum Start {
+    /// Nothing was there.
+    New,
+    /// What an earlier process left.
+    Recovered(Box<Connection>),
+    /// What an earlier process left; its link is made anew.
+    Replaced(Box<Connection>),
 }
 
 impl<R: Recovery> Link<R> {
@@ -88,32 +102,56 @@ impl<R: Recovery> Link<R> {
     /// Request until it succeeds.
     async fn connect(&self) {
         self.report(LinkState::Requesting { tried: false, error: None });
+        let mut start = self.start().await;
         let mut pauses = Backoff::new(PAUSES.0, PAUSES.1);
-        let left = self.common.recovery.find(&self.id).await;
-        while let Err(error) = self.attempt(left.clone()).await {
-            let text = error.to_string();
-            if self.report(LinkState::Requesting { tried: true, error: Some(text) }) {
-                tracing::warn!(
-                    id = self.id,
-                    error = &error as &(dyn std::error::Error + 'static),
-                    "load balancer not connected"
-                );
+        while let Err(error) = self.attempt(&mut start).await {
+            self.failed(&error);
+            sleep(pauses.delay()).await;
+        }
+    }
+
+    async fn start(&self) -> Start {
+        let mut pauses = Backoff::new(ASKING.0, ASKING.1);
+        loop {
+            match self.common.recovery.find(&self.id).await {
+                Ok(Some(left)) => return Start::Recovered(left),
+                Ok(None) => return Start::New,
+                Err(error) => self.failed(&error),
             }
             sleep(pauses.delay()).await;
         }
     }
 
-    /// One Request: of what an earlier process left, or of a new connection.
-    async fn attempt(&self, left: Option<Box<Connection>>) -> Result<Box<Connection>> {
-        let (connection, _turn) = match left {
-            Some(left) => {
-                let turn = timeout(TURN, self.common.turn.acquire()).await.ok();
-                tracing::info!(id = self.id, "replacing the link of an earlier process");
-                self.common.recovery.withdraw(&left).await;
-                (reselect(left, &self.endpoint), turn)
+    fn failed(&self, error: &(dyn std::error::Error + 'static)) {
+        if self.report(LinkState::Requesting { tried: true, error: Some(causes(error)) }) {
+            tracing::warn!(id = self.id, error, "load balancer not connected");
+        }
+    }
+
+    /// One Request.
+    async fn attempt(&self, start: &mut Start) -> Result<Box<Connection>> {
+        let recovery = &self.common.recovery;
+        if let Start::Recovered(left) = start
+            && (left.mechanism.is_none() || recovery.verdict(left).await != Verdict::Alive)
+        {
+            *start = Start::Replaced(left.clone());
+        }
+        match start {
+            Start::New => self.request(self.base()).await,
+            Start::Recovered(left) => {
+                tracing::info!(id = self.id, "continuing the connection of an earlier process");
+                self.request(left.clone()).await
             }
-            None => (self.base(), None),
-        };
+            Start::Replaced(left) => {
+                let _turn = timeout(TURN, self.common.turn.acquire()).await;
+                tracing::info!(id = self.id, "replacing the link of an earlier process");
+                recovery.withdraw(left).await;
+                self.request(reselect(left.clone(), &self.endpoint)).await
+            }
+        }
+    }
+
+    async fn request(&self, connection: Box<Connection>) -> Result<Box<Connection>> {
         let context = Context::within(self.common.settings.request_timeout);
         let preferences = vec![Mechanism::local(MechanismKind::Kernel)];
         self.common.chain.request(Request { connection, preferences, context }).await

@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Find the connection that an earlier process of this pod had, so that it is continued and not made twice.
 //!
-//! 1. The manager is asked once, before the first Request of a link, and has two seconds to answer.
+//! 1. The manager is asked before the first Request of a link. It has two seconds to answer, and is asked three times if it does not.
+//!    No Request is made before it can be reached: it would make a second connection beside the one that is there.
 //! 2. What counts is a connection as the manager publishes it: its path's index is 1, and segment 0 has our connection's id.
 //! 3. It must be of mechanism KERNEL, or of none, as in the middle of a reselect.
 //! 4. Of several, for instance when an earlier process had left one that has not timed out yet, the newest counts: the one whose
 //!    token of ours expires last.
 //! 5. It is continued from our place in the path: index 0 and our id.
 //!
-//! It is always reselected then (state `RESELECT_REQUESTED`, no mechanism, same endpoint), as Meridio does: the load balancer may
-//! hold outdated neighbours of the targets behind the old link. Traffic is taken off the link first.
+//! While its link is there and the load balancer answers, it is requested as it is, which changes nothing at either end. Otherwise it
+//! is reselected (state `RESELECT_REQUESTED`, no mechanism, same endpoint), as Meridio does. Traffic is taken off the link first.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -20,19 +21,32 @@ use crate::{
         Connection, MechanismKind, State, parse_prefixes,
         pb::connection::{ConnectionEvent, MonitorScopeSelector, PathSegment},
     },
+    elements::heal::Verdict,
     kernel::Kernel,
-    transport::{Dialer, monitor::picture, server::bounds},
+    transport::{
+        DialError, Dialer, causes,
+        monitor::{NoPicture, picture},
+        server::bounds,
+    },
 };
 
-/// Time for the manager to tell what it has.
+/// Time for the manager to show its connections.
 const PICTURE: Duration = Duration::from_secs(2);
+/// How often it is asked.
+const TIMES: usize = 3;
 /// Time for the kernel to take traffic off a link.
 const WITHDRAWAL: Duration = Duration::from_secs(2);
 
 /// Where an earlier process left its connections.
 pub trait Recovery: Clone + Send + Sync + 'static {
-    /// The connection with this id, as it is to be continued. `None` if there is none or it cannot be told in time.
-    fn find(&self, id: &str) -> impl Future<Output = Option<Box<Connection>>> + Send;
+    /// The connection with this id, as it is to be continued. `None` if there is none or the manager does not say.
+    ///
+    /// # Errors
+    /// The manager cannot be reached. Ask again.
+    fn find(&self, id: &str) -> impl Future<Output = Result<Option<Box<Connection>>, DialError>> + Send;
+
+    /// Whether the link of a connection is there and its load balancer answers over it.
+    fn verdict(&self, connection: &Connection) -> impl Future<Output = Verdict> + Send;
 
     /// Take traffic off the link of a connection that is about to be replaced.
     fn withdraw(&self, connection: &Connection) -> impl Future<Output = ()> + Send;
@@ -53,21 +67,22 @@ impl Nsmgr {
 }
 
 impl Recovery for Nsmgr {
-    async fn find(&self, id: &str) -> Option<Box<Connection>> {
+    async fn find(&self, id: &str) -> Result<Option<Box<Connection>>, DialError> {
         let segment = PathSegment { id: id.to_owned(), ..PathSegment::default() };
         let selector =
             MonitorScopeSelector { path_segments: vec![segment], ..MonitorScopeSelector::default() };
-        match picture(&self.dialer, selector, PICTURE).await {
-            Ok(event) => continued(event, id),
-            Err(error) => {
-                tracing::debug!(
-                    id,
-                    error = &error as &(dyn std::error::Error + 'static),
-                    "nothing recovered"
-                );
-                None
+        for _ in 0..TIMES {
+            match picture(&self.dialer, selector.clone(), PICTURE).await {
+                Ok(event) => return Ok(continued(event, id)),
+                Err(NoPicture::Dial(error)) => return Err(error),
+                Err(error) => tracing::info!(id, error = causes(&error), "the manager shows no connections"),
             }
         }
+        Ok(None)
+    }
+
+    async fn verdict(&self, _: &Connection) -> Verdict {
+        Verdict::Unknown
     }
 
     async fn withdraw(&self, connection: &Connection) {
@@ -102,7 +117,7 @@ pub fn continued(event: ConnectionEvent, id: &str) -> Option<Box<Connection>> {
     Some(Box::new(found))
 }
 
-/// A recovered connection as it is requested.
+/// A recovered connection as it is requested if its link is to be made anew.
 pub(super) fn reselect(mut connection: Box<Connection>, endpoint: &str) -> Box<Connection> {
     connection.mechanism = None;
     connection.set_state(State::ReselectRequested);

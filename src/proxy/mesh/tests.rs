@@ -6,8 +6,10 @@ use tokio::time::sleep;
 
 use super::*;
 use crate::{
-    api::{Connection, State, pb::connection::PathSegment},
+    api::{Connection, Mechanism, MechanismKind, State, pb::connection::PathSegment},
     chain::{Call, Chain, Error, Reason},
+    elements::heal::Verdict,
+    transport::{DialError, Target},
 };
 
 const S: fn(u64) -> Duration = Duration::from_secs;
@@ -24,6 +26,8 @@ struct Inner {
     hang_closes: BTreeSet<String>,
     fail_requests: HashMap<String, usize>,
     left: HashMap<String, Connection>,
+    verdicts: HashMap<String, Verdict>,
+    unreachable: bool,
 }
 
 impl Script {
@@ -87,8 +91,19 @@ impl Drop for Cancelled {
 }
 
 impl Recovery for Script {
-    async fn find(&self, id: &str) -> Option<Box<Connection>> {
-        self.0.lock().unwrap().left.get(id).cloned().map(Box::new)
+    async fn find(&self, id: &str) -> Result<Option<Box<Connection>>, DialError> {
+        let inner = self.0.lock().unwrap();
+        match inner.unreachable {
+            true => Err(DialError::Connect {
+                target: Target::Unix("/nsmgr".into()),
+                source: std::io::ErrorKind::ConnectionRefused.into(),
+            }),
+            false => Ok(inner.left.get(id).cloned().map(Box::new)),
+        }
+    }
+
+    async fn verdict(&self, connection: &Connection) -> Verdict {
+        self.0.lock().unwrap().verdicts.get(&connection.id).copied().unwrap_or_default()
     }
 
     async fn withdraw(&self, connection: &Connection) {
@@ -246,7 +261,72 @@ fn left(script: &Script, name: &str) {
     let mut connection = *Connection::named(id.as_str());
     connection.path_mut().path_segments =
         vec![PathSegment { id: id.clone(), ..PathSegment::default() }, PathSegment::default()];
+    connection.mechanism = Some(Mechanism::local(MechanismKind::Kernel));
+    connection.network_service_endpoint_name = name.into();
     script.set(|inner| inner.left.insert(id, connection));
+}
+
+fn verdict(script: &Script, name: &str, verdict: Verdict) {
+    script.set(|inner| inner.verdicts.insert(format!("px-lb.t.ns-{name}"), verdict));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_recovered_link_that_answers_is_continued_as_it_is() {
+    let script = Script::default();
+    for name in ["lb-1", "lb-2", "lb-3"] {
+        left(&script, name);
+        verdict(&script, name, if name == "lb-3" { Verdict::Dead } else { Verdict::Alive });
+    }
+    script.set(|inner| inner.fail_requests.insert("lb-1".into(), 3));
+    let lab = Lab::start(&script, &["lb-1", "lb-2", "lb-3"]);
+    sleep(S(10)).await;
+    assert_eq!(lab.connected(), 3);
+    let withdrawn: Vec<_> =
+        script.events().into_iter().filter(|event| event.starts_with("withdraw")).collect();
+    assert_eq!(withdrawn, ["withdraw px-lb.t.ns-lb-3"]);
+    let requests = script.0.lock().unwrap().requests.clone();
+    let of = |name: &str| requests.iter().filter(|request| request.id.ends_with(name)).collect::<Vec<_>>();
+    assert_eq!([of("lb-1").len(), of("lb-2").len(), of("lb-3").len()], [4, 1, 1]);
+    for request in of("lb-1").into_iter().chain(of("lb-2")) {
+        let left = &script.0.lock().unwrap().left[&request.id];
+        assert_eq!(request, left, "index 0, our id, the whole path, the mechanism");
+    }
+    assert_eq!(of("lb-3")[0].state(), State::ReselectRequested);
+    lab.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_requested_before_the_manager_has_been_asked() {
+    let script = Script::default();
+    left(&script, "lb-1");
+    verdict(&script, "lb-1", Verdict::Alive);
+    script.set(|inner| inner.unreachable = true);
+    let lab = Lab::start(&script, &["lb-1", "lb-2"]);
+    sleep(S(60)).await;
+    assert!(script.events().is_empty(), "{:?}", script.events());
+    assert!(lab.mesh.status.borrow().to_string().contains("nsmgr"), "{}", *lab.mesh.status.borrow());
+    script.set(|inner| inner.unreachable = false);
+    sleep(S(2)).await;
+    assert_eq!(lab.connected(), 2);
+    lab.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_recovered_link_that_dies_before_it_is_continued_is_re_made() {
+    let script = Script::default();
+    left(&script, "lb-1");
+    verdict(&script, "lb-1", Verdict::Alive);
+    script.set(|inner| inner.fail_requests.insert("lb-1".into(), 1000));
+    let lab = Lab::start(&script, &["lb-1"]);
+    sleep(S(5)).await;
+    assert!(script.times("withdraw px-lb.t.ns-lb-1").is_empty());
+    verdict(&script, "lb-1", Verdict::Dead);
+    script.set(|inner| inner.fail_requests.clear());
+    sleep(S(12)).await;
+    assert_eq!(script.times("withdraw px-lb.t.ns-lb-1").len(), 1);
+    assert_eq!(script.0.lock().unwrap().requests.last().unwrap().state(), State::ReselectRequested);
+    assert_eq!(lab.connected(), 1);
+    lab.end().await;
 }
 
 #[tokio::test(start_paused = true)]
