@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
 //! Dial again while the peer is not there, until the deadline.
+//!
+//! A socket that is missing or refuses costs a system call on this machine, and everything waits for a restarted nsmgr, so it is tried
+//! again within 250 ms. Attempts that get further are up to 1 s apart.
 
 use std::time::Duration;
 
@@ -9,6 +12,11 @@ use tracing::debug;
 
 use super::DialError;
 use crate::transport::{Backoff, Identity, Target, Wire, causes};
+
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// Longest pause while a socket of this machine is missing or refuses.
+const LONGEST_PAUSE_ABSENT: Duration = Duration::from_millis(200);
 
 /// How to reach one peer. A restarted nsmgr removes its socket and makes a new one: a dial waits for it.
 #[derive(Clone, Debug)]
@@ -30,7 +38,8 @@ impl Dialer {
     /// [`DialError`] at once if another attempt would not help; otherwise when none would come before the deadline, with the last
     /// attempt's error.
     pub async fn dial(&self, deadline: Instant) -> Result<Wire, DialError> {
-        let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
+        let mut absent = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE_ABSENT);
+        let mut failing = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
         loop {
             let svid = self.identity.ready(deadline).await?;
             let attempt = deadline.min(Instant::now() + self.dial_timeout);
@@ -39,7 +48,10 @@ impl Dialer {
                 done => return done,
             };
             debug!(error = causes(&error), "dial failed");
-            let pause = backoff.delay();
+            let pause = match &error {
+                DialError::Connect { target: Target::Unix(_), .. } => absent.delay(),
+                _ => failing.delay(),
+            };
             if Instant::now() + pause >= deadline {
                 return Err(DialError::Deadline { target: self.target.clone(), last: Some(Box::new(error)) });
             }

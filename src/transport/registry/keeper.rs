@@ -65,11 +65,16 @@ impl<R: Registry> Keeper<R> {
             let left = match self.register(anew).await {
                 Ok(left) => left,
                 Err(error) => {
+                    // A dial tries for as long as a call may take; when nsmgr listens again, targets wait for us.
+                    let pause = match error {
+                        Error::Dial(_) => self.settings.first_pause,
+                        _ => failures.delay(),
+                    };
                     if self.failed(error, &state) {
                         return;
                     }
                     anew = true;
-                    sleep(failures.delay()).await;
+                    sleep(pause).await;
                     continue;
                 }
             };

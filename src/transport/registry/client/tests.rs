@@ -213,19 +213,19 @@ async fn a_service_that_another_pod_registered_is_used_if_it_is_the_same() {
 }
 
 #[tokio::test]
-async fn after_a_restart_of_nsmgr_everything_is_registered_anew_within_five_seconds() {
+async fn everything_is_registered_within_a_second_of_nsmgrs_return() {
     let world = World::new().await;
     let nsmgr = world.nsmgr().await;
     let registration = world.registration();
     registered(&registration).await;
     nsmgr.stop().await;
-    sleep(Duration::from_secs(2)).await;
+    sleep(Duration::from_secs(7)).await; // longer than a Register may take
     let nsmgr = world.nsmgr().await;
     let back = || {
         let state = nsmgr.state();
         (state.endpoints.contains_key("px"), state.services.contains_key("svc"))
     };
-    let within = timeout(Duration::from_secs(5), eventually(back, |back| *back == (true, true))).await;
+    let within = timeout(Duration::from_secs(1), eventually(back, |back| *back == (true, true))).await;
     assert!(within.is_ok(), "{:?}, {:?}", back(), registration.state().borrow());
     registration.unregister().await.unwrap();
     let state = nsmgr.state();
