@@ -44,7 +44,7 @@ async fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     server.ready(soon).await?;
 
     let target = Target::Unix(folder.path().join("endpoint.sock"));
-    let listener = Listener::bind(&target, server).await?;
+    let listener = Listener::bind(&target, server).await?.keep_descriptors();
     let endpoint = server::Endpoint::new(Chain::new().with(Claim).build(Tail)?, Connections::default());
     let (_reporter, health) = server::health().await;
     let routes = endpoint.routes().add_service(health);

@@ -129,6 +129,7 @@ pub(crate) async fn serve_routes(routes: Routes) -> Served {
     let (authority, folder) = (Authority::new("test.domain"), tempfile::tempdir().unwrap());
     let target = Target::Unix(folder.path().join("peer.sock"));
     let listener = Listener::bind(&target, authority.identity("peer")).await.unwrap();
+    let listener = listener.keep_descriptors();
     let server = tokio::spawn(server::serve(listener, routes, std::future::pending(), Duration::ZERO));
     let (dial_timeout, token_lifetime) = (Duration::from_secs(5), Duration::from_secs(600));
     let dialer = Dialer { target, identity: authority.identity("client"), dial_timeout, token_lifetime };

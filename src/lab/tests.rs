@@ -82,7 +82,7 @@ impl World {
             .with(send_fd::Endpoint::new(send_fd::Netns::of(proxy.netns.descriptor()).unwrap()))
             .build(hop.end())
             .unwrap();
-        let routes = server::Endpoint::new(chain, connections.clone()).discard_descriptors().routes();
+        let routes = server::Endpoint::new(chain, connections.clone()).routes();
         let socket = proxy.folder.join("listen.on");
         let dialer = dialer(&nsmgr.target, &identity);
         let listen = transport::Target::Unix(socket.clone());

@@ -87,7 +87,7 @@ impl Endpoint {
         let directory = Directory::make(parent, name)?;
         let socket = directory.0.join("listen.on");
         let listener = Listener::bind(&Target::Unix(socket.clone()), identity).await?;
-        let routes = server::Endpoint::new(chain, connections).discard_descriptors().routes();
+        let routes = server::Endpoint::new(chain, connections).routes();
         let routes = routes.add_service(health.server());
         let (stop, (end, ended)) = (CancellationToken::new(), watch::channel(false));
         let stopped = stop.clone().cancelled_owned();

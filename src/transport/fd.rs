@@ -4,7 +4,8 @@
 //!
 //! [`FdStream`] lies below TLS and HTTP/2, which do not know of it. A descriptor rides on any byte of the stream; nothing in the
 //! stream says which. Messages name it by device and inode number ([`Inode`](crate::api::Inode)), and the receiver claims it from
-//! the [`FdHub`] of its connection. Whatever nobody claims is closed with the connection.
+//! the [`FdHub`] of its connection. A connection receives none unless its hub keeps them
+//! ([`FdHub::keep_received`]); what nobody claims is closed after a while, at the latest with the connection.
 //!
 //! # Known limits
 //! A descriptor needs a byte to ride on: what is queued while nothing is written stays queued.
@@ -14,7 +15,8 @@ mod stream;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use self::hub::Receives;
 pub use self::{
-    hub::{FdHub, MAX_QUEUED, MAX_UNCLAIMED, Queued, SendFds},
+    hub::{FdHub, MAX_QUEUED, MAX_UNCLAIMED, Queued, SendFds, UNCLAIMED},
     stream::{FdStream, MAX_PER_MESSAGE},
 };

@@ -47,13 +47,15 @@ pub use self::{
     room::{Calling, Calls, Seat},
     socket::ListenError,
 };
-use super::{causes, identity::Identity, tally::Tally, target::Target};
+use super::{causes, descriptors, identity::Identity, tally::Tally, target::Target};
 
 /// Longest handshake, from the arrival of a connection on.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Most connections before the end of their handshakes.
+/// Most connections before the end of their handshakes. Fewer if this process may have few
+/// descriptors when it begins to listen.
 pub const MAX_NEWCOMERS: usize = 128;
-/// Most open connections. A forwarder keeps one for each link.
+/// Most open connections. A forwarder keeps one for each link. Fewer if this process may have few
+/// descriptors when it begins to listen.
 pub const MAX_CONNECTIONS: usize = 1024;
 /// Connections of this process to itself that are kept beside all others.
 const OWN: usize = 8;
@@ -79,13 +81,14 @@ impl Listener {
     /// [`ListenError`].
     pub async fn bind(target: &Target, identity: Identity) -> Result<Self, ListenError> {
         let socket = Listening::bind(target, Some(0o777)).await?;
-        let bounds = Bounds { own: OWN, connections: MAX_CONNECTIONS, uncalled: UNCALLED, idle: None };
-        Ok(Self::within(socket, Some(identity), MAX_NEWCOMERS, bounds))
+        let connections = descriptors::share(2, MAX_CONNECTIONS);
+        let bounds = Bounds { own: OWN, connections, uncalled: UNCALLED, idle: None };
+        Ok(Self::within(socket, Some(identity), descriptors::share(8, MAX_NEWCOMERS), bounds))
     }
 
     fn within(socket: Listening, identity: Option<Identity>, newcomers: usize, bounds: Bounds) -> Self {
         let room = Room::new(bounds);
-        let handshakes = Handshakes { identity, room: Arc::clone(&room) };
+        let handshakes = Handshakes { identity, room: Arc::clone(&room), descriptors: false };
         Self {
             socket: Accepting::new(socket),
             newcomers: Newcomers::new(handshakes, newcomers),
@@ -94,6 +97,13 @@ impl Listener {
             closed: Tally::default(),
             displaced: Tally::default(),
         }
+    }
+
+    /// Receive the descriptors that peers send once they have shown who they are. For servers with
+    /// calls that claim some; without, all are refused.
+    pub fn keep_descriptors(mut self) -> Self {
+        self.newcomers.handshakes.descriptors = true;
+        self
     }
 
     /// Where it listens; for TCP with the port that the system chose.

@@ -43,7 +43,7 @@ pub(crate) fn config(folder: &tempfile::TempDir) -> Config {
 
 /// Serve until the result is dropped.
 pub(crate) async fn host(target: &Target, identity: Identity, routes: Routes) -> AbortOnDropHandle<()> {
-    let listener = Listener::bind(target, identity).await.unwrap();
+    let listener = Listener::bind(target, identity).await.unwrap().keep_descriptors();
     AbortOnDropHandle::new(tokio::spawn(serve(listener, routes, pending(), Duration::ZERO)))
 }
 

@@ -108,7 +108,7 @@ const TABLE: &[Row] = &[
 
     serving!("inode URL whose descriptor never comes, to a proxy that needs none", descriptors::never_comes, Answers),
     serving!("inode URL whose descriptor never comes, to a chain that needs it", descriptors::never_comes_where_it_is_needed, Status(Unavailable, &["recv_fd", "the descriptor of inode://4/4026531833 did not come"])),
-    serving!("descriptors nobody claims", descriptors::nobody_claims, InLog(&["a descriptor that nobody claims here is closed", "inode://"])),
+    serving!("descriptors nobody claims", descriptors::nobody_claims, InLog(&["descriptors that nobody claims here are refused"])),
     serving!("descriptors nobody claims where one could", descriptors::nobody_claims_where_one_could, InLog(&["more descriptors than anybody claims: the oldest are closed", "256"])),
     serving!("257 descriptors with a call", descriptors::too_many_for_one_call, Status(ResourceExhausted, &["257 descriptors", "accepted: 256"])),
 

@@ -228,7 +228,7 @@ async fn serve_chain(
     connections: &Connections,
     tasks: &Tasks,
 ) {
-    let listener = Listener::bind(target, identity).await.unwrap();
+    let listener = Listener::bind(target, identity).await.unwrap().keep_descriptors();
     let routes = Endpoint::new(chain, connections.clone()).routes();
     tasks.spawn(serve(listener, routes, pending(), Duration::ZERO));
 }

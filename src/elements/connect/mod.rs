@@ -54,7 +54,7 @@ pub struct Connect {
 }
 
 impl Connect {
-    /// Call the peer of a dialer. Descriptors that come with answers are closed on arrival.
+    /// Call the peer of a dialer. Descriptors that come with answers are refused.
     pub fn new(dialer: Dialer) -> Self {
         Self { dialer, keeps: false }
     }
@@ -67,8 +67,8 @@ impl Connect {
     async fn dial(&self, deadline: Instant) -> Result<Wire> {
         let dialled = self.dialer.dial(deadline).await;
         let wire = dialled.map_err(|error| Reason::Unavailable(causes(&error)))?;
-        if let (false, Some(hub)) = (self.keeps, wire.hub()) {
-            hub.discard_received();
+        if let (true, Some(hub)) = (self.keeps, wire.hub()) {
+            hub.keep_received();
         }
         Ok(wire)
     }

@@ -34,13 +34,26 @@ impl Hosted {
         identity: Identity,
         routes: Routes,
     ) -> Result<Self, LabError> {
-        let runtime = tokio::runtime::Handle::current();
-        let bound =
-            netns.run(|| runtime.block_on(Listener::bind(target, identity)).map_err(std::io::Error::other));
-        let listener = bound.doing(|| format!("listen on {target}"))?;
+        Ok(Self::run(bind(netns, target, identity)?, routes))
+    }
+
+    /// The same for services that claim the descriptors which come beside calls.
+    ///
+    /// # Errors
+    /// The socket cannot be bound.
+    pub fn start_with_descriptors(
+        netns: &Netns,
+        target: &Target,
+        identity: Identity,
+        routes: Routes,
+    ) -> Result<Self, LabError> {
+        Ok(Self::run(bind(netns, target, identity)?.keep_descriptors(), routes))
+    }
+
+    fn run(listener: Listener, routes: Routes) -> Self {
         let stop = CancellationToken::new();
         let server = serve(listener, routes, stop.clone().cancelled_owned(), DRAIN);
-        Ok(Self { stop, task: AbortOnDropHandle::new(tokio::spawn(server)) })
+        Self { stop, task: AbortOnDropHandle::new(tokio::spawn(server)) }
     }
 
     /// End the server: no new calls, streams end, calls in progress have two seconds.
@@ -48,4 +61,11 @@ impl Hosted {
         self.stop.cancel();
         let _ended = self.task.await;
     }
+}
+
+fn bind(netns: &Netns, target: &Target, identity: Identity) -> Result<Listener, LabError> {
+    let runtime = tokio::runtime::Handle::current();
+    let bound =
+        netns.run(|| runtime.block_on(Listener::bind(target, identity)).map_err(std::io::Error::other));
+    bound.doing(|| format!("listen on {target}"))
 }

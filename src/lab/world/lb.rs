@@ -101,7 +101,7 @@ impl Lb {
             .build(hop.end());
         let chain = chain.doing(|| format!("build the chain of {}", pod.name))?;
         let socket = pod.folder.join("listen.on");
-        let routes = server::Endpoint::new(chain, connections.clone()).discard_descriptors().routes();
+        let routes = server::Endpoint::new(chain, connections.clone()).routes();
         let dialer = dialer(nsmgr, &identity);
         let hosted = Hosted::start(&pod.netns, &Target::Unix(socket.clone()), identity, routes)?;
         let registration = Kept::start(dialer, &pod.name, &[], service(), socket);

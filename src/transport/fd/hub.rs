@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Keep the descriptors of one physical connection: those that wait to leave, and those that wait to be claimed.
+//! Keep the descriptors of one physical connection: those that wait to leave, and those that wait to
+//! be claimed.
+//!
+//! A hub refuses what it receives until it is told to keep it. What a hub refuses is closed by the
+//! kernel, and never one of this process's descriptors.
 
 use std::{
     collections::VecDeque,
@@ -8,18 +12,34 @@ use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use tokio::{sync::Notify, time::Instant};
 
 use super::stream::MAX_PER_MESSAGE;
-use crate::api::Inode;
+use crate::{api::Inode, transport::descriptors};
 
 /// Most descriptors that wait to leave on one connection.
 pub const MAX_QUEUED: usize = 256;
 
 /// Most received descriptors that one connection keeps unclaimed. One more closes the oldest; the first time, this is logged.
 pub const MAX_UNCLAIMED: usize = 256;
+
+/// How long a received descriptor is kept unclaimed: longer than the longest call.
+pub const UNCLAIMED: Duration = Duration::from_secs(90);
+
+/// Which descriptors a connection receives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Receives {
+    /// None.
+    #[default]
+    None,
+    /// None yet: what comes after a handshake is left to be read after it.
+    Later,
+    /// All.
+    All,
+}
 
 /// Descriptors of one call. Put it into the extensions of a [`tonic::Request`]: they leave with the first bytes of the call, and
 /// are withdrawn if the call ends before that.
@@ -37,8 +57,8 @@ pub struct FdHub {
 struct State {
     queue: VecDeque<Waiting>,
     tickets: u64,
-    unclaimed: VecDeque<(Inode, OwnedFd)>,
-    discards: bool,
+    unclaimed: VecDeque<Unclaimed>,
+    receives: Receives,
     /// One was closed for want of room, which was logged.
     overflown: bool,
     closed: bool,
@@ -47,6 +67,12 @@ struct State {
 struct Waiting {
     ticket: u64,
     fd: Arc<OwnedFd>,
+}
+
+struct Unclaimed {
+    inode: Inode,
+    fd: OwnedFd,
+    until: Instant,
 }
 
 /// Descriptors in the queue of a hub; dropping it withdraws those that have not left.
@@ -92,14 +118,18 @@ impl FdHub {
         tokio::time::timeout_at(deadline, claim).await.ok().flatten()
     }
 
-    /// Close what waits unclaimed, and close every descriptor on arrival from now on. For connections whose answers bring
-    /// descriptors that nobody here opens, such as Find.
-    pub fn discard_received(&self) {
-        let mut state = self.lock();
-        state.discards = true;
-        let unclaimed = std::mem::take(&mut state.unclaimed);
-        drop(state);
-        drop(unclaimed);
+    /// Keep the descriptors that are received from now on, until they are claimed. For connections
+    /// with calls that claim some; all others refuse them.
+    pub fn keep_received(&self) {
+        self.receive(Receives::All);
+    }
+
+    pub(crate) fn receive(&self, receives: Receives) {
+        self.lock().receives = receives;
+    }
+
+    pub(super) fn receives(&self) -> Receives {
+        self.lock().receives
     }
 
     /// Number of descriptors that wait to leave.
@@ -115,14 +145,18 @@ impl FdHub {
     /// Keep a received descriptor until it is claimed.
     pub(crate) fn store(&self, fd: OwnedFd) {
         let Ok(inode) = Inode::of(&fd) else { return };
+        if !descriptors::leaves_reserve(&fd) {
+            let limit = descriptors::limit();
+            tracing::warn!(%inode, limit, "a descriptor is closed: too few are left in this process");
+            return;
+        }
         let mut state = self.lock();
-        if state.discards || state.closed {
-            tracing::trace!(%inode, "a descriptor that nobody claims here is closed");
+        if state.closed {
             return;
         }
         let oldest = (state.unclaimed.len() >= MAX_UNCLAIMED).then(|| state.unclaimed.pop_front());
         let first_too_many = oldest.is_some() && !std::mem::replace(&mut state.overflown, true);
-        state.unclaimed.push_back((inode, fd));
+        state.unclaimed.push_back(Unclaimed { inode, fd, until: Instant::now() + UNCLAIMED });
         drop(state);
         drop(oldest);
         if first_too_many {
@@ -132,6 +166,18 @@ impl FdHub {
             );
         }
         self.arrived.notify_waiters();
+    }
+
+    /// Close what has been unclaimed for too long. Returns when the next one will be.
+    pub(super) fn expire(&self) -> Option<Instant> {
+        let mut state = self.lock();
+        let now = Instant::now();
+        let late = state.unclaimed.iter().take_while(|unclaimed| unclaimed.until <= now).count();
+        let late: Vec<Unclaimed> = state.unclaimed.drain(..late).collect();
+        let next = state.unclaimed.front().map(|unclaimed| unclaimed.until);
+        drop(state);
+        drop(late);
+        next
     }
 
     /// Call `write` with the descriptors of the next message and whether more wait behind them; on success they have left.
@@ -182,8 +228,8 @@ impl FdHub {
 
     fn claim(&self, inode: Inode) -> (Option<OwnedFd>, bool) {
         let mut state = self.lock();
-        let place = state.unclaimed.iter().position(|(of, _)| *of == inode);
-        let fd = place.and_then(|place| state.unclaimed.remove(place)).map(|(_, fd)| fd);
+        let place = state.unclaimed.iter().position(|unclaimed| unclaimed.inode == inode);
+        let fd = place.and_then(|place| state.unclaimed.remove(place)).map(|unclaimed| unclaimed.fd);
         (fd, state.closed)
     }
 

@@ -18,9 +18,10 @@ use rustix::net::{
 use tokio::{
     io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
     net::UnixStream,
+    time::{Sleep, sleep_until},
 };
 
-use super::FdHub;
+use super::{FdHub, Receives};
 
 /// Most descriptors sent in one message: what NSM's Go peers have room for.
 pub const MAX_PER_MESSAGE: usize = 64;
@@ -36,12 +37,13 @@ const MAX_BUFFERS: usize = 1024;
 pub struct FdStream {
     io: UnixStream,
     hub: Arc<FdHub>,
+    expiry: Option<Pin<Box<Sleep>>>,
 }
 
 impl FdStream {
     /// A stream over a connected socket, with an empty hub.
     pub fn new(io: UnixStream) -> Self {
-        Self { io, hub: Arc::default() }
+        Self { io, hub: Arc::default(), expiry: None }
     }
 
     /// The descriptors of this connection.
@@ -91,8 +93,23 @@ impl FdStream {
         Ok(sendmsg(&self.io, buffers, &mut ancillary, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)?)
     }
 
-    /// One message into `buffer`; its descriptors go to the hub.
+    /// Bytes into `buffer`, and the descriptors that come with them into the hub, if it receives any.
     fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self.hub.receives() {
+            Receives::All => self.receive_with(buffer),
+            Receives::Later => self.receive_before(buffer),
+            Receives::None => {
+                let (bytes, cut) = self.receive_bare(buffer, RecvFlags::empty())?;
+                if cut {
+                    tracing::trace!("descriptors that nobody claims here are refused");
+                }
+                Ok(bytes)
+            }
+        }
+    }
+
+    /// One message into `buffer`; its descriptors go to the hub.
+    fn receive_with(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_RECEIVED))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
         let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
@@ -109,6 +126,45 @@ impl FdStream {
         }
         Ok(message.bytes)
     }
+
+    /// The bytes before the first with descriptors, which stay for later, or some of them: looking at
+    /// a whole message, Linux sees the descriptors of the next one. If the next byte comes with some,
+    /// it is read without them.
+    fn receive_before(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        let (mut cut, some) = self.receive_bare(buffer, RecvFlags::PEEK)?;
+        let mut whole = if some { 0 } else { cut };
+        while cut - whole > 1 {
+            let middle = whole.midpoint(cut);
+            match self.receive_bare(&mut buffer[..middle], RecvFlags::PEEK)? {
+                (_, true) => cut = middle,
+                (_, false) => whole = middle,
+            }
+        }
+        let bytes = whole.max(1).min(buffer.len());
+        Ok(self.receive_bare(&mut buffer[..bytes], RecvFlags::empty())?.0)
+    }
+
+    /// Bytes into `buffer`, without the descriptors that come with them, and whether some do.
+    fn receive_bare(&self, buffer: &mut [u8], flags: RecvFlags) -> io::Result<(usize, bool)> {
+        let mut none = RecvAncillaryBuffer::new(&mut []);
+        let buffer = &mut [IoSliceMut::new(buffer)];
+        let message = recvmsg(&self.io, buffer, &mut none, flags | RecvFlags::DONTWAIT)?;
+        Ok((message.bytes, message.flags.contains(ReturnFlags::CTRUNC)))
+    }
+
+    /// Close descriptors that have been unclaimed for too long. To be polled with the reading side.
+    fn poll_expiry(&mut self, cx: &mut Context<'_>) {
+        while let Some(until) = self.hub.expire() {
+            let expiry = self.expiry.get_or_insert_with(|| Box::pin(sleep_until(until)));
+            if expiry.deadline() != until {
+                expiry.as_mut().reset(until);
+            }
+            if expiry.as_mut().poll(cx).is_pending() {
+                return;
+            }
+        }
+        self.expiry = None;
+    }
 }
 
 impl AsFd for FdStream {
@@ -119,13 +175,14 @@ impl AsFd for FdStream {
 
 impl AsyncRead for FdStream {
     fn poll_read(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         if buffer.remaining() == 0 {
             return Poll::Ready(Ok(()));
         }
+        self.poll_expiry(cx);
         loop {
             ready!(self.io.poll_read_ready(cx))?;
             let unfilled = buffer.initialize_unfilled();

@@ -49,7 +49,9 @@ impl Witness {
 
 fn pair() -> (FdStream, FdStream) {
     let (left, right) = UnixStream::pair().unwrap();
-    (FdStream::new(left), FdStream::new(right))
+    let (left, right) = (FdStream::new(left), FdStream::new(right));
+    right.hub().keep_received();
+    (left, right)
 }
 
 async fn all_close(witnesses: &[Witness]) {
@@ -187,17 +189,68 @@ async fn the_end_of_the_connection_ends_claims_and_refuses_what_comes_later() {
 }
 
 #[tokio::test]
-async fn a_connection_that_discards_closes_what_came_and_what_comes() {
-    let (mut left, mut right) = pair();
+async fn a_connection_receives_none_until_it_keeps_them() {
+    let (left, right) = UnixStream::pair().unwrap();
+    let (mut left, mut right) = (FdStream::new(left), FdStream::new(right));
     let ((before, first), (after, second)) = (pipe(), pipe());
     left.hub().send(before).unwrap();
     left.write_all(b"x").await.unwrap();
-    read(&mut right, 1).await;
-    right.hub().discard_received();
+    assert_eq!(read(&mut right, 1).await, b"x");
+    first.closes().await;
+    right.hub().keep_received();
     left.hub().send(after).unwrap();
     left.write_all(b"x").await.unwrap();
     read(&mut right, 1).await;
-    all_close(&[first, second]).await;
+    assert_eq!(right.hub().unclaimed(), 1);
+    assert!(!second.is_closed());
+}
+
+/// A client that sends the end of its handshake and its first call at once.
+#[tokio::test]
+async fn what_comes_after_a_handshake_is_read_after_it() {
+    let (left, right) = UnixStream::pair().unwrap();
+    let (mut left, mut right) = (FdStream::new(left), FdStream::new(right));
+    for handshake in [1, 2, 100, 4000] {
+        right.hub().receive(Receives::Later);
+        let (fd, witness) = pipe();
+        left.write_all(&vec![b'h'; handshake]).await.unwrap();
+        left.hub().send(fd).unwrap();
+        left.write_all(b"call").await.unwrap();
+        let (mut buffer, mut read_so_far) = (vec![0; 8192], 0);
+        while read_so_far < handshake {
+            read_so_far += right.read(&mut buffer[read_so_far..]).await.unwrap();
+        }
+        assert_eq!(buffer[..read_so_far], vec![b'h'; handshake]);
+        right.hub().keep_received();
+        assert_eq!(read(&mut right, 4).await, b"call");
+        assert!(right.hub().take(witness.inode, soon()).await.is_some());
+    }
+}
+
+#[tokio::test]
+async fn a_handshake_gets_its_bytes_without_their_descriptors() {
+    let (mut left, mut right) = pair();
+    right.hub().receive(Receives::Later);
+    let (fd, witness) = pipe();
+    left.hub().send(fd).unwrap();
+    left.write_all(b"hello").await.unwrap();
+    assert_eq!(read(&mut right, 5).await, b"hello");
+    witness.closes().await;
+    assert_eq!(right.hub().unclaimed(), 0);
+}
+
+#[tokio::test]
+async fn a_descriptor_that_is_not_claimed_in_time_is_closed() {
+    let (mut left, mut right) = pair();
+    let (fd, witness) = pipe();
+    left.hub().send(fd).unwrap();
+    left.write_all(b"x").await.unwrap();
+    read(&mut right, 1).await;
+    tokio::time::pause();
+    let mut byte = [0];
+    let silent = tokio::time::timeout(UNCLAIMED + Duration::from_secs(1), right.read(&mut byte)).await;
+    assert!(silent.is_err());
+    witness.closes().await;
     assert_eq!(right.hub().unclaimed(), 0);
 }
 
@@ -206,6 +259,7 @@ async fn a_connection_that_discards_closes_what_came_and_what_comes() {
 async fn one_byte_and_one_descriptor_a_message_is_understood() {
     let (left, right) = UnixStream::pair().unwrap();
     let mut right = FdStream::new(right);
+    right.hub().keep_received();
     let (fds, witnesses): (Vec<_>, Vec<_>) = (0..10).map(|_| pipe()).unzip();
     let record = b"a record of TLS";
     for (byte, fd) in record.iter().zip(&fds) {

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::transport::{
     caller::Caller,
+    fd::Receives,
     identity::{ALPN, Identity, InvalidLeaf, Peer, Verdict},
     target::Socket,
 };
@@ -51,6 +52,8 @@ pub(super) struct Handshakes {
     /// Who we are; `None` where peers need not show who they are.
     pub(super) identity: Option<Identity>,
     pub(super) room: Arc<Room>,
+    /// Descriptors are received once a peer has shown who it is; else never.
+    pub(super) descriptors: bool,
 }
 
 impl Handshakes {
@@ -63,7 +66,13 @@ impl Handshakes {
         let (stream, caller, who) = match &self.identity {
             None => (Either::Right(socket), None, Who::Process(pid)),
             Some(identity) => {
+                if let (true, Some(hub)) = (self.descriptors, socket.hub()) {
+                    hub.receive(Receives::Later);
+                }
                 let (tls, caller) = secured(socket, identity).await?;
+                if let (true, Some(hub)) = (self.descriptors, &caller.hub) {
+                    hub.keep_received();
+                }
                 let who = Who::Svid(Arc::clone(&caller.peer));
                 (Either::Left(tls), Some(caller), who)
             }

@@ -33,7 +33,7 @@ const GRACE: Duration = Duration::from_millis(100);
 
 /// Connections before and in their handshakes.
 pub(super) struct Newcomers {
-    handshakes: Handshakes,
+    pub(super) handshakes: Handshakes,
     limit: usize,
     /// In the order of their arrival.
     silent: VecDeque<Silent>,

@@ -59,9 +59,6 @@ pub(super) struct Full {
     limit: usize,
 }
 
-/// The peer of a displaced connection, and the end of that connection.
-type Displaced = (Who, oneshot::Receiver<()>);
-
 /// The places of one listener.
 #[derive(Debug)]
 pub(super) struct Room {
@@ -83,6 +80,13 @@ struct Taken {
     own: bool,
     doing: Doing,
     displace: oneshot::Sender<oneshot::Sender<()>>,
+}
+
+/// A connection that makes room for another.
+struct Displaced {
+    who: Who,
+    /// Ends when the connection has.
+    end: oneshot::Receiver<()>,
 }
 
 /// What a connection does.
@@ -108,10 +112,10 @@ impl Room {
     /// [`Full`].
     pub(super) async fn enter(self: &Arc<Self>, who: Who, own: bool) -> Result<(Seat, Option<Who>), Full> {
         let (seat, displaced) = self.take(who, own)?;
-        let Some((peer, gone)) = displaced else { return Ok((seat, None)) };
+        let Some(Displaced { who, end }) = displaced else { return Ok((seat, None)) };
         // An error: its sender is dropped, which is the end of the displaced connection.
-        let _gone = gone.await;
-        Ok((seat, Some(peer)))
+        let _ended = end.await;
+        Ok((seat, Some(who)))
     }
 
     fn take(self: &Arc<Self>, who: Who, own: bool) -> Result<(Seat, Option<Displaced>), Full> {

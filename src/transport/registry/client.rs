@@ -137,9 +137,6 @@ impl Registry for Client {
     async fn find(&self, like: NetworkServiceEndpoint, watch: bool) -> Result<Found, Error> {
         let deadline = Instant::now() + self.deadline;
         let wire = self.wire(deadline).await?;
-        if let Some(hub) = wire.hub() {
-            hub.discard_received(); // one comes for each endpoint of this node, and nobody opens it
-        }
         let query = NetworkServiceEndpointQuery { network_service_endpoint: Some(like), watch };
         let request = wire.call(query, (!watch).then_some(deadline), self.dialer.token_lifetime)?;
         // Go's servers send nothing, not even headers, before the first match: opening is part of the stream.

@@ -32,18 +32,12 @@ use crate::{
 pub struct Endpoint {
     chain: Next,
     connections: Connections,
-    discards: bool,
 }
 
 impl Endpoint {
     /// Serve a chain.
     pub fn new(chain: Next, connections: Connections) -> Self {
-        Self { chain, connections, discards: false }
-    }
-
-    /// Close received descriptors on arrival. For a chain that never claims one: forwarders send one with every refresh.
-    pub fn discard_descriptors(self) -> Self {
-        Self { discards: true, ..self }
+        Self { chain, connections }
     }
 
     /// The two services. Add [`health`](super::health()) and what else is to be served.
@@ -53,20 +47,17 @@ impl Endpoint {
         let monitor = MonitorConnectionServer::new(self).max_decoding_message_size(bounds::MESSAGE);
         Routes::new(network_service).add_service(monitor)
     }
+}
 
-    /// What a call brings beside its message.
-    fn context<T>(&self, request: &Request<T>) -> Result<Context, Status> {
-        let caller = Caller::of(request)?;
-        if let (true, Some(hub)) = (self.discards, &caller.hub) {
-            hub.discard_received();
-        }
-        let mut context = Context::within(patience(request.metadata())?);
-        if let Some(trace) = TraceContext::read(request.metadata()) {
-            context.extensions.insert(trace);
-        }
-        context.extensions.insert(caller);
-        Ok(context)
+/// What a call brings beside its message.
+fn context<T>(request: &Request<T>) -> Result<Context, Status> {
+    let caller = Caller::of(request)?;
+    let mut context = Context::within(patience(request.metadata())?);
+    if let Some(trace) = TraceContext::read(request.metadata()) {
+        context.extensions.insert(trace);
     }
+    context.extensions.insert(caller);
+    Ok(context)
 }
 
 /// The connection of a call, checked.
@@ -79,7 +70,7 @@ fn checked(connection: Option<Connection>, preferences: &[Mechanism]) -> chain::
 #[tonic::async_trait]
 impl NetworkService for Endpoint {
     async fn request(&self, request: Request<NetworkServiceRequest>) -> Result<Response<Connection>, Status> {
-        let context = self.context(&request)?;
+        let context = context(&request)?;
         let NetworkServiceRequest { connection, mechanism_preferences: preferences } = request.into_inner();
         let connection = checked(connection, &preferences)?;
         let answer = self.chain.request(chain::Request { connection, preferences, context }).await?;
@@ -87,7 +78,7 @@ impl NetworkService for Endpoint {
     }
 
     async fn close(&self, request: Request<Connection>) -> Result<Response<()>, Status> {
-        let context = self.context(&request)?;
+        let context = context(&request)?;
         let connection = checked(Some(request.into_inner()), &[])?;
         self.chain.close(chain::Close { connection, context }).await?;
         Ok(Response::new(()))

@@ -94,13 +94,14 @@ struct World {
 
 impl World {
     async fn new() -> Self {
-        Self::with(Duration::from_secs(5), |endpoint| endpoint).await
+        Self::with(Duration::from_secs(5), |listener| listener).await
     }
 
-    async fn with(drain: Duration, change: impl FnOnce(Endpoint) -> Endpoint) -> Self {
+    async fn with(drain: Duration, change: impl FnOnce(Listener) -> Listener) -> Self {
         let (authority, folder) = (Authority::new("a.test"), tempfile::tempdir().unwrap());
         let target = Target::Unix(folder.path().join("nse.sock"));
         let listener = Listener::bind(&target, authority.identity("nse")).await.unwrap();
+        let listener = change(listener);
         let end = End { seen: Arc::default(), finished: Arc::default(), gate: Arc::new(Semaphore::new(0)) };
         let (tasks, connections, last) = (Tasks::default(), Connections::default(), end.clone());
         let chain = Chain::new()
@@ -108,7 +109,7 @@ impl World {
             .build(tower::service_fn(move |call| last.clone().end(call)))
             .unwrap();
         let (_, health) = health().await;
-        let services = change(Endpoint::new(chain, connections.clone())).routes().add_service(health);
+        let services = Endpoint::new(chain, connections.clone()).routes().add_service(health);
         let (stop, stopped) = oneshot::channel::<()>();
         let stopped = async move { drop(stopped.await) };
         let server = tokio::spawn(serve(listener, services, stopped, drain));

@@ -53,7 +53,7 @@ impl Endpoint {
     }
 
     async fn on(target: Target, folder: tempfile::TempDir, identity: Identity) -> Self {
-        let listener = Listener::bind(&target, identity).await.unwrap();
+        let listener = Listener::bind(&target, identity).await.unwrap().keep_descriptors();
         let target = listener.target().unwrap();
         let (events, watched) = watch::channel(0);
         let echo = Echo { events: watched };

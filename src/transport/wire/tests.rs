@@ -55,6 +55,7 @@ async fn a_call_carries_token_deadline_and_descriptors_and_the_answer_brings_som
     let endpoint = Endpoint::of(&authority).await;
     let wire = dial(&endpoint.target, &authority).await;
     assert_eq!(wire.peer().id(), "spiffe://a.test/endpoint");
+    wire.hub().unwrap().keep_received();
     let (fd, inode, mechanism) = file();
     let deadline = Instant::now() + Duration::from_secs(7);
     let mut request = wire.call(message(Some(mechanism)), Some(deadline), LIFETIME).unwrap();

@@ -57,6 +57,9 @@ impl FindEndpoint {
             network_service_names: vec![connection.network_service.clone()],
             ..NetworkServiceEndpoint::default()
         };
+        if let Some(hub) = wire.hub() {
+            hub.keep_received();
+        }
         let found = self.endpoints(&wire, query, context.deadline).await?;
         let found = if name.is_empty() {
             let service = self.service(&wire, &connection.network_service, context.deadline).await?;

@@ -95,7 +95,7 @@ fn serve(
     let chain = chain.doing(|| "build the chain of the forwarder".into())?;
     let socket = pod.folder.join("listen.on");
     let routes = server::Endpoint::new(chain, connections.clone()).routes();
-    let hosted = Hosted::start(&pod.netns, &Target::Unix(socket.clone()), identity, routes)?;
+    let hosted = Hosted::start_with_descriptors(&pod.netns, &Target::Unix(socket.clone()), identity, routes)?;
     let service =
         NetworkService { name: FORWARDER_SERVICE.into(), payload: "ETHERNET".into(), ..Default::default() };
     let registration = Kept::start(dialer, &hop.name, &LABELS, service, socket);

@@ -79,7 +79,7 @@ impl Nsmgr {
             .add_service(NetworkServiceRegistryServer::new(services.clone()))
             .add_service(NetworkServiceEndpointRegistryServer::new(endpoints.clone()));
         let target = Target::Unix(folder.join(SOCKET));
-        let hosted = Hosted::start(&pod.netns, &target, identity, routes)?;
+        let hosted = Hosted::start_with_descriptors(&pod.netns, &target, identity, routes)?;
         Ok((target, endpoints, connections, services, hop, hosted))
     }
 

@@ -65,7 +65,11 @@ impl Relay {
         let svid = self.identity.current().ok_or_else(|| Reason::Unavailable("no identity".into()))?;
         let deadline = context.deadline.min(Instant::now() + DIAL);
         let dialled = Wire::dial(&hop.target, svid, deadline).await;
-        Ok(dialled.map_err(|error| Reason::Unavailable(explain(&error)))?)
+        let wire = dialled.map_err(|error| Reason::Unavailable(explain(&error)))?;
+        if let Some(hub) = wire.hub() {
+            hub.keep_received();
+        }
+        Ok(wire)
     }
 
     fn message<M>(&self, wire: &Wire, message: M, context: &mut Context) -> Result<tonic::Request<M>> {

@@ -52,7 +52,8 @@ impl Registry {
         let routes = Routes::new(ServiceServer::new(Services::default()))
             .add_service(EndpointServer::new(endpoints.clone()));
         let target = Target::Unix(folder.path().join("nsm.io.sock"));
-        let hosted = Hosted::start(&Netns::new().expect(NEEDS), &target, identity, routes).unwrap();
+        let hosted =
+            Hosted::start_with_descriptors(&Netns::new().expect(NEEDS), &target, identity, routes).unwrap();
         Self { tasks, agent, target, endpoints, hosted, folder }
     }
 
@@ -144,6 +145,7 @@ async fn an_endpoint_needs_its_descriptor_and_lapses_a_deadline_before_its_expir
     let wanted = NetworkServiceEndpoint { name: "lb1".into(), ..Default::default() };
     let query = NetworkServiceEndpointQuery { network_service_endpoint: Some(wanted), watch: true };
     let watch = wire.call(query, None, LIFETIME).unwrap();
+    wire.hub().unwrap().keep_received();
     let mut events =
         EndpointClient::with_origin(wire.clone(), origin()).find(watch).await.unwrap().into_inner();
     let answer = register_endpoint(&wire, "lb1", DEADLINE + Duration::from_secs(1), true).await.unwrap();

@@ -22,7 +22,7 @@ struct Crowd {
 impl Crowd {
     fn new() -> Self {
         let bounds = Bounds { own: 2, connections: 100, uncalled: HANDSHAKE_TIMEOUT, idle: None };
-        let handshakes = Handshakes { identity: None, room: Room::new(bounds) };
+        let handshakes = Handshakes { identity: None, room: Room::new(bounds), descriptors: false };
         Self { newcomers: Newcomers::new(handshakes, MANY), peers: Vec::new() }
     }
 

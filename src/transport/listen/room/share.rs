@@ -6,7 +6,7 @@ use std::{cmp::Reverse, collections::HashMap};
 
 use tokio::{sync::oneshot, time::Instant};
 
-use super::{Doing, Full, Places, Taken, Who};
+use super::{Displaced, Doing, Full, Places, Taken, Who};
 
 /// Which of the connections that may be displaced goes: the least.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
@@ -25,12 +25,8 @@ impl Places {
         self.taken.iter().filter(move |(_, taken)| taken.own == own).map(|(number, taken)| (*number, taken))
     }
 
-    /// Displace a connection for one of `newcomer`. Returns its peer, and its end.
-    pub(super) fn displace(
-        &mut self,
-        newcomer: &Who,
-        limit: usize,
-    ) -> Result<(Who, oneshot::Receiver<()>), Full> {
+    /// Displace a connection for one of `newcomer`.
+    pub(super) fn displace(&mut self, newcomer: &Who, limit: usize) -> Result<Displaced, Full> {
         let found = self.of(false).filter(|(_, taken)| taken.who.is(newcomer)).count();
         let full = || Full { peer: newcomer.clone(), found, limit };
         let number = self.least(newcomer, found).ok_or_else(full)?;
@@ -38,7 +34,7 @@ impl Places {
         let (gone, end) = oneshot::channel();
         // It is not received if the connection ends just now.
         let _ended = displace.send(gone);
-        Ok((who, end))
+        Ok(Displaced { who, end })
     }
 
     /// The connection that goes for one more of a peer that has `found`.

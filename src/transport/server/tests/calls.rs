@@ -170,10 +170,10 @@ async fn a_call_that_is_too_slow_is_answered_at_its_deadline() {
 }
 
 #[tokio::test]
-async fn descriptors_that_nobody_claims_are_closed_on_arrival_if_so_told() {
-    for discards in [false, true] {
-        let world =
-            World::with(Duration::from_secs(5), |e| if discards { e.discard_descriptors() } else { e }).await;
+async fn descriptors_are_received_only_where_calls_claim_some() {
+    for keeps in [false, true] {
+        let keep = |listener: Listener| if keeps { listener.keep_descriptors() } else { listener };
+        let world = World::with(Duration::from_secs(5), keep).await;
         let wire = world.dial().await;
         let file = Arc::new(std::os::fd::OwnedFd::from(std::fs::File::open("/proc/self/ns/net").unwrap()));
         for _ in 0..3 {
@@ -182,6 +182,6 @@ async fn descriptors_that_nobody_claims_are_closed_on_arrival_if_so_told() {
             send(&wire, request).await.unwrap();
         }
         let hub = world.seen().last().unwrap().caller.hub.clone().unwrap();
-        assert_eq!(hub.unclaimed(), if discards { 0 } else { 3 });
+        assert_eq!(hub.unclaimed(), if keeps { 3 } else { 0 });
     }
 }

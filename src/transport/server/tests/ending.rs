@@ -42,7 +42,7 @@ async fn a_call_in_progress_may_finish_while_the_server_ends() {
 
 #[tokio::test]
 async fn a_call_that_outlasts_the_drain_is_cut_and_nothing_is_left() {
-    let mut world = World::with(Duration::from_millis(200), |endpoint| endpoint).await;
+    let mut world = World::with(Duration::from_millis(200), |listener| listener).await;
     let wire = world.dial().await;
     let request = wire.call(message(named("slow")), Some(soon()), LIFETIME).unwrap();
     let call = tokio::spawn({
