@@ -11,9 +11,11 @@ use tokio::{sync::oneshot, time::Instant};
 use super::{
     Lease, LeaseError,
     lease::Slot,
+    restored::Record,
     state::{Answers, State},
+    tag::Tag,
 };
-use crate::api::Dual;
+use crate::{api::Dual, chain::Owner};
 
 /// Wait before a call that failed is made again: the first time, at most, and during a flush.
 const RETRY: Duration = Duration::from_secs(2);
@@ -39,6 +41,10 @@ impl Waiting {
 
 pub(super) struct Entry {
     child: Arc<str>,
+    /// Whose it is; none: the proxy's own.
+    pub(super) tag: Option<Tag>,
+    /// The same by name, unless it is that of an earlier process.
+    pub(super) owner: Option<Owner>,
     pub(super) state: State,
     /// When the task looks at it next.
     pub(super) scheduled: Option<Instant>,
@@ -48,13 +54,15 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    pub(super) fn new(child: Arc<str>, renew: Duration) -> Self {
-        Self { child, state: State::FREE, scheduled: None, waiting: Vec::new(), renew, failures: 0 }
+    pub(super) fn new(child: Arc<str>, owner: Option<Owner>, renew: Duration) -> Self {
+        let (tag, state) = (owner.as_ref().map(Tag::of), State::FREE);
+        Self { child, tag, owner, state, scheduled: None, waiting: Vec::new(), renew, failures: 0 }
     }
 
     /// A lease that an earlier process held.
-    pub(super) fn restored(child: Arc<str>, addresses: Dual<IpNet>, renew: Duration) -> Self {
-        Self { state: State::restored(addresses, Instant::now()), ..Self::new(child, renew) }
+    pub(super) fn restored(record: Record, renew: Duration) -> Self {
+        let state = State::restored(record.addresses, Instant::now());
+        Self { state, tag: record.owner, ..Self::new(record.child, None, renew) }
     }
 
     /// Renew at least this often.

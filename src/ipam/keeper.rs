@@ -3,6 +3,7 @@
 //! Own all leases in one task: feed their state machines, make the calls they decide on, answer the callers.
 
 mod handover;
+mod owners;
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -27,10 +28,11 @@ use super::{
     restored::{Record, Restored},
     state::{Phase, State},
 };
+use crate::chain::Owner;
 
 /// What a handle asks of the task.
 pub(super) enum Ask {
-    Acquire { child: Arc<str>, renew: Option<Duration>, waiting: Waiting },
+    Acquire { child: Arc<str>, owner: Option<Owner>, renew: Option<Duration>, waiting: Waiting },
     Records(oneshot::Sender<Vec<Record>>),
     Flush { deadline: Instant, done: oneshot::Sender<Vec<Record>> },
 }
@@ -100,7 +102,7 @@ impl<A: Allocator> Keeper<A> {
     fn asked(&mut self, ask: Ask) {
         match ask {
             Ask::Acquire { waiting, .. } if self.flush.is_some() => waiting.refuse(LeaseError::Stopped),
-            Ask::Acquire { child, renew, waiting } => self.acquire(child, renew, waiting),
+            Ask::Acquire { child, owner, renew, waiting } => self.acquire(child, owner, renew, waiting),
             Ask::Records(reply) => {
                 let _left = reply.send(self.records());
             }
@@ -108,14 +110,15 @@ impl<A: Allocator> Keeper<A> {
         }
     }
 
-    fn acquire(&mut self, child: Arc<str>, renew: Option<Duration>, waiting: Waiting) {
+    fn acquire(&mut self, child: Arc<str>, owner: Option<Owner>, renew: Option<Duration>, waiting: Waiting) {
+        let child = self.name_for(child, owner.as_ref());
         if self.entries.len() >= MAX_LEASES && !self.entries.contains_key(&child) {
             return waiting.refuse(LeaseError::TooMany { limit: MAX_LEASES });
         }
         let every = self.settings.renew;
         self.entries.entry(Arc::clone(&child)).or_insert_with(|| match self.restored.take(&child) {
-            Some(addresses) => Entry::restored(Arc::clone(&child), addresses, every),
-            None => Entry::new(Arc::clone(&child), every),
+            Some(record) => Entry::restored(record, every),
+            None => Entry::new(Arc::clone(&child), owner, every),
         });
         self.step(&child, |entry| {
             if let Some(every) = renew {

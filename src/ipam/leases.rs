@@ -16,7 +16,10 @@ use super::{
     lease::MAX_NAME,
     restored::{Record, Restored},
 };
-use crate::{api::Family, chain::Tasks};
+use crate::{
+    api::Family,
+    chain::{Owner, Tasks},
+};
 
 /// Name of the child whose addresses are those of the bridge: the gateways of the targets.
 pub const BRIDGE: &str = "bridge";
@@ -119,13 +122,27 @@ impl Leases {
         Self { asks, slots, status }
     }
 
-    /// Get the addresses of a child. All families are allocated at once; if one fails, the others are released. A lease that is
-    /// held is answered without a call.
+    /// Get the addresses of a child of the proxy itself. All families are allocated at once; if one fails, the others are
+    /// released. A lease that is held is answered without a call.
     ///
     /// # Errors
     /// [`LeaseError`]. The future may be dropped at any time: what was allocated for it is released, or kept for the next caller.
     pub async fn acquire(&self, child: &str, deadline: Instant) -> Result<Lease, LeaseError> {
-        self.ask(child, None, deadline).await
+        self.ask(child, None, None, deadline).await
+    }
+
+    /// Like [`acquire`](Self::acquire), for an owner. A name that another owner has, or had until it is released, is not
+    /// shared: the lease then has a name of its own, which the service gives other addresses.
+    ///
+    /// # Errors
+    /// Like [`acquire`](Self::acquire).
+    pub async fn acquire_for(
+        &self,
+        child: &str,
+        owner: Option<&Owner>,
+        deadline: Instant,
+    ) -> Result<Lease, LeaseError> {
+        self.ask(child, owner, None, deadline).await
     }
 
     /// Like [`acquire`](Self::acquire), renewed at least this often as long as it is held.
@@ -138,12 +155,13 @@ impl Leases {
         every: Duration,
         deadline: Instant,
     ) -> Result<Lease, LeaseError> {
-        self.ask(child, Some(every), deadline).await
+        self.ask(child, None, Some(every), deadline).await
     }
 
     async fn ask(
         &self,
         child: &str,
+        owner: Option<&Owner>,
         renew: Option<Duration>,
         deadline: Instant,
     ) -> Result<Lease, LeaseError> {
@@ -155,7 +173,8 @@ impl Leases {
             mpsc::error::TrySendError::Closed(_) => LeaseError::Stopped,
         })?;
         let (reply, answer) = oneshot::channel();
-        let ask = Ask::Acquire { child: child.into(), renew, waiting: Waiting { slot, reply } };
+        let (child, owner) = (child.into(), owner.cloned());
+        let ask = Ask::Acquire { child, owner, renew, waiting: Waiting { slot, reply } };
         let asked = async {
             self.asks.send(ask).await.map_err(|_| LeaseError::Stopped)?;
             answer.await.map_err(|_| LeaseError::Stopped)?

@@ -19,6 +19,7 @@ mod leases;
 mod memory;
 mod restored;
 mod state;
+mod tag;
 mod tree;
 
 #[cfg(test)]
@@ -32,5 +33,6 @@ pub use self::{
     leases::{BRIDGE, Leases, MAX_HOLDERS, MAX_LEASES, Settings, Status},
     memory::InMemory,
     restored::Record,
+    tag::Tag,
     tree::{Pool, Tree, TreeError},
 };

@@ -18,7 +18,7 @@ use std::{
 use ipnet::IpNet;
 use tokio::time::Instant;
 
-use super::{lease::MAX_NAME, leases::MAX_LEASES};
+use super::{Tag, lease::MAX_NAME, leases::MAX_LEASES};
 use crate::api::{Dual, Family};
 
 /// How long a record that nobody acquires is kept, from the first answer of the service on.
@@ -29,6 +29,8 @@ pub(super) const UNCLAIMED: Duration = Duration::from_secs(3600);
 pub struct Record {
     /// Name of the child.
     pub child: Arc<str>,
+    /// Whose it is; none: the proxy's own.
+    pub owner: Option<Tag>,
     /// One host address per family, with the prefix length of the node.
     pub addresses: Dual<IpNet>,
 }
@@ -36,7 +38,7 @@ pub struct Record {
 /// Records that are not acquired yet.
 #[derive(Debug, Default)]
 pub(super) struct Restored {
-    addresses: HashMap<Arc<str>, Dual<IpNet>>,
+    records: HashMap<Arc<str>, Record>,
     children: HashMap<IpAddr, Arc<str>>,
     forget_at: Option<Instant>,
 }
@@ -47,27 +49,33 @@ impl Restored {
     pub(super) fn new(records: Vec<Record>, families: &[Family]) -> Self {
         let families: HashSet<Family> = families.iter().copied().collect();
         let mut restored = Self::default();
-        for Record { child, addresses } in records.into_iter().take(MAX_LEASES) {
+        for record in records.into_iter().take(MAX_LEASES) {
+            let Record { child, addresses, .. } = &record;
             let whole = addresses.families().collect::<HashSet<_>>() == families;
-            let named = (1..=MAX_NAME).contains(&child.len()) && !restored.addresses.contains_key(&child);
+            let named = (1..=MAX_NAME).contains(&child.len()) && !restored.records.contains_key(child);
             let free = addresses.iter().all(|(_, net)| !restored.children.contains_key(&net.addr()));
             if whole && named && free {
                 for (_, net) in addresses.iter() {
-                    restored.children.insert(net.addr(), Arc::clone(&child));
+                    restored.children.insert(net.addr(), Arc::clone(child));
                 }
-                restored.addresses.insert(child, addresses);
+                restored.records.insert(Arc::clone(child), record);
             }
         }
         restored
     }
 
-    /// The addresses of a name that is acquired.
-    pub(super) fn take(&mut self, child: &str) -> Option<Dual<IpNet>> {
-        let addresses = self.addresses.remove(child)?;
-        for (_, net) in addresses.iter() {
+    /// The record of a name.
+    pub(super) fn get(&self, child: &str) -> Option<&Record> {
+        self.records.get(child)
+    }
+
+    /// The record of a name that is acquired.
+    pub(super) fn take(&mut self, child: &str) -> Option<Record> {
+        let record = self.records.remove(child)?;
+        for (_, net) in record.addresses.iter() {
             self.children.remove(&net.addr());
         }
-        Some(addresses)
+        Some(record)
     }
 
     /// The service has given an address to a name. Returns the other name whose record had it, and has it no more.
@@ -80,18 +88,14 @@ impl Restored {
     /// The service has answered at this time.
     pub(super) fn answered(&mut self, now: Instant) {
         if now >= *self.forget_at.get_or_insert(now + UNCLAIMED) {
-            self.addresses.clear();
+            self.records.clear();
             self.children.clear();
         }
     }
 
     /// The records that are left.
     pub(super) fn records(&self) -> impl Iterator<Item = Record> {
-        let record = |(child, addresses): (&Arc<str>, &Dual<IpNet>)| Record {
-            child: Arc::clone(child),
-            addresses: *addresses,
-        };
-        self.addresses.iter().map(record)
+        self.records.values().cloned()
     }
 }
 
@@ -101,7 +105,7 @@ mod tests {
 
     fn record(child: &str, v4: &str, v6: Option<&str>) -> Record {
         let addresses = Dual { v4: v4.parse().ok(), v6: v6.and_then(|text| text.parse().ok()) };
-        Record { child: child.into(), addresses }
+        Record { child: child.into(), owner: None, addresses }
     }
 
     fn names(restored: &Restored) -> Vec<String> {
@@ -123,7 +127,7 @@ mod tests {
         let mut restored = Restored::new(records, &Family::BOTH);
         assert_eq!(names(&restored), ["a", "d"]);
         let a = restored.take("a").unwrap();
-        assert_eq!(a.v4.unwrap().to_string(), "172.16.0.2/24");
+        assert_eq!(a.addresses.v4.unwrap().to_string(), "172.16.0.2/24");
         assert_eq!(restored.take("a"), None);
     }
 

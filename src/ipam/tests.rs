@@ -15,6 +15,7 @@ mod failing;
 mod flushing;
 mod holding;
 mod model;
+mod owners;
 mod renewing;
 mod restoring;
 

@@ -153,7 +153,7 @@ mod tests {
         let (tasks, health, ipam) = (Tasks::default(), Health::default(), ipam());
         ipam.faults().stand(Fault::Hang);
         let before = Dual { v4: "172.16.9.1/24".parse().ok(), v6: "fd00::1/64".parse().ok() };
-        let records = vec![Record { child: BRIDGE.into(), addresses: before }];
+        let records = vec![Record { child: BRIDGE.into(), owner: None, addresses: before }];
         let leases = Leases::resume(ipam.clone(), Settings::default(), records, &tasks);
         let kernel = Kernel::start(kernel::Settings::of("t", "c", "n"), kernel::Memory::default(), &tasks);
         let leasing = Gateways::lease(&leases, &kernel, Duration::from_secs(300), &health, &tasks);

@@ -22,7 +22,7 @@ fn leave(place: &Place, trench: &str) {
     let addresses = Dual { v4: "172.16.1.1/24".parse().ok(), v6: "fd00::1/64".parse().ok() };
     let of = Subnet { trench: trench.into(), conduit: "conduit".into(), node: "node".into() };
     let snapshot = Snapshot {
-        leases: vec![Record { child: "bridge".into(), addresses }],
+        leases: vec![Record { child: "bridge".into(), owner: None, addresses }],
         vips: Some(["20.0.0.1/32".parse().unwrap()].into()),
     };
     File::new(place.snapshot(), of).store(&snapshot).unwrap();

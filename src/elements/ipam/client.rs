@@ -27,7 +27,7 @@ impl Element for Client {
     const ORDER: Order = Order { after: &["begin", "metadata"], before: &["connect"] };
 
     async fn request(&self, mut request: Request, next: Next) -> Result<Box<Connection>> {
-        let held = acquire(&self.leases, request.connection.client_id(), request.context.deadline).await?;
+        let held = acquire(&self.leases, &request).await?;
         rules::client(request.connection.ip_context_mut(), &held.src.addresses(), &held.dst.addresses());
         request.context.scope.insert(held);
         next.request(request).await

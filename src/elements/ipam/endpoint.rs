@@ -44,7 +44,7 @@ impl Element for Endpoint {
         if self.gateways.borrow().is_empty() {
             return Err(no_gateway("IP").into());
         }
-        let held = acquire(&self.leases, request.connection.client_id(), request.context.deadline).await?;
+        let held = acquire(&self.leases, &request).await?;
         let gateways = *self.gateways.borrow();
         let ours = Ours { src: held.src.addresses(), dst: held.dst.addresses(), gateways };
         if let Some(family) = ours.without_gateway() {

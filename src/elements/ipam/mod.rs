@@ -3,7 +3,8 @@
 //! Give both ends of a link their addresses (Meridio `ipcontext`).
 //!
 //! A connection has two leases, `<id>-src` and `<id>-dst`, where the id is that of the client that started it, so that addresses
-//! survive a replaced proxy. What is written is decided by [`rules`].
+//! survive a replaced proxy. They belong to the SPIFFE id of that client: another one with the same connection id gets leases of
+//! other names. What is written is decided by [`rules`].
 //!
 //! # State
 //! Both leases. A refresh asks for them again, which makes no RPC as long as they are held, and brings new addresses if the service
@@ -20,11 +21,9 @@ pub mod rules;
 #[cfg(test)]
 mod tests;
 
-use tokio::time::Instant;
-
 pub use self::{client::Client, endpoint::Endpoint};
 use crate::{
-    chain::{Error, Reason, Result},
+    chain::{Error, Owner, Reason, Request, Result},
     ipam::{AllocateError, Lease, LeaseError, Leases},
 };
 
@@ -34,10 +33,15 @@ struct Held {
     dst: Lease,
 }
 
-/// Acquire both leases at once.
-async fn acquire(leases: &Leases, id: &str, deadline: Instant) -> Result<Held> {
-    let (src, dst) = (format!("{id}-src"), format!("{id}-dst"));
-    let both = futures::future::try_join(leases.acquire(&src, deadline), leases.acquire(&dst, deadline));
+/// Acquire both leases of a call's connection at once, for the client that the call's path was verified to come from.
+async fn acquire(leases: &Leases, request: &Request) -> Result<Held> {
+    let (id, context) = (request.connection.client_id(), &request.context);
+    let (src, dst, deadline) = (format!("{id}-src"), format!("{id}-dst"), context.deadline);
+    let owner = context.extensions.get::<Owner>();
+    let both = futures::future::try_join(
+        leases.acquire_for(&src, owner, deadline),
+        leases.acquire_for(&dst, owner, deadline),
+    );
     let (src, dst) = both.await.map_err(|error| Error::from(reason(&error)))?;
     Ok(Held { src, dst })
 }

@@ -11,7 +11,7 @@ use super::{Client, Endpoint};
 use crate::{
     api::{Connection, Dual, Family},
     chain::{
-        Call, Chain, Close, Element, Error, Next, Request, Tasks, begin::BeginLayer, laws,
+        Call, Chain, Close, Element, Error, Next, Owner, Request, Tasks, begin::BeginLayer, laws,
         metadata::MetadataLayer,
     },
     elements::given,
@@ -87,6 +87,25 @@ async fn b14_the_client_that_started_the_connection_names_the_leases() {
         (&balancer.dst_ip_addrs, &balancer.src_ip_addrs)
     );
     assert_eq!(leases.status().borrow().held, 2, "the second chain holds the same ones");
+    tasks.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn clients_of_one_name_have_addresses_of_their_own() {
+    let tasks = Tasks::default();
+    let ((leases, _), (_sender, gateways)) = (leases(&tasks), bridge());
+    let chain = chain(Endpoint::new(leases, gateways), &tasks);
+    let ask = async |namespace: &str| {
+        let mut request = Request::new(target());
+        request.connection.id = format!("own-{namespace}");
+        request.context.extensions.insert(Owner::new(format!("spiffe://a.test/ns/{namespace}/pod/target-a")));
+        let answer = chain.request(request).await.unwrap();
+        let ip = answer.ip_context().unwrap();
+        [ip.src_ip_addrs.clone(), ip.dst_ip_addrs.clone()].concat()
+    };
+    let (red, blue) = (ask("red").await, ask("blue").await);
+    assert!(red.iter().all(|address| !blue.contains(address)), "{red:?} {blue:?}");
+    assert_eq!((ask("red").await, ask("blue").await), (red, blue), "a refresh changes nothing");
     tasks.stop().await;
 }
 

@@ -21,7 +21,8 @@ impl<A: Allocator> Keeper<A> {
     /// What a later process may go on with.
     pub(super) fn records(&self) -> Vec<Record> {
         let record = |(child, entry): (&Arc<str>, &Entry)| {
-            Some(Record { child: Arc::clone(child), addresses: entry.state.recorded()? })
+            let addresses = entry.state.recorded()?;
+            Some(Record { child: Arc::clone(child), owner: entry.tag.clone(), addresses })
         };
         let mut records: Vec<_> =
             self.entries.iter().filter_map(record).chain(self.restored.records()).collect();

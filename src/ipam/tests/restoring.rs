@@ -19,7 +19,7 @@ impl World {
 
 fn record(child: &str, v4: &str, v6: &str) -> Record {
     let addresses = crate::api::Dual { v4: v4.parse().ok(), v6: v6.parse().ok() };
-    Record { child: child.into(), addresses }
+    Record { child: child.into(), owner: None, addresses }
 }
 
 fn a() -> Record {
@@ -111,7 +111,7 @@ async fn what_a_later_process_may_go_on_with_is_recorded() {
     sleep(2 * SECOND).await;
     assert_eq!(world.names().await, ["kept", "z"]);
     let left = world.leases.flush(Instant::now() + SECOND).await.unwrap();
-    assert_eq!(left[0], Record { child: "kept".into(), addresses: kept.addresses() });
+    assert_eq!(left[0], Record { child: "kept".into(), owner: None, addresses: kept.addresses() });
     assert_eq!((left.len(), world.leases.records().await), (2, None));
 }
 

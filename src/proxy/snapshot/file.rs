@@ -141,7 +141,7 @@ mod tests {
 
     fn sample() -> Snapshot {
         let addresses = Dual { v4: "172.16.1.1/24".parse().ok(), v6: None };
-        let leases = vec![crate::ipam::Record { child: "bridge".into(), addresses }];
+        let leases = vec![crate::ipam::Record { child: "bridge".into(), owner: None, addresses }];
         Snapshot { leases, vips: Some(["20.0.0.1/32".parse().unwrap()].into()) }
     }
 

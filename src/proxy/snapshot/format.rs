@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use super::{MAX_AGE, Snapshot};
 use crate::{
     api::Dual,
-    ipam::{MAX_LEASES, Record, Subnet},
+    ipam::{MAX_LEASES, Record, Subnet, Tag},
     proxy::vips::MAX_VIPS,
 };
 
@@ -76,6 +76,8 @@ struct Body {
 struct Lease {
     name: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    owner: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     v4: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     v6: Option<String>,
@@ -89,6 +91,7 @@ struct Lease {
 pub(super) fn encode(snapshot: &Snapshot, of: &Subnet, written: SystemTime) -> Result<Vec<u8>, Refusal> {
     let lease = |record: &Record| Lease {
         name: record.child.to_string(),
+        owner: record.owner.as_ref().map(Tag::to_string),
         v4: record.addresses.v4.map(|net| net.to_string()),
         v6: record.addresses.v6.map(|net| net.to_string()),
     };
@@ -155,7 +158,12 @@ fn is_plain(record: &Record) -> bool {
 fn record(lease: Lease) -> Result<Record, Refusal> {
     let parse = |text: Option<String>| text.map(|text| net(&text)).transpose();
     let addresses = Dual { v4: parse(lease.v4)?, v6: parse(lease.v6)? };
-    Ok(Record { child: lease.name.into(), addresses })
+    let owner = lease.owner.map(|text| {
+        let wrong =
+            || Refusal::Content(format!("`{}` is no owner", text.chars().take(SHOWN).collect::<String>()));
+        Tag::read(&text).ok_or_else(wrong)
+    });
+    Ok(Record { child: lease.name.into(), owner: owner.transpose()?, addresses })
 }
 
 fn net(text: &str) -> Result<IpNet, Refusal> {
@@ -191,6 +199,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::chain::Owner;
 
     fn here() -> Subnet {
         Subnet { trench: "trench-a".into(), conduit: "load-balancer".into(), node: "node-a".into() }
@@ -201,14 +210,15 @@ mod tests {
     }
 
     fn sample() -> Snapshot {
-        let record = |child: &str, v4: &str, v6: Option<&str>| Record {
+        let record = |child: &str, owner: Option<&Owner>, v4: &str, v6: Option<&str>| Record {
             child: child.into(),
+            owner: owner.map(Tag::of),
             addresses: Dual { v4: v4.parse().ok(), v6: v6.and_then(|text| text.parse().ok()) },
         };
         Snapshot {
             leases: vec![
-                record("bridge", "172.16.1.1/24", Some("fd00::1/64")),
-                record("target \"ä\"-src", "172.16.1.6/24", None),
+                record("bridge", None, "172.16.1.1/24", Some("fd00::1/64")),
+                record("target \"ä\"-src", Some(&Owner::new("spiffe://a.test/a")), "172.16.1.6/24", None),
             ],
             vips: Some(["20.0.0.1/32", "2000::/64"].map(|vip| vip.parse().unwrap()).into()),
         }
@@ -287,6 +297,7 @@ mod tests {
             (format!(r#"{{{place},"vips":[],"leases":[],"more":1}}"#), "`more`"),
             (format!(r#"{{{place},"vips":["banana"],"leases":[]}}"#), "`banana` is no prefix"),
             (format!(r#"{{{place},"vips":[],"leases":[{{"name":"a","v4":"1.2.3.4/99"}}]}}"#), "`1.2.3.4/99`"),
+            (format!(r#"{{{place},"vips":[],"leases":[{{"name":"a","owner":"me"}}]}}"#), "`me` is no owner"),
             (
                 format!(r#"{{{place},"vips":[{}],"leases":[]}}"#, vec!["\"\""; MAX_VIPS + 1].join(",")),
                 "20001",
@@ -302,6 +313,7 @@ mod tests {
     fn the_size_is_bounded_and_the_most_leases_fit() {
         let most = (0..MAX_LEASES).map(|n| Record {
             child: format!("{n:\"<1024}").into(),
+            owner: Some(Tag::of(&Owner::new("spiffe://a.test/a"))),
             addresses: Dual {
                 v4: "255.255.255.255/24".parse().ok(),
                 v6: "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff/64".parse().ok(),
@@ -311,7 +323,7 @@ mod tests {
         let most = Snapshot { leases: most.collect(), vips: Some(vec![vip; MAX_VIPS].into()) };
         let bytes = encode(&most, &here(), then()).unwrap();
         assert!(bytes.len() > MAX_BYTES / 2);
-        let control = Record { child: "a\u{1}".into(), addresses: Dual::NONE };
+        let control = Record { child: "a\u{1}".into(), owner: None, addresses: Dual::NONE };
         let none = encode(&Snapshot { leases: vec![control], vips: None }, &here(), then()).unwrap();
         assert_eq!(decode(&none, &here(), then()), Ok(Snapshot::default()));
         assert_eq!(decode(&vec![b' '; MAX_BYTES + 1], &here(), then()), Err(Refusal::TooLarge));
