@@ -53,6 +53,8 @@ pub struct Parts {
     pub leases: Leases,
     /// Addresses of the bridge: the targets' gateways.
     pub gateways: watch::Receiver<Dual<IpNet>>,
+    /// VIPs of the trench, which targets may carry.
+    pub vips: watch::Receiver<ipam::Listed>,
     /// Targets' connections, as peers monitor them.
     pub connections: Connections,
     /// Load balancers' connections that carry egress.
@@ -78,7 +80,7 @@ pub fn endpoint(parts: &Parts) -> Chain {
         // below monitor and timeout: they see the path that the caller gets
         .with(TrimPath::default())
         .with(mechanism::Endpoint::new(parts.names.clone()))
-        .with(ipam::Endpoint::new(parts.leases.clone(), parts.gateways.clone()))
+        .with(ipam::Endpoint::new(parts.leases.clone(), parts.gateways.clone(), parts.vips.clone()))
         .with(bridge::Endpoint::new(parts.kernel.clone()))
         .with(Mtu(parts.mtu))
         .with(send_fd::Endpoint::new(parts.netns.clone()))

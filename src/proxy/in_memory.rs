@@ -37,6 +37,7 @@ pub fn parts(name: &str, tasks: &Tasks) -> io::Result<Parts> {
         kernel: Kernel::start(kernel::Settings::of("trench", "conduit", "node"), Memory::default(), tasks),
         leases: Leases::start(InMemory::new(tree, subnet), ipam::Settings::default(), tasks),
         gateways: watch::channel(Dual::NONE).1,
+        vips: watch::channel(None).1,
         connections: Connections::default(),
         egress: Egress::default(),
         dialer: Dialer {

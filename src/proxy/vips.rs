@@ -30,6 +30,7 @@ use self::list::{Complaint, List};
 use crate::{
     api::pb::nsp::v1::{Trench, Vip, configuration_manager_client::ConfigurationManagerClient},
     chain::Tasks,
+    elements::ipam::Listed,
     kernel::Kernel,
     transport::Backoff,
 };
@@ -88,14 +89,15 @@ where
     vips
 }
 
-/// Declare every list of the NSP to the kernel, until the follower ends.
-pub async fn declare(mut vips: watch::Receiver<Vips>, kernel: Kernel) {
+/// Declare every list of the NSP to the kernel, and publish it to the endpoint chain, until the follower ends.
+pub async fn declare(mut vips: watch::Receiver<Vips>, kernel: Kernel, publish: watch::Sender<Listed>) {
     let mut declared = None;
     loop {
         let now =
             Some(vips.borrow_and_update().clone()).filter(|vips| !vips.restored).and_then(|vips| vips.list);
         if let Some(vips) = now.as_deref().filter(|_| now != declared) {
             kernel.set_vips(vips);
+            publish.send_replace(now.clone());
         }
         declared = now;
         if vips.changed().await.is_err() {

@@ -106,6 +106,11 @@ const TABLE: &[Row] = &[
     serving!("interface name of another connection", messages::interface_name_of_another, Status(Unknown, &["is that of another connection", "accepted: a name of your own"])),
     serving!("name of the primary interface", messages::primary_interface, Status(Unknown, &["`eth0`", "belongs to no connection"])),
 
+    serving!("address that is a word", messages::address_of_a_word, Status(InvalidArgument, &["ip_context.src_ip_addrs", "`banana`"])),
+    serving!("policy for a word", messages::policy_for_a_word, Status(InvalidArgument, &["ip_context.policies.from", "`vip-a`"])),
+    serving!("every prefix excluded", messages::everything_excluded, Status(Unknown, &["overlaps the excluded prefix 0.0.0.0/0", "accepted: prefixes outside of"])),
+    serving!("address of a service as VIP", messages::address_of_a_service, InLog(&["leaves out addresses of a target", "10.96.0.10/32"])),
+
     serving!("inode URL whose descriptor never comes, to a proxy that needs none", descriptors::never_comes, Answers),
     serving!("inode URL whose descriptor never comes, to a chain that needs it", descriptors::never_comes_where_it_is_needed, Status(Unavailable, &["recv_fd", "the descriptor of inode://4/4026531833 did not come"])),
     serving!("descriptors nobody claims", descriptors::nobody_claims, InLog(&["descriptors that nobody claims here are refused"])),

@@ -5,12 +5,16 @@
 use std::collections::HashMap;
 
 use meridio_proxy::api::{
-    Mechanism, MechanismKind, PathSegment, parameter, pb::networkservice::NetworkServiceRequest,
+    Mechanism, MechanismKind, PathSegment, parameter,
+    pb::{
+        connectioncontext::{IpContext, PolicyRoute, Route},
+        networkservice::NetworkServiceRequest,
+    },
 };
 
 use crate::{
     row::Outcome,
-    target::{PATIENCE, ask, call, new, send, wire},
+    target::{PATIENCE, ask, call, close, new, send, wire},
     world::World,
 };
 
@@ -101,4 +105,35 @@ pub(crate) async fn interface_name_of_another(world: &World) -> Outcome {
 
 pub(crate) async fn primary_interface(world: &World) -> Outcome {
     spoilt(world, |message| message.mechanism_preferences = vec![mechanism("KERNEL", "eth0")]).await
+}
+
+fn ip_context(message: &mut NetworkServiceRequest) -> &mut IpContext {
+    message.connection.as_mut().unwrap().ip_context_mut()
+}
+
+pub(crate) async fn address_of_a_word(world: &World) -> Outcome {
+    spoilt(world, |message| ip_context(message).src_ip_addrs = vec!["banana".into()]).await
+}
+
+pub(crate) async fn policy_for_a_word(world: &World) -> Outcome {
+    let policy = PolicyRoute { from: "vip-a".into(), ..PolicyRoute::default() };
+    spoilt(world, |message| ip_context(message).policies = vec![policy]).await
+}
+
+pub(crate) async fn everything_excluded(world: &World) -> Outcome {
+    spoilt(world, |message| ip_context(message).excluded_prefixes = vec!["0.0.0.0/0".into()]).await
+}
+
+/// An address that is no VIP, and a route to the services of the cluster.
+pub(crate) async fn address_of_a_service(world: &World) -> Outcome {
+    let mut message = new("bad");
+    let ip = ip_context(&mut message);
+    ip.src_ip_addrs = vec!["10.96.0.10/32".into()];
+    ip.dst_routes = vec![Route { prefix: "10.96.0.0/16".into(), ..Route::default() }];
+    let answer = ask(world, message).await.map_err(|status| format!("a good Request: {status}"))?;
+    close(world, &answer).await.map_err(|status| format!("a good Close: {status}"))?;
+    match answer.ip_context() {
+        Some(ip) if ip.src_ip_addrs.len() == 2 && ip.dst_routes.is_empty() => Ok(None),
+        ip => Err(format!("answered with {ip:?}")),
+    }
 }

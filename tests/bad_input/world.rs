@@ -169,13 +169,16 @@ async fn parts(
     let services = Services::open(config, own, Vec::new(), health, tasks);
     let renew = config.bridge_ip_renew_interval;
     let gateways = Gateways::lease(&services.leases, &kernel, renew, health, tasks).await.unwrap();
-    tasks.spawn(vips::declare(vips::follow(services.nsp, "trench", None, tasks), kernel.clone()));
+    let (listed, carried) = tokio::sync::watch::channel(None);
+    let followed = vips::follow(services.nsp, "trench", None, tasks);
+    tasks.spawn(vips::declare(followed, kernel.clone(), listed));
     let parts = Parts {
         mtu: config.mtu,
         names: Names::new(|name| name.as_str() == "eth0"),
         kernel,
         leases: services.leases,
         gateways: gateways.current(),
+        vips: carried,
         dialer: dialer(&config.connect_to, own.clone(), HOUR),
         ..in_memory::parts(&config.name, tasks).unwrap()
     };

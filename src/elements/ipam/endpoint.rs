@@ -2,18 +2,26 @@
 
 //! Address the links to targets, and name the gateways.
 
+use std::{sync::Arc, time::Duration};
+
 use ipnet::IpNet;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::timeout};
 
 use super::{
     acquire,
     rules::{self, Ours},
 };
 use crate::{
-    api::{Connection, Dual},
+    api::{Connection, Dual, pb::connectioncontext::IpContext},
     chain::{Element, Next, Order, Reason, Request, Result},
     ipam::Leases,
 };
+
+/// VIPs of the trench: sorted, without host bits; `None` as long as no list is known.
+pub type Listed = Option<Arc<[IpNet]>>;
+
+/// Longest wait for a VIP to be listed. The target and the proxy are notified of a new one at the same time.
+const LISTED_WITHIN: Duration = Duration::from_secs(1);
 
 /// Element for the endpoint chain: new links get addresses, known ones keep theirs and the VIPs that the target added.
 ///
@@ -23,12 +31,33 @@ use crate::{
 pub struct Endpoint {
     leases: Leases,
     gateways: watch::Receiver<Dual<IpNet>>,
+    vips: watch::Receiver<Listed>,
 }
 
 impl Endpoint {
-    /// Take addresses from these leases. `gateways` are the addresses of the bridge, with the prefix length of the node.
-    pub fn new(leases: Leases, gateways: watch::Receiver<Dual<IpNet>>) -> Self {
-        Self { leases, gateways }
+    /// Take addresses from these leases. `gateways` are the addresses of the bridge, with the prefix length of the node, `vips`
+    /// the addresses that targets may add to theirs.
+    pub fn new(
+        leases: Leases,
+        gateways: watch::Receiver<Dual<IpNet>>,
+        vips: watch::Receiver<Listed>,
+    ) -> Self {
+        Self { leases, gateways, vips }
+    }
+
+    /// The list that has all VIPs of the target, or the one after a while.
+    async fn listed(&self, id: &str, ip: Option<&IpContext>, ours: &Ours) -> Listed {
+        let (Some(ip), mut vips) = (ip, self.vips.clone()) else { return self.vips.borrow().clone() };
+        let complete = vips.wait_for(|vips| rules::unlisted(ip, ours, vips.as_deref()).is_empty());
+        if let Ok(Ok(vips)) = timeout(LISTED_WITHIN, complete).await {
+            return vips.clone();
+        }
+        let vips = self.vips.borrow().clone();
+        let unlisted = rules::unlisted(ip, ours, vips.as_deref());
+        if let Some(first) = unlisted.first() {
+            tracing::warn!(id, %first, number = unlisted.len(), "leaves out addresses of a target that are no VIPs of the trench");
+        }
+        vips
     }
 }
 
@@ -50,7 +79,8 @@ impl Element for Endpoint {
         if let Some(family) = ours.without_gateway() {
             return Err(no_gateway(family).into());
         }
-        rules::endpoint(request.connection.ip_context_mut(), &ours);
+        let vips = self.listed(&request.connection.id, request.connection.ip_context(), &ours).await;
+        rules::endpoint(request.connection.ip_context_mut(), &ours, vips.as_deref())?;
         request.context.scope.insert(held);
         next.request(request).await
     }

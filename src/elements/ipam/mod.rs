@@ -21,7 +21,10 @@ pub mod rules;
 #[cfg(test)]
 mod tests;
 
-pub use self::{client::Client, endpoint::Endpoint};
+pub use self::{
+    client::Client,
+    endpoint::{Endpoint, Listed},
+};
 use crate::{
     chain::{Error, Owner, Reason, Request, Result},
     ipam::{AllocateError, Lease, LeaseError, Leases},

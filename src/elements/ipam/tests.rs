@@ -7,7 +7,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use tokio::{sync::watch, time::Instant};
 
-use super::{Client, Endpoint};
+use super::{Client, Endpoint, Listed};
 use crate::{
     api::{Connection, Dual, Family},
     chain::{
@@ -31,6 +31,11 @@ fn bridge() -> (watch::Sender<Dual<IpNet>>, watch::Receiver<Dual<IpNet>>) {
     watch::channel(Dual { v4: "169.255.0.254/24".parse().ok(), v6: "fd00::fe/64".parse().ok() })
 }
 
+/// No list of VIPs.
+fn vips() -> watch::Receiver<Listed> {
+    watch::channel(None).1
+}
+
 fn chain(element: impl Element, tasks: &Tasks) -> Next {
     let end = tower::service_fn(|call: Call| async { Ok::<_, Error>(call.into_connection()) });
     let rows =
@@ -50,7 +55,7 @@ fn target() -> Box<Connection> {
 async fn a_refresh_makes_no_call_and_the_addresses_stay() {
     let tasks = Tasks::default();
     let ((leases, faults), (_sender, gateways)) = (leases(&tasks), bridge());
-    let chain = chain(Endpoint::new(leases, gateways), &tasks);
+    let chain = chain(Endpoint::new(leases, gateways, vips()), &tasks);
     let first = chain.request(Request::new(target())).await.unwrap();
     assert_eq!(faults.calls().allocate, 4);
     faults.stand(Fault::Fail(AllocateError::Unavailable("down".into())));
@@ -66,7 +71,7 @@ async fn l05_addresses_of_one_link_are_allocated_at_once() {
     let tasks = Tasks::default();
     let ((leases, faults), (_sender, gateways)) = (leases(&tasks), bridge());
     faults.stand(Fault::Delay(Duration::from_secs(2)));
-    let chain = chain(Endpoint::new(leases, gateways), &tasks);
+    let chain = chain(Endpoint::new(leases, gateways, vips()), &tasks);
     let start = Instant::now();
     chain.request(Request::new(target())).await.unwrap();
     assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
@@ -77,7 +82,7 @@ async fn l05_addresses_of_one_link_are_allocated_at_once() {
 async fn b14_the_client_that_started_the_connection_names_the_leases() {
     let tasks = Tasks::default();
     let ((leases, _), (_sender, gateways)) = (leases(&tasks), bridge());
-    let endpoint = chain(Endpoint::new(leases.clone(), gateways), &tasks);
+    let endpoint = chain(Endpoint::new(leases.clone(), gateways, vips()), &tasks);
     let as_target = endpoint.request(Request::new(target())).await.unwrap();
     let again = chain(Client::new(leases.clone()), &tasks);
     let swapped = again.request(Request::new(target())).await.unwrap();
@@ -91,10 +96,32 @@ async fn b14_the_client_that_started_the_connection_names_the_leases() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_vip_that_is_listed_within_a_second_is_answered() {
+    let tasks = Tasks::default();
+    let ((leases, _), (_sender, gateways)) = (leases(&tasks), bridge());
+    let list = |vips: &[&str]| Some(vips.iter().map(|vip| vip.parse().unwrap()).collect());
+    let (publish, vips) = watch::channel(list(&["20.0.0.1/32"]));
+    let chain = chain(Endpoint::new(leases, gateways, vips), &tasks);
+    let mut carrying = chain.request(Request::new(target())).await.unwrap();
+    let told = ["20.0.0.1/32", "20.0.0.2/32", "10.96.0.10/32"].map(str::to_owned);
+    carrying.ip_context_mut().src_ip_addrs.extend(told);
+    let listed = async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        publish.send_replace(list(&["20.0.0.1/32", "20.0.0.2/32"]));
+    };
+    let start = Instant::now();
+    let (answer, ()) = tokio::join!(chain.request(Request::new(carrying)), listed);
+    let answer = answer.unwrap();
+    assert_eq!(answer.ip_context().unwrap().src_ip_addrs[2..], ["20.0.0.1/32", "20.0.0.2/32"]);
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    tasks.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn clients_of_one_name_have_addresses_of_their_own() {
     let tasks = Tasks::default();
     let ((leases, _), (_sender, gateways)) = (leases(&tasks), bridge());
-    let chain = chain(Endpoint::new(leases, gateways), &tasks);
+    let chain = chain(Endpoint::new(leases, gateways, vips()), &tasks);
     let ask = async |namespace: &str| {
         let mut request = Request::new(target());
         request.connection.id = format!("own-{namespace}");
@@ -115,7 +142,7 @@ async fn g17_a_target_is_not_answered_without_a_gateway_of_every_family() {
     for (gateways, family) in [(Dual::NONE, "IP"), (Dual { v4, v6: None }, "IPv6")] {
         let tasks = Tasks::default();
         let ((leases, _), (sender, receiver)) = (leases(&tasks), watch::channel(gateways));
-        let chain = chain(Endpoint::new(leases, receiver), &tasks);
+        let chain = chain(Endpoint::new(leases, receiver, vips()), &tasks);
         let error = chain.request(Request::new(target())).await.unwrap_err();
         assert_eq!(error.code(), tonic::Code::Unavailable);
         assert!(error.to_string().contains(&format!("no {family} address")), "{error}");
@@ -179,6 +206,6 @@ async fn both_keep_the_laws() {
     // Releases are due after 20 s; until then what the laws did before counts as releasing, not as held.
     let held = || leases.status().borrow().held;
     laws::check_with(|| Client::new(leases.clone()), held).await.unwrap();
-    laws::check_with(|| Endpoint::new(leases.clone(), gateways.clone()), held).await.unwrap();
+    laws::check_with(|| Endpoint::new(leases.clone(), gateways.clone(), vips()), held).await.unwrap();
     tasks.stop().await;
 }

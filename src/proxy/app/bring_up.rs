@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     chain::{Call, Chain, Error, Next, Task, Tasks, builder::WrongOrder},
-    elements::{egress::Egress, mechanism::Names, send_fd::Netns},
+    elements::{egress::Egress, ipam, mechanism::Names, send_fd::Netns},
     ipam::Leases,
     kernel::{self, Kernel, Netlink},
     proxy::{
@@ -97,14 +97,15 @@ impl Up {
         self.leases = Some(services.leases.clone());
         let renew = config.bridge_ip_renew_interval;
         let gateways = Gateways::lease(&services.leases, &kernel, renew, health, tasks).await?;
-        let parts = parts(config, &identity, &kernel, &services.leases, &gateways, tasks)?;
+        let (listed, carried) = watch::channel(None);
+        let parts = parts(config, &identity, &kernel, &services.leases, &gateways, carried, tasks)?;
         self.gateways = Some(gateways);
         leak_stop(&kernel, health).await?;
         let endpoint = self.listen(&parts, &identity, health).await?;
         let vips = vips::follow(services.nsp, config.trench.as_str(), restored.vips, tasks);
         let sources = snapshot::Sources { leases: services.leases, vips: vips.clone() };
         self.snapshot = file.map(|file| snapshot::Writer::start(file, sources, tasks));
-        self.watches.push(tasks.guarded(vips::declare(vips.clone(), kernel)));
+        self.watches.push(tasks.guarded(vips::declare(vips.clone(), kernel, listed)));
         self.mesh(config, &parts, vips, health)?;
         self.register(config, &parts, &endpoint, health);
         Ok(())
@@ -229,6 +230,7 @@ fn parts(
     kernel: &Kernel,
     leases: &Leases,
     gateways: &Gateways,
+    vips: watch::Receiver<ipam::Listed>,
     tasks: &Tasks,
 ) -> Result<Parts, Failure> {
     let bridge = kernel::Ours::default().bridge;
@@ -240,6 +242,7 @@ fn parts(
         kernel: kernel.clone(),
         leases: leases.clone(),
         gateways: gateways.current(),
+        vips,
         connections: Connections::new(Limits::default()),
         egress: Egress::default(),
         names: Names::new(move |name| primary::is_foreign(name, &bridge)),

@@ -327,7 +327,8 @@ async fn a_restored_list_stays_until_nsp_answers_and_is_not_declared() {
     let mut world = World::after(Some(list_before));
     let linux = crate::kernel::Memory::default();
     let kernel = Kernel::start(crate::kernel::Settings::of("t", "c", "n"), linux, &world.tasks);
-    world.tasks.spawn(declare(world.vips.clone(), kernel.clone()));
+    let (publish, published) = watch::channel(None);
+    world.tasks.spawn(declare(world.vips.clone(), kernel.clone(), publish));
     let answers = world.subscription().await;
     assert_eq!(world.later().await.unwrap(), ["20.0.0.1/32"]);
     kernel.settled().await;
@@ -336,4 +337,5 @@ async fn a_restored_list_stays_until_nsp_answers_and_is_not_declared() {
     assert_eq!(world.changed().await, ["20.0.0.1/32"], "the same list, of another origin");
     sleep(SECOND).await;
     assert!(!world.vips.borrow().restored && kernel.status().borrow().vips);
+    assert_eq!(*published.borrow(), world.vips.borrow().list, "to the endpoint chain, too");
 }

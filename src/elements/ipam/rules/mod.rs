@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Decide the content of a connection's IP context. `src` is the client's side of a link, `dst` the endpoint's.
+//!
+//! Towards a load balancer, where the proxy is the client:
+//! 1. `src` gets the addresses of the lease `<id>-dst` and `dst` those of `<id>-src`. The names are swapped, as the Go proxy swaps
+//!    them, so that a replaced proxy finds the addresses that its predecessor allocated. Both lists are overwritten.
+//!
+//! Towards a target, where the proxy is the endpoint. A forwarder makes addresses and routes of the context also on the proxy's
+//! side of the link, so only some of what a target writes is passed on:
+//! 2. `src` is the lease of the target, and VIPs: prefixes that the trench lists; without a list, host prefixes. An address of a
+//!    node's subnet is never a VIP: it is a gateway's or the lease of another. A subnet is that of a gateway, old or new.
+//! 3. `dst` is the lease of the proxy's port.
+//! 4. What is missing of a lease is put in front, IPv4 first; what is there twice goes. A list in which nothing is missing,
+//!    foreign or twice is left as it is, in its order.
+//! 5. The gateways (`extra_prefixes`) are exactly ours. If they were others, the next hops of all policies become ours, by family.
+//! 6. `dst_routes` are host routes to the target's own addresses. There are no `ip_neighbors`.
+//! 7. `src_routes` and `policies` concern the target only. They stay if they can be read.
+//! 8. `excluded_prefixes` refuse a new link whose lease overlaps one of them.
+//!
+//! A value that cannot be read is [`Reason::Invalid`].
+
+mod addresses;
+mod routes;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashSet;
+
+use ipnet::IpNet;
+
+use crate::{
+    api::{Dual, Family, parse_prefix, pb::connectioncontext::IpContext},
+    chain::Reason,
+};
+
+/// What a target's link is to have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ours {
+    /// Addresses of the target.
+    pub src: Dual<IpNet>,
+    /// Addresses of the proxy's port.
+    pub dst: Dual<IpNet>,
+    /// Addresses of the bridge.
+    pub gateways: Dual<IpNet>,
+}
+
+impl Ours {
+    /// The first family with an address but without a gateway.
+    pub fn without_gateway(&self) -> Option<Family> {
+        self.src.families().chain(self.dst.families()).find(|family| self.gateways.get(*family).is_none())
+    }
+}
+
+/// Rule 1.
+pub fn client(ip: &mut IpContext, src_lease: &Dual<IpNet>, dst_lease: &Dual<IpNet>) {
+    ip.src_ip_addrs = texts(dst_lease);
+    ip.dst_ip_addrs = texts(src_lease);
+}
+
+/// Rules 2 to 8. `vips` are those of the trench, sorted and without host bits, if a list of them is known.
+///
+/// # Errors
+/// [`Reason::Invalid`] with the value that cannot be read, [`Reason::Refused`] by rule 8. Nothing has changed then.
+///
+/// ```
+/// # use meridio_proxy::{api::{Dual, pb::connectioncontext::IpContext}, elements::ipam::rules::{self, Ours}};
+/// let v4 = |text: &str| Dual { v4: text.parse().ok(), v6: None };
+/// let ours = Ours { src: v4("172.16.1.6/24"), dst: v4("172.16.1.7/24"), gateways: v4("172.16.1.1/24") };
+/// let mut ip = IpContext::default();
+/// rules::endpoint(&mut ip, &ours, None)?;
+/// assert_eq!(ip.src_ip_addrs, ["172.16.1.6/24"]);
+/// ip.src_ip_addrs.push("20.0.0.1/32".into()); // the target adds a VIP
+/// rules::endpoint(&mut ip, &ours, None)?;
+/// assert_eq!((ip.src_ip_addrs.len(), &*ip.extra_prefixes), (2, &["172.16.1.1/24".to_owned()][..]));
+/// # Ok::<_, meridio_proxy::chain::Reason>(())
+/// ```
+pub fn endpoint(ip: &mut IpContext, ours: &Ours, vips: Option<&[IpNet]>) -> Result<(), Reason> {
+    let (src, dst) = (read("src_ip_addrs", &ip.src_ip_addrs)?, read("dst_ip_addrs", &ip.dst_ip_addrs)?);
+    let excluded = read("excluded_prefixes", &ip.excluded_prefixes)?;
+    routes::check(ip)?;
+    addresses::not_excluded(&src, ours, &excluded)?;
+    let subnets = subnets(&ip.extra_prefixes, &ours.gateways);
+    addresses::renew(&mut ip.src_ip_addrs, &src, &ours.src, |net| addresses::is_vip(net, vips, &subnets));
+    addresses::renew(&mut ip.dst_ip_addrs, &dst, &ours.dst, |_| false);
+    ip.ip_neighbors.clear();
+    routes::to_the_target(&mut ip.dst_routes, &ours.src);
+    let gateways: HashSet<IpNet> = ours.gateways.iter().map(|(_, net)| *net).collect();
+    let there: HashSet<IpNet> = ip.extra_prefixes.iter().filter_map(|text| parse_prefix(text).ok()).collect();
+    if there != gateways || ip.extra_prefixes.len() != gateways.len() {
+        ip.extra_prefixes = texts(&ours.gateways);
+        routes::redirect(ip, &ours.gateways);
+    }
+    Ok(())
+}
+
+/// Prefixes of a target that could be VIPs, but that the list does not have. Empty if there is no list.
+pub fn unlisted(ip: &IpContext, ours: &Ours, vips: Option<&[IpNet]>) -> Vec<IpNet> {
+    let subnets = subnets(&ip.extra_prefixes, &ours.gateways);
+    let own: Vec<IpNet> = ours.src.iter().map(|(_, net)| *net).collect();
+    let told = ip.src_ip_addrs.iter().filter_map(|text| parse_prefix(text).ok());
+    let like_one = told.filter(|net| !own.contains(net) && addresses::is_vip(net, None, &subnets));
+    like_one.filter(|net| !addresses::is_vip(net, vips, &subnets)).collect()
+}
+
+/// The networks of all gateways, old and new. A host prefix is no subnet.
+fn subnets(old: &[String], new: &Dual<IpNet>) -> HashSet<IpNet> {
+    let old = old.iter().filter_map(|text| parse_prefix(text).ok());
+    let all = old.chain(new.iter().map(|(_, net)| *net));
+    all.filter(|net| net.prefix_len() < net.max_prefix_len()).map(|net| net.trunc()).collect()
+}
+
+/// The prefixes of a list.
+fn read(field: &str, list: &[String]) -> Result<Vec<IpNet>, Reason> {
+    list.iter().map(|text| prefix(field, text)).collect()
+}
+
+fn prefix(field: &str, text: &str) -> Result<IpNet, Reason> {
+    parse_prefix(text).map_err(|error| Reason::Invalid(format!("ip_context.{field}: {error}")))
+}
+
+/// As text, IPv4 first.
+fn texts(nets: &Dual<IpNet>) -> Vec<String> {
+    nets.iter().map(|(_, net)| net.to_string()).collect()
+}
