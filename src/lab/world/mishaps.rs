@@ -64,13 +64,11 @@ impl World {
     ///
     /// # Errors
     /// It could not be started, or the kernel refused.
-    pub async fn return_lb(&mut self, number: usize, mishap: Mishap) -> Result<(), LabError> {
+    pub async fn return_lb(&mut self, number: usize) -> Result<(), LabError> {
         let pod = self.fabric.lbs.get(number).ok_or("there is none");
         let pod = pod.doing(|| format!("bring load balancer {number} back"))?;
         balance::speak(&pod.netlink).await?;
-        if mishap == Mishap::Hangs
-            && let Some(mut lb) = self.hung.remove(&number)
-        {
+        if let Some(mut lb) = self.hung.remove(&number) {
             lb.resume();
             self.lbs.insert(number, lb);
             return Ok(());

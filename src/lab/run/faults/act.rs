@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What can go wrong, as acts on the world, each with its reversal.
+//! Acts on the world, of which faults are made.
 
 use std::time::Duration;
 
@@ -14,28 +14,32 @@ use crate::lab::{
 /// How long a load balancer that returns may take to have its links.
 const RETURN: Duration = Duration::from_secs(60);
 
-/// What goes wrong.
+/// An act.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::lab::run) enum Act {
-    /// A load balancer, by its number, is gone in some way; the reversal is its return.
-    Lb(usize, Mishap),
-    /// All load balancers leave; the reversal is their return.
-    EveryLb,
+    /// A load balancer, by its number, is lost in some way.
+    LoseLb(usize, Mishap),
+    /// It returns.
+    ReturnLb(usize),
+    /// All load balancers leave.
+    LoseEveryLb,
+    /// They return.
+    ReturnEveryLb,
     /// The link of a target, by its number, is lost and made again: same address, another
     /// link-layer address.
     Relink(usize),
-    /// The proxy ends, killed or asked, while a component may be away; the reversal is the start of
-    /// the next one, with the component still away.
-    Restart {
-        /// Whether it is killed.
-        kill: bool,
-        /// What is away meanwhile.
-        without: Option<Component>,
-    },
-    /// A component is killed; the reversal is its start.
-    Away(Component),
-    /// Somebody else changes what is the proxy's in the kernel.
-    Foreign(Hand),
+    /// The first node's proxy is killed.
+    KillProxy,
+    /// The first node's proxy ends, as asked.
+    EndProxy,
+    /// Another process of it starts.
+    StartProxy,
+    /// A component is killed.
+    Kill(Component),
+    /// It starts again.
+    Start(Component),
+    /// Another program changes the proxy's part of the kernel.
+    Meddle(Hand),
 }
 
 impl Act {
@@ -43,82 +47,45 @@ impl Act {
     ///
     /// # Errors
     /// It could not be done.
-    pub(in crate::lab::run) async fn begin(&self, world: &mut World) -> Result<Instant, LabError> {
+    pub(in crate::lab::run) async fn perform(&self, world: &mut World) -> Result<Instant, LabError> {
+        if let Self::LoseLb(lb, _) = self {
+            let others: Vec<_> = world.lb_numbers().into_iter().filter(|other| other != lb).collect();
+            world.fabric.route_client(&world.topology, &others).await?;
+            // The client may not have what is under way now answered by the others.
+            sleep(PACE * 2).await;
+        }
+        let now = Instant::now();
         match *self {
-            Self::Lb(lb, mishap) => {
-                let others: Vec<_> = world.lb_numbers().into_iter().filter(|other| *other != lb).collect();
-                route_around(world, &others).await?;
-                let now = Instant::now();
-                world.lose_lb(lb, mishap).await?;
-                Ok(now)
+            Self::LoseLb(lb, mishap) => world.lose_lb(lb, mishap).await?,
+            Self::ReturnLb(lb) => {
+                world.return_lb(lb).await?;
+                serve_again(world, &[lb]).await?;
             }
-            Self::EveryLb => {
-                let now = Instant::now();
+            Self::LoseEveryLb => {
                 for lb in world.lb_numbers() {
                     world.lose_lb(lb, Mishap::Leaves).await?;
                 }
-                Ok(now)
             }
-            Self::Relink(target) => {
-                let now = Instant::now();
-                world.relink(target).await?;
-                Ok(now)
-            }
-            Self::Restart { kill, without } => {
-                if let Some(component) = without {
-                    world.kill(component);
-                }
-                let now = Instant::now();
-                world.end_proxy(0, kill).await?;
-                Ok(now)
-            }
-            Self::Away(component) => {
-                let now = Instant::now();
-                world.kill(component);
-                Ok(now)
-            }
-            Self::Foreign(hand) => {
-                let now = Instant::now();
-                world.meddle(hand).await?;
-                Ok(now)
-            }
-        }
-    }
-
-    /// Undo it. Returns the moment at which that took effect.
-    ///
-    /// # Errors
-    /// It could not be undone.
-    pub(in crate::lab::run) async fn end(&self, world: &mut World) -> Result<Instant, LabError> {
-        let now = Instant::now();
-        match *self {
-            Self::Lb(lb, mishap) => {
-                world.return_lb(lb, mishap).await?;
-                serve_again(world, &[lb]).await?;
-            }
-            Self::EveryLb => {
+            Self::ReturnEveryLb => {
                 let all: Vec<_> = (0..world.topology.lbs).collect();
                 for lb in &all {
-                    world.return_lb(*lb, Mishap::Leaves).await?;
+                    world.return_lb(*lb).await?;
                 }
                 serve_again(world, &all).await?;
             }
-            Self::Restart { .. } => world.start_proxy(0)?,
-            Self::Away(component) => world.start(component)?,
-            Self::Relink(_) | Self::Foreign(_) => {}
+            Self::Relink(target) => world.relink(target).await?,
+            Self::KillProxy => world.end_proxy(0, true).await?,
+            Self::EndProxy => world.end_proxy(0, false).await?,
+            Self::StartProxy => world.start_proxy(0)?,
+            Self::Kill(component) => world.kill(component),
+            Self::Start(component) => world.start(component)?,
+            Self::Meddle(hand) => world.meddle(hand).await?,
         }
         Ok(now)
     }
 }
 
-/// Let the client use these load balancers only, and wait for what is under way to the others.
-async fn route_around(world: &World, lbs: &[usize]) -> Result<(), LabError> {
-    world.fabric.route_client(&world.topology, lbs).await?;
-    sleep(PACE * 2).await;
-    Ok(())
-}
-
-/// Let the client use a load balancer again as soon as it reaches every target.
+/// Let the client use load balancers again as soon as they reach every target.
 async fn serve_again(world: &World, lbs: &[usize]) -> Result<(), LabError> {
     for lb in lbs.iter().filter_map(|lb| world.lbs.get(lb)) {
         lb.balanced(RETURN).await?;

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Every fault of the whole story, in order.
+//! The faults of the whole story, in order.
 
 use std::time::Duration;
 
 use super::{
     Act,
     Bound::{self, Any, Gaps, Nothing, Within},
-    Fault, Reversal,
+    Fault, Stage,
 };
 use crate::lab::world::{components::Component, foreign::Hand, mishaps::Mishap};
 
@@ -21,126 +21,200 @@ const OUTAGE: Duration = Duration::from_secs(10);
 const GONE: Duration = Duration::from_secs(5);
 /// How long the next proxy takes to come.
 const RESTART: Duration = Duration::from_secs(2);
+/// How long a new proxy waits for what is away: longer than any grace of it.
+const LONG: Duration = Duration::from_secs(65);
+
+const NOTHING: [Bound; 2] = [Nothing, Nothing];
 
 /// The faults.
 pub(in crate::lab::run) const FAULTS: &[Fault] = &[
     Fault {
         name: "lb-leaves",
         promise: "a load balancer that unregisters and returns costs nothing",
-        act: Act::Lb(0, Mishap::Leaves),
-        bounds: [Nothing, Nothing],
-        reversal: Some(Reversal { after: RESTART, bounds: [Nothing, Nothing] }),
+        stages: &[
+            Stage { name: "gone", acts: &[Act::LoseLb(0, Mishap::Leaves)], bounds: NOTHING, lasts: RESTART },
+            back(&[Act::ReturnLb(0)], NOTHING),
+        ],
+        restored: None,
     },
     Fault {
         name: "lb-silent",
         promise: "a load balancer that dies silently costs at most a second",
-        act: Act::Lb(0, Mishap::Silent),
-        bounds: [Nothing, SECOND],
-        reversal: Some(Reversal { after: GONE, bounds: [Nothing, Nothing] }),
+        stages: &[
+            Stage {
+                name: "gone",
+                acts: &[Act::LoseLb(0, Mishap::Silent)],
+                bounds: [Nothing, SECOND],
+                lasts: GONE,
+            },
+            back(&[Act::ReturnLb(0)], [SECOND, SECOND]),
+        ],
+        restored: None,
     },
     Fault {
         name: "lb-hangs",
         promise: "a load balancer that hangs costs at most a second",
-        act: Act::Lb(1, Mishap::Hangs),
-        bounds: [Nothing, SECOND],
-        reversal: Some(Reversal { after: GONE, bounds: [Nothing, Nothing] }),
+        stages: &[
+            Stage {
+                name: "gone",
+                acts: &[Act::LoseLb(1, Mishap::Hangs)],
+                bounds: [Nothing, SECOND],
+                lasts: GONE,
+            },
+            back(&[Act::ReturnLb(1)], [SECOND, SECOND]),
+        ],
+        restored: None,
     },
     Fault {
         name: "lb-unlinked",
         promise: "a load balancer whose link goes is left at once",
-        act: Act::Lb(1, Mishap::Unlinked),
-        bounds: [Nothing, AT_ONCE],
-        reversal: Some(Reversal { after: GONE, bounds: [Nothing, Nothing] }),
-    },
-    Fault {
-        name: "target-relinked",
-        promise: "a target's replaced link costs at most a second",
-        act: Act::Relink(0),
-        bounds: [SECOND, SECOND],
-        reversal: None,
-    },
-    Fault {
-        name: "proxy-killed",
-        promise: "a killed proxy costs nothing until its successor starts and then at most a second",
-        act: Act::Restart { kill: true, without: None },
-        bounds: [Nothing, Nothing],
-        reversal: Some(Reversal { after: RESTART, bounds: [SECOND, SECOND] }),
-    },
-    Fault {
-        name: "proxy-terminated",
-        promise: "after a terminated proxy everything is whole within a second of its successor's start",
-        act: Act::Restart { kill: false, without: None },
-        bounds: [Any, Any],
-        reversal: Some(Reversal { after: RESTART, bounds: [SECOND, SECOND] }),
-    },
-    Fault {
-        name: "nsmgr-away",
-        promise: "nsmgr's absence and return cost no link its traffic",
-        act: Act::Away(Component::Nsmgr),
-        bounds: [Nothing, Nothing],
-        reversal: Some(Reversal { after: OUTAGE, bounds: [Nothing, Nothing] }),
-    },
-    Fault {
-        name: "forwarder-away",
-        promise: "the forwarder's absence costs nothing and its return costs a flow at most a second",
-        act: Act::Away(Component::Forwarder),
-        bounds: [Nothing, Nothing],
-        reversal: Some(Reversal { after: OUTAGE, bounds: [GAP, GAP] }),
-    },
-    Fault {
-        name: "ipam-away",
-        promise: "IPAM's absence and return cost nothing",
-        act: Act::Away(Component::Ipam),
-        bounds: [Nothing, Nothing],
-        reversal: Some(Reversal { after: OUTAGE, bounds: [Nothing, Nothing] }),
-    },
-    Fault {
-        name: "nsp-away",
-        promise: "NSP's absence and return cost nothing",
-        act: Act::Away(Component::Nsp),
-        bounds: [Nothing, Nothing],
-        reversal: Some(Reversal { after: OUTAGE, bounds: [Nothing, Nothing] }),
-    },
-    Fault {
-        name: "workload-api-away",
-        promise: "the Workload API's absence and return cost nothing",
-        act: Act::Away(Component::WorkloadApi),
-        bounds: [Nothing, Nothing],
-        reversal: Some(Reversal { after: OUTAGE, bounds: [Nothing, Nothing] }),
-    },
-    Fault {
-        name: "rules-deleted",
-        promise: "rules that another program deletes are back within a second",
-        act: Act::Foreign(Hand::DeleteRules),
-        bounds: [SECOND, SECOND],
-        reversal: None,
-    },
-    Fault {
-        name: "ports-released",
-        promise: "ports that another program releases are back within a second",
-        act: Act::Foreign(Hand::ReleasePorts),
-        bounds: [SECOND, SECOND],
-        reversal: None,
-    },
-    Fault {
-        name: "addresses-removed",
-        promise: "addresses that another program removes from the bridge are back within a second",
-        act: Act::Foreign(Hand::RemoveAddresses),
-        bounds: [SECOND, SECOND],
-        reversal: None,
-    },
-    Fault {
-        name: "routes-flushed",
-        promise: "routes that another program flushes are back within a second",
-        act: Act::Foreign(Hand::FlushRoutes),
-        bounds: [SECOND, SECOND],
-        reversal: None,
+        stages: &[
+            Stage {
+                name: "gone",
+                acts: &[Act::LoseLb(1, Mishap::Unlinked)],
+                bounds: [Nothing, AT_ONCE],
+                lasts: GONE,
+            },
+            back(&[Act::ReturnLb(1)], [SECOND, SECOND]),
+        ],
+        restored: None,
     },
     Fault {
         name: "every-lb-gone",
         promise: "traffic is whole within a second of the return of every load balancer",
-        act: Act::EveryLb,
-        bounds: [Any, Any],
-        reversal: Some(Reversal { after: RESTART, bounds: [SECOND, SECOND] }),
+        stages: &[
+            Stage { name: "gone", acts: &[Act::LoseEveryLb], bounds: [Any, Any], lasts: RESTART },
+            back(&[Act::ReturnEveryLb], [SECOND, SECOND]),
+        ],
+        restored: None,
+    },
+    Fault {
+        name: "target-relinked",
+        promise: "a target's replaced link costs at most a second",
+        stages: &[once(&[Act::Relink(0)])],
+        restored: None,
+    },
+    Fault {
+        name: "proxy-killed",
+        promise: "a killed proxy costs nothing until its successor starts and then at most a second",
+        stages: &[
+            Stage { name: "gone", acts: &[Act::KillProxy], bounds: NOTHING, lasts: RESTART },
+            back(&[Act::StartProxy], [SECOND, SECOND]),
+        ],
+        restored: None,
+    },
+    Fault {
+        name: "proxy-terminated",
+        promise: "after a terminated proxy traffic is whole within a second of its successor's start",
+        stages: &[
+            Stage { name: "gone", acts: &[Act::EndProxy], bounds: [Any, Any], lasts: RESTART },
+            back(&[Act::StartProxy], [SECOND, SECOND]),
+        ],
+        restored: None,
+    },
+    Fault {
+        name: "restart-without-spire",
+        promise: "a proxy that starts while its identity is away leaves the data path as it is",
+        stages: &[
+            Stage {
+                name: "gone",
+                acts: &[Act::KillProxy, Act::Kill(Component::WorkloadApi)],
+                bounds: NOTHING,
+                lasts: RESTART,
+            },
+            Stage { name: "waiting", acts: &[Act::StartProxy], bounds: NOTHING, lasts: LONG },
+            back(&[Act::Start(Component::WorkloadApi)], [SECOND, SECOND]),
+        ],
+        restored: None,
+    },
+    Fault {
+        name: "restart-without-ipam",
+        promise: "a proxy that starts while IPAM and NSP are away serves within a second and goes on",
+        stages: &[
+            Stage {
+                name: "gone",
+                acts: &[Act::KillProxy, Act::Kill(Component::Ipam), Act::Kill(Component::Nsp)],
+                bounds: NOTHING,
+                lasts: RESTART,
+            },
+            Stage { name: "without them", acts: &[Act::StartProxy], bounds: [SECOND, SECOND], lasts: LONG },
+            back(&[Act::Start(Component::Ipam), Act::Start(Component::Nsp)], NOTHING),
+        ],
+        restored: None,
+    },
+    Fault {
+        name: "nsmgr-away",
+        promise: "nsmgr's absence and return cost no link its traffic",
+        stages: &[away(&[Act::Kill(Component::Nsmgr)]), back(&[Act::Start(Component::Nsmgr)], NOTHING)],
+        restored: None,
+    },
+    Fault {
+        name: "forwarder-away",
+        promise: "the forwarder's absence costs nothing and its return costs a flow at most a second",
+        stages: &[
+            away(&[Act::Kill(Component::Forwarder)]),
+            back(&[Act::Start(Component::Forwarder)], [GAP, GAP]),
+        ],
+        restored: None,
+    },
+    Fault {
+        name: "ipam-away",
+        promise: "IPAM's absence and return cost nothing",
+        stages: &[away(&[Act::Kill(Component::Ipam)]), back(&[Act::Start(Component::Ipam)], NOTHING)],
+        restored: None,
+    },
+    Fault {
+        name: "nsp-away",
+        promise: "NSP's absence and return cost nothing",
+        stages: &[away(&[Act::Kill(Component::Nsp)]), back(&[Act::Start(Component::Nsp)], NOTHING)],
+        restored: None,
+    },
+    Fault {
+        name: "workload-api-away",
+        promise: "the Workload API's absence and return cost nothing",
+        stages: &[
+            away(&[Act::Kill(Component::WorkloadApi)]),
+            back(&[Act::Start(Component::WorkloadApi)], NOTHING),
+        ],
+        restored: None,
+    },
+    Fault {
+        name: "rules-deleted",
+        promise: "rules that another program deletes are back within a second",
+        stages: &[once(&[Act::Meddle(Hand::DeleteRules)])],
+        restored: Some(Duration::from_secs(1)),
+    },
+    Fault {
+        name: "ports-released",
+        promise: "ports that another program releases are back within a second",
+        stages: &[once(&[Act::Meddle(Hand::ReleasePorts)])],
+        restored: Some(Duration::from_secs(1)),
+    },
+    Fault {
+        name: "addresses-removed",
+        promise: "addresses that another program removes from the bridge are back within a second",
+        stages: &[once(&[Act::Meddle(Hand::RemoveAddresses)])],
+        restored: Some(Duration::from_secs(1)),
+    },
+    Fault {
+        name: "routes-flushed",
+        promise: "routes that another program flushes are back within a second",
+        stages: &[once(&[Act::Meddle(Hand::FlushRoutes)])],
+        restored: Some(Duration::from_secs(1)),
     },
 ];
+
+/// A component is away, and nothing is lost.
+const fn away(acts: &'static [Act]) -> Stage {
+    Stage { name: "gone", acts, bounds: NOTHING, lasts: OUTAGE }
+}
+
+/// What was gone is back.
+const fn back(acts: &'static [Act], bounds: [Bound; 2]) -> Stage {
+    Stage { name: "back", acts, bounds, lasts: Duration::ZERO }
+}
+
+/// Something that is over at once, and costs at most a second.
+const fn once(acts: &'static [Act]) -> Stage {
+    Stage { name: "", acts, bounds: [SECOND, SECOND], lasts: Duration::ZERO }
+}

@@ -1,32 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Let one thing go wrong under traffic, for a time, and judge how long each direction is
-//! disturbed: while it lasts, and after it is undone.
+//! Faults: what can go wrong around the proxy, and how much it may disturb each direction of
+//! traffic.
+//!
+//! A fault is an entry of a [`list`](FAULTS): stages, one after the other, each with acts on the
+//! world and the longest disturbance from them to the next stage.
 
 mod act;
+mod judge;
 mod list;
+mod perform;
 
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep, sleep_until};
-
-pub(super) use self::{act::Act, list::FAULTS};
-use super::{
-    Run, bring_up, eventually,
-    traffic::{self, Direction, Traffic, UNDER_WAY},
-    verdict::Verdict,
+pub(super) use self::{
+    act::Act,
+    list::FAULTS,
+    perform::{perform, whole},
 };
-use crate::lab::{
-    error::{LabError, explain},
-    traffic::record::Loss,
-    world::{World, datapath::Datapath},
-};
-
-/// How long traffic is watched before the fault: it must lose nothing.
-const BEFORE: Duration = Duration::from_millis(300);
-/// How long traffic must lose nothing until it counts as whole again.
-const QUIET: Duration = Duration::from_secs(1);
-/// How long that is waited for.
-const RECOVERY: Duration = Duration::from_secs(60);
+use super::Run;
+use crate::lab::{error::LabError, traffic::record::Loss};
 
 /// One thing that goes wrong.
 pub(super) struct Fault {
@@ -34,21 +26,22 @@ pub(super) struct Fault {
     pub name: &'static str,
     /// The promise, which is the verdict's name.
     pub promise: &'static str,
-    /// What is done.
-    pub act: Act,
-    /// Longest disturbance of ingress and egress.
-    pub bounds: [Bound; 2],
-    /// How it is undone, unless it is over at once.
-    pub reversal: Option<Reversal>,
+    /// What happens.
+    pub stages: &'static [Stage],
+    /// How long the kernel of the first proxy may take to be as it was before.
+    pub restored: Option<Duration>,
 }
 
-/// The end of a fault.
-#[derive(Clone, Copy)]
-pub(super) struct Reversal {
-    /// Time from the act to its reversal.
-    pub after: Duration,
-    /// Longest disturbance of ingress and egress by the reversal.
+/// A part of a fault.
+pub(super) struct Stage {
+    /// Its name in the figures, behind that of the direction.
+    pub name: &'static str,
+    /// What is done at its start.
+    pub acts: &'static [Act],
+    /// Longest disturbance of ingress and egress from then to its end.
     pub bounds: [Bound; 2],
+    /// Time to the next stage; the last stage ends when traffic is whole.
+    pub lasts: Duration,
 }
 
 /// How much a direction may be disturbed.
@@ -56,9 +49,9 @@ pub(super) struct Reversal {
 pub(super) enum Bound {
     /// Nothing is lost.
     Nothing,
-    /// The first datagram behind the last lost one is sent so long after the event, at most.
+    /// The first datagram behind the last lost one is sent so long after the acts, at most.
     Within(Duration),
-    /// No flow has a gap longer than this. What follows the event comes connection by connection.
+    /// No flow has a gap longer than this. What follows the acts comes connection by connection.
     Gaps(Duration),
     /// Not judged: the fault takes the path itself away.
     Any,
@@ -75,18 +68,6 @@ impl Bound {
     }
 }
 
-/// What was seen of a fault.
-struct Seen {
-    /// The traffic's start, the act, its reversal, and the end of the observation.
-    start: Instant,
-    act: Instant,
-    reversal: Instant,
-    end: Instant,
-    /// Time until the kernel was as before; `None` if it was not in time, or that is not what the
-    /// fault is about.
-    restored: Option<Duration>,
-}
-
 /// Perform every fault of the list that is chosen.
 pub(super) async fn all(run: &mut Run) -> Result<(), LabError> {
     let plan = run.plan.clone();
@@ -96,97 +77,27 @@ pub(super) async fn all(run: &mut Run) -> Result<(), LabError> {
     Ok(())
 }
 
-/// Perform a fault and judge it. What could not be done is a failed verdict too.
-async fn perform(run: &mut Run, fault: &Fault) -> Result<(), LabError> {
-    let traffic = Traffic::start(&run.world, &run.world.topology.vips())?;
-    let verdict = match go_through(run, fault, &traffic).await {
-        Ok(seen) => judge(run, fault, &traffic, &seen),
-        Err(error) => Verdict::new(fault.promise, false).figure("stopped by", explain(&error)),
-    };
-    drop(traffic);
-    run.judge(verdict.figure("fault", fault.name));
-    if let Err(error) = bring_up::ready(run).await {
-        let verdict = Verdict::new("the proxy is ready after a fault", false);
-        run.judge(verdict.figure("fault", fault.name).figure("stopped by", explain(&error)));
-    }
-    Ok(())
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-async fn go_through(run: &mut Run, fault: &Fault, traffic: &Traffic) -> Result<Seen, LabError> {
-    let start = Instant::now();
-    sleep(BEFORE + UNDER_WAY).await;
-    let before = run.world.datapath(0).await?;
-    let act = fault.act.begin(&mut run.world).await?;
-    let mut restored = None;
-    let mut reversal = act;
-    match fault.reversal {
-        Some(after) => {
-            sleep_until(act + after.after).await;
-            reversal = fault.act.end(&mut run.world).await?;
-        }
-        None => restored = as_before(&run.world, &before, act).await,
-    }
-    whole(&run.world, traffic, reversal).await;
-    Ok(Seen { start, act, reversal, end: Instant::now() - UNDER_WAY, restored })
-}
-
-/// Wait until everybody has all connections again and traffic is whole, or for long: what does not
-/// recover has a verdict of its own.
-async fn whole(world: &World, traffic: &Traffic, from: Instant) {
-    let mut connected = None;
-    let _never = eventually("traffic is whole", RECOVERY, async || {
-        world.has_all_connections()?;
-        let connected = *connected.get_or_insert_with(Instant::now);
-        let since = from.max(connected).max(Instant::now() - QUIET - UNDER_WAY);
-        let whole = Direction::BOTH.iter().all(|direction| traffic.is_whole(*direction, since));
-        let long = since + QUIET <= Instant::now() - UNDER_WAY;
-        if whole && long { Ok(()) } else { Err("it is not".into()) }
-    })
-    .await;
-}
-
-/// Time until the kernel of the first proxy is as before.
-async fn as_before(world: &World, before: &Datapath, since: Instant) -> Option<Duration> {
-    let restored = eventually("the kernel is as before", QUIET, async || {
-        let now = world.datapath(0).await.map_err(|error| explain(&error))?;
-        if now == *before { Ok(()) } else { Err(format!("{now:?}")) }
-    });
-    restored.await.is_ok().then(|| since.elapsed())
-}
-
-fn judge(run: &Run, fault: &Fault, traffic: &Traffic, seen: &Seen) -> Verdict {
-    let leaked = traffic.leaked(&run.world);
-    let mut verdict = Verdict::new(fault.promise, leaked == 0).figure("leaked", leaked);
-    for (index, direction) in Direction::BOTH.into_iter().enumerate() {
-        let name = direction.name();
-        let before = traffic.loss(direction, seen.start..seen.act);
-        if before.lost > 0 {
-            verdict.ok = false;
-            verdict = verdict.figure(&format!("{name} before"), traffic::figure(before));
-        }
-        let mut periods = Vec::new();
-        match fault.reversal {
-            None => periods.push((name.to_owned(), fault.bounds[index], seen.act..seen.end)),
-            Some(reversal) => {
-                periods.push((name.to_owned(), fault.bounds[index], seen.act..seen.reversal));
-                periods.push((format!("{name} then"), reversal.bounds[index], seen.reversal..seen.end));
-            }
-        }
-        for (name, bound, period) in periods {
-            let loss = traffic.loss(direction, period.clone());
-            let holds = loss.sent > 0 && bound.holds(loss);
-            if !holds {
-                let details = traffic.details(direction, &period).join("\n          ");
-                eprintln!("          {name}: promised {bound:?}\n          {details}");
-            }
-            verdict.ok &= holds;
-            verdict = verdict.figure(&name, traffic::figure(loss));
+    #[test]
+    fn a_bound_holds_by_the_table() {
+        let second = Duration::from_secs(1);
+        let loss = |lost, longest_gap, whole_after| Loss { sent: 9, lost, longest_gap, whole_after };
+        let nothing = loss(0, Duration::ZERO, Some(Duration::ZERO));
+        let early = loss(1, second, Some(second));
+        let late = loss(1, second, Some(second * 2));
+        let never = loss(1, second, None);
+        let table = [
+            (Bound::Nothing, [true, false, false, false]),
+            (Bound::Within(second), [true, true, false, false]),
+            (Bound::Gaps(second), [true, true, true, false]),
+            (Bound::Gaps(second / 2), [true, false, false, false]),
+            (Bound::Any, [true, true, true, true]),
+        ];
+        for (bound, expected) in table {
+            assert_eq!([nothing, early, late, never].map(|loss| bound.holds(loss)), expected, "{bound:?}");
         }
     }
-    if let Act::Foreign(_) = fault.act {
-        verdict.ok &= seen.restored.is_some();
-        let restored = seen.restored.map(bring_up::milliseconds);
-        verdict = verdict.figure("kernel as before ms", restored);
-    }
-    verdict
 }
