@@ -148,7 +148,6 @@ fn run(options: &Options) -> Result<u8, LabError> {
     let runtime = runtime.doing(|| "start threads".into())?;
     let code = runtime.block_on(async {
         let topology = options.topology();
-        eprintln!("{topology}\n");
         tokio::select! {
             report = Run::perform(&topology, &ground, &options.plan) => conclude(report?, options, &outside).await,
             () = outside.stop.cancelled() => {

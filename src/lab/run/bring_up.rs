@@ -12,7 +12,7 @@ use crate::{
         error::{Doing, LabError, explain},
         pods::{pod::Process, privileges},
         traffic::echo::Echo,
-        world::lb,
+        world::{components::Component, lb},
     },
     proxy::health::{READINESS, probe},
     transport::registry::Standing,
@@ -110,6 +110,15 @@ pub(super) async fn connect_targets(run: &mut Run) -> Result<(), LabError> {
 
 fn targets_len(run: &Run) -> usize {
     run.world.targets.len()
+}
+
+/// Bring up all that there is, in an order that a cluster might have.
+pub(super) async fn everything(run: &mut Run) -> Result<(), LabError> {
+    publish_vips(run);
+    run.world.start(Component::Nsp)?;
+    start_proxy(run).await?;
+    connect_targets(run).await?;
+    start_lbs(run).await
 }
 
 /// Let NSP list the VIPs.

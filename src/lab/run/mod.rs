@@ -12,6 +12,7 @@ mod late;
 mod leaks;
 pub mod leftovers;
 mod life;
+mod nodes;
 pub mod plan;
 mod reach;
 mod refresh;
@@ -41,28 +42,60 @@ const LOG: usize = 40;
 pub struct Run {
     world: World,
     plan: Plan,
+    story: Story,
     report: Report,
     started: Instant,
 }
 
+/// What a world is built for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Story {
+    /// The first look, and the faults.
+    OneNode,
+    /// Two nodes.
+    TwoNodes,
+}
+
 impl Run {
-    /// Build, and go through the steps of a plan; to keep the world, through all but the end.
+    /// Go through every story of a plan, each in a world of its own; to keep the world, through all
+    /// but the end of the last one.
     ///
     /// # Errors
-    /// The world could not be built.
+    /// A world could not be built.
     pub async fn perform(
         topology: &Topology,
         ground: &Ground,
         plan: &Plan,
     ) -> Result<(Report, Option<Self>), LabError> {
+        let two_nodes = Topology::two_nodes();
+        let (mut all, mut last) = (Report::default(), None);
+        for story in plan.stories() {
+            let topology = if story == Story::TwoNodes { &two_nodes } else { topology };
+            let (report, run) = Self::tell(story, topology, ground, plan).await?;
+            all.append(report);
+            last = run;
+        }
+        Ok((all, last))
+    }
+
+    async fn tell(
+        story: Story,
+        topology: &Topology,
+        ground: &Ground,
+        plan: &Plan,
+    ) -> Result<(Report, Option<Self>), LabError> {
+        eprintln!("{topology}\n");
         let baseline = Baseline::now().doing(|| "count descriptors".into())?;
         let started = Instant::now();
         let world = World::build(topology, ground, plan.peers).await?;
-        let mut run = Self { world, plan: plan.clone(), report: Report::default(), started };
+        let mut run = Self { world, plan: plan.clone(), story, report: Report::default(), started };
         if plan.peers {
             run.report.leave_out("connections that nsmgr has at the end: it shows each to its owner only");
         }
-        let done = run.steps().await;
+        let done = match story {
+            Story::OneNode => run.one_node().await,
+            Story::TwoNodes => nodes::story(&mut run).await,
+        };
         let failed = match done {
             Err(error) => Some(error),
             Ok(()) if plan.keep => None,
@@ -77,7 +110,7 @@ impl Run {
         Ok((end::leave(run, baseline).await?, None))
     }
 
-    async fn steps(&mut self) -> Result<(), LabError> {
+    async fn one_node(&mut self) -> Result<(), LabError> {
         leaks::show_that_the_counter_counts(self).await?;
         bring_up::start_proxy(self).await?;
         bring_up::connect_targets(self).await?;
@@ -108,7 +141,10 @@ impl Run {
     }
 
     /// Take a verdict, and show it.
-    fn judge(&mut self, verdict: Verdict) {
+    fn judge(&mut self, mut verdict: Verdict) {
+        if self.story == Story::TwoNodes {
+            verdict.name = format!("two nodes: {}", verdict.name);
+        }
         eprintln!("{:>6.2} s  {verdict}", self.started.elapsed().as_secs_f64());
         if !verdict.ok {
             self.show_log();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Which steps a run has.
 
-use super::faults::FAULTS;
+use super::{Story, faults::FAULTS, nodes};
 
 /// What a run is to do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,7 +24,7 @@ impl Plan {
     /// # Errors
     /// The first that does not, with those that do.
     pub fn check(&self) -> Result<(), String> {
-        let known = || FAULTS.iter().map(|fault| fault.name);
+        let known = || FAULTS.iter().map(|fault| fault.name).chain([nodes::NAME]);
         let unknown = self.only.iter().chain(&self.skip).find(|name| !known().any(|known| known == **name));
         match unknown {
             None => Ok(()),
@@ -40,6 +40,14 @@ impl Plan {
         let named = |names: &[String]| names.iter().any(|name| name == fault);
         let chosen = if self.only.is_empty() { self.full } else { named(&self.only) };
         chosen && !named(&self.skip)
+    }
+
+    /// The stories in their order.
+    pub(super) fn stories(&self) -> Vec<Story> {
+        let one_node = self.only.is_empty() || self.only.iter().any(|name| name != nodes::NAME);
+        let two_nodes = self.takes(nodes::NAME);
+        let stories = [(Story::OneNode, one_node), (Story::TwoNodes, two_nodes)];
+        stories.into_iter().filter_map(|(story, told)| told.then_some(story)).collect()
     }
 
     /// Whether the steps of the first look are to be performed, beside those that the others need.
@@ -67,6 +75,9 @@ mod tests {
         assert_eq!(taken(&full(true, &[], &["lb-hangs"])), FAULTS.len() - 1);
         assert_eq!(taken(&full(false, &["lb-hangs", "nsmgr-away"], &[])), 2);
         assert!(full(false, &["lb-hangs"], &["nsmgr-away"]).check().is_ok());
+        assert_eq!(full(true, &[], &[]).stories(), [Story::OneNode, Story::TwoNodes]);
+        assert_eq!(full(true, &[], &[nodes::NAME]).stories(), [Story::OneNode]);
+        assert_eq!(full(false, &[nodes::NAME], &[]).stories(), [Story::TwoNodes]);
         let error = full(true, &[], &["lb-hang"]).check().unwrap_err();
         assert!(error.contains("`lb-hang`") && error.contains("lb-hangs"), "{error}");
     }

@@ -70,6 +70,8 @@ pub(super) struct Traffic {
     vips: Vec<IpAddr>,
     /// The target, by its number, and the VIP of each flow of the targets.
     senders: Vec<(usize, IpAddr)>,
+    /// Number of sockets at which each target receives.
+    receivers_of_target: usize,
     talkers: Talkers,
 }
 
@@ -95,6 +97,7 @@ impl Traffic {
             egress: egress(world, &senders)?,
             vips: from_client,
             senders,
+            receivers_of_target: vips.len().max(1),
             talkers,
         })
     }
@@ -108,7 +111,29 @@ impl Traffic {
 
     /// The loss of a direction in a period. Its end should lie [`UNDER_WAY`] in the past.
     pub(super) fn loss(&self, direction: Direction, period: Range<Instant>) -> Loss {
-        self.stream(direction).record().loss(period, |_| true)
+        self.loss_of(direction, period, |_| true)
+    }
+
+    /// The loss of those flows of a direction in a period for which `of` is true.
+    pub(super) fn loss_of(
+        &self,
+        direction: Direction,
+        period: Range<Instant>,
+        of: impl Fn(usize) -> bool,
+    ) -> Loss {
+        self.stream(direction).record().loss(period, of)
+    }
+
+    /// The target, by its number, of each flow of a direction; for ingress that of its last
+    /// datagram to arrive.
+    pub(super) fn targets(&self, direction: Direction) -> Vec<Option<usize>> {
+        match direction {
+            Direction::Ingress => {
+                let receivers = self.ingress.record().receivers();
+                receivers.into_iter().map(|receiver| Some(receiver? / self.receivers_of_target)).collect()
+            }
+            Direction::Egress => self.senders.iter().map(|(target, _)| Some(*target)).collect(),
+        }
     }
 
     /// Whether every datagram of a direction that was sent between `since` and a moment ago has

@@ -47,6 +47,12 @@ impl Report {
         self.ok = self.verdicts.iter().all(|verdict| verdict.ok);
     }
 
+    /// Add the verdicts of a later run.
+    pub fn append(&mut self, later: Self) {
+        later.verdicts.into_iter().for_each(|verdict| self.add(verdict));
+        self.left_out.extend(later.left_out);
+    }
+
     /// Name something that this run does not judge.
     pub fn leave_out(&mut self, what: impl Into<String>) {
         self.left_out.push(what.into());

@@ -8,6 +8,7 @@ use nix::sys::signal::Signal;
 use super::{
     World,
     balance::{self, FROM_PROXY},
+    fabric::PRIMARY,
     target::LINK,
 };
 use crate::lab::error::{Doing, LabError};
@@ -89,6 +90,22 @@ impl World {
         let target = self.targets.get_mut(number).ok_or("it is not there").doing(lost)?;
         pod.netlink.delete_link(pod.netlink.index(LINK).await?).await?;
         target.connect().await
+    }
+
+    /// Lose the pod of a proxy, by the number of its node: the process is killed and every link
+    /// goes but the primary one.
+    ///
+    /// # Errors
+    /// It does not run, or the kernel refused.
+    pub async fn lose_proxy_pod(&mut self, node: usize) -> Result<(), LabError> {
+        self.end_proxy(node, true).await?;
+        let pod = self.fabric.proxies.get(node).ok_or("there is none");
+        let netlink = &pod.doing(|| format!("lose the proxy of node {node}"))?.netlink;
+        let kept = ["lo", PRIMARY];
+        for link in netlink.links().await?.iter().filter(|link| !kept.contains(&link.name.as_str())) {
+            netlink.delete_link(link.index).await?;
+        }
+        Ok(())
     }
 
     /// End the proxy of a node, killed or asked.
