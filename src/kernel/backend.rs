@@ -4,7 +4,8 @@
 
 use std::{fmt, future::Future, io};
 
-use super::{Observed, Op, Ours};
+use super::{Observed, Op, Ours, WrongSysctl};
+use crate::api::Family;
 
 /// A kernel: the real one by netlink, or one in memory.
 pub trait Backend: Send + 'static {
@@ -19,6 +20,9 @@ pub trait Backend: Send + 'static {
     /// # Errors
     /// The kernel's answer, or the end of the connection to it.
     fn apply(&mut self, ours: &Ours, op: &Op) -> impl Future<Output = Result<(), Refusal>> + Send;
+
+    /// The sysctls that are not as these families need them.
+    fn wrong_sysctls(&mut self, ours: &Ours, families: &[Family]) -> Vec<WrongSysctl>;
 
     /// Wait until something that may be ours has changed, or changes may have been missed. Changes made before the call count,
     /// and so may our own. Cancel-safe.

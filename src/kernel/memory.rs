@@ -13,7 +13,10 @@ use std::{
 
 use tokio::sync::Notify;
 
-use super::{Backend, Link, LinkKind, Observed, Op, Ours, Refusal, backend::in_effect, world::World};
+use super::{
+    Backend, Link, LinkKind, Observed, Op, Ours, Refusal, WrongSysctl, backend::in_effect, world::World,
+};
+use crate::api::Family;
 
 /// A kernel in memory. Clones share it.
 #[derive(Clone, Default)]
@@ -38,6 +41,7 @@ struct State {
     refuse_all: Option<i32>,
     /// Answer to dumps.
     blind: Option<i32>,
+    wrong_sysctls: Vec<WrongSysctl>,
 }
 
 impl Memory {
@@ -84,6 +88,11 @@ impl Memory {
         self.lock().blind = errno;
     }
 
+    /// Set the sysctls that are wrong. Like the real ones, they are not reported.
+    pub fn set_wrong_sysctls(&self, wrong: Vec<WrongSysctl>) {
+        self.lock().wrong_sysctls = wrong;
+    }
+
     /// What a dump shows.
     pub fn observed(&self, ours: &Ours) -> Observed {
         self.lock().world.observed(ours)
@@ -126,6 +135,11 @@ impl Backend for Memory {
 
     async fn apply(&mut self, ours: &Ours, op: &Op) -> Result<(), Refusal> {
         self.lock().apply(ours, op)
+    }
+
+    fn wrong_sysctls(&mut self, _ours: &Ours, families: &[Family]) -> Vec<WrongSysctl> {
+        let state = self.lock();
+        state.wrong_sysctls.iter().filter(|wrong| families.contains(&wrong.family)).cloned().collect()
     }
 
     async fn changed(&mut self, _ours: &Ours) {

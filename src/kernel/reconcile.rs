@@ -27,6 +27,7 @@ use super::{
     plan::plan,
     remembered::Remembered,
     snapshot::{Snapshot, Sources},
+    sysctls,
 };
 
 /// Longest pause between a pass and what was declared meanwhile.
@@ -39,6 +40,7 @@ pub(super) struct Reconciler<B> {
     backend: B,
     claims: Arc<Claims>,
     remembered: Remembered,
+    sysctls: sysctls::Check,
     status: watch::Sender<Status>,
     /// Passes in a row that did not reach the desired state.
     failed: u32,
@@ -59,11 +61,17 @@ struct Outcome {
 impl<B: Backend> Reconciler<B> {
     pub(super) fn new(backend: B, claims: Arc<Claims>) -> (Self, watch::Receiver<Status>) {
         let (status, receiver) = watch::channel(Status::default());
-        let remembered = Remembered::default();
-        (
-            Self { backend, claims, remembered, status, failed: 0, reached: None, due: Instant::now() },
-            receiver,
-        )
+        let reconciler = Self {
+            backend,
+            claims,
+            remembered: Remembered::default(),
+            sysctls: sysctls::Check::default(),
+            status,
+            failed: 0,
+            reached: None,
+            due: Instant::now(),
+        };
+        (reconciler, receiver)
     }
 
     /// Run until [`stop`](super::Kernel::stop) has been called and everything is withdrawn.
@@ -111,7 +119,7 @@ impl<B: Backend> Reconciler<B> {
                 self.status.send_modify(|status| {
                     status.revision = self.claims.revision();
                     status.passes += 1;
-                    status.degraded = vec![Degraded::Failing];
+                    status.degraded = self.sysctls.degraded().chain([Degraded::Failing]).collect();
                     status.leak_stopped.clear();
                     status.list(vec![failure]);
                 });
@@ -195,8 +203,9 @@ impl<B: Backend> Reconciler<B> {
             End::Failing => self.backoff(),
             End::Unfinished => Duration::ZERO,
         };
-        let later = Instant::now() + pause;
-        self.due = snapshot.due.map_or(later, |due| due.min(later));
+        self.check_sysctls(&observed);
+        let dues = [Some(Instant::now() + pause), snapshot.due, self.sysctls.due()];
+        self.due = dues.into_iter().flatten().min().unwrap_or_else(Instant::now);
         let ours = &self.claims.settings.ours;
         let left_for_successor = !snapshot.desired.present && observed.bridge(ours).is_some();
         self.status.send_modify(|status| {
@@ -206,12 +215,23 @@ impl<B: Backend> Reconciler<B> {
             status.writes += writes;
             status.drift = found.filter(|_| drift).unwrap_or(0);
             status.orphans = snapshot.orphans;
-            status.degraded = snapshot.degraded;
+            status.degraded = self.sysctls.degraded().chain(snapshot.degraded).collect();
             status.degraded.extend((end == End::Failing).then_some(Degraded::Failing));
             status.degraded.extend((done && left_for_successor).then_some(Degraded::LeftForSuccessor));
             status.list(failures);
         });
         done
+    }
+
+    /// Look for sysctls that are wrong, if it is time to. Nothing reports when one is set right: that is looked for more often.
+    fn check_sysctls(&mut self, observed: &Observed) {
+        let (settings, now) = (&self.claims.settings, Instant::now());
+        if self.sysctls.is_due(observed, now) {
+            let wrong = self.backend.wrong_sysctls(&settings.ours, settings.families);
+            // Half of it, so that the next resync, which may be early, is not missed.
+            let pause = if wrong.is_empty() { settings.resync / 2 } else { settings.max_backoff };
+            self.sysctls.take(wrong, observed, now + pause);
+        }
     }
 
     fn backoff(&self) -> Duration {

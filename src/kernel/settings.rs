@@ -4,7 +4,7 @@
 
 use std::{fmt, time::Duration};
 
-use crate::api::InterfaceName;
+use crate::api::{Family, InterfaceName};
 
 /// What marks an object in the kernel as ours: everything else is left alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +31,8 @@ impl Default for Ours {
 pub struct Settings {
     /// What is ours.
     pub ours: Ours,
+    /// The families of the conduit.
+    pub families: &'static [Family],
     /// Address of the bridge if we create it; a bridge that exists keeps its own.
     pub mac: Mac,
     /// How long the last VIPs stay when an empty list follows a non-empty one.
@@ -47,10 +49,11 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Defaults for a conduit on a node.
+    /// Defaults for a conduit on a node, with both families.
     pub fn of(trench: &str, conduit: &str, node: &str) -> Self {
         Self {
             ours: Ours::default(),
+            families: &Family::BOTH,
             mac: Mac::derive(&[trench, conduit, node]),
             empty_vips_grace: Duration::from_secs(60),
             adoption: Duration::from_secs(60),

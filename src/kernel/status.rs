@@ -10,7 +10,9 @@ use std::{
 
 use ipnet::IpNet;
 
-use super::{Attachment, Observed, Op, Peer, PeerId, Refusal, Rule, Withheld, snapshot::Snapshot};
+use super::{
+    Attachment, Observed, Op, Peer, PeerId, Refusal, Rule, Withheld, WrongSysctl, snapshot::Snapshot,
+};
 use crate::api::{Dual, Family, InterfaceName};
 
 /// Most failures that a status lists.
@@ -68,6 +70,8 @@ pub struct Failure {
 pub enum Degraded {
     /// The kernel cannot be read or written.
     Failing,
+    /// A sysctl is not as needed. The init container sets them.
+    Sysctl(WrongSysctl),
     /// A link that is not a bridge has the name of our bridge. Rename or remove it.
     NameTaken(InterfaceName),
     /// A link of a connection cannot be made a port: it must not be one, or has not appeared in time.
@@ -142,6 +146,7 @@ impl fmt::Display for Degraded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Degraded::Failing => f.write_str("the kernel cannot be read or written"),
+            Degraded::Sysctl(sysctl) => sysctl.fmt(f),
             Degraded::NameTaken(name) => write!(f, "{name} exists and is not a bridge"),
             Degraded::Unattached(peer, link, attachment) => write!(f, "{peer}: link {link} {attachment}"),
             Degraded::Withheld(peer, hop, why) => write!(f, "{peer}: next hop {hop} is left out: {why}"),

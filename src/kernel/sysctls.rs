@@ -1,130 +1,74 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Check the sysctls that the data plane depends on, and say what a wrong one breaks.
+//! Check the sysctls that the data plane depends on, and name what a wrong one breaks.
 //!
-//! They are set by a privileged init container; this process only reads `/proc/sys`, in the network namespace of the thread.
+//! They are set by a privileged init container; this process only reads `/proc/sys`, in the network namespace of the thread. The
+//! reconciler checks them at start and at every resync, and more often while one is wrong.
+
+mod check;
+mod needed;
 
 use std::{fmt, fs, io, path::Path};
 
-use crate::api::Family;
-
-/// A sysctl that is needed.
-struct Needed {
-    family: Family,
-    key: &'static str,
-    value: &'static str,
-    breaks: &'static str,
-    /// Absent means that nothing is wrong.
-    optional: bool,
-}
-
-const NEEDED: [Needed; 9] = {
-    use Family::{V4, V6};
-    [
-        needed(
-            V4,
-            "net.ipv4.conf.all.forwarding",
-            "1",
-            "no IPv4 packet of a target is forwarded to a load balancer",
-        ),
-        needed(
-            V4,
-            "net.ipv4.fib_multipath_hash_policy",
-            "1",
-            "all flows between two addresses take one load balancer",
-        ),
-        needed(
-            V4,
-            "net.ipv4.conf.all.rp_filter",
-            "0",
-            "packets from VIPs are dropped, as no route leads back to them",
-        ),
-        needed(
-            V4,
-            "net.ipv4.conf.default.rp_filter",
-            "0",
-            "packets from VIPs are dropped on links made later",
-        ),
-        needed(
-            V6,
-            "net.ipv6.conf.all.forwarding",
-            "1",
-            "no IPv6 packet of a target is forwarded to a load balancer",
-        ),
-        needed(
-            V6,
-            "net.ipv6.fib_multipath_hash_policy",
-            "1",
-            "all flows between two addresses take one load balancer",
-        ),
-        needed(
-            V6,
-            "net.ipv6.conf.all.accept_dad",
-            "0",
-            "IPv6 addresses of new links are unusable for a second or more",
-        ),
-        optional(
-            V4,
-            "net.bridge.bridge-nf-call-iptables",
-            "0",
-            "iptables rules of the pod apply to bridged packets",
-        ),
-        optional(
-            V6,
-            "net.bridge.bridge-nf-call-ip6tables",
-            "0",
-            "ip6tables rules of the pod apply to bridged packets",
-        ),
-    ]
-};
-
-const fn needed(family: Family, key: &'static str, value: &'static str, breaks: &'static str) -> Needed {
-    Needed { family, key, value, breaks, optional: false }
-}
-
-const fn optional(family: Family, key: &'static str, value: &'static str, breaks: &'static str) -> Needed {
-    Needed { family, key, value, breaks, optional: true }
-}
+pub(super) use self::check::Check;
+use self::needed::{NEEDED, Needed};
+use crate::api::{Family, InterfaceName};
 
 /// A sysctl that is not as needed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WrongSysctl {
+    /// The family whose packets it concerns.
+    pub family: Family,
     /// Its name, with dots.
-    pub key: &'static str,
+    pub key: String,
     /// Its value, or why it cannot be read.
     pub value: Result<String, io::ErrorKind>,
     /// The value that is needed.
     pub needed: &'static str,
     /// What does not work with this value.
     pub breaks: &'static str,
+    /// Nothing of the family is forwarded with this value.
+    pub stops: bool,
 }
 
-/// The sysctls that are not as some families need them.
-pub fn wrong_sysctls(families: &[Family]) -> Vec<WrongSysctl> {
-    wrong_under(Path::new("/proc/sys"), families)
+/// The sysctls that are not as some families need them, with those of the bridge. One of the bridge is not listed beside the one of
+/// all interfaces.
+pub fn wrong_sysctls(families: &[Family], bridge: &InterfaceName) -> Vec<WrongSysctl> {
+    wrong_under(Path::new("/proc/sys"), families, bridge)
 }
 
-fn wrong_under(root: &Path, families: &[Family]) -> Vec<WrongSysctl> {
-    let check = |needed: &Needed| {
-        let read = fs::read_to_string(root.join(needed.key.replace('.', "/")));
-        let value = read.map(|text| text.trim().to_owned()).map_err(|error| error.kind());
-        let right = match &value {
-            Ok(value) => value == needed.value,
-            Err(kind) => needed.optional && *kind == io::ErrorKind::NotFound,
-        };
-        (!right).then_some(WrongSysctl {
-            key: needed.key,
-            value,
-            needed: needed.value,
-            breaks: needed.breaks,
-        })
+fn wrong_under(root: &Path, families: &[Family], bridge: &InterfaceName) -> Vec<WrongSysctl> {
+    let mut wrong: Vec<WrongSysctl> = Vec::new();
+    for needed in NEEDED.iter().filter(|needed| families.contains(&needed.family)) {
+        let of_all = needed.key.replace(needed::BRIDGE, "all");
+        if of_all == needed.key || wrong.iter().all(|other| other.key != of_all) {
+            wrong.extend(check(root, needed, bridge));
+        }
+    }
+    wrong
+}
+
+fn check(root: &Path, needed: &Needed, bridge: &InterfaceName) -> Option<WrongSysctl> {
+    let parts = needed.key.split('.').map(|part| if part == needed::BRIDGE { bridge.as_str() } else { part });
+    let read = fs::read_to_string(root.join(parts.collect::<std::path::PathBuf>()));
+    let value = read.map(|text| text.trim().to_owned()).map_err(|error| error.kind());
+    let right = match &value {
+        Ok(value) => value == needed.value,
+        Err(kind) => needed.may_be_absent && *kind == io::ErrorKind::NotFound,
     };
-    NEEDED.iter().filter(|needed| families.contains(&needed.family)).filter_map(check).collect()
+    (!right).then(|| WrongSysctl {
+        family: needed.family,
+        key: needed.key.replace(needed::BRIDGE, bridge.as_str()),
+        stops: needed.stops_with.is_some_and(|stops| value.as_deref() == Ok(stops)),
+        value,
+        needed: needed.value,
+        breaks: needed.breaks,
+    })
 }
 
 impl fmt::Display for WrongSysctl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { key, value, needed, breaks } = self;
+        let Self { key, value, needed, breaks, .. } = self;
         match value {
             Ok(value) => write!(f, "{key} is {value}, needed is {needed}: {breaks}"),
             Err(kind) => write!(f, "{key} cannot be read ({kind}), needed is {needed}: {breaks}"),
@@ -136,23 +80,27 @@ impl fmt::Display for WrongSysctl {
 mod tests {
     use super::*;
 
+    fn bridge() -> InterfaceName {
+        "bridge0".parse().unwrap()
+    }
+
     fn root() -> tempfile::TempDir {
         let root = tempfile::tempdir().unwrap();
-        for needed in NEEDED.iter().filter(|needed| !needed.optional) {
+        for needed in NEEDED.iter().filter(|needed| !needed.may_be_absent) {
             set(root.path(), needed.key, needed.value);
         }
         root
     }
 
     fn set(root: &Path, key: &str, value: &str) {
-        let path = root.join(key.replace('.', "/"));
+        let path = root.join(key.replace('.', "/").replace(needed::BRIDGE, "bridge0"));
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, format!("{value}\n")).unwrap();
     }
 
     #[test]
     fn nothing_is_wrong_when_all_are_as_needed() {
-        assert_eq!(wrong_under(root().path(), &Family::BOTH), []);
+        assert_eq!(wrong_under(root().path(), &Family::BOTH, &bridge()), []);
     }
 
     #[test]
@@ -160,22 +108,56 @@ mod tests {
         for needed in &NEEDED {
             let root = root();
             set(root.path(), needed.key, "7");
-            let wrong = wrong_under(root.path(), &Family::BOTH);
+            let wrong = wrong_under(root.path(), &Family::BOTH, &bridge());
             assert_eq!(wrong.len(), 1, "{wrong:?}");
-            let text = wrong[0].to_string();
-            let expected = format!("{} is 7, needed is {}: {}", needed.key, needed.value, needed.breaks);
-            assert_eq!(text, expected);
+            let key = needed.key.replace(needed::BRIDGE, "bridge0");
+            let expected = format!("{key} is 7, needed is {}: {}", needed.value, needed.breaks);
+            assert_eq!((wrong[0].to_string(), wrong[0].stops), (expected, false));
             let others: Vec<Family> =
                 Family::BOTH.into_iter().filter(|family| *family != needed.family).collect();
-            assert_eq!(wrong_under(root.path(), &others), []);
+            assert_eq!(wrong_under(root.path(), &others, &bridge()), []);
         }
+    }
+
+    #[test]
+    fn a_value_that_stops_all_packets_is_known_as_such() {
+        let stopping = [
+            ("net.ipv4.conf.all.forwarding", "0"),
+            ("net.ipv4.conf.all.rp_filter", "1"),
+            ("net.ipv6.conf.all.forwarding", "0"),
+            ("net.ipv6.conf.all.disable_ipv6", "1"),
+        ];
+        for (key, value) in stopping {
+            for key in [key.to_owned(), key.replace(".all.", ".BRIDGE.")] {
+                if NEEDED.iter().any(|needed| needed.key == key) {
+                    let root = root();
+                    set(root.path(), &key, value);
+                    let wrong = wrong_under(root.path(), &Family::BOTH, &bridge());
+                    assert!(matches!(&wrong[..], [WrongSysctl { stops: true, .. }]), "{wrong:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn one_of_the_bridge_is_not_named_beside_that_of_all_interfaces() {
+        let root = root();
+        for key in ["net.ipv6.conf.all.disable_ipv6", "net.ipv6.conf.BRIDGE.disable_ipv6"] {
+            set(root.path(), key, "1");
+        }
+        let keys = |wrong: Vec<WrongSysctl>| wrong.into_iter().map(|wrong| wrong.key).collect::<Vec<_>>();
+        let wrong = keys(wrong_under(root.path(), &Family::BOTH, &bridge()));
+        assert_eq!(wrong, ["net.ipv6.conf.all.disable_ipv6"]);
+        set(root.path(), "net.ipv6.conf.all.disable_ipv6", "0");
+        let wrong = keys(wrong_under(root.path(), &Family::BOTH, &bridge()));
+        assert_eq!(wrong, ["net.ipv6.conf.bridge0.disable_ipv6"]);
     }
 
     #[test]
     fn one_that_cannot_be_read_is_wrong_unless_it_may_be_absent() {
         let empty = tempfile::tempdir().unwrap();
-        let wrong = wrong_under(empty.path(), &Family::BOTH);
-        assert_eq!(wrong.len(), NEEDED.iter().filter(|needed| !needed.optional).count());
-        assert!(wrong.iter().all(|wrong| wrong.value == Err(io::ErrorKind::NotFound)));
+        let wrong = wrong_under(empty.path(), &Family::BOTH, &bridge());
+        assert_eq!(wrong.len(), NEEDED.iter().filter(|needed| !needed.may_be_absent).count());
+        assert!(wrong.iter().all(|wrong| wrong.value == Err(io::ErrorKind::NotFound) && !wrong.stops));
     }
 }

@@ -5,6 +5,7 @@
 //! 2. In every enabled family the kernel has a next hop, as read back from it.
 //! 3. A list of VIPs has been accepted, or none was refused. A list that is refused after one that was accepted is only named, as is
 //!    one of an earlier process.
+//! 4. No sysctl stops the traffic of an enabled family. Another one that is wrong is only named.
 //!
 //! A connection alone is not enough: its link may not have appeared, or the kernel may have refused the route.
 
@@ -15,7 +16,11 @@ use super::{
     mesh,
     vips::{MAX_VIPS, Vips},
 };
-use crate::{api::Family, elements::egress::Egress, kernel};
+use crate::{
+    api::Family,
+    elements::egress::Egress,
+    kernel::{self, Degraded, WrongSysctl},
+};
 
 /// Report the health of egress, on every change of what it depends on, until one of them ends.
 pub async fn report(
@@ -29,11 +34,13 @@ pub async fn report(
     let mut count = egress.subscribe();
     loop {
         let connected = *count.borrow_and_update();
-        let verdict = {
+        let (verdict, sysctls) = {
             let (kernel, mesh) = (kernel.borrow_and_update(), mesh.borrow_and_update());
-            verdict(families, connected, &kernel, &mesh)
+            let sysctls: Vec<_> = wrong_sysctls(&kernel).cloned().collect();
+            (verdict(families, connected, &kernel, &mesh), sysctls)
         };
-        let verdict = with_vips(verdict, &vips.borrow_and_update());
+        let verdict = with_sysctls(with_vips(verdict, &vips.borrow_and_update()), &sysctls);
+        health.degrade(Part::Egress, "sysctls", sysctls.iter().map(ToString::to_string));
         match verdict {
             Ok(hops) => health.set(Part::Egress, true, hops),
             Err(reason) => health.set(Part::Egress, false, reason),
@@ -66,7 +73,8 @@ fn verdict(
         let why = why.chain(kernel.degraded.iter().map(ToString::to_string));
         let pending = kernel.pending.iter().map(|link| format!("link {link} has not appeared"));
         let why: Vec<_> = why.chain(pending).take(4).collect();
-        return Err(format!("no {family} next hop is installed: {}", why.join(", ")));
+        let why = if why.is_empty() { "no connection has one".to_owned() } else { why.join(", ") };
+        return Err(format!("no {family} next hop is installed: {why}"));
     }
     let counts: Vec<_> = families.iter().map(|family| format!("{} {family}", hops(*family))).collect();
     Ok(format!("next hops: {}", counts.join(", ")))
@@ -84,6 +92,22 @@ fn with_vips(verdict: Result<String, String>, vips: &Vips) -> Result<String, Str
         (Ok(hops), Some(_)) => Ok(format!("{hops}; {refused}, the last one stays")),
         (Ok(_), None) => Err(format!("no VIPs: {refused}")),
         (Err(reason), _) => Err(format!("{reason}; {refused}")),
+    }
+}
+
+fn wrong_sysctls(kernel: &kernel::Status) -> impl Iterator<Item = &WrongSysctl> {
+    kernel.degraded.iter().filter_map(|degraded| match degraded {
+        Degraded::Sysctl(sysctl) => Some(sysctl),
+        _ => None,
+    })
+}
+
+/// Rule 4: a verdict by the others, unless a sysctl stops all traffic of a family.
+fn with_sysctls(verdict: Result<String, String>, wrong: &[WrongSysctl]) -> Result<String, String> {
+    let stops: Vec<_> = wrong.iter().filter(|sysctl| sysctl.stops).map(ToString::to_string).collect();
+    match verdict {
+        Ok(_) if !stops.is_empty() => Err(stops.join(", ")),
+        verdict => verdict,
     }
 }
 
@@ -143,6 +167,27 @@ mod tests {
         ];
         for (verdict, vips, expected) in table {
             assert_eq!(with_vips(verdict.clone(), &vips), expected, "{vips:?}");
+        }
+    }
+
+    fn sysctl(key: &str, stops: bool) -> WrongSysctl {
+        let (family, value) = (Family::V4, Ok("0".to_owned()));
+        WrongSysctl { family, key: key.to_owned(), value, needed: "1", breaks: "much", stops }
+    }
+
+    #[test]
+    fn a_sysctl_takes_egress_down_only_if_it_stops_traffic() {
+        let (good, bad) = (Ok("next hops: 1 IPv4".to_owned()), Err("no IPv4 next hop".to_owned()));
+        let (stops, breaks) = (sysctl("forwarding", true), sysctl("hash_policy", false));
+        let down = Err("forwarding is 0, needed is 1: much".to_owned());
+        let table = [
+            (&good, vec![], good.clone()),
+            (&good, vec![breaks.clone()], good.clone()),
+            (&good, vec![breaks, stops.clone()], down),
+            (&bad, vec![stops], bad.clone()),
+        ];
+        for (verdict, wrong, expected) in table {
+            assert_eq!(with_sysctls(verdict.clone(), &wrong), expected, "{wrong:?}");
         }
     }
 

@@ -19,8 +19,9 @@ use self::{
     watch::Watch,
 };
 use super::{
-    Backend, Link, LinkKind, Observed, Op, Ours, Refusal,
+    Backend, Link, LinkKind, Observed, Op, Ours, Refusal, WrongSysctl,
     backend::{errno, in_effect},
+    wrong_sysctls,
 };
 use crate::api::Family;
 
@@ -186,6 +187,10 @@ impl Backend for Netlink {
             Err(refusal) if !in_effect(op, refusal.errno) => Err(refusal),
             _ => Ok(()),
         }
+    }
+
+    fn wrong_sysctls(&mut self, ours: &Ours, families: &[Family]) -> Vec<WrongSysctl> {
+        wrong_sysctls(families, &ours.bridge)
     }
 
     async fn changed(&mut self, ours: &Ours) {

@@ -7,7 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use ipnet::IpNet;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
-use super::{agreement::agrees, netns::in_netns, witness};
+use super::{
+    agreement::agrees,
+    netns::{in_netns, set_sysctl},
+    witness,
+};
 use crate::{
     api::{Family, InterfaceName},
     kernel::{Action, Backend, Link, LinkKind, Mac, Memory, Netlink, Observed, Op, Ours, Rule, Target},
@@ -167,7 +171,7 @@ async fn others(linux: &Memory, step: &Step) {
         }
         Step::DisableV6(disabled) => {
             let value = if *disabled { "1" } else { "0" };
-            std::fs::write("/proc/sys/net/ipv6/conf/all/disable_ipv6", value).unwrap();
+            set_sysctl("net.ipv6.conf.all.disable_ipv6", value);
             linux.change(|world| world.disable_v6(*disabled));
         }
     }

@@ -11,7 +11,10 @@ use super::balancer::{Balancer, in_memory};
 use crate::{
     api::{Dual, Family, InterfaceName},
     chain::Tasks,
-    kernel::{Attachment, Degraded, Kernel, LinkKind, Memory, Op, Ours, PeerId, Settings, Status, Withheld},
+    kernel::{
+        Attachment, Degraded, Kernel, LinkKind, Memory, Op, Ours, PeerId, Settings, Status, Withheld,
+        WrongSysctl,
+    },
 };
 
 struct Rig {
@@ -328,5 +331,27 @@ async fn when_nothing_happens_the_kernel_is_looked_at_now_and_then_and_not_writt
     let after = rig.status();
     assert!((8..=13).contains(&(after.passes - before.passes)), "{} passes", after.passes - before.passes);
     assert_eq!(after.writes, before.writes);
+    rig.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sysctl_that_goes_wrong_is_found_at_a_resync_and_its_end_soon() {
+    let (rig, _balancer) = Rig::working().await;
+    let sysctl = WrongSysctl {
+        family: Family::V4,
+        key: "net.ipv4.conf.all.forwarding".into(),
+        value: Ok("0".into()),
+        needed: "1",
+        breaks: "everything",
+        stops: true,
+    };
+    rig.linux.set_wrong_sysctls(vec![sysctl.clone()]);
+    let start = Instant::now();
+    rig.until(|status| status.degraded == [Degraded::Sysctl(sysctl.clone())]).await;
+    assert!(start.elapsed() < Duration::from_secs(100), "a resync is every 90 s");
+    rig.linux.set_wrong_sysctls(vec![]);
+    let right = Instant::now();
+    rig.until(|status| status.degraded.is_empty()).await;
+    assert!(right.elapsed() < Duration::from_secs(11), "it is looked for every 10 s");
     rig.end().await;
 }

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::{
     balancer::{self, Balancer, make_link},
-    netns::{dropped, egress, eventually, in_netns, name, routed, settings, start, start_with, status},
+    netns::{dropped, egress, eventually, in_netns, name, routed, set_sysctl, settings, start_with, status},
     witness::{
         Action, Address, MAIN, NextHop, Route, Way, add_address, add_bridge, add_route, add_veth, addresses,
         change_link, delete_link, link, neighbours, route_get, routes, rules, set_neighbour, snapshot,
@@ -22,7 +22,7 @@ use super::{
 use crate::{
     api::{Dual, Family},
     chain::Tasks,
-    kernel::{Kernel, PeerId, Settings, Status, wrong_sysctls},
+    kernel::{Degraded, Kernel, PeerId, Settings, Status, wrong_sysctls},
 };
 
 fn gateways() -> Dual<IpNet> {
@@ -35,7 +35,11 @@ fn vips() -> Vec<IpNet> {
 
 /// One VIP and two load balancers, `lb-1` and `lb-2`.
 pub(super) async fn working(tasks: &Tasks) -> (Kernel, [Balancer; 2]) {
-    let kernel = start(tasks).await;
+    working_with(settings(), tasks).await
+}
+
+async fn working_with(settings: Settings, tasks: &Tasks) -> (Kernel, [Balancer; 2]) {
+    let kernel = start_with(settings, tasks).await;
     kernel.set_gateways(gateways());
     kernel.set_vips(&vips());
     let balancers = [("lb-1", ["172.16.1.2", "fd00::2"]), ("lb-2", ["172.16.1.4", "fd00::4"])];
@@ -170,14 +174,62 @@ fn nothing_from_a_link_that_is_not_yet_or_no_longer_a_port_finds_the_primary_net
 }
 
 #[test]
-fn g39_sysctls_that_a_fresh_namespace_lacks_are_named() {
+fn g39_a_sysctl_that_is_wrong_is_named() {
     in_netns(|| async {
-        std::fs::write("/proc/sys/net/ipv6/conf/all/forwarding", "0").unwrap();
-        std::fs::write("/proc/sys/net/ipv4/fib_multipath_hash_policy", "1").unwrap();
-        let wrong: Vec<&str> = wrong_sysctls(&Family::BOTH).iter().map(|wrong| wrong.key).collect();
-        assert!(wrong.contains(&"net.ipv6.conf.all.forwarding"), "{wrong:?}");
-        assert!(!wrong.contains(&"net.ipv4.fib_multipath_hash_policy"), "{wrong:?}");
-        assert!(!wrong.contains(&"net.ipv4.conf.all.forwarding"), "the tests set it: {wrong:?}");
+        let bridge = name("bridge0");
+        assert_eq!(
+            wrong_sysctls(&Family::BOTH, &bridge),
+            [],
+            "those that the init container sets are enough"
+        );
+        add_bridge("bridge0", [2, 0, 0, 0, 0, 1]);
+        set_sysctl("net.ipv6.conf.all.forwarding", "0");
+        set_sysctl("net.ipv4.conf.bridge0.rp_filter", "1");
+        let wrong = wrong_sysctls(&Family::BOTH, &bridge);
+        let keys: Vec<&str> = wrong.iter().map(|wrong| wrong.key.as_str()).collect();
+        assert_eq!(keys, ["net.ipv4.conf.bridge0.rp_filter", "net.ipv6.conf.all.forwarding"]);
+    });
+}
+
+#[test]
+fn ipv4_goes_on_while_ipv6_is_disabled() {
+    in_netns(|| async {
+        let tasks = Tasks::default();
+        let soon = Settings { max_backoff: Duration::from_millis(200), ..settings() };
+        let (kernel, [one, two]) = working_with(soon, &tasks).await;
+        let before = kernel.status().borrow().clone();
+        set_sysctl("net.ipv6.conf.all.disable_ipv6", "1");
+        let named = |status: &Status| {
+            let sysctl = |degraded: &Degraded| match degraded {
+                Degraded::Sysctl(sysctl) => Some(sysctl.key.clone()),
+                _ => None,
+            };
+            status.degraded.iter().filter_map(sysctl).eq(["net.ipv6.conf.all.disable_ipv6"])
+        };
+        let disabled = status(&kernel, named).await;
+        let hops = |status: &Status, family| status.next_hops.get(family).cloned().unwrap_or_default();
+        assert_eq!(hops(&disabled, Family::V6), [].into());
+        assert_eq!((disabled.failures, disabled.writes), (vec![], before.writes + 1), "its blackhole");
+        assert_eq!(
+            routes(Family::V4, 1),
+            [working_route(&["172.16.1.2", "172.16.1.4"]), blackhole(Family::V4)]
+        );
+
+        // Load balancers come and go meanwhile.
+        drop(one);
+        kernel.settled().await;
+        assert_eq!(routes(Family::V4, 1), [working_route(&["172.16.1.4"]), blackhole(Family::V4)]);
+        let _one = balancer::declare(&kernel, "lb-1", &["172.16.1.2", "fd00::2"]);
+        let whole = |status: &Status, family| hops(status, family).len() == 2;
+        let again = status(&kernel, |status| whole(status, Family::V4)).await;
+        assert_eq!(again.failures, []);
+        routed("20.0.0.1", "bridge0", &["172.16.1.2", "172.16.1.4"]);
+
+        set_sysctl("net.ipv6.conf.all.disable_ipv6", "0");
+        status(&kernel, |status| whole(status, Family::V6) && status.degraded.is_empty()).await;
+        routed("2000::1", "bridge0", &["fd00::2", "fd00::4"]);
+        drop(two);
+        tasks.stop().await;
     });
 }
 

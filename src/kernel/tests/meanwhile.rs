@@ -15,11 +15,11 @@ use std::{
 use tokio::time::Instant;
 
 use crate::{
-    api::Dual,
+    api::{Dual, Family},
     chain::Tasks,
     kernel::{
         Backend, Degraded, Kernel, Memory, NextHopGuard, Observed, Op, Ours, PeerId, PortGuard, Refusal,
-        Settings, Status,
+        Settings, Status, WrongSysctl,
     },
 };
 
@@ -81,6 +81,10 @@ impl Backend for Busy {
     async fn apply(&mut self, ours: &Ours, op: &Op) -> Result<(), Refusal> {
         tokio::time::sleep(self.slowness).await;
         self.linux.apply(ours, op).await
+    }
+
+    fn wrong_sysctls(&mut self, ours: &Ours, families: &[Family]) -> Vec<WrongSysctl> {
+        self.linux.wrong_sysctls(ours, families)
     }
 
     async fn changed(&mut self, ours: &Ours) {

@@ -15,6 +15,23 @@ use crate::{
     kernel::{Kernel, Netlink, Settings, Status},
 };
 
+/// What the init container sets.
+const SYSCTLS: [(&str, &str); 7] = [
+    ("net.ipv4.conf.all.forwarding", "1"),
+    ("net.ipv6.conf.all.forwarding", "1"),
+    ("net.ipv4.fib_multipath_hash_policy", "1"),
+    ("net.ipv6.fib_multipath_hash_policy", "1"),
+    ("net.ipv4.conf.all.rp_filter", "0"),
+    ("net.ipv4.conf.default.rp_filter", "0"),
+    ("net.ipv6.conf.all.accept_dad", "0"),
+];
+
+/// Set a sysctl of this network namespace.
+pub(super) fn set_sysctl(key: &str, value: &str) {
+    fs::write(format!("/proc/sys/{}", key.replace('.', "/")), value)
+        .unwrap_or_else(|error| panic!("this test needs a writable /proc/sys/net ({key}: {error})"));
+}
+
 /// Run a test on a thread in a fresh network namespace, which ends with it. What the test spawns is in the namespace too.
 pub(in crate::kernel) fn in_netns<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 'static) {
     let run = || {
@@ -24,8 +41,7 @@ pub(in crate::kernel) fn in_netns<F: Future<Output = ()>>(test: impl FnOnce() ->
             );
         }
         change_link("lo", |lo| lo.up());
-        fs::write("/proc/sys/net/ipv4/conf/all/forwarding", "1")
-            .expect("this test needs a writable /proc/sys/net");
+        SYSCTLS.iter().for_each(|(key, value)| set_sysctl(key, value));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime
             .block_on(async { tokio::time::timeout(Duration::from_secs(120), test()).await.expect("120 s") });

@@ -15,8 +15,9 @@ use std::{
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 use crate::{
+    api::Family,
     chain::Tasks,
-    kernel::{Backend, Kernel, Memory, Observed, Op, Ours, Refusal, Settings},
+    kernel::{Backend, Kernel, Memory, Observed, Op, Ours, Refusal, Settings, WrongSysctl},
 };
 
 /// A kernel that reports each change, and makes it when the test lets it.
@@ -37,6 +38,10 @@ impl Backend for Slow {
         let _told = self.asked.try_send(());
         let _gone = self.let_go.recv();
         self.memory.apply(ours, op).await
+    }
+
+    fn wrong_sysctls(&mut self, ours: &Ours, families: &[Family]) -> Vec<WrongSysctl> {
+        self.memory.wrong_sysctls(ours, families)
     }
 
     async fn changed(&mut self, ours: &Ours) {
