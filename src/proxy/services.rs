@@ -74,3 +74,32 @@ async fn report(mut link: watch::Receiver<Link>, part: Part, health: Health) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::transport::testing::{
+        Authority,
+        abrupt::{Abrupt, End},
+        eventually,
+    };
+
+    #[tokio::test]
+    async fn a_part_serves_while_its_connection_is_made_again() {
+        let (authority, tasks, health) = (Authority::new("a.test"), Tasks::default(), Health::default());
+        let server = Abrupt::start(authority.identity("nsp"), End::TooManyPings, Duration::ZERO, 3).await;
+        let identity = authority.identity("px");
+        let channel = Channel::open(server.target.clone(), identity, ChannelSettings::default(), &tasks);
+        tasks.spawn(report(channel.subscribe(), Part::Nsp, health.clone()));
+        let mut board = health.subscribe();
+        board.wait_for(|board| board.part(Part::Nsp).serving).await.unwrap();
+        let flaps = async { board.wait_for(|board| !board.part(Part::Nsp).serving).await.map(drop) };
+        tokio::select! {
+            count = eventually(|| server.connections(), |count| *count == 4) => assert_eq!(count, 4),
+            flap = flaps => panic!("it does not serve meanwhile: {flap:?}"),
+        }
+        tasks.stop().await;
+    }
+}

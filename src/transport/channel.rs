@@ -1,38 +1,43 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Keep a connection to a server that is called again and again: IPAM and NSP.
+//! A connection to a server that is called again and again: IPAM and NSP.
 //!
-//! A task dials, waits until the connection ends, and dials again with a growing delay; each connection shows the SVID of that
-//! moment. [`Link`] says at any time whether there is a connection and what failed last.
+//! A task dials, waits until the connection ends, and dials again; each connection shows the SVID of that moment. [`Link`] is the
+//! state of the connection at any time.
 //!
-//! # Known limits
-//! A connection without open calls is not probed, so that a server which vanished without a word is noticed by the next call.
+//! # Rules
+//! 1. A connection that has held for the longest delay between attempts is re-made at once when it ends. Meanwhile the link counts
+//!    as up, and calls wait, until the first attempt fails.
+//! 2. The delay between attempts grows until a connection has held. A server that accepts and closes is not up.
+//! 3. While calls or streams are open, the server is probed by pings. Each time that it refuses to be probed that often (gRPC's
+//!    GOAWAY `too_many_pings`), their interval is doubled, and stays so.
+//! 4. A connection without open calls is probed by TCP.
 
+mod keeper;
+mod link;
 #[cfg(test)]
 mod tests;
 
 use std::{sync::Arc, task::Poll, time::Duration};
 
 use futures::future::BoxFuture;
-use tokio::{
-    sync::watch,
-    time::{Instant, sleep},
-};
+use tokio::sync::watch;
 use tonic::{Status, body::Body};
 use tower::{BoxError, Service};
-use tracing::{info, warn};
 
-use super::{Backoff, Identity, Target, Wire, causes};
+use self::keeper::Keeper;
+pub use self::link::Link;
+use super::{Identity, Target};
 use crate::chain::Tasks;
 
 /// How a channel keeps its connection.
 #[derive(Clone, Copy, Debug)]
 pub struct ChannelSettings {
-    /// Interval of pings while calls or streams are open.
+    /// Interval of pings while calls or streams are open, until the server refuses it.
     pub keepalive: Duration,
     /// How long one attempt to connect may take.
     pub dial_timeout: Duration,
-    /// Longest delay between attempts.
+    /// Longest delay between attempts, before jitter.
     pub max_backoff: Duration,
 }
 
@@ -53,31 +58,12 @@ pub struct Channel {
     link: watch::Receiver<Link>,
 }
 
-/// The connection of a channel at one moment.
-#[derive(Clone, Debug, Default)]
-pub struct Link {
-    wire: Option<Wire>,
-    error: Option<String>,
-}
-
-impl Link {
-    /// Whether there is a connection.
-    pub fn is_up(&self) -> bool {
-        self.wire.as_ref().is_some_and(|wire| !wire.is_closed())
-    }
-
-    /// What failed last, until there is a connection.
-    pub fn error(&self) -> Option<&str> {
-        self.error.as_deref()
-    }
-}
-
 impl Channel {
     /// Connect to `target` in a task of `tasks`, now and whenever the connection ends.
     pub fn open(target: Target, identity: Identity, settings: ChannelSettings, tasks: &Tasks) -> Self {
         let target = Arc::new(target);
-        let (publish, link) = watch::channel(Link::default());
-        tasks.spawn(Keeper { target: Arc::clone(&target), identity, settings, link: publish }.run());
+        let (publish, link) = watch::channel(Link::connecting(settings.keepalive));
+        tasks.spawn(Keeper::new(Arc::clone(&target), identity, settings, publish).run());
         Self { target, link }
     }
 
@@ -92,51 +78,6 @@ impl Channel {
     }
 }
 
-/// The task of a channel. The connection goes with it.
-struct Keeper {
-    target: Arc<Target>,
-    identity: Identity,
-    settings: ChannelSettings,
-    link: watch::Sender<Link>,
-}
-
-impl Keeper {
-    /// Dial, wait for the end, dial again; for ever.
-    async fn run(self) {
-        let mut backoff = Backoff::new(Duration::from_millis(100), self.settings.max_backoff);
-        loop {
-            let error = match self.dial().await {
-                Ok(wire) => {
-                    info!(target = %self.target, peer = wire.peer().id(), "connected");
-                    backoff.reset();
-                    self.link.send_replace(Link { wire: Some(wire.clone()), error: None });
-                    wire.closed().await;
-                    "the connection has ended".to_owned()
-                }
-                Err(error) => error,
-            };
-            if self.link.borrow().error.as_ref() != Some(&error) {
-                warn!(target = %self.target, error, "not connected");
-            }
-            self.link.send_replace(Link { wire: None, error: Some(error) });
-            sleep(backoff.delay()).await;
-        }
-    }
-
-    async fn dial(&self) -> Result<Wire, String> {
-        let deadline = Instant::now() + self.settings.dial_timeout;
-        let svid = self.identity.ready(deadline).await.map_err(|error| causes(&error))?;
-        let keepalive = Some(self.settings.keepalive);
-        Wire::dial_pinging(&self.target, svid, deadline, keepalive).await.map_err(|error| causes(&error))
-    }
-}
-
-impl Drop for Keeper {
-    fn drop(&mut self) {
-        self.link.send_replace(Link { wire: None, error: Some("this process is shutting down".into()) });
-    }
-}
-
 impl Service<http::Request<Body>> for Channel {
     type Response = http::Response<Body>;
     type Error = BoxError;
@@ -146,19 +87,20 @@ impl Service<http::Request<Body>> for Channel {
         Poll::Ready(Ok(()))
     }
 
-    /// Fails with `Unavailable` while there is no connection; waits only for the first attempt.
+    /// Waits while the first attempt, or that to re-make the connection, is under way. Fails with `Unavailable` while there is no
+    /// connection.
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
         let (target, mut link) = (Arc::clone(&self.target), self.link.clone());
         Box::pin(async move {
-            let tried = link.wait_for(|link| link.wire.is_some() || link.error.is_some()).await;
-            let Link { wire, error } = tried.map(|link| link.clone()).unwrap_or_default();
-            match wire {
-                Some(mut wire) if !wire.is_closed() => Service::call(&mut wire, request).await,
-                _ => {
-                    let error = error.unwrap_or_else(|| "the connection has ended".into());
-                    Err(Status::unavailable(format!("no connection to {target}: {error}")).into())
-                }
-            }
+            let settled = link.wait_for(Link::is_settled).await.map(|link| link.clone());
+            let error = match settled {
+                Ok(link) => match link.wire() {
+                    Some(wire) => return Service::call(&mut wire.clone(), request).await,
+                    None => link.error().unwrap_or("the connection has ended").to_owned(),
+                },
+                Err(_) => "this process is shutting down".into(),
+            };
+            Err(Status::unavailable(format!("no connection to {target}: {error}")).into())
         })
     }
 }

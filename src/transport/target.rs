@@ -2,6 +2,7 @@
 
 //! Name the socket that a peer listens on.
 
+mod connect;
 mod socket;
 
 use std::{fmt, path::PathBuf, str::FromStr};

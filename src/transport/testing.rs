@@ -2,6 +2,7 @@
 
 //! Test with a certificate authority, a Workload API and an endpoint that do what a test tells them.
 
+pub(crate) mod abrupt;
 pub(crate) mod echo;
 
 use std::{

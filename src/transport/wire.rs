@@ -28,6 +28,7 @@ use tonic::{Request, Status, body::Body};
 use tower::BoxError;
 use tracing::{Instrument, Span};
 
+pub use self::driver::Ended;
 use self::{
     answer::Limit,
     driver::{Driver, Spawn},
@@ -94,9 +95,9 @@ impl Wire {
         self.hub.as_ref()
     }
 
-    /// Wait until the connection is closed, by either side.
-    pub async fn closed(&self) {
-        self.driver.closed().await;
+    /// Wait until the connection is closed, by either side; returns how.
+    pub async fn closed(&self) -> Ended {
+        self.driver.closed().await
     }
 
     /// Whether the connection is closed.

@@ -9,6 +9,7 @@ mod control;
 mod corrupt;
 mod endpoint_case;
 mod from_go;
+mod keepalive;
 mod mutations;
 mod node;
 mod ours;

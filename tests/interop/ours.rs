@@ -40,7 +40,7 @@ const DIAL: Duration = Duration::from_secs(2);
 
 /// Our identity and what runs under it.
 pub(crate) struct Pod {
-    identity: Identity,
+    pub(crate) identity: Identity,
     tasks: Tasks,
 }
 

@@ -36,7 +36,7 @@ pub(crate) fn folder() -> PathBuf {
             "INTEROP_BIN is not set: run `make interop`, which builds the Go programs and names their folder"
         );
     };
-    for name in ["registry", "nsmgr", "forwarder", "endpoint", "client"] {
+    for name in ["registry", "nsmgr", "forwarder", "endpoint", "client", "service"] {
         let path = folder.join(name);
         assert!(path.is_file(), "{} is missing: run `make interop`", path.display());
     }

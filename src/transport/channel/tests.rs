@@ -5,7 +5,12 @@ use tonic::Code;
 use super::*;
 use crate::{
     api::pb::networkservice::{NetworkServiceRequest, network_service_client::NetworkServiceClient},
-    transport::testing::{Authority, echo::Endpoint, eventually},
+    transport::testing::{
+        Authority,
+        abrupt::{Abrupt, End},
+        echo::Endpoint,
+        eventually, soon,
+    },
 };
 
 fn settings() -> ChannelSettings {
@@ -62,4 +67,80 @@ async fn a_channel_without_server_or_identity_says_why() {
     let status = call(&channel).await.unwrap_err();
     assert_eq!(status.code(), Code::Unavailable);
     assert!(status.message().contains("the Workload API"), "{status}");
+}
+
+/// Follow a link until `done`; returns whether it was up, for each state on the way.
+async fn until(link: &mut watch::Receiver<Link>, done: impl Fn(&Link) -> bool) -> Vec<bool> {
+    let mut states = Vec::new();
+    let follow = async {
+        loop {
+            let now = link.borrow_and_update().clone();
+            states.push(now.is_up());
+            if done(&now) {
+                return;
+            }
+            // What a server has counted is no change of the link.
+            let _unchanged = tokio::time::timeout(Duration::from_millis(10), link.changed()).await;
+        }
+    };
+    tokio::time::timeout_at(soon(), follow).await.expect("the link gets there");
+    states
+}
+
+#[tokio::test]
+async fn the_interval_of_pings_doubles_as_often_as_it_is_refused() {
+    let (authority, tasks) = (Authority::new("a.test"), Tasks::default());
+    let server = Abrupt::start(authority.identity("ipam"), End::TooManyPings, Duration::ZERO, 3).await;
+    let channel = Channel::open(server.target.clone(), authority.identity("proxy"), settings(), &tasks);
+    let mut link = channel.subscribe();
+    until(&mut link, Link::is_up).await;
+    let fourth = |link: &Link| server.connections() == 4 && link.wire().is_some();
+    let states = until(&mut link, fourth).await;
+    assert!(states.iter().all(|up| *up), "it is up all the time: {states:?}");
+    assert_eq!(link.borrow().keepalive(), settings().keepalive * 8);
+    tasks.stop().await;
+}
+
+#[tokio::test]
+async fn a_server_that_refuses_any_ping_is_not_dialled_in_a_tight_loop() {
+    let (authority, tasks) = (Authority::new("a.test"), Tasks::default());
+    let server =
+        Abrupt::start(authority.identity("ipam"), End::TooManyPings, Duration::ZERO, usize::MAX).await;
+    let settings = ChannelSettings { keepalive: Duration::from_secs(1800), ..settings() };
+    let channel = Channel::open(server.target.clone(), authority.identity("proxy"), settings, &tasks);
+    let mut link = channel.subscribe();
+    until(&mut link, |link| link.error().is_some_and(|why| why.contains("TooManyPings"))).await;
+    assert_eq!(link.borrow().keepalive(), Duration::from_secs(3600));
+    tasks.stop().await;
+}
+
+#[tokio::test]
+async fn the_link_stays_up_while_a_connection_that_held_is_re_made() {
+    let (authority, tasks) = (Authority::new("a.test"), Tasks::default());
+    let settings = ChannelSettings { max_backoff: Duration::from_millis(20), ..settings() };
+    let server = Abrupt::start(authority.identity("ipam"), End::Close, Duration::from_millis(200), 3).await;
+    let channel = Channel::open(server.target.clone(), authority.identity("proxy"), settings, &tasks);
+    let mut link = channel.subscribe();
+    until(&mut link, Link::is_up).await;
+    let fourth = |link: &Link| server.connections() == 4 && link.wire().is_some();
+    let states = until(&mut link, fourth).await;
+    assert!(states.len() > 3 && states.iter().all(|up| *up), "{states:?}");
+    tasks.stop().await;
+}
+
+#[tokio::test]
+async fn a_server_that_closes_at_once_is_dialled_less_and_less_often() {
+    let (authority, tasks) = (Authority::new("a.test"), Tasks::default());
+    let settings = ChannelSettings { max_backoff: Duration::from_secs(2), ..settings() };
+    let server = Abrupt::start(authority.identity("ipam"), End::Close, Duration::ZERO, usize::MAX).await;
+    let channel = Channel::open(server.target.clone(), authority.identity("proxy"), settings, &tasks);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let attempts = server.connections();
+    assert!(
+        (2..=8).contains(&attempts),
+        "{attempts} attempts in 2 s, instead of at 0, 0.1, 0.3, 0.7 and 1.5 s"
+    );
+    let link = channel.subscribe().borrow().clone();
+    assert!(!link.is_up() && link.error().unwrap().contains("does not hold"), "{link:?}");
+    tasks.stop().await;
 }

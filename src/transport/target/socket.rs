@@ -19,7 +19,7 @@ use tokio::{
     net::{TcpStream, UnixStream},
 };
 
-use super::Target;
+use super::{Target, connect::connect};
 use crate::transport::fd::{FdHub, FdStream};
 
 /// A connected stream. Only the unix one carries descriptors.
@@ -32,14 +32,14 @@ pub enum Socket {
 }
 
 impl Socket {
-    /// Connect to a target. A host name is resolved, and its addresses are tried in order.
+    /// Connect to a target. A host name is resolved; of its addresses the first one that answers is taken.
     ///
     /// # Errors
     /// The error of the last address tried.
     pub async fn connect(target: &Target) -> io::Result<Self> {
         match target {
             Target::Unix(path) => Ok(UnixStream::connect(path).await?.into()),
-            Target::Tcp(address) => TcpStream::connect(address.as_str()).await?.try_into(),
+            Target::Tcp(address) => connect(address).await?.try_into(),
         }
     }
 

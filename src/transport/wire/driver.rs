@@ -2,14 +2,33 @@
 
 //! Own the tasks that move the bytes of one HTTP/2 connection.
 
+use std::error::Error;
+
 use hyper::rt::Executor;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
+
+use crate::transport::causes;
+
+/// The debug data with which a gRPC server ends a connection that is probed too often.
+const TOO_MANY_PINGS: &str = "too_many_pings";
+
+/// How a connection has ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// In order, by either side.
+    Closed,
+    /// By the server, which does not accept to be pinged that often (gRPC's GOAWAY `too_many_pings`).
+    TooManyPings,
+    /// By an error of HTTP/2 or below it.
+    Broken(String),
+}
 
 /// The tasks of one connection; dropping it ends them, which closes the connection.
 pub(super) struct Driver {
     cut: CancellationToken,
-    closed: CancellationToken,
+    ended: watch::Receiver<Option<Ended>>,
 }
 
 /// Runs the tasks of one connection until they end or are cut.
@@ -33,20 +52,38 @@ impl Driver {
         spawn: Spawn,
         connection: impl Future<Output = hyper::Result<()>> + Send + 'static,
     ) -> Self {
-        let closed = CancellationToken::new();
-        let ended = closed.clone().drop_guard();
+        let (end, ended) = watch::channel(None);
         spawn.execute(async move {
-            let _ended = ended;
-            if let Err(error) = connection.await {
-                debug!(%error, "connection ended");
-            }
+            let how = connection.await.map_or_else(|error| Ended::by(&error), |()| Ended::Closed);
+            debug!(?how, "connection ended");
+            end.send_replace(Some(how));
         });
-        Self { cut: spawn.cut, closed }
+        Self { cut: spawn.cut, ended }
     }
 
     /// Wait until the connection has ended.
-    pub(super) async fn closed(&self) {
-        self.closed.cancelled().await;
+    pub(super) async fn closed(&self) -> Ended {
+        let mut ended = self.ended.clone();
+        // Without its sender the connection was cut.
+        let ended = ended.wait_for(Option::is_some).await.ok().and_then(|how| how.clone());
+        ended.unwrap_or(Ended::Closed)
+    }
+}
+
+impl Ended {
+    fn by(error: &hyper::Error) -> Self {
+        let goaway = error.source().and_then(|source| source.downcast_ref::<h2::Error>());
+        // h2 shows the debug data only in its text.
+        let too_many_pings = |error: &h2::Error| {
+            error.is_go_away()
+                && error.is_remote()
+                && error.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM)
+                && error.to_string().contains(TOO_MANY_PINGS)
+        };
+        match goaway.is_some_and(too_many_pings) {
+            true => Self::TooManyPings,
+            false => Self::Broken(causes(error)),
+        }
     }
 }
 

@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Make a channel's connection, and make it again whenever it ends.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, timeout},
+};
+use tracing::{debug, info, warn};
+
+use super::{ChannelSettings, Link};
+use crate::transport::{Backoff, Identity, Target, Wire, causes, wire::Ended};
+
+/// Longest interval of pings: no server refuses one an hour.
+const LONGEST_KEEPALIVE: Duration = Duration::from_secs(3600);
+/// First delay between attempts.
+const FIRST_DELAY: Duration = Duration::from_millis(100);
+
+/// The task of a channel. The connection goes with it.
+pub(super) struct Keeper {
+    target: Arc<Target>,
+    identity: Identity,
+    settings: ChannelSettings,
+    link: watch::Sender<Link>,
+    keepalive: Duration,
+    backoff: Backoff,
+    /// What failed last, until a connection has held.
+    error: Option<String>,
+}
+
+impl Keeper {
+    pub(super) fn new(
+        target: Arc<Target>,
+        identity: Identity,
+        settings: ChannelSettings,
+        link: watch::Sender<Link>,
+    ) -> Self {
+        let backoff = Backoff::new(FIRST_DELAY, settings.max_backoff);
+        Self { target, identity, settings, link, keepalive: settings.keepalive, backoff, error: None }
+    }
+
+    /// Dial, wait for the end, dial again; for ever.
+    pub(super) async fn run(mut self) {
+        loop {
+            let error = match self.dial().await {
+                Ok(wire) => match self.keep(wire).await {
+                    Ok(()) => {
+                        self.remakes();
+                        continue;
+                    }
+                    Err(error) => error,
+                },
+                Err(error) => error,
+            };
+            self.failed(error);
+            sleep(self.backoff.delay()).await;
+        }
+    }
+
+    async fn dial(&self) -> Result<Wire, String> {
+        let deadline = Instant::now() + self.settings.dial_timeout;
+        let svid = self.identity.ready(deadline).await.map_err(|error| causes(&error))?;
+        let dialled = Wire::dial_pinging(&self.target, svid, deadline, Some(self.keepalive)).await;
+        dialled.map_err(|error| causes(&error))
+    }
+
+    /// Publish a connection until it ends.
+    ///
+    /// # Errors
+    /// It did not hold, so that the next one should wait.
+    async fn keep(&mut self, wire: Wire) -> Result<(), String> {
+        match &self.error {
+            None => self.is_up(&wire),
+            Some(error) => {
+                debug!(target = %self.target, "connected");
+                self.link.send_replace(Link::unproven(wire.clone(), error.clone(), self.keepalive));
+            }
+        }
+        let early = timeout(self.settings.max_backoff, wire.closed()).await;
+        let held = early.is_err();
+        if held {
+            self.backoff.reset();
+            if self.error.take().is_some() {
+                self.is_up(&wire);
+            }
+        }
+        let ended = match early {
+            Ok(ended) => ended,
+            Err(_) => wire.closed().await,
+        };
+        match ended {
+            Ended::TooManyPings if self.ping_less() => Ok(()),
+            ended if held => {
+                info!(target = %self.target, ?ended, "the connection has ended, it is made again");
+                Ok(())
+            }
+            Ended::Broken(error) => Err(format!("the connection does not hold: {error}")),
+            ended => Err(format!("the connection does not hold: the server ends it ({ended:?})")),
+        }
+    }
+
+    fn is_up(&self, wire: &Wire) {
+        info!(target = %self.target, peer = wire.peer().id(), "connected");
+        self.link.send_replace(Link::up(wire.clone(), self.keepalive));
+    }
+
+    fn remakes(&self) {
+        self.link.send_replace(match &self.error {
+            None => Link::remaking(self.keepalive),
+            Some(error) => Link::down(error.clone(), self.keepalive),
+        });
+    }
+
+    /// Double the interval of pings; returns false if it is the longest already.
+    fn ping_less(&mut self) -> bool {
+        let before = self.keepalive;
+        self.keepalive = (before * 2).min(LONGEST_KEEPALIVE).max(before);
+        if self.keepalive > before {
+            warn!(target = %self.target, ?before, now = ?self.keepalive, "the server is pinged less often");
+        }
+        self.keepalive > before
+    }
+
+    /// Publish a failure, and log it once for as long as it lasts.
+    fn failed(&mut self, error: String) {
+        match self.error.as_ref() == Some(&error) {
+            true => debug!(target = %self.target, error, "still not connected"),
+            false => warn!(target = %self.target, error, "not connected"),
+        }
+        self.link.send_replace(Link::down(error.clone(), self.keepalive));
+        self.error = Some(error);
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.link.send_replace(Link::down("this process is shutting down".into(), self.keepalive));
+    }
+}
