@@ -18,12 +18,13 @@ use tracing_subscriber::prelude::*;
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (tasks, collector) = (Tasks::default(), Collector::default());
-    let here = match std::env::var_os("OTEL_EXPORTER_OTLP_ENDPOINT") {
-        Some(_) => None,
-        None => Some(collector.listen(&tasks).await?),
+    let elsewhere = std::env::var("OTEL_EXPORTER_OTLP_ENDPOINT").ok();
+    let here = elsewhere.is_none();
+    let endpoint = match elsewhere {
+        Some(endpoint) => endpoint,
+        None => collector.listen(&tasks).await?,
     };
-    let telemetry =
-        Telemetry::start("traced-chain", &Destination { endpoint: here.clone(), ..Destination::default() })?;
+    let telemetry = Telemetry::start("traced-chain", &Destination::at(endpoint))?;
     tracing_subscriber::registry().with(telemetry.layer()).try_init()?;
 
     let chain = Chain::new()
@@ -37,7 +38,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     chain.request(Request::new(Connection::named("a"))).await?;
 
     telemetry.stop(Duration::from_secs(5)).await;
-    if here.is_some() {
+    if here {
         let spans = collector.spans();
         let mut parent = spans.iter().find(|span| span.parent.is_empty());
         while let Some(span) = parent {

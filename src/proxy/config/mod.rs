@@ -9,6 +9,7 @@
 mod duration;
 mod reader;
 mod rules;
+mod telemetry;
 mod variables;
 
 use std::{path::PathBuf, time::Duration};
@@ -21,6 +22,8 @@ pub use self::{
 use self::{reader::Reader, variables as var};
 use crate::{api::Family, proxy::telemetry::Destination, transport::Target};
 
+/// Shortest keepalive interval of a gRPC client.
+const LEAST_KEEPALIVE: Duration = Duration::from_secs(10);
 const MILLISECOND: Duration = Duration::from_millis(1);
 
 /// The arguments of the process, without its name.
@@ -138,12 +141,25 @@ impl Config {
             telemetry: None,
             warnings: Vec::new(),
         };
-        config.telemetry = rules::telemetry(&mut r, &mut config.warnings);
+        config.telemetry = telemetry::destination(&mut r);
         config.mtu = rules::mtu(&mut r, var::MTU, config.families);
-        config.log_level = rules::log_level(&r, var::LOG_LEVEL, &mut config.warnings);
+        config.log_level = rules::log_level(&mut r, var::LOG_LEVEL);
+        config.warnings = r.take_warnings();
         let mut config = r.finish(config)?;
+        config.keep_alive_calmly();
         config.warn_of_early_release();
         Ok(config)
+    }
+
+    /// gRPC's servers take pings more often than that for an attack, and its clients do not send them.
+    fn keep_alive_calmly(&mut self) {
+        let asked = self.grpc_keepalive_time;
+        if asked < LEAST_KEEPALIVE {
+            self.grpc_keepalive_time = LEAST_KEEPALIVE;
+            self.warnings.push(format!(
+                "NSM_GRPC_KEEPALIVE_TIME ({asked:?}) is too short, {LEAST_KEEPALIVE:?} is used"
+            ));
+        }
     }
 
     fn warn_of_early_release(&mut self) {

@@ -49,16 +49,29 @@ impl<F: Fn(&str) -> Option<String>> Get for F {}
 pub(super) struct Reader<G> {
     get: G,
     mistakes: Vec<Mistake>,
+    warnings: Vec<String>,
 }
 
 impl<G: Get> Reader<G> {
     pub(super) fn new(get: G) -> Self {
-        Self { get, mistakes: Vec::new() }
+        Self { get, mistakes: Vec::new(), warnings: Vec::new() }
     }
 
     /// What was read, if nothing was wrong.
     pub(super) fn finish<T>(self, read: T) -> Result<T, Mistakes> {
         if self.mistakes.is_empty() { Ok(read) } else { Err(Mistakes(self.mistakes)) }
+    }
+
+    /// What is accepted but deserves a log line, so far.
+    pub(super) fn take_warnings(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.warnings)
+    }
+
+    /// Warn of the value of a variable, which is shown as in a mistake.
+    pub(super) fn warn(&mut self, variable: Variable, text: impl fmt::Display) {
+        let (name, value) = self.raw(variable);
+        let value = shown(&value);
+        self.warnings.push(format!("{name}={value:?} {text}"));
     }
 
     /// The name under which a variable is set, and its value or its default.
@@ -97,9 +110,21 @@ impl<G: Get> Reader<G> {
         })
     }
 
-    /// A mistake that shows only beside other variables.
-    pub(super) fn mistake<T: Default>(&mut self, variable: Variable, accepted: &str) -> T {
-        self.value(variable, accepted, |_| None)
+    /// The meaning that `parse` finds in a value that must not end the start; otherwise a warning, which names what is done
+    /// `instead`.
+    pub(super) fn lenient<T>(
+        &mut self,
+        variable: Variable,
+        accepted: &str,
+        instead: &str,
+        parse: impl FnOnce(&str) -> Option<T>,
+    ) -> Option<T> {
+        let (_, value) = self.raw(variable);
+        let parsed = if value.len() <= MAX_VALUE { parse(&value) } else { None };
+        if parsed.is_none() {
+            self.warn(variable, format_args!("is not accepted (accepted: {accepted}); {instead}"));
+        }
+        parsed
     }
 
     /// A name that becomes part of ids, labels or file names.
@@ -117,16 +142,6 @@ impl<G: Get> Reader<G> {
             Some(Duration::from_nanos(nanos)).filter(|length| (least..=MAX_DURATION).contains(length))
         })
     }
-
-    /// A boolean as Go's `strconv.ParseBool` reads it. Empty is unset.
-    pub(super) fn boolean(&mut self, variable: Variable) -> Option<bool> {
-        self.value(variable, "true or false", |text| match text {
-            "" => Some(None),
-            "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(Some(true)),
-            "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(Some(false)),
-            _ => None,
-        })
-    }
 }
 
 fn is_name(text: &str) -> bool {
@@ -134,12 +149,18 @@ fn is_name(text: &str) -> bool {
     (1..=253).contains(&text.len()) && text.chars().all(allowed) && text != "." && text != ".."
 }
 
+/// An address without the credentials before its host.
+pub(super) fn without_user(address: &str) -> String {
+    match (address.split_once("://"), address.rsplit_once('@')) {
+        (Some((scheme, _)), Some((_, host))) => format!("{scheme}://…@{host}"),
+        (None, Some((_, host))) => format!("…@{host}"),
+        _ => address.to_owned(),
+    }
+}
+
 /// The beginning of a value, without the credentials of an address.
 fn shown(value: &str) -> String {
-    let public = match (value.split_once("://"), value.rsplit_once('@')) {
-        (Some((scheme, _)), Some((_, host))) => format!("{scheme}://…@{host}"),
-        _ => value.to_owned(),
-    };
+    let public = without_user(value);
     match public.char_indices().nth(SHOWN) {
         Some((end, _)) => format!("{}…", &public[..end]),
         None => public,

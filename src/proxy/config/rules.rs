@@ -8,11 +8,7 @@ use super::{
     reader::{Get, Reader},
     variables::{self as var, Variable},
 };
-use crate::{
-    api::Family,
-    proxy::telemetry::{ClientFiles, Destination},
-    transport::Target,
-};
+use crate::{api::Family, transport::Target};
 
 /// Where a peer listens.
 pub(super) fn target(r: &mut Reader<impl Get>, variable: Variable) -> Target {
@@ -64,18 +60,16 @@ pub(super) fn families(r: &mut Reader<impl Get>, variable: Variable) -> &'static
 }
 
 /// Unknown levels mean INFO, as in Meridio, but are not passed over in silence.
-pub(super) fn log_level(r: &Reader<impl Get>, variable: Variable, warnings: &mut Vec<String>) -> LogLevel {
-    let (name, value) = r.raw(variable);
-    match value.to_ascii_uppercase().as_str() {
-        "TRACE" => LogLevel::Trace,
-        "DEBUG" => LogLevel::Debug,
-        "INFO" => LogLevel::Info,
-        _ => {
-            let value: String = value.chars().take(16).collect();
-            warnings.push(format!("{name}={value:?} is not TRACE, DEBUG or INFO; INFO is used"));
-            LogLevel::Info
-        }
-    }
+pub(super) fn log_level(r: &mut Reader<impl Get>, variable: Variable) -> LogLevel {
+    let level = r.lenient(variable, "TRACE, DEBUG or INFO", "INFO is used", |text| {
+        Some(match text.to_ascii_uppercase().as_str() {
+            "TRACE" => LogLevel::Trace,
+            "DEBUG" => LogLevel::Debug,
+            "INFO" => LogLevel::Info,
+            _ => return None,
+        })
+    });
+    level.unwrap_or(LogLevel::Info)
 }
 
 /// The smallest MTU depends on the families: every IPv6 link carries 1280 bytes, every IPv4 host 576.
@@ -86,55 +80,15 @@ pub(super) fn mtu(r: &mut Reader<impl Get>, variable: Variable, families: &[Fami
     })
 }
 
-/// Where spans are exported to, if they are: TELEMETRY decides; left open, a set endpoint does. Where nothing is exported whatever
-/// the other variables say, they are not judged.
-pub(super) fn telemetry(r: &mut Reader<impl Get>, warnings: &mut Vec<String>) -> Option<Destination> {
-    let (wanted, disabled) = (r.boolean(var::TELEMETRY), r.boolean(var::SDK_DISABLED));
-    if wanted == Some(false) || disabled == Some(true) {
-        return None;
-    }
-    let exporter = r.value(var::TRACES_EXPORTER, "otlp or none", |text| match text {
-        "otlp" => Some(true),
-        "none" => Some(false),
-        _ => None,
-    });
-    let destination = Destination {
-        endpoint: r.value(var::OTLP_ENDPOINT, "http://host:port or https://host:port", otlp_endpoint),
-        certificate: file(r, var::OTLP_CERTIFICATE),
-        client: client_files(r),
-    };
-    let on = wanted.unwrap_or(destination.endpoint.is_some()) && exporter;
-    let (name, protocol) = r.raw(var::OTLP_PROTOCOL);
-    if on && protocol != "grpc" {
-        let protocol: String = protocol.chars().take(16).collect();
-        warnings.push(format!("{name}={protocol:?} is not grpc; spans are exported by gRPC"));
-    }
-    on.then_some(destination)
-}
-
-/// The address of a collector; none if the variable is empty.
-fn otlp_endpoint(text: &str) -> Option<Option<String>> {
-    if text.is_empty() {
-        return Some(None);
-    }
-    let url = url::Url::parse(text).ok()?;
-    (matches!(url.scheme(), "http" | "https") && url.has_host()).then(|| Some(text.to_owned()))
-}
-
 /// A file by its absolute path; none if the variable is empty.
 pub(super) fn file(r: &mut Reader<impl Get>, variable: Variable) -> Option<PathBuf> {
-    r.value(variable, "the absolute path of a file", |text| {
-        (text.is_empty() || text.starts_with('/')).then(|| (!text.is_empty()).then(|| text.into()))
-    })
+    r.value(variable, ABSOLUTE, absolute)
 }
 
-/// A certificate and its key; one without the other is a mistake.
-fn client_files(r: &mut Reader<impl Get>) -> Option<ClientFiles> {
-    let (certificate, key) = (file(r, var::OTLP_CLIENT_CERTIFICATE), file(r, var::OTLP_CLIENT_KEY));
-    match (certificate, key) {
-        (Some(certificate), Some(key)) => Some(ClientFiles { certificate, key }),
-        (Some(_), None) => r.mistake(var::OTLP_CLIENT_KEY, "a file, because the client certificate is set"),
-        (None, Some(_)) => r.mistake(var::OTLP_CLIENT_CERTIFICATE, "a file, because the client key is set"),
-        (None, None) => None,
-    }
+/// What [`absolute`] accepts.
+pub(super) const ABSOLUTE: &str = "the absolute path of a file";
+
+/// An absolute path; none if the text is empty.
+pub(super) fn absolute(text: &str) -> Option<Option<PathBuf>> {
+    (text.is_empty() || text.starts_with('/')).then(|| (!text.is_empty()).then(|| text.into()))
 }

@@ -8,7 +8,7 @@ use std::{
 use proptest::prelude::*;
 
 use super::*;
-use crate::proxy::telemetry::ClientFiles;
+use crate::proxy::telemetry::{ClientFiles, DEFAULT_ENDPOINT};
 
 const SOCKET: (&str, &str) = ("SPIFFE_ENDPOINT_SOCKET", "unix:///run/spire/sockets/agent.sock");
 
@@ -72,7 +72,7 @@ fn g01_every_variable_is_read_under_its_name() {
         ("NSM_IP_FAMILY", "IPv6"),
         ("NSM_LOG_LEVEL", "TRACE"),
         ("NSM_MTU", "1280"),
-        ("NSM_GRPC_KEEPALIVE_TIME", "3s"),
+        ("NSM_GRPC_KEEPALIVE_TIME", "13s"),
         ("NSM_GRPC_PROBE_RPC_TIMEOUT", "4s"),
         ("NSM_GRPC_MAX_BACKOFF", "6s"),
         ("NSM_IP_RELEASE_DELAY", "7s"),
@@ -101,14 +101,14 @@ fn g01_every_variable_is_read_under_its_name() {
             families: &[Family::V6],
             log_level: LogLevel::Trace,
             mtu: 1280,
-            grpc_keepalive_time: seconds(3),
+            grpc_keepalive_time: seconds(13),
             grpc_probe_rpc_timeout: seconds(4),
             grpc_max_backoff: seconds(6),
             ip_release_delay: seconds(7),
             bridge_ip_renew_interval: seconds(8),
             snapshot_path: Some("/run/proxy/snapshot".into()),
             spiffe_endpoint_socket: "tcp://127.0.0.1:8081".into(),
-            telemetry: Some(Destination::default()),
+            telemetry: Some(Destination::at(DEFAULT_ENDPOINT)),
             warnings: Vec::new(),
         }
     );
@@ -118,7 +118,7 @@ fn g01_every_variable_is_read_under_its_name() {
 fn g01_the_unprefixed_name_counts_only_where_the_prefixed_one_is_unset() {
     let unprefixed = [
         ("IP_FAMILY", "ipv4"),
-        ("GRPC_KEEPALIVE_TIME", "1s"),
+        ("GRPC_KEEPALIVE_TIME", "10s"),
         ("GRPC_PROBE_RPC_TIMEOUT", "2s"),
         ("GRPC_MAX_BACKOFF", "3s"),
         ("IP_RELEASE_DELAY", "40s"),
@@ -135,7 +135,7 @@ fn g01_the_unprefixed_name_counts_only_where_the_prefixed_one_is_unset() {
         ];
         (c.families, durations.map(|duration| duration.as_secs()))
     };
-    assert_eq!(of(&config), (&[Family::V4][..], [1, 2, 3, 40, 5]));
+    assert_eq!(of(&config), (&[Family::V4][..], [10, 2, 3, 40, 5]));
     let prefixed =
         unprefixed.map(|(name, _)| (format!("NSM_{name}"), if name == "IP_FAMILY" { "ipv6" } else { "60s" }));
     let prefixed = prefixed.iter().map(|(name, value)| (name.as_str(), *value));
@@ -185,19 +185,7 @@ fn g01_a_malformed_variable_is_named_with_its_value_and_what_is_accepted() {
         ("NSM_IP_RELEASE_DELAY", &["-1ns", "x"], "0s to 8760h"),
         ("NSM_BRIDGE_IP_RENEW_INTERVAL", &["0"], "Go duration"),
         ("SPIFFE_ENDPOINT_SOCKET", &["", "/run/agent.sock"], "unix:///path"),
-        ("TELEMETRY", &["yes", "on", "tRUE"], "true or false"),
-        ("OTEL_SDK_DISABLED", &["yes"], "true or false"),
-        ("OTEL_TRACES_EXPORTER", &["console"], "otlp or none"),
-        (
-            "OTEL_EXPORTER_OTLP_ENDPOINT",
-            &["localhost:4317", "grpc://a:1", "http://"],
-            "http://host:port or https://host:port",
-        ),
-        ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", &["x"], "http://host:port"),
         ("NSM_SNAPSHOT_PATH", &["snapshot", "./snapshot"], "absolute path"),
-        ("OTEL_EXPORTER_OTLP_CERTIFICATE", &["ca.pem", "./ca.pem"], "absolute path"),
-        ("OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE", &["tls.crt"], "absolute path"),
-        ("OTEL_EXPORTER_OTLP_CLIENT_KEY", &["tls.key"], "absolute path"),
     ];
     let mut covered = BTreeSet::new();
     for (name, values, accepted) in table {
@@ -224,8 +212,7 @@ fn g01_a_malformed_variable_is_named_with_its_value_and_what_is_accepted() {
 
 /// Variables that have values which are not accepted. The others are only warned of.
 fn refusable() -> impl Iterator<Item = &'static Variable> {
-    let warned = ["NSM_LOG_LEVEL", "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"];
-    VARIABLES.iter().filter(move |variable| variable.parsed && !warned.contains(&variable.name))
+    VARIABLES.iter().filter(|variable| variable.parsed && !variable.lenient)
 }
 
 #[test]
@@ -248,7 +235,8 @@ fn the_parser_asks_for_the_variables_of_the_table_and_no_others() {
     let asked = RefCell::new(BTreeSet::new());
     let _ = Config::parse(|name| {
         asked.borrow_mut().insert(name.to_owned());
-        None
+        // Where nothing is exported, not all are asked for.
+        (name == "TELEMETRY").then(|| "true".to_owned())
     });
     let parsed = VARIABLES.iter().filter(|variable| variable.parsed);
     let expected = parsed.flat_map(|variable| [Some(variable.name), variable.alias]).flatten();
@@ -311,19 +299,82 @@ fn what_is_set_for_traces_wins_over_what_is_set_for_all_signals_unless_it_is_emp
     let general = ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://general:4317");
     let of = |traces: &str| {
         let set = parse(&[general, ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", traces)]).unwrap();
-        set.telemetry.and_then(|to| to.endpoint).unwrap()
+        set.telemetry.unwrap().endpoint
     };
     assert_eq!(of("http://traces:4317"), "http://traces:4317");
     assert_eq!(of(""), "https://general:4317");
 }
 
 #[test]
+fn no_variable_of_telemetry_ends_the_start() {
+    let endpoint = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://a:4317");
+    let on = Some(Destination::at(endpoint.1));
+    let huge = "x".repeat(100_000);
+    let table: &[(&str, &[&str], &Option<Destination>)] = &[
+        ("TELEMETRY", &["yes", "on", &huge], &None),
+        ("OTEL_SDK_DISABLED", &["yes", "1", &huge], &on),
+        ("OTEL_TRACES_EXPORTER", &["console", "console,otlp", "otlp,zipkin", &huge], &on),
+        ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", &["x", "grpc://a:1", "http://", ":4317", &huge], &None),
+        ("OTEL_EXPORTER_OTLP_CERTIFICATE", &["ca.pem", "./ca.pem"], &on),
+        ("OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE", &["tls.crt", "/tls.crt"], &on),
+        ("OTEL_EXPORTER_OTLP_CLIENT_KEY", &["tls.key", "/tls.key"], &on),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", &["http/protobuf", "x"], &on),
+    ];
+    for (name, values, expected) in table {
+        for value in *values {
+            let config = parse(&[endpoint, (name, value)]).unwrap();
+            assert_eq!(config.telemetry, **expected, "{name}={value:.32}");
+            let [warning] = config.warnings.as_slice() else { panic!("{name}: {:?}", config.warnings) };
+            assert!(warning.starts_with(&format!("{name}=\"{value:.32}")), "{warning}");
+            assert!(warning.len() < 300, "{warning}");
+        }
+    }
+    for variable in VARIABLES.iter().filter(|variable| variable.lenient && variable.name != "NSM_LOG_LEVEL") {
+        let covered = |name: &str| table.iter().any(|(covered, ..)| *covered == name);
+        let covered = covered(variable.name) || variable.alias.is_some_and(covered);
+        assert!(covered, "{} has no bad value in the table", variable.name);
+    }
+}
+
+#[test]
+fn an_address_without_scheme_or_brackets_is_taken_for_http() {
+    let table = [
+        ("otel-collector.observability:4317", "http://otel-collector.observability:4317"),
+        ("10.0.0.1:4317", "http://10.0.0.1:4317"),
+        ("fd00::1:4317", "http://[fd00::1]:4317"),
+        ("http://fd00::1:4317", "http://[fd00::1]:4317"),
+        ("https://2001:db8::5/v1", "https://[2001:db8::5]/v1"),
+        ("HTTP://a:4317", "http://a:4317"),
+    ];
+    for (value, taken) in table {
+        let config = parse(&[("OTEL_EXPORTER_OTLP_ENDPOINT", value)]).unwrap();
+        assert_eq!(config.telemetry, Some(Destination::at(taken)), "{value}");
+        let warning = format!("OTEL_EXPORTER_OTLP_ENDPOINT={value:?} is taken for {taken}");
+        assert_eq!(config.warnings, [warning]);
+    }
+    for value in ["http://a:4317", "https://a", "http://[fd00::1]:4317"] {
+        let config = parse(&[("OTEL_EXPORTER_OTLP_ENDPOINT", value)]).unwrap();
+        assert_eq!((config.telemetry, config.warnings), (Some(Destination::at(value)), Vec::new()));
+    }
+}
+
+#[test]
+fn without_an_address_that_makes_sense_spans_go_to_the_default() {
+    let wrong = ("OTEL_EXPORTER_OTLP_ENDPOINT", "grpc://collector");
+    let config = parse(&[wrong, ("TELEMETRY", "TRUE")]).unwrap();
+    assert_eq!(config.telemetry, Some(Destination::at(DEFAULT_ENDPOINT)));
+    assert_eq!(config.warnings.len(), 1);
+}
+
+#[test]
 fn where_nothing_is_exported_the_other_variables_are_not_judged() {
     let wrong = ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector");
-    assert!(parse(&[wrong]).is_err());
-    for off in [("TELEMETRY", "false"), ("OTEL_SDK_DISABLED", "true")] {
-        assert_eq!(parse(&[wrong, off]).unwrap().telemetry, None, "{off:?}");
+    for off in [("TELEMETRY", "false"), ("OTEL_SDK_DISABLED", "True")] {
+        let config = parse(&[wrong, off]).unwrap();
+        assert_eq!((config.telemetry, config.warnings), (None, Vec::new()), "{off:?}");
     }
+    let protocol = ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf");
+    assert!(parse(&[protocol]).unwrap().warnings.is_empty());
 }
 
 #[test]
@@ -334,26 +385,21 @@ fn a_client_certificate_comes_with_its_key() {
     let destination = parse(&[endpoint, certificate, key]).unwrap().telemetry.unwrap();
     let files = ClientFiles { certificate: certificate.1.into(), key: key.1.into() };
     assert_eq!(destination, Destination { client: Some(files), ..Destination::at(endpoint.1) });
-    for (set, missing) in [(certificate, "CLIENT_KEY"), (key, "CLIENT_CERTIFICATE")] {
-        let mistakes = parse(&[endpoint, set]).unwrap_err().0;
-        assert!(mistakes.len() == 1 && mistakes[0].variable.ends_with(missing), "{mistakes:?}");
-    }
-}
-
-#[test]
-fn another_protocol_than_grpc_is_warned_of_where_spans_are_exported() {
-    let (endpoint, protocol) =
-        (("OTEL_EXPORTER_OTLP_ENDPOINT", "http://a:4317"), ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"));
-    let warnings = parse(&[endpoint, protocol]).unwrap().warnings;
-    assert!(warnings[0].starts_with("OTEL_EXPORTER_OTLP_PROTOCOL=\"http/protobuf\""), "{warnings:?}");
-    assert!(parse(&[protocol]).unwrap().warnings.is_empty());
 }
 
 #[test]
 fn credentials_in_an_address_are_not_repeated() {
-    let mistakes = parse(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "ftp://user:secret@host:1")]).unwrap_err();
-    assert!(!mistakes.to_string().contains("secret"), "{mistakes}");
-    assert!(mistakes.to_string().contains("ftp://…@host:1"), "{mistakes}");
+    for value in ["ftp://user:secret@host:1", "user:secret@host:1"] {
+        let warnings = parse(&[("OTEL_EXPORTER_OTLP_ENDPOINT", value)]).unwrap().warnings.join("\n");
+        assert!(!warnings.contains("secret") && warnings.contains("…@host:1"), "{warnings}");
+    }
+}
+
+#[test]
+fn a_keepalive_shorter_than_grpcs_least_is_warned_of() {
+    let config = parse(&[("GRPC_KEEPALIVE_TIME", "5s")]).unwrap();
+    assert_eq!(config.grpc_keepalive_time, Duration::from_secs(10));
+    assert!(config.warnings[0].contains("NSM_GRPC_KEEPALIVE_TIME"), "{:?}", config.warnings);
 }
 
 proptest! {

@@ -16,21 +16,27 @@ pub struct Variable {
     pub meaning: &'static str,
     /// Whether the proxy parses it. The others are read by the OpenTelemetry SDK as its specification says.
     pub parsed: bool,
+    /// Whether a value that is not accepted is only warned of, and the default used.
+    pub lenient: bool,
     /// Whether an empty value counts as unset, as OpenTelemetry's specification says of its variables.
     pub empty_is_unset: bool,
 }
 
 impl Variable {
     const fn new(name: &'static str, default: &'static str, meaning: &'static str) -> Self {
-        Self { name, alias: None, default, meaning, parsed: true, empty_is_unset: false }
+        Self { name, alias: None, default, meaning, parsed: true, lenient: false, empty_is_unset: false }
     }
 
     const fn or(self, alias: &'static str) -> Self {
         Self { alias: Some(alias), ..self }
     }
 
+    const fn lenient(name: &'static str, default: &'static str, meaning: &'static str) -> Self {
+        Self { lenient: true, ..Self::new(name, default, meaning) }
+    }
+
     const fn of_otel(name: &'static str, default: &'static str, meaning: &'static str) -> Self {
-        Self { empty_is_unset: true, ..Self::new(name, default, meaning) }
+        Self { empty_is_unset: true, ..Self::lenient(name, default, meaning) }
     }
 
     const fn of_sdk(name: &'static str, default: &'static str, meaning: &'static str) -> Self {
@@ -62,23 +68,23 @@ variables! {
     NSP_SERVICE_NAME = Variable::new("NSM_NSP_SERVICE_NAME", "nsp-service", "NSP is <this>-<trench>.<namespace>");
     NSP_SERVICE_PORT = Variable::new("NSM_NSP_SERVICE_PORT", "7778", "Port of NSP");
     IP_FAMILY = Variable::new("NSM_IP_FAMILY", "dualstack", "ipv4, ipv6 or dualstack").or("IP_FAMILY");
-    LOG_LEVEL = Variable::new("NSM_LOG_LEVEL", "DEBUG", "TRACE, DEBUG or INFO; SIGUSR2 switches to TRACE, SIGUSR1 back");
+    LOG_LEVEL = Variable::lenient("NSM_LOG_LEVEL", "DEBUG", "TRACE, DEBUG or INFO; SIGUSR2 switches to TRACE, SIGUSR1 back");
     MTU = Variable::new("NSM_MTU", "1500", "MTU of every connection; at least 576, with IPv6 1280");
-    GRPC_KEEPALIVE_TIME = Variable::new("NSM_GRPC_KEEPALIVE_TIME", "30s", "Keepalive interval towards IPAM and NSP").or("GRPC_KEEPALIVE_TIME");
+    GRPC_KEEPALIVE_TIME = Variable::new("NSM_GRPC_KEEPALIVE_TIME", "30s", "Keepalive interval towards IPAM and NSP, at least 10s; doubled whenever the server calls it too short").or("GRPC_KEEPALIVE_TIME");
     GRPC_PROBE_RPC_TIMEOUT = Variable::new("NSM_GRPC_PROBE_RPC_TIMEOUT", "1s", "Time for one probe of the own endpoint").or("GRPC_PROBE_RPC_TIMEOUT");
     GRPC_MAX_BACKOFF = Variable::new("NSM_GRPC_MAX_BACKOFF", "5s", "Longest pause between attempts to connect").or("GRPC_MAX_BACKOFF");
     IP_RELEASE_DELAY = Variable::new("NSM_IP_RELEASE_DELAY", "20s", "Time from the Close of a connection to the release of its addresses").or("IP_RELEASE_DELAY");
     BRIDGE_IP_RENEW_INTERVAL = Variable::new("NSM_BRIDGE_IP_RENEW_INTERVAL", "5m", "Interval at which the bridge's addresses are renewed in IPAM").or("BRIDGE_IP_RENEW_INTERVAL");
     SNAPSHOT_PATH = Variable::new("NSM_SNAPSHOT_PATH", "/tmp/meridio-proxy.snapshot", "File that keeps leases, gateways and VIPs for a restart while their services are away; empty: none");
     SPIFFE_ENDPOINT_SOCKET = Variable::new("SPIFFE_ENDPOINT_SOCKET", "", "Address of the SPIFFE Workload API; required");
-    TELEMETRY = Variable::new("TELEMETRY", "", "true exports spans by OTLP/gRPC, false does not; unset: if an endpoint is set");
-    OTLP_ENDPOINT = Variable::of_otel("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "", "Address of the OTLP collector, http:// or https:// (http://localhost:4317 with TELEMETRY=true)").or("OTEL_EXPORTER_OTLP_ENDPOINT");
+    TELEMETRY = Variable::lenient("TELEMETRY", "", "true exports spans by OTLP/gRPC, false does not; unset: if an endpoint is set");
+    OTLP_ENDPOINT = Variable::of_otel("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "", "Address of the OTLP collector: http://host:port, https://host:port, or host:port for http (http://localhost:4317 with TELEMETRY=true)").or("OTEL_EXPORTER_OTLP_ENDPOINT");
     OTLP_CERTIFICATE = Variable::of_otel("OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE", "", "File of the certificates (PEM) that vouch for an https:// collector; unset: those of the machine, of which the image has none").or("OTEL_EXPORTER_OTLP_CERTIFICATE");
     OTLP_CLIENT_CERTIFICATE = Variable::of_otel("OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE", "", "File of the certificate (PEM) that is shown to an https:// collector; needs the key").or("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE");
     OTLP_CLIENT_KEY = Variable::of_otel("OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY", "", "File of its private key (PEM)").or("OTEL_EXPORTER_OTLP_CLIENT_KEY");
     OTLP_PROTOCOL = Variable::of_otel("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "grpc", "grpc; with any other a warning says that gRPC is used").or("OTEL_EXPORTER_OTLP_PROTOCOL");
-    TRACES_EXPORTER = Variable::of_otel("OTEL_TRACES_EXPORTER", "otlp", "otlp, or none to export nothing");
-    SDK_DISABLED = Variable::of_otel("OTEL_SDK_DISABLED", "false", "true exports nothing, whatever the others say");
+    TRACES_EXPORTER = Variable::of_otel("OTEL_TRACES_EXPORTER", "otlp", "otlp, or none to export nothing; a list, of which the others are ignored");
+    SDK_DISABLED = Variable::of_otel("OTEL_SDK_DISABLED", "false", "true exports nothing, whatever the others are");
     OTLP_HEADERS = Variable::of_sdk("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "", "Headers for the collector: key=value,…").or("OTEL_EXPORTER_OTLP_HEADERS");
     OTLP_COMPRESSION = Variable::of_sdk("OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", "", "gzip compresses what is exported").or("OTEL_EXPORTER_OTLP_COMPRESSION");
     OTLP_TIMEOUT = Variable::of_sdk("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "10000", "Milliseconds for one export").or("OTEL_EXPORTER_OTLP_TIMEOUT");

@@ -13,12 +13,14 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 /// Longest file that is read, in bytes.
 const MAX_FILE: u64 = 1 << 20;
 
+/// Address of a collector that is asked for without an address.
+pub const DEFAULT_ENDPOINT: &str = "http://localhost:4317";
+
 /// The collector that spans are exported to.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Destination {
-    /// `http://host:port`, or `https://host:port` for TLS. `None` is where the OpenTelemetry SDK exports to by itself: what
-    /// `OTEL_EXPORTER_OTLP_ENDPOINT` says, or `http://localhost:4317`.
-    pub endpoint: Option<String>,
+    /// `http://host:port`, or `https://host:port` for TLS.
+    pub endpoint: String,
     /// File of the certificates that vouch for an `https` collector, in PEM. `None` means those of the machine.
     pub certificate: Option<PathBuf>,
     /// Files with which this process shows an `https` collector who it is. `None` shows nothing.
@@ -58,12 +60,12 @@ pub enum FileError {
 impl Destination {
     /// The collector at `http://host:port` or `https://host:port`.
     pub fn at(endpoint: impl Into<String>) -> Self {
-        Self { endpoint: Some(endpoint.into()), ..Self::default() }
+        Self { endpoint: endpoint.into(), certificate: None, client: None }
     }
 
     /// How an `https` collector is verified; `None` for one without TLS. Certificates are read once, at the start.
     pub(super) fn tls(&self) -> Result<Option<ClientTlsConfig>, FileError> {
-        if !self.endpoint.as_ref().is_some_and(|endpoint| endpoint.starts_with("https:")) {
+        if !self.endpoint.starts_with("https:") {
             return Ok(None);
         }
         let mut tls = ClientTlsConfig::new();

@@ -24,7 +24,7 @@ use tracing_subscriber::{Layer, filter::Targets, registry::LookupSpan};
 
 use self::losses::Counted;
 pub use self::{
-    destination::{ClientFiles, Destination, FileError},
+    destination::{ClientFiles, DEFAULT_ENDPOINT, Destination, FileError},
     losses::Losses,
 };
 
@@ -62,10 +62,7 @@ impl Telemetry {
     /// # Errors
     /// [`TelemetryError`] for a malformed variable or file, never for a collector that is not there.
     pub fn start(name: &str, destination: &Destination) -> Result<Self, TelemetryError> {
-        let mut exporter = SpanExporter::builder().with_tonic();
-        if let Some(endpoint) = &destination.endpoint {
-            exporter = exporter.with_endpoint(endpoint);
-        }
+        let mut exporter = SpanExporter::builder().with_tonic().with_endpoint(&destination.endpoint);
         let tls = destination.tls()?;
         let by_machine = tls.is_some() && destination.certificate.is_none();
         if let Some(tls) = tls {

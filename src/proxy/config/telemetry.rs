@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Read where spans are exported to, by OpenTelemetry's rules: a value that makes no sense is warned of, and the default used.
+//!
+//! A mistake here must not cost a node its traffic.
+
+use std::{net::Ipv6Addr, path::PathBuf};
+
+use url::Url;
+
+use super::{
+    reader::{Get, Reader, without_user},
+    rules::{ABSOLUTE, absolute},
+    variables::{self as var, Variable},
+};
+use crate::proxy::telemetry::{ClientFiles, DEFAULT_ENDPOINT, Destination};
+
+/// Where spans are exported to, if they are: TELEMETRY decides; left open, a set endpoint does. Where nothing is exported whatever
+/// the other variables are, they are not judged.
+pub(super) fn destination(r: &mut Reader<impl Get>) -> Option<Destination> {
+    let wanted = r.lenient(var::TELEMETRY, "true or false", "nothing is exported", |text| match text {
+        "" => Some(None),
+        "1" | "t" | "T" => Some(Some(true)),
+        "0" | "f" | "F" => Some(Some(false)),
+        text => boolean(text).map(Some),
+    });
+    let wanted = wanted.unwrap_or(Some(false));
+    let disabled = r.lenient(var::SDK_DISABLED, "true or false", "false is used", boolean);
+    if wanted == Some(false) || disabled == Some(true) {
+        return None;
+    }
+    let endpoint = endpoint(r);
+    let on = wanted.unwrap_or(endpoint.is_some()) && is_exporter_otlp(r);
+    on.then(|| {
+        warn_of_protocol(r);
+        Destination {
+            endpoint: endpoint.unwrap_or_else(|| DEFAULT_ENDPOINT.to_owned()),
+            certificate: file(r, var::OTLP_CERTIFICATE),
+            client: client_files(r),
+        }
+    })
+}
+
+fn boolean(text: &str) -> Option<bool> {
+    let is = |word: &str| text.eq_ignore_ascii_case(word);
+    (is("true") || is("false")).then(|| is("true"))
+}
+
+/// The exporters are a list. Those that the proxy does not have are ignored.
+fn is_exporter_otlp(r: &mut Reader<impl Get>) -> bool {
+    let (_, list) = r.raw(var::TRACES_EXPORTER);
+    let (known, unknown): (Vec<_>, Vec<_>) =
+        list.split(',').map(str::trim).partition(|name| ["otlp", "none", ""].contains(name));
+    if !unknown.is_empty() {
+        r.warn(
+            var::TRACES_EXPORTER,
+            "names an exporter that is not accepted (accepted: otlp, none); it is ignored",
+        );
+    }
+    known.contains(&"otlp") || !known.contains(&"none")
+}
+
+/// The address of the collector; none if the variable is empty, or no address.
+fn endpoint(r: &mut Reader<impl Get>) -> Option<String> {
+    let accepted = "http://host:port, https://host:port or host:port";
+    let found = r.lenient(var::OTLP_ENDPOINT, accepted, "it is ignored", |text| match text {
+        "" => Some(None),
+        text => url(text).map(Some),
+    });
+    let endpoint = found.flatten()?;
+    if endpoint != r.raw(var::OTLP_ENDPOINT).1 {
+        r.warn(var::OTLP_ENDPOINT, format_args!("is taken for {}", without_user(&endpoint)));
+    }
+    Some(endpoint)
+}
+
+/// `host:port` is taken for http, and an IPv6 address needs no brackets.
+fn url(text: &str) -> Option<String> {
+    let (scheme, rest) = text.split_once("://").unwrap_or(("http", text));
+    let scheme = scheme.to_ascii_lowercase();
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let authority = bracketed(authority).unwrap_or_else(|| authority.to_owned());
+    let whole = format!("{scheme}://{authority}{path}");
+    let url = Url::parse(&whole).ok()?;
+    let given = text.contains("://") || authority.rsplit_once(':').is_some_and(|(_, port)| is_port(port));
+    (matches!(url.scheme(), "http" | "https") && url.has_host() && given).then_some(whole)
+}
+
+/// An IPv6 address with or without a port, in brackets. What could be either is an address with a port.
+fn bracketed(authority: &str) -> Option<String> {
+    let is_v6 = |text: &str| text.parse::<Ipv6Addr>().is_ok();
+    match authority.rsplit_once(':') {
+        Some((host, port)) if is_v6(host) && is_port(port) => Some(format!("[{host}]:{port}")),
+        _ => is_v6(authority).then(|| format!("[{authority}]")),
+    }
+}
+
+fn is_port(text: &str) -> bool {
+    text.parse::<u16>().is_ok_and(|port| port > 0)
+}
+
+fn warn_of_protocol(r: &mut Reader<impl Get>) {
+    if r.raw(var::OTLP_PROTOCOL).1 != "grpc" {
+        r.warn(var::OTLP_PROTOCOL, "is not grpc; spans are exported by gRPC");
+    }
+}
+
+/// A file by its absolute path; none if the variable is empty.
+fn file(r: &mut Reader<impl Get>, variable: Variable) -> Option<PathBuf> {
+    r.lenient(variable, ABSOLUTE, "it is ignored", absolute).flatten()
+}
+
+/// A certificate and its key; one without the other is of no use.
+fn client_files(r: &mut Reader<impl Get>) -> Option<ClientFiles> {
+    let certificate = file(r, var::OTLP_CLIENT_CERTIFICATE);
+    match (certificate, file(r, var::OTLP_CLIENT_KEY)) {
+        (Some(certificate), Some(key)) => Some(ClientFiles { certificate, key }),
+        (None, None) => None,
+        (Some(_), None) => {
+            r.warn(var::OTLP_CLIENT_CERTIFICATE, "is set without its key; no certificate is shown");
+            None
+        }
+        (None, Some(_)) => {
+            r.warn(var::OTLP_CLIENT_KEY, "is set without its certificate; no certificate is shown");
+            None
+        }
+    }
+}
