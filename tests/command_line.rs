@@ -66,9 +66,9 @@ fn g01_every_malformed_variable_has_a_critical_line_with_value_and_what_is_accep
         &[("NSM_MTU", "jumbo"), ("IP_FAMILY", "ipv5"), ("NSM_DIAL_TIMEOUT", "5"), ("TELEMETRY", "yes")],
     );
     assert_eq!(output.status.code(), Some(1));
-    let stderr = text(&output.stderr);
+    let stdout = text(&output.stdout);
     let lines: Vec<serde_json::Value> =
-        stderr.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
+        stdout.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
     let found: Vec<_> = lines
         .iter()
         .map(|line| {
@@ -82,10 +82,23 @@ fn g01_every_malformed_variable_has_a_critical_line_with_value_and_what_is_accep
         ("NSM_DIAL_TIMEOUT", "5"),
         ("IP_FAMILY", "ipv5"),
         ("SPIFFE_ENDPOINT_SOCKET", ""),
-        ("TELEMETRY", "yes"),
         ("NSM_MTU", "jumbo"),
     ];
     assert_eq!(found, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
+}
+
+#[test]
+fn a_mistake_in_telemetry_is_no_malformed_variable() {
+    let telemetry = [
+        ("TELEMETRY", "true"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector"),
+        ("OTEL_EXPORTER_OTLP_CERTIFICATE", "ca.pem"),
+        ("OTEL_EXPORTER_OTLP_COMPRESSION", "brotli"),
+        ("OTEL_SDK_DISABLED", "yes"),
+    ];
+    let stdout = text(&proxy(&[], &telemetry).stdout);
+    assert!(stdout.contains("SPIFFE_ENDPOINT_SOCKET"), "what is malformed: {stdout}");
+    assert!(!stdout.contains("OTEL_") && !stdout.contains("TELEMETRY"), "{stdout}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -136,7 +136,7 @@ impl Place {
             ("NSM_SNAPSHOT_PATH", &self.snapshot().to_string_lossy()),
             ("SPIFFE_ENDPOINT_SOCKET", &self.socket("agent.sock")),
         ]);
-        command.envs(others.iter().copied()).stdin(Stdio::null()).stderr(Stdio::piped());
+        command.envs(others.iter().copied()).stdin(Stdio::null()).stdout(Stdio::piped());
         command
     }
 
@@ -158,7 +158,7 @@ impl Place {
 impl Proxy {
     fn of(mut command: Command) -> Self {
         let mut child = command.spawn().unwrap();
-        let (lines, log) = (BufReader::new(child.stderr.take().unwrap()).lines(), Log::default());
+        let (lines, log) = (BufReader::new(child.stdout.take().unwrap()).lines(), Log::default());
         let to = log.clone();
         thread::spawn(move || lines.map_while(Result::ok).for_each(|line| to.push(line)));
         Self { log, child }

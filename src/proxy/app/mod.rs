@@ -17,7 +17,7 @@ use super::{
     endpoint::EndpointError,
     health::{self, Health},
     log,
-    telemetry::{Telemetry, TelemetryError},
+    telemetry::Telemetry,
 };
 use crate::{
     chain::{Tasks, builder::WrongOrder},
@@ -39,9 +39,6 @@ pub enum Failure {
     /// The runtime, the signals or the log cannot be set up; the system is short of something.
     #[error("cannot start")]
     System(#[from] io::Error),
-    /// A variable of the exporter is malformed.
-    #[error("cannot export spans")]
-    Telemetry(#[from] TelemetryError),
     /// Another subscriber is installed: the proxy must be the only program in its process.
     #[error("cannot log")]
     Log(#[from] tracing_subscriber::util::TryInitError),
@@ -111,7 +108,7 @@ pub fn probe(socket: &Path, service: &str, limit: Duration) -> ExitCode {
 
 /// Say every mistake in a line of its own.
 fn refuse(mistakes: &Mistakes) -> ExitCode {
-    let (layer, _verbosity) = log::layer(LogLevel::Info, io::stderr);
+    let (layer, _verbosity) = log::layer(LogLevel::Info, io::stdout);
     tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
         for mistake in &mistakes.0 {
             let accepted = mistake.accepted.as_str();
@@ -130,7 +127,7 @@ fn run_with(config: Config, permitted: Result<Capabilities, CapabilityError>) ->
         Err(failure) => {
             let error: &(dyn std::error::Error + 'static) = &failure;
             tracing::error!(critical = true, error, "proxy fails");
-            if matches!(failure, Failure::System(_) | Failure::Telemetry(_) | Failure::Log(_)) {
+            if matches!(failure, Failure::System(_) | Failure::Log(_)) {
                 complain(error); // perhaps there is no log yet
             }
             ExitCode::FAILURE
@@ -139,8 +136,9 @@ fn run_with(config: Config, permitted: Result<Capabilities, CapabilityError>) ->
 }
 
 async fn live(config: Config, permitted: Result<Capabilities, CapabilityError>) -> Result<(), Failure> {
-    let telemetry = config.telemetry.as_ref().map(|to| Telemetry::start(&config.name, to)).transpose()?;
-    let (lines, verbosity) = log::layer(config.log_level, io::stderr);
+    let telemetry = config.telemetry.as_ref().map(|to| Telemetry::start(&config.name, to));
+    let (telemetry, unexported) = telemetry.transpose().map_or_else(|e| (None, Some(e)), |t| (t, None));
+    let (lines, verbosity) = log::layer(config.log_level, io::stdout);
     let spans = telemetry.as_ref().map(Telemetry::layer);
     tracing_subscriber::registry().with(lines).with(spans).try_init()?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), name = config.name, "proxy starts");
@@ -153,6 +151,9 @@ async fn live(config: Config, permitted: Result<Capabilities, CapabilityError>) 
     }
     for warning in &config.warnings {
         tracing::warn!("{warning}");
+    }
+    if let Some(error) = &unexported {
+        tracing::warn!(error = error as &(dyn std::error::Error + 'static), "no spans are exported");
     }
     let tasks = Tasks::default();
     let mut termination = Termination::catch()?;
