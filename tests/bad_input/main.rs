@@ -97,6 +97,7 @@ const TABLE: &[Row] = &[
     serving!("message of 5 MiB", messages::message, Status(OutOfRange, &["message length too large", "4194304"])),
     serving!("id of 1 MiB", messages::id, Status(ResourceExhausted, &["1048576 bytes of connection id (at most 1024)"])),
     serving!("10,000 preferences", messages::preferences, Status(ResourceExhausted, &["10000 mechanism preferences (at most 64)"])),
+    serving!("100,000 addresses", messages::addresses, Status(ResourceExhausted, &["100000 src_ip_addrs (at most 20480)"])),
     serving!("no connection in the Request", messages::no_connection, Status(InvalidArgument, &["the request has no connection"])),
     serving!("malformed grpc-timeout", messages::no_time, Status(InvalidArgument, &["grpc-timeout is `soon`", "1 to 8 digits"])),
 

@@ -115,6 +115,10 @@ pub(crate) async fn address_of_a_word(world: &World) -> Outcome {
     spoilt(world, |message| ip_context(message).src_ip_addrs = vec!["banana".into()]).await
 }
 
+pub(crate) async fn addresses(world: &World) -> Outcome {
+    spoilt(world, |message| ip_context(message).src_ip_addrs = vec!["20.0.0.1/32".into(); 100_000]).await
+}
+
 pub(crate) async fn policy_for_a_word(world: &World) -> Outcome {
     let policy = PolicyRoute { from: "vip-a".into(), ..PolicyRoute::default() };
     spoilt(world, |message| ip_context(message).policies = vec![policy]).await

@@ -42,6 +42,10 @@ async fn peer(seen: &Seen) -> Served {
                 "silent" => sleep(Duration::from_secs(60)).await,
                 "other" => connection.path_mut().path_segments[0].id = "other".into(),
                 "long" => connection.path_mut().path_segments.resize(10_000, PathSegment::default()),
+                "addressed" => {
+                    let many = vec![String::new(); 20_481];
+                    connection.ip_context_mut().src_ip_addrs = many;
+                }
                 "descriptor" => hub.send(Arc::new(null())).unwrap(),
                 _ => {}
             }
@@ -108,6 +112,7 @@ async fn what_goes_wrong_is_told_by_the_table() {
         ("refuse", connect.clone(), Code::PermissionDenied, "no sufficient privileges"),
         ("other", connect.clone(), Code::Unknown, "the answer is about connection `other`, asked was `a`"),
         ("long", connect.clone(), Code::ResourceExhausted, "10000 path segments (at most 64)"),
+        ("addressed", connect.clone(), Code::ResourceExhausted, "20481 src_ip_addrs (at most 20480)"),
         ("", Connect::new(nobody), Code::Unavailable, "unix:///nonexistent/nsm.io.sock"),
         ("silent", connect, Code::DeadlineExceeded, ""),
     ];

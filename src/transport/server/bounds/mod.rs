@@ -2,6 +2,8 @@
 
 //! Refuse calls that no honest peer makes, before they take memory or time in a chain.
 
+mod context;
+
 use std::collections::HashMap;
 
 use crate::{
@@ -19,8 +21,9 @@ pub const NAME: usize = 1 << 10;
 pub const TOKEN: usize = 16 << 10;
 /// Bytes of all free maps of a call together: labels, extra context, metrics, mechanism parameters.
 pub const MAPS: usize = 64 << 10;
-/// Bytes of a message, as most gRPC peers have it. Ten thousand VIPs take about 2 MiB.
+/// Bytes of a message, as most gRPC peers have it.
 pub const MESSAGE: usize = 4 << 20;
+pub use context::{CONTEXT, DOMAIN, ENTRIES, TEXT, VIPS};
 
 /// Check a connection, and the preferences that came with it.
 ///
@@ -44,6 +47,9 @@ pub fn check(connection: &Connection, preferences: &[Mechanism]) -> Result<()> {
     }
     for segment in segments {
         within("bytes of path segment token", segment.token.len(), TOKEN)?;
+    }
+    if let Some(context) = &connection.context {
+        context::check(context)?;
     }
     within("bytes of labels, extra context, metrics and parameters", maps(connection, preferences), MAPS)
 }
