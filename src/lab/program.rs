@@ -15,7 +15,7 @@ use super::{
 const HELP: &str = "\
 Run the proxy between load balancers and targets, in namespaces of its own, and judge what it does.
 
-Usage: lab [--full] [--only FAULT,...] [--skip FAULT,...] [--json] [--keep] [--smallest] [--peers DIR]
+Usage: lab [--full] [--only FAULT,...] [--skip FAULT,...] [--json] [--keep] [--smallest] [--peers DIR] [--proxy PROGRAM]
        lab exec COMMAND [ARG...]
 
   --full      after the first look, let everything go wrong that can, one after the other
@@ -25,6 +25,8 @@ Usage: lab [--full] [--only FAULT,...] [--skip FAULT,...] [--json] [--keep] [--s
   --keep      when the verdicts are in, leave everything running until Ctrl-C, and print how to enter
   --smallest  one load balancer, one target and one IPv4 VIP instead of the whole network
   --peers DIR nsmgr and registry are those of NSM's Go sdk, from this folder (`make -C tests/interop build` fills tests/interop/bin)
+  --proxy P   everything once more with this program in the proxy's place, in the same environment; the report has both beside
+              each other (`make -C tests/interop build` makes the twin of the Go proxy, tests/interop/bin/proxy)
   --help      print this
 
   exec        run COMMAND as root, with its exit status: as it is for root, else in a user namespace in which the user is root
@@ -33,7 +35,7 @@ Usage: lab [--full] [--only FAULT,...] [--skip FAULT,...] [--json] [--keep] [--s
 Needs nothing but Linux: root, or a kernel that allows user namespaces. Exit status 0 only if every verdict is true.";
 
 /// The arguments of a run.
-const ACCEPTED: &str = "--full, --only FAULT,..., --skip FAULT,..., --json, --keep, --smallest, --peers DIR, --help, or exec COMMAND";
+const ACCEPTED: &str = "--full, --only FAULT,..., --skip FAULT,..., --json, --keep, --smallest, --peers DIR, --proxy PROGRAM, --help, or exec COMMAND";
 
 /// First argument that asks for a command instead of a run.
 const EXEC: &str = "exec";
@@ -47,6 +49,8 @@ pub struct Options {
     pub plan: Plan,
     /// Run [`Topology::smallest`].
     pub smallest: bool,
+    /// Another program to run in the proxy's place, in the same steps.
+    pub other: Option<PathBuf>,
     /// Folder of the Go programs, if they shall play nsmgr and registry.
     pub peers: Option<PathBuf>,
 }
@@ -68,6 +72,11 @@ impl Options {
                     options.peers = Some(folder.into());
                     options.plan.peers = true;
                 }
+                Some("--proxy") => {
+                    let program = arguments.next().ok_or("`--proxy` lacks the program")?;
+                    options.other = Some(program.into());
+                    options.plan.compare = true;
+                }
                 Some("--only") => options.plan.only = faults("--only", arguments.next())?,
                 Some("--skip") => options.plan.skip = faults("--skip", arguments.next())?,
                 _ => {
@@ -79,6 +88,9 @@ impl Options {
             }
         }
         options.plan.check()?;
+        if options.plan.compare && options.plan.keep {
+            return Err("`--keep` and `--proxy` exclude each other".into());
+        }
         Ok(options)
     }
 
@@ -143,7 +155,9 @@ fn run(options: &Options) -> Result<u8, LabError> {
     let outside = Outside::meet().doing(|| "learn about the outside".into())?;
     let proxy = proxy().doing(|| "find the proxy beside this program".into())?;
     let peers = options.peers.as_deref().into_iter().flat_map(peers::programs);
-    let ground = Ground::prepare(&[(proxy, ground::PROXY)].into_iter().chain(peers).collect::<Vec<_>>())?;
+    let other = options.other.clone().map(|program| (program, ground::OTHER));
+    let programs = [(proxy, ground::PROXY)].into_iter().chain(other).chain(peers);
+    let ground = Ground::prepare(&programs.collect::<Vec<_>>())?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.doing(|| "start threads".into())?;
     let code = runtime.block_on(async {
@@ -203,10 +217,12 @@ mod tests {
             |arguments: &[&str]| Options::parse(&arguments.iter().map(OsString::from).collect::<Vec<_>>());
         assert_eq!(parse(&[]), Ok(Options::default()));
         let plan = Plan { keep: true, peers: true, ..Plan::default() };
-        let all = Options { json: true, plan, smallest: true, peers: Some("bin".into()) };
+        let all = Options { json: true, plan, smallest: true, other: None, peers: Some("bin".into()) };
         assert_eq!(parse(&["--keep", "--smallest", "--peers", "bin", "--json"]), Ok(all));
         assert!(parse(&["--jsn"]).unwrap_err().contains("`--jsn`"));
         assert!(parse(&["--peers"]).unwrap_err().contains("folder"));
+        assert!(parse(&["--proxy", "other"]).unwrap().plan.compare);
+        assert!(parse(&["--proxy", "other", "--keep"]).unwrap_err().contains("exclude"));
         assert!(parse(&["--skip"]).unwrap_err().contains("`--skip`"));
         assert_eq!(parse(&["--full", "--skip", "lb-hangs,lb-leaves"]).unwrap().plan.skip.len(), 2);
     }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Prepare the mount namespace of the lab: its own `/proc`, an empty `/run`, and copies of the programs in it.
+//! Prepare the mount namespace of the lab: its own `/proc`, an empty `/run`, and copies of the
+//! programs in it.
 //!
 //! Everything the lab writes is on file systems in memory that nobody else sees.
 
@@ -19,6 +20,8 @@ use crate::lab::{
 
 /// The proxy, where every pod finds it.
 pub const PROXY: &str = "/run/proxy";
+/// Another program in the proxy's place, to compare with.
+pub const OTHER: &str = "/run/other-proxy";
 
 /// Where pods have their folders, and whether their namespaces have names.
 #[derive(Clone, Debug)]
@@ -28,8 +31,8 @@ pub struct Ground {
 }
 
 impl Ground {
-    /// Mount, and copy each program to its place. This process must be the first of a new PID namespace, in a mount namespace of
-    /// its own.
+    /// Mount, and copy each program to its place. This process must be the first of a new PID
+    /// namespace, in a mount namespace of its own.
     ///
     /// # Errors
     /// Names what is missing or refused.

@@ -5,6 +5,7 @@
 //! cannot be done ends the run: what follows would prove nothing.
 
 mod bring_up;
+mod columns;
 mod end;
 mod eventually;
 mod faults;
@@ -30,7 +31,7 @@ use self::{
 };
 use crate::lab::{
     error::{Doing, LabError, explain},
-    pods::ground::Ground,
+    pods::ground::{Ground, OTHER, PROXY},
     topology::Topology,
     world::{World, components::Component},
 };
@@ -69,11 +70,20 @@ impl Run {
     ) -> Result<(Report, Option<Self>), LabError> {
         let two_nodes = Topology::two_nodes();
         let (mut all, mut last) = (Report::default(), None);
+        let mut others = Report::default();
         for story in plan.stories() {
             let topology = if story == Story::TwoNodes { &two_nodes } else { topology };
-            let (report, run) = Self::tell(story, topology, ground, plan).await?;
+            let (report, run) = Self::tell(story, topology, ground, plan, PROXY).await?;
             all.append(report);
             last = run;
+            if plan.compare {
+                drop(last.take());
+                eprintln!("\nThe same with the other program.");
+                others.append(Self::tell(story, topology, ground, plan, OTHER).await?.0);
+            }
+        }
+        if plan.compare {
+            all.compare(others);
         }
         Ok((all, last))
     }
@@ -83,11 +93,12 @@ impl Run {
         topology: &Topology,
         ground: &Ground,
         plan: &Plan,
+        program: &'static str,
     ) -> Result<(Report, Option<Self>), LabError> {
         eprintln!("{topology}\n");
         let baseline = Baseline::now().doing(|| "count descriptors".into())?;
         let started = Instant::now();
-        let world = World::build(topology, ground, plan.peers).await?;
+        let world = World::build(topology, ground, plan.peers, program).await?;
         let mut run = Self { world, plan: plan.clone(), story, report: Report::default(), started };
         if plan.peers {
             run.report.leave_out("connections that nsmgr has at the end: it shows each to its owner only");
@@ -98,13 +109,13 @@ impl Run {
         };
         let failed = match done {
             Err(error) => Some(error),
-            Ok(()) if plan.keep => None,
+            Ok(()) if plan.keep && !plan.compare => None,
             Ok(()) => end::close_everything(&mut run).await.err(),
         };
         if let Some(error) = &failed {
             run.judge(Verdict::new("the run came to its end", false).figure("stopped by", explain(error)));
         }
-        if plan.keep {
+        if plan.keep && program == PROXY && !plan.compare {
             return Ok((run.report.clone(), Some(run)));
         }
         Ok((end::leave(run, baseline).await?, None))

@@ -16,6 +16,8 @@ pub struct Plan {
     pub only: Vec<String>,
     /// Faults that are left out.
     pub skip: Vec<String>,
+    /// Perform everything once more, with another program in the proxy's place.
+    pub compare: bool,
 }
 
 impl Plan {

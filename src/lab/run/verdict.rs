@@ -6,6 +6,8 @@ use std::{collections::BTreeMap, fmt};
 use serde::Serialize;
 use serde_json::Value;
 
+use super::columns::Columns;
+
 /// Whether one promise held.
 #[derive(Clone, Debug, Serialize, PartialEq)]
 pub struct Verdict {
@@ -38,6 +40,9 @@ pub struct Report {
     verdicts: Vec<Verdict>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     left_out: Vec<String>,
+    /// The verdicts of another program in the same steps. They do not count.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    other: Vec<Verdict>,
 }
 
 impl Report {
@@ -51,6 +56,11 @@ impl Report {
     pub fn append(&mut self, later: Self) {
         later.verdicts.into_iter().for_each(|verdict| self.add(verdict));
         self.left_out.extend(later.left_out);
+    }
+
+    /// Put the verdicts of another program in the same steps beside these. They do not count.
+    pub fn compare(&mut self, other: Self) {
+        self.other = other.verdicts;
     }
 
     /// Name something that this run does not judge.
@@ -95,6 +105,9 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for verdict in &self.verdicts {
             writeln!(f, "  {verdict}")?;
+        }
+        if !self.other.is_empty() {
+            write!(f, "\n{}\n", Columns { ours: &self.verdicts, other: &self.other })?;
         }
         for what in &self.left_out {
             writeln!(f, "  left out  {what}")?;

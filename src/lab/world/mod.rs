@@ -75,6 +75,8 @@ pub struct World {
     /// Answers of the targets.
     pub echoes: Vec<Echo>,
     ground: Ground,
+    /// The program of the proxies.
+    program: &'static str,
     services: BTreeMap<Component, Service>,
 }
 
@@ -84,7 +86,12 @@ impl World {
     ///
     /// # Errors
     /// What could not be started.
-    pub async fn build(topology: &Topology, ground: &Ground, peers: bool) -> Result<Self, LabError> {
+    pub async fn build(
+        topology: &Topology,
+        ground: &Ground,
+        peers: bool,
+        program: &'static str,
+    ) -> Result<Self, LabError> {
         let fabric = Fabric::build(topology, ground).await?;
         let (tasks, mut agent) = (Tasks::default(), Agent::new()?);
         let control = ControlPlane::start(&fabric.node, ground, &mut agent, &tasks, peers)?;
@@ -111,6 +118,7 @@ impl World {
             tasks,
             echoes: Vec::new(),
             ground: ground.clone(),
+            program,
             services: BTreeMap::new(),
         };
         world.start_forwarder().await?;

@@ -10,10 +10,7 @@ use crate::{
         control_plane,
         error::{Doing, LabError},
         identity::agent,
-        pods::{
-            ground,
-            pod::{Process, Start},
-        },
+        pods::pod::{Process, Start},
         topology::{
             self, CONDUIT, IPAM_PORT, MTU, NAMESPACE, NSP_PORT, TRENCH, Topology, lb_service, proxy_service,
         },
@@ -95,7 +92,7 @@ impl World {
         let temporary = pod.state()?;
         let nsm = self.ground.folder(control_plane::NSMGR).doing(|| "find the folder of nsmgr".into())?;
         let start = Start {
-            program: ground::PROXY.as_ref(),
+            program: self.program.as_ref(),
             arguments: &[],
             environment: &environment(&self.topology, node, services),
             mounts: &[(spire, SPIRE), (nsm, NSM), (hosts, "/etc/hosts"), (temporary, "/tmp")],
