@@ -3,8 +3,7 @@
 //!
 //! 1. At least one connection to a load balancer is established and not being closed.
 //! 2. In every enabled family the kernel has a next hop, as read back from it.
-//! 3. A list of VIPs has been accepted, or none was refused. A list that is refused after one that was accepted is only named, as is
-//!    one of an earlier process.
+//! 3. A list of VIPs has been accepted, or none was refused. A list that is refused after one that was accepted is only named.
 //! 4. No sysctl stops the traffic of an enabled family. Another one that is wrong is only named.
 //!
 //! A connection alone is not enough: its link may not have appeared, or the kernel may have refused the route.
@@ -80,12 +79,8 @@ fn verdict(
     Ok(format!("next hops: {}", counts.join(", ")))
 }
 
-/// Said while NSP has not answered since the start.
-const RESTORED: &str = "degraded: NSP has not answered yet, the VIPs are those of an earlier process";
-
 /// Rule 3: a verdict by the others, and what is to be said of the VIPs.
 fn with_vips(verdict: Result<String, String>, vips: &Vips) -> Result<String, String> {
-    let verdict = if vips.restored { verdict.map(|hops| format!("{hops}; {RESTORED}")) } else { verdict };
     let Some(count) = vips.refused else { return verdict };
     let refused = format!("the list of {count} VIPs is refused (accepted: {MAX_VIPS})");
     match (verdict, &vips.list) {
@@ -152,9 +147,7 @@ mod tests {
         let list = Some(["20.0.0.1/32".parse().unwrap()].into());
         let refused = Some(MAX_VIPS + 1);
         let text = "the list of 20001 VIPs is refused (accepted: 20000)";
-        let restored = Vips { list: list.clone(), restored: true, refused: None };
         let table = [
-            (&good, restored, Ok(format!("next hops: 1 IPv4; {RESTORED}"))),
             (&good, Vips::default(), good.clone()),
             (&good, Vips { list: list.clone(), ..Vips::default() }, good.clone()),
             (&good, Vips { refused, ..Vips::default() }, Err(format!("no VIPs: {text}"))),

@@ -103,8 +103,10 @@ impl Up {
         leak_stop(&kernel, health).await?;
         let endpoint = self.listen(&parts, &identity, health).await?;
         let vips = vips::follow(services.nsp, config.trench.as_str(), restored.vips, tasks);
+        let restored = snapshot::report(services.leases.status(), vips.clone(), health.clone());
+        self.watches.push(tasks.guarded(restored));
         let sources = snapshot::Sources { leases: services.leases, vips: vips.clone() };
-        self.snapshot = file.map(|file| snapshot::Writer::start(file, sources, tasks));
+        self.snapshot = file.map(|file| snapshot::Writer::start(file, sources, health.clone(), tasks));
         self.watches.push(tasks.guarded(vips::declare(vips.clone(), kernel, listed)));
         self.mesh(config, &parts, vips, health)?;
         self.register(config, &parts, &endpoint, health);

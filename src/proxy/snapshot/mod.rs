@@ -10,6 +10,7 @@
 
 mod file;
 mod format;
+mod report;
 mod writer;
 
 use std::{sync::Arc, time::Duration};
@@ -19,6 +20,7 @@ use ipnet::IpNet;
 pub use self::{
     file::File,
     format::Refusal,
+    report::report,
     writer::{Sources, Store, Writer},
 };
 use crate::{

@@ -3,7 +3,7 @@
 //!
 //! A change is written at once, and what changes within [`PAUSE`] after it together. A snapshot that has not changed is
 //! written every [`REFRESH`], so that its age is the time since the process ended. A snapshot that cannot be written is named in
-//! the log once; it is tried again with the next change, or after [`REFRESH`].
+//! health and in the log; it is tried again with the next change, or after [`REFRESH`].
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -17,7 +17,10 @@ use super::Snapshot;
 use crate::{
     chain::{Task, Tasks},
     ipam::{self, Leases, Record},
-    proxy::vips::Vips,
+    proxy::{
+        health::{Health, Part},
+        vips::Vips,
+    },
 };
 
 /// Shortest time between two writes.
@@ -55,9 +58,9 @@ type Finish = (Vec<Record>, oneshot::Sender<()>);
 
 impl Writer {
     /// Write in a task of `tasks`.
-    pub fn start(store: impl Store, sources: Sources, tasks: &Tasks) -> Self {
+    pub fn start(store: impl Store, sources: Sources, health: Health, tasks: &Tasks) -> Self {
         let (finish, finished) = oneshot::channel();
-        let work = Work { store: Arc::new(store), sources, last: None, due: Instant::now(), failing: false };
+        let work = Work { store: Arc::new(store), sources, health, last: None, due: Instant::now() };
         Self { finish, _task: tasks.guarded(work.run(finished)) }
     }
 
@@ -73,10 +76,10 @@ impl Writer {
 struct Work<S> {
     store: Arc<S>,
     sources: Sources,
+    health: Health,
     last: Option<Snapshot>,
     /// When a snapshot that has not changed is written again.
     due: Instant,
-    failing: bool,
 }
 
 impl<S: Store> Work<S> {
@@ -134,20 +137,9 @@ impl<S: Store> Work<S> {
             Err(panicked) => (Err(io::Error::other(panicked)), None),
         };
         (self.last, self.due) = (snapshot, Instant::now() + REFRESH);
-        self.report(result);
-    }
-
-    /// Log when writing begins to fail, and when it works again.
-    fn report(&mut self, result: io::Result<()>) {
-        let failed_before = std::mem::replace(&mut self.failing, result.is_err());
-        match result {
-            Err(error) if !failed_before => {
-                tracing::warn!(%error, "degraded: the snapshot cannot be written, the last one stays");
-            }
-            Err(error) => tracing::debug!(%error, "the snapshot still cannot be written"),
-            Ok(()) if failed_before => tracing::info!("the snapshot is written again"),
-            Ok(()) => {}
-        }
+        let failed =
+            result.err().map(|error| format!("the snapshot is not written, the last one stays: {error}"));
+        self.health.degrade(Part::Ipam, "snapshot file", failed);
     }
 }
 

@@ -51,18 +51,19 @@ struct World {
     leases: Leases,
     vips: watch::Sender<Vips>,
     writer: Writer,
+    health: Health,
     tasks: Tasks,
 }
 
 fn world() -> World {
-    let (tree, tasks, disk) = (Tree::new("t"), Tasks::default(), Disk::default());
+    let (tree, tasks, disk, health) = (Tree::new("t"), Tasks::default(), Disk::default(), Health::default());
     tree.add_conduit("c").unwrap();
     let subnet = Subnet { trench: "t".into(), conduit: "c".into(), node: "n".into() };
     let leases = Leases::start(InMemory::new(tree, subnet), Settings::default(), &tasks);
     let (vips, seen) = watch::channel(Vips::default());
     let sources = Sources { leases: leases.clone(), vips: seen };
-    let writer = Writer::start(disk.clone(), sources, &tasks);
-    World { disk, leases, vips, writer, tasks }
+    let writer = Writer::start(disk.clone(), sources, health.clone(), &tasks);
+    World { disk, leases, vips, writer, health, tasks }
 }
 
 impl World {
@@ -117,9 +118,11 @@ async fn a_full_disk_costs_the_snapshot_and_nothing_else() {
     assert_eq!(names(&world.disk.last()), ["bridge"], "the last one stays");
     let attempts = world.disk.counts().0;
     assert!((9..=13).contains(&attempts), "{attempts}");
+    let degraded = || world.health.of(Part::Ipam.name()).unwrap().degraded.join(", ");
+    assert!(degraded().contains("the snapshot is not written"), "{}", degraded());
     world.disk.state().full = false;
     sleep(REFRESH + PAUSE).await;
-    assert_eq!(names(&world.disk.last()), ["bridge", "target"]);
+    assert_eq!((names(&world.disk.last()), degraded()), (vec!["bridge", "target"], String::new()));
     world.tasks.stop().await;
 }
 
