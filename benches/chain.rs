@@ -129,7 +129,7 @@ async fn parts(folder: &Path, tasks: &Tasks) -> (Parts, Caller) {
     let soon = tokio::time::Instant::now() + Duration::from_secs(10);
     let gateways = in_memory.leases.acquire(BRIDGE, soon).await.unwrap().addresses();
     let parts = Parts {
-        gateways: watch::channel(gateways).1,
+        gateways: watch::channel(gateways.into()).1,
         dialer: Dialer { identity: Identity::fixed(Arc::clone(&svid)), ..in_memory.dialer.clone() },
         ..in_memory
     };

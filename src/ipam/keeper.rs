@@ -182,6 +182,10 @@ impl<A: Allocator> Keeper<A> {
             self.schedule.insert((at, Arc::clone(child)));
         }
         count(&mut self.status, &entry.state, 1);
+        match entry.state.moved() {
+            Some(_) => self.status.moved.insert(Arc::clone(child)),
+            None => self.status.moved.remove(child),
+        };
         if entry.state.is_free() {
             self.entries.remove(child);
         }
@@ -251,9 +255,8 @@ fn count(status: &mut Status, state: &State, by: isize) {
         Phase::Held { .. } => Some(&mut status.held),
         Phase::Releasing { .. } => Some(&mut status.releasing),
     };
-    let moved = state.moved().map(|_| &mut status.moved);
     let unverified = state.is_unverified().then_some(&mut status.unverified);
-    for figure in figure.into_iter().chain(moved).chain(unverified) {
+    for figure in figure.into_iter().chain(unverified) {
         *figure = figure.saturating_add_signed(by);
     }
 }

@@ -2,7 +2,7 @@
 
 //! Ask for leases: settings, status, and the handle on the task that owns them all.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -64,8 +64,8 @@ pub struct Status {
     pub releasing: usize,
     /// Held leases of an earlier process that the service has not confirmed yet.
     pub unverified: usize,
-    /// Held leases for which a renewal answered other addresses than those in use, until they are acquired anew.
-    pub moved: usize,
+    /// Names of held leases for which a renewal answered other addresses than those in use, until they are acquired anew.
+    pub moved: BTreeSet<Arc<str>>,
     /// Calls that failed so far.
     pub failures: u64,
     /// Why the last call failed, if it did.

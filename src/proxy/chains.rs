@@ -5,11 +5,9 @@
 
 use std::time::Duration;
 
-use ipnet::IpNet;
 use tokio::sync::watch;
 
 use crate::{
-    api::Dual,
     chain::{Chain, Tasks, begin::BeginLayer, metadata::MetadataLayer},
     elements::{
         authorize, bridge,
@@ -52,7 +50,7 @@ pub struct Parts {
     /// Addresses.
     pub leases: Leases,
     /// Addresses of the bridge: the targets' gateways.
-    pub gateways: watch::Receiver<Dual<IpNet>>,
+    pub gateways: watch::Receiver<ipam::Gateways>,
     /// VIPs of the trench, which targets may carry.
     pub vips: watch::Receiver<ipam::Listed>,
     /// Targets' connections, as peers monitor them.

@@ -7,16 +7,15 @@
 
 use std::time::Duration;
 
-use ipnet::IpNet;
 use tokio::{
     sync::watch,
     time::{Instant, sleep},
 };
 
-use super::health::Health;
+use super::health::{Health, Part};
 use crate::{
-    api::Dual,
     chain::{Task, Tasks},
+    elements::ipam,
     ipam::{BRIDGE, Lease, LeaseError, Leases},
     kernel::Kernel,
     transport::{Backoff, causes},
@@ -27,10 +26,13 @@ const ATTEMPT: Duration = Duration::from_secs(10);
 /// First and longest pause between attempts.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(2));
 
+/// Said of IPAM while it has moved addresses in use.
+const MOVED: &str = "IPAM has moved addresses to others, connections are made anew";
+
 /// The addresses of the bridge, held for as long as this lives.
 #[derive(Debug)]
 pub struct Gateways {
-    current: watch::Receiver<Dual<IpNet>>,
+    current: watch::Receiver<ipam::Gateways>,
     _task: Task,
 }
 
@@ -48,13 +50,14 @@ impl Gateways {
     ) -> Result<Self, LeaseError> {
         let lease = acquire(leases, renew, health).await?;
         kernel.set_gateways(lease.addresses());
-        let (publish, current) = watch::channel(lease.addresses());
-        let keeper = Keeper { leases: leases.clone(), kernel: kernel.clone(), renew, lease, publish };
+        let (publish, current) = watch::channel(lease.addresses().into());
+        let (leases, kernel, health) = (leases.clone(), kernel.clone(), health.clone());
+        let keeper = Keeper { leases, health, kernel, renew, lease, publish };
         Ok(Self { current, _task: tasks.guarded(keeper.keep()) })
     }
 
     /// The addresses now and from now on, with the length of the node's prefix.
-    pub fn current(&self) -> watch::Receiver<Dual<IpNet>> {
+    pub fn current(&self) -> watch::Receiver<ipam::Gateways> {
         self.current.clone()
     }
 }
@@ -76,25 +79,35 @@ async fn acquire(leases: &Leases, renew: Duration, health: &Health) -> Result<Le
 
 struct Keeper {
     leases: Leases,
+    health: Health,
     kernel: Kernel,
     renew: Duration,
     lease: Lease,
-    publish: watch::Sender<Dual<IpNet>>,
+    publish: watch::Sender<ipam::Gateways>,
 }
 
 impl Keeper {
     /// Follow what renewals answer, until the leases are stopped.
     async fn keep(mut self) {
         let mut status = self.leases.status();
-        while status.wait_for(|status| status.moved > 0).await.is_ok() {
-            match self.leases.acquire_renewed(BRIDGE, self.renew, Instant::now() + ATTEMPT).await {
-                Ok(lease) => self.replace(lease),
-                Err(error) => {
-                    tracing::warn!(error = causes(&error), "the addresses of the bridge are not renewed")
-                }
+        loop {
+            let moved = status.borrow_and_update().moved.clone();
+            let found = (!moved.is_empty()).then(|| MOVED.to_owned());
+            self.health.degrade(Part::Ipam, "renewals", found);
+            if moved.contains(BRIDGE) {
+                self.follow().await;
             }
             if status.changed().await.is_err() {
                 return;
+            }
+        }
+    }
+
+    async fn follow(&mut self) {
+        match self.leases.acquire_renewed(BRIDGE, self.renew, Instant::now() + ATTEMPT).await {
+            Ok(lease) => self.replace(lease),
+            Err(error) => {
+                tracing::warn!(error = causes(&error), "the addresses of the bridge are not renewed");
             }
         }
     }
@@ -104,7 +117,7 @@ impl Keeper {
         if before != now {
             tracing::warn!(?before, ?now, "IPAM has moved the bridge to other addresses");
             self.kernel.set_gateways(now);
-            self.publish.send_replace(now);
+            self.publish.send_modify(|gateways| gateways.move_to(now));
         }
         self.lease = lease;
     }
@@ -114,7 +127,7 @@ impl Keeper {
 mod tests {
     use super::*;
     use crate::{
-        api::Family,
+        api::{Dual, Family},
         ipam::{Fault, InMemory, Record, Settings, Subnet, Tree},
         kernel,
         proxy::health::LIVENESS,
@@ -141,7 +154,7 @@ mod tests {
         assert!(liveness.serving && liveness.reason.contains("IPAM"), "{liveness:?}");
         ipam.faults().clear();
         let gateways = tokio::time::timeout(Duration::from_secs(60), leasing).await.unwrap().unwrap();
-        let current = *gateways.current().borrow();
+        let current = gateways.current().borrow().now();
         assert_eq!(current.families().count(), 2);
         kernel.settled().await;
         assert_eq!(kernel.status().borrow().gateways, current);
@@ -159,13 +172,13 @@ mod tests {
         let leasing = Gateways::lease(&leases, &kernel, Duration::from_secs(300), &health, &tasks);
         let gateways = tokio::time::timeout(Duration::from_secs(1), leasing).await.unwrap().unwrap();
         let mut current = gateways.current();
-        assert_eq!(*current.borrow_and_update(), before);
+        assert_eq!(current.borrow_and_update().now(), before);
         sleep(Duration::from_secs(1800)).await;
         kernel.settled().await;
         assert_eq!(kernel.status().borrow().gateways, before, "IPAM has been away for 30 minutes");
         ipam.faults().clear();
         tokio::time::timeout(Duration::from_secs(90), current.changed()).await.unwrap().unwrap();
-        assert_eq!(current.borrow().v4.unwrap().to_string(), "169.255.0.1/24", "of IPAM");
+        assert_eq!(current.borrow().now().v4.unwrap().to_string(), "169.255.0.1/24", "of IPAM");
         tasks.stop().await;
     }
 
@@ -178,11 +191,11 @@ mod tests {
         let renew = Duration::from_secs(300);
         let gateways = Gateways::lease(&leases, &kernel, renew, &health, &tasks).await.unwrap();
         let mut current = gateways.current();
-        let first = *current.borrow_and_update();
+        let first = current.borrow_and_update().now();
         ipam.faults().stand(Fault::Garble("172.16.9.9".into(), 24));
         tokio::time::timeout(renew * 2, current.changed()).await.expect("a renewal").unwrap();
-        let moved = *current.borrow();
-        assert_ne!(first, moved);
+        let moved = current.borrow().now();
+        assert_eq!(current.borrow().former(), [first.v4.unwrap()]);
         assert_eq!(moved.v4.map(|net| net.to_string()).as_deref(), Some("172.16.9.9/24"));
         kernel.settled().await;
         assert_eq!(kernel.status().borrow().gateways, moved);

@@ -6,7 +6,6 @@ use std::{io, time::Duration};
 use tokio::sync::watch;
 
 use crate::{
-    api::Dual,
     chain::Tasks,
     elements::{egress::Egress, mechanism::Names, send_fd::Netns},
     ipam::{self, InMemory, Leases, Subnet, Tree},
@@ -36,7 +35,7 @@ pub fn parts(name: &str, tasks: &Tasks) -> io::Result<Parts> {
         names: Names::new(|_| false),
         kernel: Kernel::start(kernel::Settings::of("trench", "conduit", "node"), Memory::default(), tasks),
         leases: Leases::start(InMemory::new(tree, subnet), ipam::Settings::default(), tasks),
-        gateways: watch::channel(Dual::NONE).1,
+        gateways: watch::channel(Default::default()).1,
         vips: watch::channel(None).1,
         connections: Connections::default(),
         egress: Egress::default(),

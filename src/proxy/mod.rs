@@ -15,6 +15,7 @@ pub mod in_memory;
 pub mod log;
 pub mod mesh;
 pub mod primary;
+pub mod renumber;
 pub mod services;
 pub mod snapshot;
 pub mod telemetry;

@@ -89,15 +89,20 @@ where
     vips
 }
 
-/// Declare every list of the NSP to the kernel, and publish it to the endpoint chain, until the follower ends.
+/// Declare every list of the NSP to the kernel, and publish it to the endpoint chain, until the follower ends. A restored one is only
+/// published.
 pub async fn declare(mut vips: watch::Receiver<Vips>, kernel: Kernel, publish: watch::Sender<Listed>) {
     let mut declared = None;
     loop {
-        let now =
-            Some(vips.borrow_and_update().clone()).filter(|vips| !vips.restored).and_then(|vips| vips.list);
+        let Vips { list, restored, .. } = vips.borrow_and_update().clone();
+        publish.send_if_modified(|published| {
+            let new = *published != list;
+            published.clone_from(&list);
+            new
+        });
+        let now = if restored { None } else { list };
         if let Some(vips) = now.as_deref().filter(|_| now != declared) {
             kernel.set_vips(vips);
-            publish.send_replace(now.clone());
         }
         declared = now;
         if vips.changed().await.is_err() {

@@ -121,7 +121,7 @@ impl Rig {
             token_lifetime: LONG,
             mtu: MTU,
             kernel,
-            gateways: watch::channel(gateways).1,
+            gateways: watch::channel(gateways.into()).1,
             dialer: dialer(&socket("lb"), proxy.clone(), LONG),
             ..in_memory
         };

@@ -2,10 +2,14 @@
 
 //! Address the links to load balancers.
 
-use super::{acquire, rules};
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+
+use super::{acquire, moving::Moving, rules};
 use crate::{
     api::Connection,
-    chain::{Element, Next, Order, Request, Result},
+    chain::{Close, Element, Kind, Next, Order, Origin, Request, Result},
     ipam::Leases,
 };
 
@@ -13,12 +17,13 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Client {
     leases: Leases,
+    turn: Arc<Semaphore>,
 }
 
 impl Client {
     /// Take addresses from these leases.
     pub fn new(leases: Leases) -> Self {
-        Self { leases }
+        Self { leases, turn: Arc::new(Semaphore::new(1)) }
     }
 }
 
@@ -30,6 +35,16 @@ impl Element for Client {
         let held = acquire(&self.leases, &request).await?;
         rules::client(request.connection.ip_context_mut(), &held.src.addresses(), &held.dst.addresses());
         request.context.scope.insert(held);
-        next.request(request).await
+        let (scope, events) = (request.context.scope.clone(), request.context.events.clone());
+        let connection = next.request(request).await?;
+        scope.insert(Moving::watch(&self.leases, connection.client_id(), &self.turn, &events));
+        Ok(connection)
+    }
+
+    async fn close(&self, close: Close, next: Next) -> Result<Box<Connection>> {
+        if close.context.origin != Origin::Event(Kind::Reselect) {
+            drop(close.context.scope.take::<Moving>());
+        }
+        next.close(close).await
     }
 }

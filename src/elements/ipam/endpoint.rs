@@ -8,11 +8,11 @@ use ipnet::IpNet;
 use tokio::{sync::watch, time::timeout};
 
 use super::{
-    acquire,
+    Gateways, acquire,
     rules::{self, Ours},
 };
 use crate::{
-    api::{Connection, Dual, pb::connectioncontext::IpContext},
+    api::{Connection, Family, pb::connectioncontext::IpContext},
     chain::{Element, Next, Order, Reason, Request, Result},
     ipam::Leases,
 };
@@ -30,18 +30,14 @@ const LISTED_WITHIN: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug)]
 pub struct Endpoint {
     leases: Leases,
-    gateways: watch::Receiver<Dual<IpNet>>,
+    gateways: watch::Receiver<Gateways>,
     vips: watch::Receiver<Listed>,
 }
 
 impl Endpoint {
-    /// Take addresses from these leases. `gateways` are the addresses of the bridge, with the prefix length of the node, `vips`
-    /// the addresses that targets may add to theirs.
-    pub fn new(
-        leases: Leases,
-        gateways: watch::Receiver<Dual<IpNet>>,
-        vips: watch::Receiver<Listed>,
-    ) -> Self {
+    /// Take addresses from these leases. `gateways` are the addresses of the bridge, `vips` those that targets may
+    /// add to theirs.
+    pub fn new(leases: Leases, gateways: watch::Receiver<Gateways>, vips: watch::Receiver<Listed>) -> Self {
         Self { leases, gateways, vips }
     }
 
@@ -61,8 +57,9 @@ impl Endpoint {
     }
 }
 
-fn no_gateway(family: impl std::fmt::Display) -> Reason {
-    Reason::Unavailable(format!("the bridge has no {family} address yet, so there is no gateway"))
+fn no_gateway(own: IpNet) -> Reason {
+    let (family, address) = (Family::of_net(&own), own.addr());
+    Reason::Unavailable(format!("the bridge has no {family} address in the subnet of {address} yet"))
 }
 
 impl Element for Endpoint {
@@ -70,14 +67,14 @@ impl Element for Endpoint {
     const ORDER: Order = Order { after: &["begin", "metadata", "mechanism"], before: &["bridge"] };
 
     async fn request(&self, mut request: Request, next: Next) -> Result<Box<Connection>> {
-        if self.gateways.borrow().is_empty() {
-            return Err(no_gateway("IP").into());
+        if self.gateways.borrow().now().is_empty() {
+            return Err(Reason::Unavailable("the bridge has no IP address yet".into()).into());
         }
         let held = acquire(&self.leases, &request).await?;
-        let gateways = *self.gateways.borrow();
-        let ours = Ours { src: held.src.addresses(), dst: held.dst.addresses(), gateways };
-        if let Some(family) = ours.without_gateway() {
-            return Err(no_gateway(family).into());
+        let (src, dst) = (held.src.addresses(), held.dst.addresses());
+        let ours = Ours { src, dst, gateways: self.gateways.borrow().of(&src) };
+        if let Some(own) = ours.without_gateway() {
+            return Err(no_gateway(own).into());
         }
         let vips = self.listed(&request.connection.id, request.connection.ip_context(), &ours).await;
         rules::endpoint(request.connection.ip_context_mut(), &ours, vips.as_deref())?;

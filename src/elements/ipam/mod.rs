@@ -7,8 +7,8 @@
 //! other names. What is written is decided by [`rules`].
 //!
 //! # State
-//! Both leases. A refresh asks for them again, which makes no RPC as long as they are held, and brings new addresses if the service
-//! has moved them.
+//! Both leases, and towards a load balancer the task that re-makes the connection when the service has moved them. A refresh asks
+//! for them again, which makes no RPC as long as they are held, and brings new addresses if the service has moved them.
 //!
 //! # Close
 //! Nothing to do: the leases are dropped with the scope when the Close has succeeded, or when the path has expired, and released
@@ -16,6 +16,8 @@
 
 mod client;
 mod endpoint;
+mod gateways;
+mod moving;
 pub mod rules;
 
 #[cfg(test)]
@@ -24,6 +26,7 @@ mod tests;
 pub use self::{
     client::Client,
     endpoint::{Endpoint, Listed},
+    gateways::Gateways,
 };
 use crate::{
     chain::{Error, Owner, Reason, Request, Result},
@@ -36,10 +39,15 @@ struct Held {
     dst: Lease,
 }
 
+/// The names of the leases of a client's connection: those of its own side, and of the other.
+pub fn names(client: &str) -> [String; 2] {
+    [format!("{client}-src"), format!("{client}-dst")]
+}
+
 /// Acquire both leases of a call's connection at once, for the client that the call's path was verified to come from.
 async fn acquire(leases: &Leases, request: &Request) -> Result<Held> {
     let (id, context) = (request.connection.client_id(), &request.context);
-    let (src, dst, deadline) = (format!("{id}-src"), format!("{id}-dst"), context.deadline);
+    let ([src, dst], deadline) = (names(id), context.deadline);
     let owner = context.extensions.get::<Owner>();
     let both = futures::future::try_join(
         leases.acquire_for(&src, owner, deadline),

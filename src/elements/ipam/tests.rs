@@ -4,10 +4,9 @@
 
 use std::time::Duration;
 
-use ipnet::IpNet;
 use tokio::{sync::watch, time::Instant};
 
-use super::{Client, Endpoint, Listed};
+use super::{Client, Endpoint, Gateways, Listed};
 use crate::{
     api::{Connection, Dual, Family},
     chain::{
@@ -18,6 +17,8 @@ use crate::{
     ipam::{AllocateError, Fault, Faults, InMemory, Leases, Settings, Subnet, Tree},
 };
 
+mod moving;
+
 fn leases(tasks: &Tasks) -> (Leases, Faults) {
     let tree = Tree::new("trench-a");
     tree.add_conduit("lb").unwrap();
@@ -27,8 +28,8 @@ fn leases(tasks: &Tasks) -> (Leases, Faults) {
     (Leases::start(memory, Settings::default(), tasks), faults)
 }
 
-fn bridge() -> (watch::Sender<Dual<IpNet>>, watch::Receiver<Dual<IpNet>>) {
-    watch::channel(Dual { v4: "169.255.0.254/24".parse().ok(), v6: "fd00::fe/64".parse().ok() })
+fn bridge() -> (watch::Sender<Gateways>, watch::Receiver<Gateways>) {
+    watch::channel(Dual { v4: "169.255.0.254/24".parse().ok(), v6: "fd00::fe/64".parse().ok() }.into())
 }
 
 /// No list of VIPs.
@@ -141,12 +142,12 @@ async fn g17_a_target_is_not_answered_without_a_gateway_of_every_family() {
     let v4 = "169.255.0.254/24".parse().ok();
     for (gateways, family) in [(Dual::NONE, "IP"), (Dual { v4, v6: None }, "IPv6")] {
         let tasks = Tasks::default();
-        let ((leases, _), (sender, receiver)) = (leases(&tasks), watch::channel(gateways));
+        let ((leases, _), (sender, receiver)) = (leases(&tasks), watch::channel(gateways.into()));
         let chain = chain(Endpoint::new(leases, receiver, vips()), &tasks);
         let error = chain.request(Request::new(target())).await.unwrap_err();
         assert_eq!(error.code(), tonic::Code::Unavailable);
         assert!(error.to_string().contains(&format!("no {family} address")), "{error}");
-        sender.send_replace(Dual { v4, v6: "fd00::fe/64".parse().ok() });
+        sender.send_replace(Dual { v4, v6: "fd00::fe/64".parse().ok() }.into());
         chain.request(Request::new(target())).await.unwrap();
         tasks.stop().await;
     }

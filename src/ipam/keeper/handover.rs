@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::Keeper;
 use crate::ipam::{
-    Allocator,
+    Allocator, BRIDGE,
     entry::Entry,
     restored::Record,
     state::{Answers, Phase, State},
@@ -43,7 +43,7 @@ impl<A: Allocator> Keeper<A> {
         }
     }
 
-    /// Renew some of the held leases within [`SOON`]. The service has lost more than one name when it answers other
+    /// Renew some of the held leases within [`SOON`], that of the bridge at once. The service has lost more than one name when it answers other
     /// addresses for one, and confirms them all when it is back.
     pub(super) fn renew_soon(&mut self, which: impl Fn(&State) -> bool) {
         let now = Instant::now();
@@ -59,7 +59,8 @@ impl<A: Allocator> Keeper<A> {
             .map(|(child, _)| Arc::clone(child))
             .collect();
         for child in children {
-            self.step(&child, |entry| entry.renew_soon(SOON));
+            let within = if *child == *BRIDGE { Duration::ZERO } else { SOON };
+            self.step(&child, |entry| entry.renew_soon(within));
         }
     }
 }

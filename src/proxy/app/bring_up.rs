@@ -35,7 +35,7 @@ use crate::{
         gateways::Gateways,
         health::{Health, Part},
         mesh::{self, LinkState, Mesh, Nsmgr},
-        primary,
+        primary, renumber,
         services::{Services, subnet},
         snapshot,
         vips::{self, Vips},
@@ -105,6 +105,8 @@ impl Up {
         let vips = vips::follow(services.nsp, config.trench.as_str(), restored.vips, tasks);
         let restored = snapshot::report(services.leases.status(), vips.clone(), health.clone());
         self.watches.push(tasks.guarded(restored));
+        let renumbered = renumber::targets(services.leases.status(), parts.connections.clone());
+        self.watches.push(tasks.guarded(renumbered));
         let sources = snapshot::Sources { leases: services.leases, vips: vips.clone() };
         self.snapshot = file.map(|file| snapshot::Writer::start(file, sources, health.clone(), tasks));
         self.watches.push(tasks.guarded(vips::declare(vips.clone(), kernel, listed)));

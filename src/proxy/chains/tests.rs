@@ -30,7 +30,7 @@ impl Proxy {
         let bridge = in_memory.leases.acquire(BRIDGE, Context::within(LIFETIME).deadline).await.unwrap();
         in_memory.kernel.set_gateways(bridge.addresses());
         in_memory.kernel.set_vips(&["20.0.0.1/32", "2000::1/128"].map(|vip| vip.parse().unwrap()));
-        let gateways = watch::channel(bridge.addresses()).1;
+        let gateways = watch::channel(bridge.addresses().into()).1;
         Self { parts: Parts { gateways, ..in_memory }, _bridge: bridge }
     }
 

