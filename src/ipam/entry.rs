@@ -7,6 +7,7 @@ use std::{mem, sync::Arc, time::Duration};
 use ipnet::IpNet;
 use rand::Rng;
 use tokio::{sync::oneshot, time::Instant};
+use tracing::Span;
 
 use super::{
     Lease, LeaseError,
@@ -26,6 +27,8 @@ const RETRY_IN_FLUSH: Duration = Duration::from_millis(200);
 pub(super) struct Waiting {
     pub(super) slot: Slot,
     pub(super) reply: oneshot::Sender<Result<Lease, LeaseError>>,
+    /// Where it waits.
+    pub(super) span: Span,
 }
 
 impl Waiting {
@@ -81,9 +84,17 @@ impl Entry {
             Some(addresses) => waiting.grant(&self.child, addresses),
             None => {
                 self.forget_those_who_left();
+                if let Some(first) = self.waiting.first() {
+                    waiting.span.follows_from(&first.span);
+                }
                 self.waiting.push(waiting);
             }
         }
+    }
+
+    /// The span of the first caller that waits: parent of the call that is made for all of them.
+    pub(super) fn span(&self) -> Span {
+        self.waiting.first().map_or_else(Span::none, |waiting| waiting.span.clone())
     }
 
     /// An Allocate has ended: all callers get the addresses, or the first error.

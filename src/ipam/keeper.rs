@@ -19,6 +19,7 @@ use tokio::{
     sync::{mpsc, oneshot, watch},
     time::{Instant, sleep_until},
 };
+use tracing::Instrument;
 
 use super::{
     Allocator, LeaseError, Settings, Status,
@@ -175,7 +176,7 @@ impl<A: Allocator> Keeper<A> {
         }
         change(entry);
         if let Some(call) = entry.state.begin(Instant::now()) {
-            self.calls.push(self.caller.call(Arc::clone(child), call).boxed());
+            self.calls.push(self.caller.call(Arc::clone(child), call).instrument(entry.span()).boxed());
         }
         entry.scheduled = entry.state.wake();
         if let Some(at) = entry.scheduled {

@@ -8,6 +8,7 @@ use tokio::{
     sync::{mpsc, oneshot, watch},
     time::{Instant, timeout_at},
 };
+use tracing::Span;
 
 use super::{
     AllocateError, Allocator, Lease, LeaseError,
@@ -174,7 +175,8 @@ impl Leases {
         })?;
         let (reply, answer) = oneshot::channel();
         let (child, owner) = (child.into(), owner.cloned());
-        let ask = Ask::Acquire { child, owner, renew, waiting: Waiting { slot, reply } };
+        let ask =
+            Ask::Acquire { child, owner, renew, waiting: Waiting { slot, reply, span: Span::current() } };
         let asked = async {
             self.asks.send(ask).await.map_err(|_| LeaseError::Stopped)?;
             answer.await.map_err(|_| LeaseError::Stopped)?

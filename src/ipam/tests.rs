@@ -18,6 +18,7 @@ mod model;
 mod owners;
 mod renewing;
 mod restoring;
+mod spans;
 
 const SECOND: Duration = Duration::from_secs(1);
 
