@@ -2,15 +2,16 @@
 //! Serve the endpoint chain on a socket of its own, offer it to targets, and check that it answers.
 //!
 //! The socket lies in a directory with a random name, `/tmp/<name><random>/listen.on`: a socket that another user left behind
-//! cannot be in the way.
+//! cannot be in the way. What a killed predecessor of the same name left there is removed.
+
+mod directory;
 
 use std::{
-    fs, io,
+    io,
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use rand::Rng;
 use tokio::{
     sync::watch,
     time::{Instant, MissedTickBehavior, interval, timeout_at},
@@ -20,6 +21,7 @@ use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
 
+use self::directory::{Directory, SOCKET};
 use super::health::{Health, Part};
 use crate::{
     api::pb::registry::{Destination, Match, NetworkService, NetworkServiceEndpoint, NetworkServiceLabels},
@@ -39,8 +41,6 @@ const DRAIN: Duration = Duration::from_secs(1);
 const CHECK_EVERY: Duration = Duration::from_secs(5);
 /// Longest check.
 const CHECK_WITHIN: Duration = Duration::from_secs(4);
-/// Longest part of a pod's name in the path of its socket, in bytes: such paths have at most 107.
-const NAME_IN_PATH: usize = 60;
 /// Label by which targets find the proxy of their node.
 const NODE_NAME: &str = "nodeName";
 
@@ -84,8 +84,9 @@ impl Endpoint {
         health: &Health,
         tasks: &Tasks,
     ) -> Result<Self, EndpointError> {
+        Directory::clear(parent, name).await;
         let directory = Directory::make(parent, name)?;
-        let socket = directory.0.join("listen.on");
+        let socket = directory.path().join(SOCKET);
         let listener = Listener::bind(&Target::Unix(socket.clone()), identity).await?;
         let routes = server::Endpoint::new(chain, connections).routes();
         let routes = routes.add_service(health.server());
@@ -109,30 +110,6 @@ impl Endpoint {
         let ended = self.ended.wait_for(|ended| *ended);
         if timeout_at(deadline, ended).await.is_err() {
             tracing::warn!("the endpoint's server has not ended in time");
-        }
-    }
-}
-
-/// A directory that is removed on drop.
-#[derive(Debug)]
-struct Directory(PathBuf);
-
-impl Directory {
-    fn make(parent: &Path, name: &str) -> Result<Self, EndpointError> {
-        let name = name.get(..NAME_IN_PATH).unwrap_or(name);
-        let path = parent.join(format!("{name}{:010}", rand::rng().random_range(0..10_000_000_000_u64)));
-        match fs::create_dir(&path) {
-            Ok(()) => Ok(Self(path)),
-            Err(source) => Err(EndpointError::Directory { parent: parent.to_owned(), source }),
-        }
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        // Whatever is in it is the socket, which its listener may still be about to remove.
-        if let Err(error) = fs::remove_dir_all(&self.0) {
-            tracing::warn!(directory = %self.0.display(), %error, "the directory of the socket is left");
         }
     }
 }

@@ -34,23 +34,6 @@ fn b05_without_a_node_there_is_no_label() {
     assert!(offer.endpoint.network_service_labels.is_empty());
 }
 
-#[test]
-fn a_long_name_still_makes_a_path_that_a_socket_can_have() {
-    let parent = tempfile::tempdir().unwrap();
-    let directory = Directory::make(parent.path(), &"n".repeat(253)).unwrap();
-    let socket = Path::new("/tmp").join(directory.0.file_name().unwrap()).join("listen.on");
-    assert!(socket.as_os_str().len() <= 107, "{}", socket.display());
-    let path = directory.0.clone();
-    drop(directory);
-    assert!(!path.exists());
-}
-
-#[test]
-fn a_directory_that_cannot_be_made_is_named() {
-    let error = Directory::make(Path::new("/proc"), "px").unwrap_err();
-    assert!(error.to_string().contains("/proc"), "{error}");
-}
-
 const LIMIT: Duration = Duration::from_secs(5);
 
 struct Served {
@@ -107,7 +90,7 @@ async fn the_check_of_the_own_endpoint_follows_whether_it_answers() {
     drop(checking);
     let parent = served.parent.path().to_owned();
     served.endpoint.stop(Instant::now() + LIMIT).await;
-    assert_eq!(fs::read_dir(parent).unwrap().count(), 0, "nothing is left of the socket");
+    assert_eq!(std::fs::read_dir(parent).unwrap().count(), 0, "nothing is left of the socket");
     let reason = check_once(&served.dialer, LIMIT).await.unwrap_err();
     assert!(reason.contains("listen.on"), "{reason}");
     served.tasks.stop().await;

@@ -3,7 +3,7 @@
 
 use std::{
     fs, io,
-    os::unix::fs::FileTypeExt,
+    os::unix::fs::{FileTypeExt, MetadataExt},
     path::{Path, PathBuf},
 };
 
@@ -48,12 +48,17 @@ pub enum ServeError {
 #[derive(Debug)]
 pub struct Served {
     path: PathBuf,
+    /// Device and inode of the socket.
+    file: (u64, u64),
     _task: Task,
 }
 
 impl Drop for Served {
     fn drop(&mut self) {
-        let _gone = fs::remove_file(&self.path);
+        // A successor may have put its own there.
+        if identity(&self.path).is_ok_and(|file| file == self.file) {
+            let _gone = fs::remove_file(&self.path);
+        }
     }
 }
 
@@ -64,6 +69,7 @@ impl Drop for Served {
 pub fn serve(path: &Path, health: &Health, tasks: &Tasks) -> Result<Served, ServeError> {
     let path = path.to_owned();
     let listener = bind(&path)?;
+    let file = identity(&path).map_err(|source| ServeError::Listen { path: path.clone(), source })?;
     let server = Server::builder().max_concurrent_streams(CALLS).add_service(health.server());
     let task = tasks.guarded(async move {
         let incoming = UnixListenerStream::new(listener);
@@ -71,7 +77,12 @@ pub fn serve(path: &Path, health: &Health, tasks: &Tasks) -> Result<Served, Serv
             tracing::error!(error = &error as &(dyn std::error::Error + 'static), "health server ended");
         }
     });
-    Ok(Served { path, _task: task })
+    Ok(Served { path, file, _task: task })
+}
+
+/// Device and inode of a file.
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    fs::symlink_metadata(path).map(|found| (found.dev(), found.ino()))
 }
 
 fn bind(path: &Path) -> Result<UnixListener, ServeError> {

@@ -73,6 +73,16 @@ async fn a_stale_socket_is_replaced_but_a_file_is_left_alone() {
 }
 
 #[tokio::test]
+async fn a_server_that_ends_leaves_the_socket_of_its_successor() {
+    let (dir, health, tasks) = (Dir::new(), Health::default(), Tasks::default());
+    let former = serve(&dir.socket(), &health, &tasks).unwrap();
+    let _successor = serve(&dir.socket(), &health, &tasks).unwrap();
+    drop(former);
+    assert!(probe(&dir.socket(), "", LIMIT).await.is_ok());
+    tasks.stop().await;
+}
+
+#[tokio::test]
 async fn a_directory_that_cannot_be_made_is_named() {
     let (health, tasks) = (Health::default(), Tasks::default());
     let error = serve(std::path::Path::new("/proc/nowhere/health.sock"), &health, &tasks).unwrap_err();
