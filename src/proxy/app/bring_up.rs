@@ -11,15 +11,16 @@
 //! 7. **mesh**: find load balancers and connect to them.
 //! 8. **register**: offer the endpoint to targets, and check that it answers.
 //!
-//! Each stage puts a guard into [`Up`], and [`Up::down`] ends them from the last to the first. What a stage waits on is said in the
+//! Each stage puts a guard into [`Up`], and `Up::down` ends them from the last to the first. What a stage waits on is said in the
 //! log and in health, and waiting may be given up at any time by dropping the future.
 
 use std::{future::ready, path::Path, sync::Arc};
 
-use tokio::{sync::watch, time::Instant};
+use tokio::sync::watch;
 
 use super::{
     Failure,
+    shut_down::UNREGISTER,
     waits::{declare_registered, identity, leak_stop, registered},
 };
 use crate::{
@@ -33,7 +34,7 @@ use crate::{
         egress,
         endpoint::{self, Endpoint},
         gateways::Gateways,
-        health::{Health, Part},
+        health::Health,
         mesh::{self, LinkState, Mesh, Nsmgr},
         primary, renumber,
         services::{Services, subnet},
@@ -41,7 +42,7 @@ use crate::{
         vips::{self, Vips},
     },
     transport::{
-        Dialer, Identity, Target, causes,
+        Dialer, Identity, Target,
         discovery::{self, Discovery},
         monitor::{Connections, Limits},
         registry::{self, Registration, State},
@@ -51,30 +52,18 @@ use crate::{
 /// Directory for the socket of the endpoint.
 const SOCKETS: &str = "/tmp";
 
-/// Deadlines of the stages of the shutdown, 21.5 s in all: Kubernetes kills after 30 s.
-mod within {
-    use std::time::Duration;
-
-    pub(super) const MESH: Duration = Duration::from_secs(11);
-    pub(super) const LISTEN: Duration = Duration::from_millis(1500);
-    pub(super) const LEASES: Duration = Duration::from_secs(4);
-    pub(super) const SNAPSHOT: Duration = Duration::from_millis(500);
-    pub(super) const KERNEL: Duration = Duration::from_secs(2);
-    pub(super) const UNREGISTER: Duration = Duration::from_millis(2500);
-}
-
 /// What is up: one guard per stage, in the order of the stages.
 #[derive(Default)]
 pub(super) struct Up {
-    kernel: Option<Kernel>,
-    leases: Option<Leases>,
-    gateways: Option<Gateways>,
-    endpoint: Option<Endpoint>,
-    discovery: Option<Discovery>,
-    mesh: Option<Mesh>,
-    registration: Option<Registration>,
-    snapshot: Option<snapshot::Writer>,
-    watches: Vec<Task>,
+    pub(super) kernel: Option<Kernel>,
+    pub(super) leases: Option<Leases>,
+    pub(super) gateways: Option<Gateways>,
+    pub(super) endpoint: Option<Endpoint>,
+    pub(super) discovery: Option<Discovery>,
+    pub(super) mesh: Option<Mesh>,
+    pub(super) registration: Option<Registration>,
+    pub(super) snapshot: Option<snapshot::Writer>,
+    pub(super) watches: Vec<Task>,
 }
 
 impl Up {
@@ -166,7 +155,7 @@ impl Up {
 
     fn register(&mut self, config: &Config, parts: &Parts, endpoint: &Target, health: &Health) {
         let Target::Unix(socket) = endpoint else { return };
-        let settings = registry::Settings { unregister: within::UNREGISTER, ..registry::Settings::default() };
+        let settings = registry::Settings { unregister: UNREGISTER, ..registry::Settings::default() };
         let registry = registry::Client::new(parts.dialer.clone(), settings.deadline);
         let offer = endpoint::offer(&parts.name, &config.service_name, &config.host, socket);
         let registration = Registration::start(registry, offer, settings);
@@ -191,34 +180,6 @@ impl Up {
             }
         }
         std::future::pending().await
-    }
-
-    /// Take down what is up, last stage first, each within its deadline.
-    pub(super) async fn down(mut self, health: &Health) {
-        self.watches.clear();
-        if let Some(registration) = self.registration.take()
-            && let Err(error) = registration.unregister().await
-        {
-            tracing::warn!(error = causes(&error), "not unregistered, the entry lapses by itself");
-        }
-        health.set(Part::Egress, false, "shutting down");
-        self.discovery = None;
-        if let Some(mesh) = self.mesh.take() {
-            mesh.close(Instant::now() + within::MESH).await;
-        }
-        if let Some(endpoint) = self.endpoint.take() {
-            endpoint.stop(Instant::now() + within::LISTEN).await;
-        }
-        if let Some(leases) = self.leases.take() {
-            let left = leases.flush(Instant::now() + within::LEASES).await;
-            if let (Some(snapshot), Some(left)) = (self.snapshot.take(), left) {
-                snapshot.finish(left, Instant::now() + within::SNAPSHOT).await;
-            }
-        }
-        self.gateways = None;
-        if let Some(kernel) = self.kernel.take() {
-            kernel.stop(Instant::now() + within::KERNEL).await;
-        }
     }
 }
 

@@ -3,14 +3,17 @@
 
 mod bring_up;
 mod print;
+mod shut_down;
 mod signals;
 mod waits;
 
 use std::{io, path::Path, process::ExitCode, sync::Arc, time::Duration};
 
+use tokio::time::timeout;
 use tracing_subscriber::prelude::*;
 
-use self::{bring_up::Up, signals::Termination};
+pub use self::signals::Ending;
+use self::{bring_up::Up, shut_down::unless_interrupted, signals::Termination};
 use super::{
     capabilities::{self, Capabilities, CapabilityError},
     config::{Config, LogLevel, Mistakes},
@@ -27,7 +30,7 @@ use crate::{
 
 /// Threads that run calls. The kernel has its own, so that calls cannot starve it.
 const WORKERS: usize = 2;
-/// Time for the last spans.
+/// Time for the tasks that are left at the end, and for the last spans.
 const FLUSH: Duration = Duration::from_secs(1);
 
 /// Why the proxy ends before it serves, or cannot serve on.
@@ -60,9 +63,13 @@ pub enum Failure {
     /// Another network service of this name is registered, so targets would not find this proxy.
     #[error("cannot be registered")]
     Refused(#[source] Arc<registry::Error>),
+    /// A second signal came while the proxy was going down. What was not done yet is left.
+    #[error("ended by {} before all was taken down", .0.name)]
+    Interrupted(Ending),
 }
 
-/// Run until a signal ends it. Exit code 0 after an orderly shutdown, 1 with the reason in the log otherwise.
+/// Run until a signal ends it. Exit code 0 after an orderly shutdown, 128 and the number of the signal if a second one cut it short,
+/// 1 with the reason in the log otherwise.
 pub fn run() -> ExitCode {
     // Before the runtime: capabilities belong to threads, and its threads inherit them.
     let permitted = capabilities::raise();
@@ -121,7 +128,12 @@ fn refuse(mistakes: &Mistakes) -> ExitCode {
 
 fn run_with(config: Config, permitted: Result<Capabilities, CapabilityError>) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build();
-    let ended = runtime.map_err(Failure::from).and_then(|runtime| runtime.block_on(live(config, permitted)));
+    let ended = runtime.map_err(Failure::from).and_then(|runtime| {
+        let ended = runtime.block_on(live(config, permitted));
+        // A look-up of a name may hang in a thread of its own.
+        runtime.shutdown_background();
+        ended
+    });
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -130,7 +142,10 @@ fn run_with(config: Config, permitted: Result<Capabilities, CapabilityError>) ->
             if matches!(failure, Failure::System(_) | Failure::Log(_)) {
                 complain(error); // perhaps there is no log yet
             }
-            ExitCode::FAILURE
+            match failure {
+                Failure::Interrupted(signal) => ExitCode::from(signal.exit_code()),
+                _ => ExitCode::FAILURE,
+            }
         }
     }
 }
@@ -159,7 +174,12 @@ async fn live(config: Config, permitted: Result<Capabilities, CapabilityError>) 
     let mut termination = Termination::catch()?;
     tasks.spawn(verbosity.follow_signals()?);
     let ended = serve(&config, permitted, &tasks, &mut termination).await;
-    tasks.stop().await;
+    if let Err(Failure::Interrupted(_)) = ended {
+        return ended;
+    }
+    if timeout(FLUSH, tasks.stop()).await.is_err() {
+        tracing::warn!(tasks = tasks.len(), "not every task has ended");
+    }
     if let Some(telemetry) = telemetry {
         telemetry.stop(FLUSH).await;
     }
@@ -180,14 +200,14 @@ async fn serve(
     tracing::info!(net_raw = capabilities.net_raw, "permitted to configure the network");
     let mut up = Up::default();
     let ended = tokio::select! {
-        signal = termination.received() => Ok(signal),
+        signal = termination.received() => Ok(signal.name),
         failed = until_refused(&mut up, config, &health, tasks) => Err(failed),
     };
     match &ended {
         Ok(signal) => tracing::info!(signal, "going down"),
         Err(failure) => tracing::error!(error = failure as &(dyn std::error::Error + 'static), "going down"),
     }
-    up.down(&health).await;
+    unless_interrupted(up.down(&health), termination).await?;
     ended.map(drop)
 }
 

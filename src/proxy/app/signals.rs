@@ -24,13 +24,29 @@ impl Termination {
         })
     }
 
-    /// Wait for one of them and name it. Cancel safe.
-    pub(super) async fn received(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.int.recv() => "SIGINT",
-            _ = self.hup.recv() => "SIGHUP",
-            _ = self.term.recv() => "SIGTERM",
-            _ = self.quit.recv() => "SIGQUIT",
-        }
+    /// Wait for one of them. Cancel safe.
+    pub(super) async fn received(&mut self) -> Ending {
+        let (name, number) = tokio::select! {
+            _ = self.hup.recv() => ("SIGHUP", 1),
+            _ = self.int.recv() => ("SIGINT", 2),
+            _ = self.quit.recv() => ("SIGQUIT", 3),
+            _ = self.term.recv() => ("SIGTERM", 15),
+        };
+        Ending { name, number }
+    }
+}
+
+/// A signal that ends the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ending {
+    /// Its name, as in `SIGTERM`.
+    pub name: &'static str,
+    number: u8,
+}
+
+impl Ending {
+    /// The exit code of a process that was ended by it, as shells count.
+    pub fn exit_code(self) -> u8 {
+        128 + self.number
     }
 }

@@ -21,7 +21,7 @@ use std::{
 use tokio::{
     sync::{Semaphore, watch},
     task::{Id, JoinSet},
-    time::{Instant, timeout_at},
+    time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -34,6 +34,9 @@ use crate::{
     chain::{Next, Task, Tasks},
     transport::discovery::Known,
 };
+
+/// Time for the last connections to be closed, if others have been.
+const STRAGGLERS: Duration = Duration::from_secs(6);
 
 /// What is the same for all connections of a mesh.
 #[derive(Clone, Debug)]
@@ -90,13 +93,25 @@ impl Mesh {
         self.status.clone()
     }
 
-    /// Close all connections at once, and cancel the Requests in progress. Returns when all are closed, or at the deadline.
+    /// Close all connections at once, and cancel the Requests in progress. Returns when all are closed, or at the deadline. Once one is
+    /// closed, the others have until six seconds after the begin: those that hang then will not answer.
     pub async fn close(mut self, deadline: Instant) {
+        let stragglers = Instant::now() + STRAGGLERS;
+        let (mut status, open) = (self.status.clone(), self.status.borrow().links.len());
         self.stop.cancel();
-        if timeout_at(deadline, self.ended.wait_for(|ended| *ended)).await.is_err() {
-            let open = self.status.borrow().to_string();
-            tracing::warn!(open, "not every load balancer was closed in time");
+        let first = async {
+            if status.wait_for(|status| status.links.len() < open).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            biased;
+            _ = self.ended.wait_for(|ended| *ended) => return,
+            () = async { first.await; sleep_until(stragglers).await } => {}
+            () = sleep_until(deadline) => {}
         }
+        let open = self.status.borrow().to_string();
+        tracing::warn!(open, "not every load balancer was closed in time");
     }
 }
 
@@ -131,7 +146,9 @@ impl<R: Recovery> Driver<R> {
             }
         }
         self.follow(BTreeSet::new());
-        while self.tasks.join_next().await.is_some() {}
+        while let Some(ended) = self.tasks.join_next_with_id().await {
+            self.reap(ended.map_or_else(|error| error.id(), |(id, ())| id));
+        }
     }
 
     fn follow(&mut self, names: BTreeSet<String>) {

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Take down what is up, from the last stage to the first, by one deadline.
+//!
+//! The endpoint is unregistered while the connections to load balancers are closed, all at once. Each later step has until a moment
+//! that is counted from the begin of the shutdown, so that time that an earlier one did not need is not lost.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{Failure, bring_up::Up, signals::Termination};
+use crate::{
+    proxy::health::{Health, Part},
+    transport::{causes, registry::Registration},
+};
+
+/// How long unregistering may take, with its repetitions.
+pub(super) const UNREGISTER: Duration = Duration::from_millis(2500);
+
+/// When each step is given up, counted from the begin: 20 s for all. Kubernetes kills after 30 s.
+mod by {
+    use std::time::Duration;
+
+    pub(super) const LINKS: Duration = Duration::from_secs(12);
+    pub(super) const LISTEN: Duration = Duration::from_millis(13_500);
+    pub(super) const LEASES: Duration = Duration::from_secs(17);
+    pub(super) const SNAPSHOT: Duration = Duration::from_millis(17_500);
+    pub(super) const KERNEL: Duration = Duration::from_secs(20);
+}
+
+/// Run the shutdown to its end, or until a second signal.
+///
+/// # Errors
+/// [`Failure::Interrupted`] with the second signal.
+pub(super) async fn unless_interrupted(
+    down: impl Future<Output = ()>,
+    termination: &mut Termination,
+) -> Result<(), Failure> {
+    tokio::select! {
+        () = down => Ok(()),
+        signal = termination.received() => Err(Failure::Interrupted(signal)),
+    }
+}
+
+impl Up {
+    /// Take down what is up. What hangs is left.
+    pub(super) async fn down(mut self, health: &Health) {
+        let begin = Instant::now();
+        self.watches.clear();
+        health.set(Part::Egress, false, "shutting down");
+        self.discovery = None;
+        let (registration, mesh) = (self.registration.take(), self.mesh.take());
+        tokio::join!(unregister(registration), async {
+            if let Some(mesh) = mesh {
+                mesh.close(begin + by::LINKS).await;
+            }
+        });
+        if let Some(endpoint) = self.endpoint.take() {
+            endpoint.stop(begin + by::LISTEN).await;
+        }
+        if let Some(leases) = self.leases.take() {
+            let left = leases.flush(begin + by::LEASES).await;
+            if let (Some(snapshot), Some(left)) = (self.snapshot.take(), left) {
+                snapshot.finish(left, begin + by::SNAPSHOT).await;
+            }
+        }
+        self.gateways = None;
+        if let Some(kernel) = self.kernel.take() {
+            kernel.stop(begin + by::KERNEL).await;
+        }
+    }
+}
+
+async fn unregister(registration: Option<Registration>) {
+    if let Some(registration) = registration
+        && let Err(error) = registration.unregister().await
+    {
+        tracing::warn!(error = causes(&error), "not unregistered, the entry lapses by itself");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_second_signal_ends_the_shutdown_at_once() {
+        let mut termination = Termination::catch().unwrap();
+        let kill = |signal| rustix::process::kill_process(rustix::process::getpid(), signal).unwrap();
+        kill(rustix::process::Signal::HUP);
+        assert_eq!(termination.received().await.name, "SIGHUP");
+        let hangs = async {
+            kill(rustix::process::Signal::HUP);
+            std::future::pending::<()>().await;
+        };
+        let ended = tokio::time::timeout(Duration::from_secs(5), unless_interrupted(hangs, &mut termination));
+        let Ok(Err(Failure::Interrupted(signal))) = ended.await else { panic!("not interrupted") };
+        assert_eq!(signal.exit_code(), 128 + 1);
+        unless_interrupted(async {}, &mut termination).await.unwrap();
+    }
+}
