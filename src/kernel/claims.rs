@@ -41,8 +41,10 @@ pub(super) struct Declared {
     pub(super) gateways: Dual<IpNet>,
     /// Rules of the last list of VIPs; none before the first.
     pub(super) vips: Option<Arc<BTreeSet<Rule>>>,
-    /// Neighbours that do not answer.
-    pub(super) silent: BTreeSet<IpAddr>,
+    /// Whether neighbours answer, as last reported.
+    pub(super) answers: BTreeMap<IpAddr, bool>,
+    /// Connections in doubt, with a guard for each reason.
+    pub(super) doubted: BTreeMap<PeerId, BTreeSet<u64>>,
     /// Connection ids of all load balancers that the registry has.
     pub(super) registered: Option<Arc<BTreeSet<String>>>,
     /// Since when the proxy is ready.
@@ -164,9 +166,21 @@ impl State {
     }
 
     pub(super) fn set_answers(&mut self, address: IpAddr, answers: bool) {
-        match answers {
-            true => _ = self.declared.silent.remove(&address),
-            false => _ = self.declared.silent.insert(address),
+        self.declared.answers.insert(address, answers);
+    }
+
+    pub(super) fn doubt(&mut self, peer: &PeerId) -> u64 {
+        let guard = self.guard();
+        self.declared.doubted.entry(peer.clone()).or_default().insert(guard);
+        guard
+    }
+
+    pub(super) fn trust(&mut self, peer: &PeerId, guard: u64) {
+        if let Some(reasons) = self.declared.doubted.get_mut(peer) {
+            reasons.remove(&guard);
+            if reasons.is_empty() {
+                self.declared.doubted.remove(peer);
+            }
         }
     }
 

@@ -68,6 +68,14 @@ pub struct NextHopGuard {
     guard: u64,
 }
 
+/// Keeps a load balancer in doubt; see [`Kernel::doubt`].
+#[must_use = "the doubt ends when the guard is dropped"]
+pub struct DoubtGuard {
+    claims: Arc<Claims>,
+    peer: PeerId,
+    guard: u64,
+}
+
 impl Kernel {
     /// Start the reconciler as a task of the current runtime: for a kernel in memory, also under paused time.
     pub fn start<B: Backend>(settings: Settings, backend: B, tasks: &Tasks) -> Self {
@@ -150,6 +158,13 @@ impl Kernel {
         self.claims.declare(|state| state.set_answers(address, answers));
     }
 
+    /// Prefer the next hops of other load balancers to those of this one, as long as the guard lives: there is reason to doubt that
+    /// it forwards. If no other answers, its own stay.
+    pub fn doubt(&self, peer: &PeerId) -> DoubtGuard {
+        let guard = self.claims.declare(|state| state.doubt(peer));
+        DoubtGuard { claims: self.claims.clone(), peer: peer.clone(), guard }
+    }
+
     /// Ask a next hop for its link-layer address again: the link behind it may have been made anew where this kernel does not see it.
     /// Without effect on an address that nobody has declared.
     pub fn linked_anew(&self, address: IpAddr) {
@@ -216,5 +231,11 @@ impl Drop for PortGuard {
 impl Drop for NextHopGuard {
     fn drop(&mut self) {
         self.claims.declare(|state| state.release_next_hop(&self.peer, self.guard));
+    }
+}
+
+impl Drop for DoubtGuard {
+    fn drop(&mut self) {
+        self.claims.declare(|state| state.trust(&self.peer, self.guard));
     }
 }

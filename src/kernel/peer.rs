@@ -125,6 +125,18 @@ pub struct Peer {
     pub next_hops: BTreeMap<IpAddr, Result<(), Withheld>>,
 }
 
+/// Whether packets reach the other end of a connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reach {
+    /// Nothing has probed its addresses yet.
+    #[default]
+    Unknown,
+    /// Its link carries frames, and one of its addresses answers.
+    Answers,
+    /// It has no link that carries frames, or none of its addresses answers.
+    Silent,
+}
+
 impl Peer {
     /// Why no packet can be sent to its other end; none if one of its links carries frames. Of an adopted connection the link
     /// may be unknown: it is then taken for good.
@@ -155,6 +167,8 @@ pub enum Withheld {
     Refused(String),
     /// It does not answer.
     Silent,
+    /// There is reason to doubt that it forwards, and there are others.
+    Doubted,
 }
 
 impl fmt::Display for Withheld {
@@ -167,6 +181,7 @@ impl fmt::Display for Withheld {
             Self::NoHost => f.write_str("it is the network or broadcast address of the bridge's subnet"),
             Self::Refused(refusal) => write!(f, "the kernel refuses it: {refusal}"),
             Self::Silent => f.write_str("it does not answer"),
+            Self::Doubted => f.write_str("its connection is reported to be down, and there are others"),
         }
     }
 }

@@ -4,7 +4,10 @@
 
 mod next_hops;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use ipnet::IpNet;
 use tokio::time::Instant;
@@ -22,6 +25,7 @@ pub(super) struct Snapshot {
     pub(super) desired: Desired,
     pub(super) gateways: Dual<IpNet>,
     pub(super) peers: BTreeMap<PeerId, Peer>,
+    pub(super) answers: BTreeMap<IpAddr, bool>,
     pub(super) degraded: Vec<Degraded>,
     pub(super) orphans: BTreeSet<InterfaceName>,
     /// When time alone changes the desired state.
@@ -65,6 +69,7 @@ impl Sources<'_> {
             desired,
             gateways: declared.gateways,
             peers,
+            answers: declared.answers.clone(),
             degraded,
             orphans,
             due,

@@ -11,7 +11,7 @@ use std::{
 use ipnet::IpNet;
 
 use super::{
-    Attachment, Observed, Op, Peer, PeerId, Refusal, Rule, Withheld, WrongSysctl, snapshot::Snapshot,
+    Attachment, Observed, Op, Peer, PeerId, Reach, Refusal, Rule, Withheld, WrongSysctl, snapshot::Snapshot,
 };
 use crate::api::{Dual, Family, InterfaceName};
 
@@ -38,6 +38,8 @@ pub struct Status {
     pub leak_stopped: BTreeSet<InterfaceName>,
     /// Every connection, as it was declared or adopted, and as the kernel shows it.
     pub peers: BTreeMap<PeerId, Peer>,
+    /// Whether addresses of load balancers answer, as last reported. Of others nothing is known.
+    pub answers: BTreeMap<IpAddr, bool>,
     /// All VIP rules are in place. False until the VIPs are known.
     pub vips: bool,
     /// Links that an earlier process left in the bridge and no connection has claimed since the proxy is ready. They stay.
@@ -99,9 +101,23 @@ impl Status {
         self.peers.values().flat_map(|peer| peer.next_hops.keys().copied()).collect()
     }
 
+    /// Whether packets reach the load balancer of a connection with these addresses.
+    pub fn reach(&self, peer: &PeerId, addresses: &[IpAddr]) -> Reach {
+        let Some(record) = self.peers.get(peer) else { return Reach::Unknown };
+        if !record.links.values().any(|link| *link == Attachment::Running) {
+            return Reach::Silent;
+        }
+        let answers: Vec<_> = addresses.iter().map(|address| self.answers.get(address).copied()).collect();
+        match answers.as_slice() {
+            answers if answers.contains(&Some(true)) => Reach::Answers,
+            answers if answers.contains(&None) || answers.is_empty() => Reach::Unknown,
+            _ => Reach::Silent,
+        }
+    }
+
     /// Fill in what a dump shows of what was desired.
     pub(super) fn read(&mut self, observed: &Observed, snapshot: &Snapshot) {
-        let Snapshot { desired, gateways, peers, .. } = snapshot;
+        let Snapshot { desired, gateways, peers, answers, .. } = snapshot;
         let bridge = observed.bridge(&desired.ours);
         let index = bridge.map(|link| link.index);
         let rules: BTreeSet<_> = observed.rules.iter().collect();
@@ -122,6 +138,7 @@ impl Status {
         self.ports = links().filter(|(_, at)| at.is_port()).map(|(link, _)| link.clone()).collect();
         self.pending = links().filter(|(_, at)| !at.is_port()).map(|(link, _)| link.clone()).collect();
         self.peers.clone_from(peers);
+        self.answers.clone_from(answers);
         self.vips =
             desired.vip_rules.as_ref().is_some_and(|vips| vips.iter().all(|rule| rules.contains(rule)));
     }
@@ -161,5 +178,46 @@ impl fmt::Display for Degraded {
                 f.write_str("stopped; the bridge still has ports and stays, without egress")
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_load_balancer_is_reached_by_the_table() {
+        let hops = ["172.16.1.2", "fd00::2"].map(|hop| hop.parse::<IpAddr>().unwrap());
+        let id = PeerId::load_balancer("lb-1");
+        let status = |links: &[Attachment], answers: &[bool]| Status {
+            peers: [(
+                id.clone(),
+                Peer {
+                    links: links.iter().map(|link| ("nsm-1".parse().unwrap(), *link)).collect(),
+                    ..Peer::default()
+                },
+            )]
+            .into(),
+            answers: hops.into_iter().zip(answers.iter().copied()).collect(),
+            ..Status::default()
+        };
+        use Attachment::{Detached, Down, Missing, Running};
+        // its link, which of its addresses answer, whether it is reached
+        let table = [
+            (status(&[Running], &[true, true]), Reach::Answers),
+            (status(&[Running], &[false, true]), Reach::Answers),
+            (status(&[Running], &[false, false]), Reach::Silent),
+            (status(&[Running], &[false]), Reach::Unknown),
+            (status(&[Running], &[]), Reach::Unknown),
+            (status(&[Down], &[true, true]), Reach::Silent),
+            (status(&[Detached], &[true, true]), Reach::Silent),
+            (status(&[Missing], &[]), Reach::Silent),
+            (status(&[], &[true, true]), Reach::Silent),
+            (Status::default(), Reach::Unknown),
+        ];
+        for (at, (status, expected)) in table.into_iter().enumerate() {
+            assert_eq!(status.reach(&id, &hops), expected, "row {at}");
+        }
+        assert_eq!(status(&[Running], &[true]).reach(&id, &[]), Reach::Unknown, "no address");
     }
 }

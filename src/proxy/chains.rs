@@ -3,7 +3,7 @@
 //! The two chains of the proxy, in request order: what a row does before it passes a Request on happens from top to bottom, what it
 //! does with the answer from bottom to top. Comments stand where moving a row would be a bug that no declared order refuses.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 
@@ -29,6 +29,7 @@ use crate::{
     },
     ipam::Leases,
     kernel::Kernel,
+    proxy::mesh::Links,
     transport::{Dialer, monitor::Connections},
 };
 
@@ -86,7 +87,11 @@ pub fn endpoint(parts: &Parts) -> Chain {
 
 /// The chain that calls the load balancers.
 pub fn client(parts: &Parts) -> Chain {
-    let heal = heal::Settings { token_lifetime: parts.token_lifetime, ..heal::Settings::default() };
+    let heal = heal::Settings {
+        liveness: Some(Arc::new(Links::new(parts.kernel.clone()))),
+        token_lifetime: parts.token_lifetime,
+        ..heal::Settings::default()
+    };
     Chain::new()
         .with(Trace)
         .with(UpdatePath::new(&parts.name))

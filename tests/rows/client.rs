@@ -27,8 +27,13 @@ pub(crate) async fn check(rig: &Rig, row: &str) -> Checked {
     }
 }
 
+/// A connection to the load balancer, with its link.
 async fn established(rig: &Rig) -> Result<Box<Connection>, String> {
-    ask(&rig.proxy, request("px-lb")).await
+    let connection = ask(&rig.proxy, request("px-lb")).await?;
+    if let Some(name) = connection.mechanism.as_ref().and_then(Mechanism::interface) {
+        rig.linux.add_link(name.as_str(), None);
+    }
+    Ok(connection)
 }
 
 /// What the load balancer saw of the first Request.

@@ -56,9 +56,9 @@ impl Link {
         self.last
     }
 
-    /// Wait for a verdict. Cancel-safe.
-    pub(super) async fn becomes(&mut self, wanted: Verdict) {
-        while self.verdict() != wanted {
+    /// Wait until a condition holds for the verdict. Cancel-safe.
+    pub(super) async fn until(&mut self, holds: impl Fn(Verdict) -> bool) {
+        while !holds(self.verdict()) {
             match self.verdicts.next().await {
                 Some(verdict) => self.last = verdict,
                 None => std::future::pending().await,

@@ -86,7 +86,7 @@ impl Patient {
         };
         let dead = async {
             match &mut self.link {
-                Some(link) => link.becomes(Verdict::Dead).await,
+                Some(link) => link.until(|verdict| verdict == Verdict::Dead).await,
                 None => std::future::pending().await,
             }
         };
@@ -96,7 +96,7 @@ impl Patient {
     /// Give a dead link time to answer again.
     async fn answers_again(&mut self) -> bool {
         match &mut self.link {
-            Some(link) => timeout(PATIENCE, link.becomes(Verdict::Alive)).await.is_ok(),
+            Some(link) => timeout(PATIENCE, link.until(|verdict| verdict != Verdict::Dead)).await.is_ok(),
             None => false,
         }
     }

@@ -6,6 +6,7 @@
 //! 2. It lies in a subnet of an address that the bridge has, and is neither that address nor the subnet's network or broadcast address.
 //! 3. The kernel has not refused a route with it.
 //! 4. It answers. If none of a family does, the last ones that did stay: to drop all traffic is no better.
+//! 5. It is not in doubt, unless all that answer are.
 //!
 //! One that two connections have is a next hop if it may be one for either.
 
@@ -43,10 +44,11 @@ impl Ground<'_> {
                 }
             }
         }
-        let (chosen, silent) = self.answering(&possible);
+        let (answering, silent) = self.answering(&possible);
+        let chosen = self.trusted(&answering, peers);
         for (hop, verdict) in peers.values_mut().flat_map(|peer| &mut peer.next_hops) {
             if verdict.is_ok() && !chosen.contains(hop) {
-                *verdict = Err(Withheld::Silent);
+                *verdict = Err(if answering.contains(hop) { Withheld::Doubted } else { Withheld::Silent });
             }
         }
         (chosen, silent)
@@ -82,7 +84,8 @@ impl Ground<'_> {
         for family in Family::BOTH {
             let all: BTreeSet<_> =
                 possible.iter().copied().filter(|hop| Family::of(*hop) == family).collect();
-            let answering: BTreeSet<_> = all.difference(&self.declared.silent).copied().collect();
+            let silent_one = |hop: &&IpAddr| self.declared.answers.get(*hop) == Some(&false);
+            let answering: BTreeSet<_> = all.iter().filter(|hop| !silent_one(hop)).copied().collect();
             if !answering.is_empty() || all.is_empty() {
                 chosen.extend(answering);
                 continue;
@@ -94,5 +97,19 @@ impl Ground<'_> {
             chosen.extend(if last.is_empty() { all } else { last });
         }
         (chosen, silent)
+    }
+
+    /// Rule 5.
+    fn trusted(&self, answering: &BTreeSet<IpAddr>, peers: &BTreeMap<PeerId, Peer>) -> BTreeSet<IpAddr> {
+        let in_doubt = |id: &PeerId| self.declared.doubted.contains_key(id);
+        let trusted: BTreeSet<_> = peers
+            .iter()
+            .filter(|(id, _)| !in_doubt(id))
+            .flat_map(|(_, peer)| peer.next_hops.keys())
+            .filter(|hop| answering.contains(hop))
+            .copied()
+            .collect();
+        let any = |family| trusted.iter().any(|hop| Family::of(*hop) == family);
+        answering.iter().filter(|hop| trusted.contains(hop) || !any(Family::of(**hop))).copied().collect()
     }
 }

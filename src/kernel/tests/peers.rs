@@ -175,6 +175,45 @@ async fn a_next_hop_that_does_not_answer_is_left_out_unless_none_does() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_next_hop_in_doubt_is_left_out_while_others_answer() {
+    let (rig, _both) = Rig::balanced().await;
+    let [first, second] = ["lb-1", "lb-2"].map(PeerId::load_balancer);
+    let (doubt, again) = (rig.kernel.doubt(&second), rig.kernel.doubt(&second));
+    let status = rig.installed(&["172.16.1.2"]).await;
+    assert_eq!(status.degraded, [withheld("lb-2", "172.16.1.4", Withheld::Doubted)]);
+    drop(again);
+    rig.kernel.settled().await;
+    rig.installed(&["172.16.1.2"]).await;
+    rig.kernel.set_answers(address("172.16.1.2"), false);
+    rig.installed(&["172.16.1.4"]).await;
+    rig.kernel.set_answers(address("172.16.1.2"), true);
+    rig.installed(&["172.16.1.2"]).await;
+    let all = rig.kernel.doubt(&first);
+    assert_eq!(rig.installed(&["172.16.1.2", "172.16.1.4"]).await.degraded, [], "all are in doubt");
+    drop(doubt);
+    rig.installed(&["172.16.1.4"]).await;
+    drop(all);
+    rig.installed(&["172.16.1.2", "172.16.1.4"]).await;
+    rig.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_address_of_two_load_balancers_stays_for_either() {
+    let (rig, [_first, second]) = Rig::balanced().await;
+    let third = rig.balancer("lb-3", "172.16.1.4");
+    rig.kernel.settled().await;
+    let doubt = rig.kernel.doubt(&PeerId::load_balancer("lb-2"));
+    rig.kernel.settled().await;
+    assert_eq!(rig.installed(&["172.16.1.2", "172.16.1.4"]).await.degraded, [], "lb-3 is not in doubt");
+    drop((doubt, second));
+    rig.kernel.settled().await;
+    rig.installed(&["172.16.1.2", "172.16.1.4"]).await;
+    drop(third);
+    rig.installed(&["172.16.1.2"]).await;
+    rig.end().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_next_hop_without_a_link_is_never_installed() {
     let (rig, _both) = Rig::balanced().await;
     let _hop = rig.kernel.next_hop(&PeerId::load_balancer("lb-3"), address("172.16.1.6"));

@@ -12,6 +12,7 @@ use crate::{
     chain::{Close, Context, Element, Next, Request, Result, laws},
     elements::given::{self, Below},
     ipam::{BRIDGE, Lease},
+    kernel::{Memory, Settings},
     proxy::in_memory,
     transport::{Caller, FdHub, Peer, Svid, testing::Authority, token},
 };
@@ -21,17 +22,20 @@ const LIFETIME: Duration = Duration::from_secs(600);
 /// The rest of a proxy.
 struct Proxy {
     parts: Parts,
+    linux: Memory,
     _bridge: Lease,
 }
 
 impl Proxy {
     async fn new(name: &str) -> Self {
-        let in_memory = in_memory::parts(name, &Tasks::default()).unwrap();
+        let mut in_memory = in_memory::parts(name, &Tasks::default()).unwrap();
+        let (settings, linux) = (Settings::of("trench", "conduit", "node"), Memory::default());
+        in_memory.kernel = Kernel::start(settings, linux.clone(), &in_memory.tasks);
         let bridge = in_memory.leases.acquire(BRIDGE, Context::within(LIFETIME).deadline).await.unwrap();
         in_memory.kernel.set_gateways(bridge.addresses());
         in_memory.kernel.set_vips(&["20.0.0.1/32", "2000::1/128"].map(|vip| vip.parse().unwrap()));
         let gateways = watch::channel(bridge.addresses().into()).1;
-        Self { parts: Parts { gateways, ..in_memory }, _bridge: bridge }
+        Self { parts: Parts { gateways, ..in_memory }, linux, _bridge: bridge }
     }
 
     /// The parts of a chain whose lanes are these tasks.
@@ -133,8 +137,8 @@ impl Element for Mesh {
     }
 }
 
-/// The load balancer: its link has the name that was preferred, and it publishes its connections.
-struct LoadBalancer(Connections);
+/// The load balancer: its link has the name that was preferred and is there, and it publishes its connections.
+struct LoadBalancer(Connections, Memory);
 
 impl Element for LoadBalancer {
     const NAME: &'static str = "load_balancer";
@@ -143,6 +147,7 @@ impl Element for LoadBalancer {
         let id = request.connection.id.clone();
         let name = request.preferences.first().and_then(Mechanism::interface).unwrap().to_string();
         let mut answer = next.request(request).await?;
+        self.1.add_link(&name, None);
         answer.mechanism.as_mut().unwrap().parameters.insert(parameter::NAME.into(), name);
         answer.set_state(State::Up);
         self.0.publish(&id, (*answer).clone());
@@ -153,13 +158,13 @@ impl Element for LoadBalancer {
 #[tokio::test(start_paused = true)]
 async fn the_chain_that_calls_load_balancers_keeps_the_laws() {
     let (below, connections) = (Below::default(), Connections::default());
+    let proxy = Proxy::new("hop0").await;
     let rows = Chain::new()
         .with(UpdatePath::new("lb"))
         .with(UpdateToken::new(LIFETIME))
         .with(authorize::Endpoint)
-        .with(LoadBalancer(connections.clone()));
+        .with(LoadBalancer(connections.clone(), proxy.linux.clone()));
     let peer = below.served_below(rows, connections).await;
-    let proxy = Proxy::new("hop0").await;
     let chain = |tasks: &Tasks| {
         let (parts, below, dialer) = (proxy.parts(tasks), below.clone(), peer.dialer.clone());
         let rows = layer_fn(move |next: Next| {

@@ -9,6 +9,7 @@
 //! [`Mesh::close`] closes all connections at once under one deadline.
 
 mod link;
+mod links;
 mod recovery;
 mod status;
 
@@ -27,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::link::Link;
 pub use self::{
+    links::Links,
     recovery::{Nsmgr, Recovery, continued},
     status::{LinkState, Status},
 };

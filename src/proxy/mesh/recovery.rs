@@ -94,7 +94,7 @@ impl Recovery for Nsmgr {
 }
 
 /// The load balancer's addresses.
-fn next_hops(connection: &Connection) -> impl Iterator<Item = IpAddr> {
+pub(super) fn next_hops(connection: &Connection) -> impl Iterator<Item = IpAddr> {
     let texts = connection.ip_context().map(|context| context.dst_ip_addrs.as_slice()).unwrap_or_default();
     parse_prefixes(texts).into_iter().map(|net| net.addr())
 }

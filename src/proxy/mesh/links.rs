@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Report to `heal` what the kernel port finds out about the links to load balancers.
+
+use std::net::IpAddr;
+
+use futures::{StreamExt, stream, stream::BoxStream};
+use tokio::sync::watch;
+
+use super::recovery::next_hops;
+use crate::{
+    api::Connection,
+    elements::heal::{Doubt, Liveness, Verdict},
+    kernel::{Kernel, PeerId, Reach, Status},
+};
+
+/// The links to load balancers, as the kernel shows them and as their addresses are probed.
+pub struct Links(Kernel);
+
+impl Links {
+    /// Links that are declared at this kernel.
+    pub fn new(kernel: Kernel) -> Self {
+        Self(kernel)
+    }
+}
+
+/// The verdict that follows from what is reached.
+pub(super) fn verdict(reach: Reach) -> Verdict {
+    match reach {
+        Reach::Unknown => Verdict::Unknown,
+        Reach::Answers => Verdict::Alive,
+        Reach::Silent => Verdict::Dead,
+    }
+}
+
+impl Liveness for Links {
+    fn watch(&self, answer: &Connection) -> BoxStream<'static, Verdict> {
+        let peer = PeerId::load_balancer(answer.client_id());
+        let addresses: Vec<IpAddr> = next_hops(answer).collect();
+        let mut status = self.0.status();
+        status.mark_changed();
+        let next = move |mut status: watch::Receiver<Status>| {
+            let (peer, addresses) = (peer.clone(), addresses.clone());
+            async move {
+                status.changed().await.ok()?;
+                let reach = status.borrow_and_update().reach(&peer, &addresses);
+                Some((verdict(reach), status))
+            }
+        };
+        stream::unfold(status, next).boxed()
+    }
+
+    fn doubt(&self, answer: &Connection) -> Doubt {
+        Box::new(self.0.doubt(&PeerId::load_balancer(answer.client_id())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        api::Dual,
+        chain::Tasks,
+        kernel::{Memory, Settings},
+    };
+
+    #[tokio::test(start_paused = true)]
+    async fn a_link_is_judged_by_its_port_and_by_what_answers() {
+        let (tasks, linux) = (Tasks::default(), Memory::default());
+        let kernel = Kernel::start(Settings::of("trench", "conduit", "node"), linux.clone(), &tasks);
+        kernel.set_gateways(Dual { v4: "172.16.1.1/24".parse().ok(), v6: None });
+        let (peer, hop) = (PeerId::load_balancer("lb-1"), "172.16.1.2".parse().unwrap());
+        linux.add_link("nsm-1", None);
+        let _port = kernel.port(&peer, "nsm-1".parse().unwrap(), &[]);
+        let _hop = kernel.next_hop(&peer, hop);
+        kernel.settled().await;
+
+        let mut answer = *Connection::named("lb-1");
+        answer.ip_context_mut().dst_ip_addrs = vec!["172.16.1.2/24".into()];
+        let mut verdicts = Links::new(kernel.clone()).watch(&answer);
+        let mut until = async |wanted| while verdicts.next().await.unwrap() != wanted {};
+        until(Verdict::Unknown).await;
+        kernel.set_answers(hop, true);
+        until(Verdict::Alive).await;
+        kernel.set_answers(hop, false);
+        until(Verdict::Dead).await;
+        kernel.set_answers(hop, true);
+        until(Verdict::Alive).await;
+        linux.remove_link("nsm-1");
+        until(Verdict::Dead).await;
+        tasks.stop().await;
+    }
+}
