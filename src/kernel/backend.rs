@@ -4,7 +4,10 @@
 
 use std::{fmt, future::Future, io};
 
-use super::{Observed, Op, Ours, WrongSysctl};
+use super::{
+    Observed, Op, Ours, WrongSysctl,
+    liveness::{self, Neighbours},
+};
 use crate::api::Family;
 
 /// A kernel: the real one by netlink, or one in memory.
@@ -23,6 +26,12 @@ pub trait Backend: Send + 'static {
 
     /// The sysctls that are not as these families need them.
     fn wrong_sysctls(&mut self, ours: &Ours, families: &[Family]) -> Vec<WrongSysctl>;
+
+    /// A view of the neighbours on our bridge, for probes with these settings. It has its own connection to the kernel.
+    ///
+    /// # Errors
+    /// The error of the socket call.
+    fn neighbours(&mut self, settings: liveness::Settings) -> io::Result<Box<dyn Neighbours>>;
 
     /// Wait until something that may be ours has changed, or changes may have been missed. Changes made before the call count,
     /// and so may our own. Cancel-safe.

@@ -13,6 +13,7 @@ use tokio::{
 use super::{
     Backend, PeerId, Settings, Status,
     claims::{Claims, State},
+    liveness::{Prober, Verdicts},
     reconcile::Reconciler,
     vip_rules,
 };
@@ -50,6 +51,7 @@ const LAST_CHANGE: Duration = Duration::from_secs(2);
 pub struct Kernel {
     claims: Arc<Claims>,
     status: watch::Receiver<Status>,
+    verdicts: watch::Receiver<Verdicts>,
 }
 
 /// Keeps a link desired as a port of the bridge; see [`Kernel::port`].
@@ -79,8 +81,11 @@ pub struct DoubtGuard {
 impl Kernel {
     /// Start the reconciler as a task of the current runtime: for a kernel in memory, also under paused time.
     pub fn start<B: Backend>(settings: Settings, backend: B, tasks: &Tasks) -> Self {
-        let (kernel, reconciler) = Self::prepare(settings, backend);
+        let (kernel, reconciler, prober) = Self::prepare(settings, backend);
         tasks.spawn(reconciler.run());
+        if let Some(prober) = prober {
+            tasks.spawn(prober.run());
+        }
         kernel
     }
 
@@ -105,12 +110,18 @@ impl Kernel {
                 Err(error) => return drop(started.send(Err(error))),
             };
             runtime.block_on(async {
-                let (kernel, reconciler) = match open() {
+                let (kernel, reconciler, prober) = match open() {
                     Ok(backend) => Self::prepare(settings, backend),
                     Err(error) => return drop(started.send(Err(error))),
                 };
                 if started.send(Ok(kernel)).is_ok() {
-                    tokio::select! { _ = stop => {} () = reconciler.run() => {} }
+                    let probing = async {
+                        if let Some(prober) = prober {
+                            prober.run().await;
+                        }
+                        std::future::pending::<()>().await;
+                    };
+                    tokio::select! { _ = stop => {} () = reconciler.run() => {} () = probing => {} }
                 }
             });
         };
@@ -126,10 +137,22 @@ impl Kernel {
         Ok(kernel)
     }
 
-    fn prepare<B: Backend>(settings: Settings, backend: B) -> (Self, Reconciler<B>) {
+    fn prepare<B: Backend>(settings: Settings, mut backend: B) -> (Self, Reconciler<B>, Option<Prober>) {
+        let liveness = settings.liveness;
         let claims = Arc::new(Claims::new(settings));
+        let neighbours = liveness.map(|settings| (settings, backend.neighbours(settings)));
         let (reconciler, status) = Reconciler::new(backend, claims.clone());
-        (Self { claims, status }, reconciler)
+        let (verdicts, seen) = watch::channel(Verdicts::new());
+        let prober = neighbours.and_then(|(settings, neighbours)| match neighbours {
+            Ok(neighbours) => {
+                Some(Prober::new(settings, neighbours, claims.clone(), status.clone(), verdicts))
+            }
+            Err(error) => {
+                tracing::warn!(%error, "load balancers are not probed");
+                None
+            }
+        });
+        (Self { claims, status, verdicts: seen }, reconciler, prober)
     }
 
     /// Desire that the link of a connection is a port of the bridge, as long as the guard lives. The link may appear later. Until it
@@ -198,6 +221,11 @@ impl Kernel {
     /// State of the kernel, as of the last look at it.
     pub fn status(&self) -> watch::Receiver<Status> {
         self.status.clone()
+    }
+
+    /// Which next hops answer probes, as far as that has been found out. Without probes, nothing is.
+    pub fn verdicts(&self) -> watch::Receiver<Verdicts> {
+        self.verdicts.clone()
     }
 
     /// Wait until a pass has had everything that was declared before the call. It is then true, or [`Status`] says why not.

@@ -6,15 +6,19 @@
 //! others do to a kernel (links that come and go, rules of the Go proxy) tests do by [`Memory::change`].
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
+    net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use tokio::sync::Notify;
 
 use super::{
-    Backend, Link, LinkKind, Observed, Op, Ours, Refusal, WrongSysctl, backend::in_effect, world::World,
+    Backend, Link, LinkKind, Observed, Op, Ours, Refusal, WrongSysctl,
+    backend::in_effect,
+    liveness::{self, Neighbours, Sight},
+    world::World,
 };
 use crate::api::Family;
 
@@ -42,6 +46,10 @@ struct State {
     /// Answer to dumps.
     blind: Option<i32>,
     wrong_sysctls: Vec<WrongSysctl>,
+    /// Neighbours that do not answer.
+    silent: BTreeSet<IpAddr>,
+    /// Neighbours that have been asked.
+    asked_for: BTreeSet<IpAddr>,
 }
 
 impl Memory {
@@ -93,6 +101,12 @@ impl Memory {
         self.lock().wrong_sysctls = wrong;
     }
 
+    /// Let a neighbour fall silent, or answer again.
+    pub fn set_silent(&self, address: IpAddr, silent: bool) {
+        let silent_ones = &mut self.lock().silent;
+        _ = if silent { silent_ones.insert(address) } else { silent_ones.remove(&address) };
+    }
+
     /// What a dump shows.
     pub fn observed(&self, ours: &Ours) -> Observed {
         self.lock().world.observed(ours)
@@ -142,11 +156,33 @@ impl Backend for Memory {
         state.wrong_sysctls.iter().filter(|wrong| families.contains(&wrong.family)).cloned().collect()
     }
 
+    fn neighbours(&mut self, _settings: liveness::Settings) -> io::Result<Box<dyn Neighbours>> {
+        Ok(Box::new(self.clone()))
+    }
+
     async fn changed(&mut self, _ours: &Ours) {
         self.0.changed.notified().await;
     }
 
     fn reopen(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Neighbours for Memory {
+    fn look(&mut self, _ours: &Ours, addresses: &[IpAddr]) -> Result<Vec<Sight>, Refusal> {
+        let state = self.lock();
+        let sight =
+            |address: &IpAddr| match (state.asked_for.contains(address), state.silent.contains(address)) {
+                (false, _) => Sight::Unknown,
+                (true, true) => Sight::Asked,
+                (true, false) => Sight::Answered,
+            };
+        Ok(addresses.iter().map(sight).collect())
+    }
+
+    fn ask(&mut self, addresses: &[(IpAddr, Sight)]) -> Result<(), Refusal> {
+        self.lock().asked_for.extend(addresses.iter().map(|(address, _)| *address));
         Ok(())
     }
 }

@@ -35,6 +35,7 @@ mod backend;
 mod claims;
 mod desired;
 mod handle;
+pub mod liveness;
 mod memory;
 mod netlink;
 mod observed;

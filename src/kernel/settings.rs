@@ -4,6 +4,7 @@
 
 use std::{fmt, time::Duration};
 
+use super::liveness;
 use crate::api::{Family, InterfaceName};
 
 /// What marks an object in the kernel as ours: everything else is left alone.
@@ -44,12 +45,14 @@ pub struct Settings {
     pub appearance: Duration,
     /// Time between full comparisons when no event arrives; ± 10 %.
     pub resync: Duration,
+    /// How load balancers are probed; `None` if they are not.
+    pub liveness: Option<liveness::Settings>,
     /// Longest pause between attempts while something fails.
     pub max_backoff: Duration,
 }
 
 impl Settings {
-    /// Defaults for a conduit on a node, with both families.
+    /// Defaults for a conduit on a node, with both families, without probes.
     pub fn of(trench: &str, conduit: &str, node: &str) -> Self {
         Self {
             ours: Ours::default(),
@@ -59,6 +62,7 @@ impl Settings {
             adoption: Duration::from_secs(60),
             appearance: Duration::from_secs(10),
             resync: Duration::from_secs(90),
+            liveness: None,
             max_backoff: Duration::from_secs(10),
         }
     }

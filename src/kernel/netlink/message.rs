@@ -140,7 +140,8 @@ fn address(net: &IpNet, link: u32) -> AddressMessage {
     }
 }
 
-fn neighbour(address: IpAddr, link: u32) -> NeighbourMessage {
+/// The neighbour of an address on a link.
+pub(super) fn neighbour(address: IpAddr, link: u32) -> NeighbourMessage {
     let mut message = NeighbourMessage::default();
     message.header.family = address_family(Family::of(address));
     message.header.ifindex = link;

@@ -6,6 +6,7 @@
 
 mod answers;
 mod message;
+mod neighbours;
 mod parse;
 mod requests;
 mod watch;
@@ -15,12 +16,14 @@ use std::io;
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use self::{
+    neighbours::NeighbourSocket,
     requests::{Attempts, Checks, Requests},
     watch::Watch,
 };
 use super::{
     Backend, Link, LinkKind, Observed, Op, Ours, Refusal, WrongSysctl,
     backend::{errno, in_effect},
+    liveness::{self, Neighbours},
     wrong_sysctls,
 };
 use crate::api::Family;
@@ -191,6 +194,10 @@ impl Backend for Netlink {
 
     fn wrong_sysctls(&mut self, ours: &Ours, families: &[Family]) -> Vec<WrongSysctl> {
         wrong_sysctls(families, &ours.bridge)
+    }
+
+    fn neighbours(&mut self, settings: liveness::Settings) -> io::Result<Box<dyn Neighbours>> {
+        Ok(Box::new(NeighbourSocket::open(settings)?))
     }
 
     async fn changed(&mut self, ours: &Ours) {

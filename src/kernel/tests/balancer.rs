@@ -9,13 +9,13 @@ use super::{
 use crate::kernel::{Kernel, Memory, NextHopGuard, PeerId, PortGuard};
 
 /// What is declared of a load balancer, until it is dropped.
-pub(super) struct Balancer {
+pub(in crate::kernel) struct Balancer {
     pub(super) port: PortGuard,
     pub(super) next_hops: Vec<NextHopGuard>,
 }
 
 /// Declare a load balancer whose connection is named after its link.
-pub(super) fn declare(kernel: &Kernel, link: &str, addresses: &[&str]) -> Balancer {
+pub(in crate::kernel) fn declare(kernel: &Kernel, link: &str, addresses: &[&str]) -> Balancer {
     let peer = PeerId::load_balancer(link);
     let port = kernel.port(&peer, name(link), &[]);
     let next_hop = |address: &&str| kernel.next_hop(&peer, address.parse().unwrap());
@@ -23,13 +23,18 @@ pub(super) fn declare(kernel: &Kernel, link: &str, addresses: &[&str]) -> Balanc
 }
 
 /// Declare a load balancer whose link is in a kernel in memory.
-pub(super) fn in_memory(linux: &Memory, kernel: &Kernel, link: &str, addresses: &[&str]) -> Balancer {
+pub(in crate::kernel) fn in_memory(
+    linux: &Memory,
+    kernel: &Kernel,
+    link: &str,
+    addresses: &[&str],
+) -> Balancer {
     linux.add_link(link, None);
     declare(kernel, link, addresses)
 }
 
 /// Make the link of a load balancer in this network namespace. Its far end is named after it, with a `p`.
-pub(super) fn make_link(link: &str) {
+pub(in crate::kernel) fn make_link(link: &str) {
     let far = format!("{link}p");
     add_veth(link, &far);
     change_link(link, |link| link.up());
@@ -37,7 +42,7 @@ pub(super) fn make_link(link: &str) {
 }
 
 /// Declare a load balancer whose link is in this network namespace.
-pub(super) fn in_netns(kernel: &Kernel, link: &str, addresses: &[&str]) -> Balancer {
+pub(in crate::kernel) fn in_netns(kernel: &Kernel, link: &str, addresses: &[&str]) -> Balancer {
     make_link(link);
     declare(kernel, link, addresses)
 }

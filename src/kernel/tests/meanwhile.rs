@@ -20,6 +20,7 @@ use crate::{
     kernel::{
         Backend, Degraded, Kernel, Memory, NextHopGuard, Observed, Op, Ours, PeerId, PortGuard, Refusal,
         Settings, Status, WrongSysctl,
+        liveness::{self, Neighbours},
     },
 };
 
@@ -85,6 +86,10 @@ impl Backend for Busy {
 
     fn wrong_sysctls(&mut self, ours: &Ours, families: &[Family]) -> Vec<WrongSysctl> {
         self.linux.wrong_sysctls(ours, families)
+    }
+
+    fn neighbours(&mut self, settings: liveness::Settings) -> io::Result<Box<dyn Neighbours>> {
+        self.linux.neighbours(settings)
     }
 
     async fn changed(&mut self, ours: &Ours) {

@@ -5,12 +5,13 @@
 mod adopted;
 mod adoption;
 pub(super) mod agreement;
-mod balancer;
+pub(super) mod balancer;
 mod contract;
 pub(super) mod far;
 mod faults;
 mod handle;
 mod linux;
+mod liveness;
 mod meanwhile;
 mod multicast;
 pub(super) mod netns;

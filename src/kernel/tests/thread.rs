@@ -17,7 +17,10 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 use crate::{
     api::Family,
     chain::Tasks,
-    kernel::{Backend, Kernel, Memory, Observed, Op, Ours, Refusal, Settings, WrongSysctl},
+    kernel::{
+        Backend, Kernel, Memory, Observed, Op, Ours, Refusal, Settings, WrongSysctl,
+        liveness::{self, Neighbours},
+    },
 };
 
 /// A kernel that reports each change, and makes it when the test lets it.
@@ -42,6 +45,10 @@ impl Backend for Slow {
 
     fn wrong_sysctls(&mut self, ours: &Ours, families: &[Family]) -> Vec<WrongSysctl> {
         self.memory.wrong_sysctls(ours, families)
+    }
+
+    fn neighbours(&mut self, settings: liveness::Settings) -> io::Result<Box<dyn Neighbours>> {
+        self.memory.neighbours(settings)
     }
 
     async fn changed(&mut self, ours: &Ours) {

@@ -187,6 +187,7 @@ async fn kernel(config: &Config, tasks: &Tasks) -> Result<Kernel, Failure> {
     let node = if config.host.is_empty() { &config.name } else { &config.host };
     let settings = kernel::Settings {
         families: config.families,
+        liveness: config.liveness,
         ..kernel::Settings::of(&config.trench, &config.conduit, node)
     };
     Ok(Kernel::start_on_thread(settings, Netlink::open, tasks).await?)

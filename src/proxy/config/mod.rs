@@ -20,7 +20,7 @@ pub use self::{
     variables::{VARIABLES, Variable},
 };
 use self::{reader::Reader, variables as var};
-use crate::{api::Family, proxy::telemetry::Destination, transport::Target};
+use crate::{api::Family, kernel::liveness, proxy::telemetry::Destination, transport::Target};
 
 /// Shortest keepalive interval of a gRPC client.
 const LEAST_KEEPALIVE: Duration = Duration::from_secs(10);
@@ -90,6 +90,8 @@ pub struct Config {
     pub ip_release_delay: Duration,
     /// Interval at which the bridge's addresses are renewed.
     pub bridge_ip_renew_interval: Duration,
+    /// How load balancers are probed; `None` if they are not.
+    pub liveness: Option<liveness::Settings>,
     /// File of the snapshot; `None` keeps none.
     pub snapshot_path: Option<PathBuf>,
     /// Address of the SPIFFE Workload API: `unix:///path` or `tcp://ip:port`.
@@ -136,6 +138,7 @@ impl Config {
             grpc_max_backoff: r.duration(var::GRPC_MAX_BACKOFF, MILLISECOND),
             ip_release_delay: r.duration(var::IP_RELEASE_DELAY, Duration::ZERO),
             bridge_ip_renew_interval: r.duration(var::BRIDGE_IP_RENEW_INTERVAL, MILLISECOND),
+            liveness: rules::liveness(&mut r),
             snapshot_path: rules::file(&mut r, var::SNAPSHOT_PATH),
             spiffe_endpoint_socket: rules::target_text(&mut r, var::SPIFFE_ENDPOINT_SOCKET),
             telemetry: None,

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Say for each kind of variable which values are accepted and what they mean.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use super::{
     LogLevel,
+    duration::parse_duration,
     reader::{Get, Reader},
     variables::{self as var, Variable},
 };
-use crate::{api::Family, transport::Target};
+use crate::{api::Family, kernel::liveness, transport::Target};
 
 /// Where a peer listens.
 pub(super) fn target(r: &mut Reader<impl Get>, variable: Variable) -> Target {
@@ -78,6 +79,21 @@ pub(super) fn mtu(r: &mut Reader<impl Get>, variable: Variable, families: &[Fami
     r.value(variable, format!("{least} to 65535"), |text| {
         text.parse().ok().filter(|mtu| (least..=65535).contains(mtu))
     })
+}
+
+/// How load balancers are probed. What is given of it is checked even if they are not.
+pub(super) fn liveness(r: &mut Reader<impl Get>) -> Option<liveness::Settings> {
+    let enabled: bool = r.value(var::LIVENESS_CHECK_ENABLED, "true or false", |text| text.parse().ok());
+    let interval =
+        r.value(var::LIVENESS_CHECK_INTERVAL, "a Go duration such as 150ms, 20ms to 10s", |text| {
+            let nanos = u64::try_from(parse_duration(text).ok()?).ok()?;
+            let range = Duration::from_millis(20)..=Duration::from_secs(10);
+            Some(Duration::from_nanos(nanos)).filter(|interval| range.contains(interval))
+        });
+    let probes = r.value(var::LIVENESS_CHECK_PROBES, "2 to 100", |text| {
+        text.parse().ok().filter(|probes| (2..=100).contains(probes))
+    });
+    enabled.then_some(liveness::Settings { interval, probes })
 }
 
 /// A file by its absolute path; none if the variable is empty.

@@ -44,12 +44,18 @@ fn g01_defaults_are_those_of_the_go_struct() {
             grpc_max_backoff: seconds(5),
             ip_release_delay: seconds(20),
             bridge_ip_renew_interval: seconds(300),
+            liveness: Some(liveness::Settings { interval: Duration::from_millis(150), probes: 6 }),
             snapshot_path: Some("/tmp/meridio-proxy.snapshot".into()),
             spiffe_endpoint_socket: SOCKET.1.into(),
             telemetry: None,
             warnings: Vec::new(),
         }
     );
+}
+
+#[test]
+fn load_balancers_are_not_probed_if_that_is_switched_off() {
+    assert_eq!(parse(&[("NSM_LIVENESS_CHECK_ENABLED", "false")]).unwrap().liveness, None);
 }
 
 #[test]
@@ -77,6 +83,9 @@ fn g01_every_variable_is_read_under_its_name() {
         ("NSM_GRPC_MAX_BACKOFF", "6s"),
         ("NSM_IP_RELEASE_DELAY", "7s"),
         ("NSM_BRIDGE_IP_RENEW_INTERVAL", "8s"),
+        ("NSM_LIVENESS_CHECK_ENABLED", "true"),
+        ("NSM_LIVENESS_CHECK_INTERVAL", "50ms"),
+        ("NSM_LIVENESS_CHECK_PROBES", "9"),
         ("NSM_SNAPSHOT_PATH", "/run/proxy/snapshot"),
         ("SPIFFE_ENDPOINT_SOCKET", "tcp://127.0.0.1:8081"),
         ("TELEMETRY", "true"),
@@ -106,6 +115,7 @@ fn g01_every_variable_is_read_under_its_name() {
             grpc_max_backoff: seconds(6),
             ip_release_delay: seconds(7),
             bridge_ip_renew_interval: seconds(8),
+            liveness: Some(liveness::Settings { interval: Duration::from_millis(50), probes: 9 }),
             snapshot_path: Some("/run/proxy/snapshot".into()),
             spiffe_endpoint_socket: "tcp://127.0.0.1:8081".into(),
             telemetry: Some(Destination::at(DEFAULT_ENDPOINT)),
@@ -185,6 +195,9 @@ fn g01_a_malformed_variable_is_named_with_its_value_and_what_is_accepted() {
         ("NSM_IP_RELEASE_DELAY", &["-1ns", "x"], "0s to 8760h"),
         ("NSM_BRIDGE_IP_RENEW_INTERVAL", &["0"], "Go duration"),
         ("SPIFFE_ENDPOINT_SOCKET", &["", "/run/agent.sock"], "unix:///path"),
+        ("NSM_LIVENESS_CHECK_ENABLED", &["", "yes", "2"], "true or false"),
+        ("NSM_LIVENESS_CHECK_INTERVAL", &["", "150", "19ms", "11s", "x"], "20ms to 10s"),
+        ("NSM_LIVENESS_CHECK_PROBES", &["", "1", "101", "-1", "six"], "2 to 100"),
         ("NSM_SNAPSHOT_PATH", &["snapshot", "./snapshot"], "absolute path"),
     ];
     let mut covered = BTreeSet::new();

@@ -75,6 +75,9 @@ variables! {
     GRPC_MAX_BACKOFF = Variable::new("NSM_GRPC_MAX_BACKOFF", "5s", "Longest pause between attempts to connect").or("GRPC_MAX_BACKOFF");
     IP_RELEASE_DELAY = Variable::new("NSM_IP_RELEASE_DELAY", "20s", "Time from the Close of a connection to the release of its addresses").or("IP_RELEASE_DELAY");
     BRIDGE_IP_RENEW_INTERVAL = Variable::new("NSM_BRIDGE_IP_RENEW_INTERVAL", "5m", "Interval at which the bridge's addresses are renewed in IPAM").or("BRIDGE_IP_RENEW_INTERVAL");
+    LIVENESS_CHECK_ENABLED = Variable::new("NSM_LIVENESS_CHECK_ENABLED", "true", "true probes load balancers and withdraws those that do not answer, false does not");
+    LIVENESS_CHECK_INTERVAL = Variable::new("NSM_LIVENESS_CHECK_INTERVAL", "150ms", "Time between two probes of a load balancer; 50ms finds a dead one three times as fast");
+    LIVENESS_CHECK_PROBES = Variable::new("NSM_LIVENESS_CHECK_PROBES", "6", "Probes without an answer after which a load balancer is withdrawn");
     SNAPSHOT_PATH = Variable::new("NSM_SNAPSHOT_PATH", "/tmp/meridio-proxy.snapshot", "File that keeps leases, gateways and VIPs for a restart while their services are away; empty: none");
     SPIFFE_ENDPOINT_SOCKET = Variable::new("SPIFFE_ENDPOINT_SOCKET", "", "Address of the SPIFFE Workload API; required");
     TELEMETRY = Variable::lenient("TELEMETRY", "", "true exports spans by OTLP/gRPC, false does not; unset: if an endpoint is set");

@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! The prober beside a reconciler, over the kernel in memory, under paused time.
+
+use std::net::IpAddr;
+
+use super::*;
+use crate::{
+    api::{Dual, Family},
+    chain::Tasks,
+    kernel::{
+        Degraded, Kernel, Memory,
+        tests::balancer::{self, Balancer},
+    },
+};
+
+const ONE: &str = "172.16.1.2";
+const TWO: &str = "172.16.1.4";
+
+struct Rig {
+    tasks: Tasks,
+    linux: Memory,
+    kernel: Kernel,
+    _balancers: [Balancer; 2],
+}
+
+async fn rig() -> Rig {
+    let (tasks, linux) = (Tasks::default(), Memory::default());
+    let settings = crate::kernel::Settings {
+        liveness: Some(Settings::default()),
+        ..crate::kernel::Settings::of("trench", "conduit", "node")
+    };
+    let kernel = Kernel::start(settings, linux.clone(), &tasks);
+    kernel.set_gateways(Dual { v4: "172.16.1.1/24".parse().ok(), v6: None });
+    let balancers =
+        [("lb-1", ONE), ("lb-2", TWO)].map(|(link, hop)| balancer::in_memory(&linux, &kernel, link, &[hop]));
+    let rig = Rig { tasks, linux, kernel, _balancers: balancers };
+    rig.until(|status| hops(status) == addresses(&[ONE, TWO])).await;
+    rig
+}
+
+impl Rig {
+    /// Wait until the status fits; returns how long that took.
+    async fn until(&self, fits: impl FnMut(&Status) -> bool) -> Duration {
+        let start = Instant::now();
+        let mut status = self.kernel.status();
+        let found = tokio::time::timeout(Duration::from_secs(60), status.wait_for(fits)).await;
+        assert!(found.is_ok(), "{:?}", self.kernel.status().borrow().clone());
+        start.elapsed()
+    }
+
+    /// Wait until both have been found to answer.
+    async fn known(&self) {
+        let mut verdicts = self.kernel.verdicts();
+        let both = |verdicts: &Verdicts| verdicts.len() == 2 && verdicts.values().all(|answers| *answers);
+        tokio::time::timeout(Duration::from_secs(60), verdicts.wait_for(both)).await.unwrap().unwrap();
+    }
+
+    fn silence(&self, address: &str, silent: bool) {
+        self.linux.set_silent(address.parse().unwrap(), silent);
+    }
+
+    async fn end(self) {
+        drop(self.kernel);
+        self.tasks.stop().await;
+    }
+}
+
+fn addresses(texts: &[&str]) -> Vec<IpAddr> {
+    texts.iter().map(|text| text.parse().unwrap()).collect()
+}
+
+fn hops(status: &Status) -> Vec<IpAddr> {
+    status.next_hops.v4.iter().flatten().copied().collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_next_hop_leaves_the_route_within_a_second_and_comes_back() {
+    let rig = rig().await;
+    rig.known().await;
+    rig.silence(ONE, true);
+    let silent = rig.until(|status| hops(status) == addresses(&[TWO])).await;
+    assert!(Duration::from_millis(600) < silent && silent < Duration::from_millis(1050), "{silent:?}");
+    assert!(!rig.kernel.verdicts().borrow()[&addresses(&[ONE])[0]]);
+    rig.silence(ONE, false);
+    let back = rig.until(|status| hops(status) == addresses(&[ONE, TWO])).await;
+    assert!(back < Duration::from_millis(600), "{back:?}");
+    rig.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn if_all_fall_silent_the_last_ones_stay_and_the_status_names_it() {
+    let rig = rig().await;
+    rig.known().await;
+    [ONE, TWO].iter().for_each(|address| rig.silence(address, true));
+    rig.until(|status| status.degraded.contains(&Degraded::NoneAnswers(Family::V4))).await;
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert!(!hops(&rig.kernel.status().borrow()).is_empty());
+    [ONE, TWO].iter().for_each(|address| rig.silence(address, false));
+    rig.until(|status| status.degraded.is_empty() && hops(status) == addresses(&[ONE, TWO])).await;
+    rig.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_next_hop_that_is_withdrawn_is_not_silent_when_it_comes_again() {
+    let rig = rig().await;
+    rig.known().await;
+    rig.silence(ONE, true);
+    rig.until(|status| hops(status) == addresses(&[TWO])).await;
+    let Rig { tasks, linux, kernel, _balancers: [one, two] } = rig;
+    drop(one);
+    kernel.settled().await;
+    linux.set_silent(addresses(&[ONE])[0], false);
+    let one = balancer::declare(&kernel, "lb-1", &[ONE]);
+    let rig = Rig { tasks, linux, kernel, _balancers: [one, two] };
+    rig.until(|status| hops(status) == addresses(&[ONE, TWO])).await;
+    rig.end().await;
+}

@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Look at neighbours, and have them asked, on a socket of its own.
+//!
+//! The kernel answers a request while it is being sent, so that nothing here waits. Requests go out many in one datagram.
+
+use std::{io, net::IpAddr, time::Duration};
+
+use rtnetlink::{
+    packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload},
+    packet_route::{
+        RouteNetlinkMessage::{self, GetLink, GetNeighbour, NewLink, NewNeighbour, SetNeighbourTable},
+        link::{LinkAttribute, LinkMessage},
+        neighbour::{NeighbourFlags, NeighbourMessage, NeighbourState},
+        neighbour_table::{NeighbourTableAttribute, NeighbourTableMessage, NeighbourTableParameter},
+    },
+    sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE},
+};
+use tokio::time::Instant;
+
+use super::{address_family, answers::Answers, message::neighbour};
+use crate::{
+    api::Family,
+    kernel::{
+        Ours, Refusal,
+        backend::errno,
+        liveness::{Neighbours, Settings, Sight},
+    },
+};
+
+/// Most requests in one datagram.
+const BATCH: usize = 32;
+/// How often the timers are set again: others may have changed them.
+const TIMERS: Duration = Duration::from_secs(60);
+
+/// A socket for neighbours.
+pub(super) struct NeighbourSocket {
+    socket: Socket,
+    settings: Settings,
+    /// Index of our bridge, while it is the same.
+    bridge: Option<u32>,
+    /// When the timers are to be set again.
+    timers: Option<Instant>,
+    /// Families in which the kernel repeats a question by its own timers, so slowly that it has to be told to each time.
+    slow: [bool; 2],
+    sequence: u32,
+}
+
+impl NeighbourSocket {
+    pub(super) fn open(settings: Settings) -> io::Result<Self> {
+        let socket = Socket::new(NETLINK_ROUTE)?;
+        socket.set_non_blocking(true)?;
+        Ok(Self { socket, settings, bridge: None, timers: None, slow: [false; 2], sequence: 0 })
+    }
+
+    /// Index of the bridge, with its timers set.
+    fn bridge(&mut self, ours: &Ours) -> Result<u32, Refusal> {
+        if let (Some(bridge), Some(due)) = (self.bridge, self.timers)
+            && Instant::now() < due
+        {
+            return Ok(bridge);
+        }
+        let mut request = LinkMessage::default();
+        request.attributes.push(LinkAttribute::IfName(ours.bridge.to_string()));
+        let mut found = self.ask_all([(GetLink(request), NLM_F_REQUEST)])?;
+        let link = found.pop().unwrap_or_else(|| Err(Refusal::broken("no answer about the bridge")))?;
+        let Some(NewLink(link)) = link else { return Err(Refusal::errno(errno::ENODEV)) };
+        let bridge = link.header.index;
+        for (family, slow) in [(Family::V4, 0), (Family::V6, 1)] {
+            let set = self.set_timers(family, bridge)?;
+            // Without IPv6 on the bridge there are no timers of it, and nobody to ask.
+            let failed = set.err().filter(|refusal| refusal.errno != errno::ENOENT);
+            if let Some(refusal) = failed.as_ref().filter(|_| !self.slow[slow]) {
+                tracing::warn!(%family, %refusal, "the timers of neighbours cannot be set");
+            }
+            self.slow[slow] = failed.is_some();
+        }
+        (self.bridge, self.timers) = (Some(bridge), Some(Instant::now() + TIMERS));
+        Ok(bridge)
+    }
+
+    /// Have the kernel repeat what is not answered, as often as there are probes: first to the known link-layer address, then to all,
+    /// as another may have it now.
+    fn set_timers(&mut self, family: Family, bridge: u32) -> Result<Result<(), Refusal>, Refusal> {
+        let unicast = self.settings.probes.div_ceil(2);
+        let interval = u64::try_from(self.settings.interval.as_millis()).unwrap_or(u64::MAX);
+        let mut message = NeighbourTableMessage::default();
+        message.header.family = address_family(family);
+        message.attributes = vec![
+            NeighbourTableAttribute::Name(table(family).to_owned()),
+            NeighbourTableAttribute::Parms(vec![
+                NeighbourTableParameter::Ifindex(bridge),
+                NeighbourTableParameter::RetransTime(interval),
+                NeighbourTableParameter::UcastProbes(unicast),
+                NeighbourTableParameter::McastReprobes(self.settings.probes - unicast),
+            ]),
+        ];
+        let mut answers = self.ask_all([(SetNeighbourTable(message), NLM_F_REQUEST | NLM_F_ACK)])?;
+        Ok(answers.pop().unwrap_or(Ok(None)).map(drop))
+    }
+
+    /// Send requests, and return what is answered to each: an object, nothing, or a refusal.
+    #[allow(clippy::type_complexity)]
+    fn ask_all(
+        &mut self,
+        requests: impl IntoIterator<Item = (RouteNetlinkMessage, u16)>,
+    ) -> Result<Vec<Result<Option<RouteNetlinkMessage>, Refusal>>, Refusal> {
+        let first = self.sequence.wrapping_add(1);
+        let count = self.send(requests)?;
+        let mut answers = vec![Ok(None); count];
+        loop {
+            let datagram = match self.socket.recv_from_full() {
+                Ok((datagram, _)) => datagram,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(answers),
+                Err(error) => return Err(Refusal::broken(error)),
+            };
+            let mut rest = &datagram[..];
+            while !rest.is_empty() {
+                let message =
+                    NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest).map_err(Refusal::broken)?;
+                let length = (message.header.length as usize).next_multiple_of(4).max(16);
+                rest = rest.get(length..).unwrap_or_default();
+                // What is left of earlier requests has another number.
+                let at = message.header.sequence_number.wrapping_sub(first) as usize;
+                if let Some(answer) = answers.get_mut(at) {
+                    *answer = object(message);
+                }
+            }
+        }
+    }
+
+    /// Send requests in one datagram; returns how many.
+    fn send(
+        &mut self,
+        requests: impl IntoIterator<Item = (RouteNetlinkMessage, u16)>,
+    ) -> Result<usize, Refusal> {
+        let (mut bytes, mut count) = (Vec::new(), 0);
+        for (request, flags) in requests {
+            self.sequence = self.sequence.wrapping_add(1);
+            let mut message = NetlinkMessage::from(request);
+            message.header.flags = flags;
+            message.header.sequence_number = self.sequence;
+            message.finalize();
+            let start = bytes.len();
+            bytes.resize(start + message.buffer_len().next_multiple_of(4), 0);
+            message.serialize(&mut bytes[start..start + message.buffer_len()]);
+            count += 1;
+        }
+        if count > 0 {
+            self.socket.send_to(&bytes, &SocketAddr::new(0, 0), 0).map_err(Refusal::broken)?;
+        }
+        Ok(count)
+    }
+}
+
+impl Neighbours for NeighbourSocket {
+    fn look(&mut self, ours: &Ours, addresses: &[IpAddr]) -> Result<Vec<Sight>, Refusal> {
+        let bridge = self.bridge(ours)?;
+        let mut sights = Vec::with_capacity(addresses.len());
+        for batch in addresses.chunks(BATCH) {
+            let gets = batch.iter().map(|address| (GetNeighbour(neighbour(*address, bridge)), NLM_F_REQUEST));
+            for answer in self.ask_all(gets)? {
+                match answer {
+                    Ok(Some(NewNeighbour(it))) => sights.push(sight(it.header.state)),
+                    Err(refusal) if refusal.errno == errno::ENOENT => sights.push(Sight::Unknown),
+                    Err(refusal) => {
+                        self.bridge = None; // it may have been made again
+                        return Err(refusal);
+                    }
+                    Ok(_) => return Err(Refusal::broken("no answer about a neighbour")),
+                }
+            }
+        }
+        Ok(sights)
+    }
+
+    fn ask(&mut self, addresses: &[(IpAddr, Sight)]) -> Result<(), Refusal> {
+        let Some(bridge) = self.bridge else { return Ok(()) };
+        for batch in addresses.chunks(BATCH) {
+            let slow = self.slow;
+            let questions = batch.iter().flat_map(|(address, sight)| {
+                let slow = slow[usize::from(address.is_ipv6())];
+                questions(*sight, slow).map(|question| question.of(*address, bridge))
+            });
+            self.send(questions.collect::<Vec<_>>())?;
+        }
+        Ok(())
+    }
+}
+
+/// How the kernel is told to ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Question {
+    /// Doubt the known address, so that the next question is asked at once.
+    Doubt,
+    /// Ask whether the known address is still right.
+    Probe,
+    /// Ask for the address as for a packet that is to be sent.
+    Resolve,
+}
+
+/// What to do about a neighbour of which so much is known.
+fn questions(sight: Sight, slow: bool) -> impl Iterator<Item = Question> {
+    use Question::{Doubt, Probe, Resolve};
+    let questions: &[Question] = match sight {
+        Sight::Answered | Sight::Unconfirmed => &[Probe],
+        Sight::GivenUp | Sight::Unknown => &[Resolve],
+        Sight::Asked if slow => &[Doubt, Probe],
+        Sight::Asked | Sight::Fixed => &[],
+    };
+    questions.iter().copied()
+}
+
+impl Question {
+    fn of(self, address: IpAddr, bridge: u32) -> (RouteNetlinkMessage, u16) {
+        let mut message: NeighbourMessage = neighbour(address, bridge);
+        let mut flags = NLM_F_REQUEST;
+        match self {
+            Question::Doubt => message.header.state = NeighbourState::Stale,
+            Question::Probe => message.header.state = NeighbourState::Probe,
+            Question::Resolve => {
+                message.header.flags = NeighbourFlags::Use;
+                flags |= NLM_F_CREATE;
+            }
+        }
+        (NewNeighbour(message), flags)
+    }
+}
+
+const fn table(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "arp_cache",
+        Family::V6 => "ndisc_cache",
+    }
+}
+
+fn object(message: NetlinkMessage<RouteNetlinkMessage>) -> Result<Option<RouteNetlinkMessage>, Refusal> {
+    if let NetlinkPayload::Error(error) = &message.payload
+        && error.code.is_none()
+    {
+        return Ok(None);
+    }
+    let mut answers = Answers::default();
+    answers.take(message)?;
+    Ok(answers.objects.pop())
+}
+
+fn sight(state: NeighbourState) -> Sight {
+    match state {
+        NeighbourState::Reachable => Sight::Answered,
+        NeighbourState::Probe | NeighbourState::Incomplete => Sight::Asked,
+        NeighbourState::Stale | NeighbourState::Delay => Sight::Unconfirmed,
+        NeighbourState::Failed => Sight::GivenUp,
+        NeighbourState::Permanent | NeighbourState::Noarp => Sight::Fixed,
+        _ => Sight::Unknown,
+    }
+}

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Load balancers that die without a trace, over a real kernel.
+
+use std::{
+    collections::BTreeSet,
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    thread,
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use super::{
+    balancer::{self, Balancer},
+    far::Far,
+    netns::{in_netns, settings, start_with, status},
+    witness::{add_address, add_veth, change_link, flush_addresses},
+};
+use crate::{
+    api::Dual,
+    chain::Tasks,
+    kernel::{Kernel, Settings, Status, liveness},
+};
+
+const ONE: [&str; 2] = ["172.16.1.2", "fd00::2"];
+const TWO: [&str; 2] = ["172.16.1.4", "fd00::4"];
+
+/// A load balancer in a network namespace of its own.
+struct Lb {
+    far: Far,
+    link: &'static str,
+    addresses: [&'static str; 2],
+    _declared: Balancer,
+}
+
+impl Lb {
+    fn new(kernel: &Kernel, link: &'static str, addresses: [&'static str; 2]) -> Self {
+        let far = Far::new();
+        add_veth(link, &format!("{link}p"));
+        far.take(&format!("{link}p"));
+        change_link(link, |link| link.up());
+        far.run(move || change_link(&format!("{link}p"), |link| link.up()));
+        let lb = Self { far, link, addresses, _declared: balancer::declare(kernel, link, &addresses) };
+        lb.answer();
+        lb
+    }
+
+    fn answer(&self) {
+        let (link, addresses) = (format!("{}p", self.link), self.addresses);
+        self.far.run(move || {
+            add_address(&link, &format!("{}/24", addresses[0]));
+            add_address(&link, &format!("{}/64", addresses[1]));
+        });
+    }
+
+    /// The link stays up, and nobody answers.
+    fn die(&self) {
+        let link = format!("{}p", self.link);
+        self.far.run(move || flush_addresses(&link));
+    }
+}
+
+fn hops(status: &Status) -> BTreeSet<IpAddr> {
+    status.next_hops.iter().flat_map(|(_, hops)| hops.iter().copied()).collect()
+}
+
+fn all(addresses: &[&str]) -> BTreeSet<IpAddr> {
+    addresses.iter().map(|address| address.parse().unwrap()).collect()
+}
+
+async fn two_that_answer(tasks: &Tasks) -> (Kernel, [Lb; 2]) {
+    let settings = Settings { liveness: Some(liveness::Settings::default()), ..settings() };
+    let kernel = start_with(settings, tasks).await;
+    kernel.set_gateways(Dual { v4: "172.16.1.1/24".parse().ok(), v6: "fd00::1/64".parse().ok() });
+    kernel.set_vips(&["20.0.0.1/32", "2000::1/128"].map(|vip| vip.parse().unwrap()));
+    let lbs = [("lb-1", ONE), ("lb-2", TWO)].map(|(link, addresses)| Lb::new(&kernel, link, addresses));
+    status(&kernel, |status| hops(status) == all(&[ONE, TWO].concat())).await;
+    let mut verdicts = kernel.verdicts();
+    let answer = |verdicts: &liveness::Verdicts| verdicts.len() == 4 && verdicts.values().all(|it| *it);
+    tokio::time::timeout(Duration::from_secs(20), verdicts.wait_for(answer)).await.unwrap().unwrap();
+    (kernel, lbs)
+}
+
+#[test]
+fn a_load_balancer_that_dies_silently_is_withdrawn_and_comes_back() {
+    in_netns(|| async {
+        let tasks = Tasks::default();
+        let (kernel, [one, _two]) = two_that_answer(&tasks).await;
+        for _ in 0..2 {
+            let died = Instant::now();
+            one.die();
+            status(&kernel, |status| hops(status) == all(&TWO)).await;
+            println!("withdrawn after {:?}", died.elapsed());
+            assert!(died.elapsed() < Duration::from_secs(4), "{:?}", died.elapsed());
+            let answered = Instant::now();
+            one.answer();
+            status(&kernel, |status| hops(status) == all(&[ONE, TWO].concat())).await;
+            println!("back after {:?}", answered.elapsed());
+        }
+        tasks.stop().await;
+    });
+}
+
+#[test]
+fn no_load_balancer_is_withdrawn_while_every_core_is_busy() {
+    in_netns(|| async {
+        let tasks = Tasks::default();
+        let (kernel, _lbs) = two_that_answer(&tasks).await;
+        let stop = Arc::new(AtomicBool::new(false));
+        let cores = thread::available_parallelism().unwrap().get();
+        let busy: Vec<_> = (0..2 * cores)
+            .map(|_| {
+                let stop = Arc::clone(&stop);
+                thread::spawn(move || while !stop.load(Relaxed) {})
+            })
+            .collect();
+        let mut verdicts = kernel.verdicts();
+        let silent = |verdicts: &liveness::Verdicts| verdicts.values().any(|answers| !answers);
+        let found = tokio::time::timeout(Duration::from_secs(5), verdicts.wait_for(silent)).await;
+        stop.store(true, Relaxed);
+        busy.into_iter().for_each(|thread| thread.join().unwrap());
+        assert!(found.is_err(), "{:?}", kernel.verdicts().borrow());
+        tasks.stop().await;
+    });
+}
