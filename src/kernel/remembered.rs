@@ -12,14 +12,16 @@ use std::{
     net::IpAddr,
 };
 
+use ipnet::IpNet;
 use tokio::time::Instant;
 
 use self::{former::Former, leaving::Leaving};
 use super::{
-    Observed, Role, Settings,
+    Observed, Role, Rule, Settings,
     adoption::Adoption,
     claims::{Declared, Notes},
     vip_list::VipList,
+    vip_rules,
 };
 use crate::api::{Dual, Family, InterfaceName};
 
@@ -97,7 +99,10 @@ impl Remembered {
                 "an earlier process left state in the kernel: it is kept until its place is taken"
             );
         }
-        self.vips = VipList::after(adoption.vips);
+        self.vips = match settings.restored_vips.as_slice() {
+            [] => VipList::after(adoption.vips),
+            vips => VipList::restored(with_left(vips, observed, settings)),
+        };
         self.former = Former::of(observed);
         let links = declared.peers.values().flat_map(|peer| peer.links());
         self.links =
@@ -180,4 +185,11 @@ impl Remembered {
         let refused = refused.into_iter().map(|(hop, answer)| (hop, RefusedHop { answer, until }));
         self.refused.extend(refused);
     }
+}
+
+/// The rules of some VIPs, and of those that the rules of an earlier process have: it may have had newer ones.
+fn with_left(vips: &[IpNet], observed: &Observed, settings: &Settings) -> BTreeSet<Rule> {
+    let left = observed.rules.iter().filter(|rule| rule.routes_vip(&settings.ours));
+    let all: Vec<_> = left.filter_map(|rule| rule.source).chain(vips.iter().copied()).collect();
+    vip_rules(&settings.ours, &all)
 }

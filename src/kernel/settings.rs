@@ -4,6 +4,8 @@
 
 use std::{fmt, time::Duration};
 
+use ipnet::IpNet;
+
 use super::liveness;
 use crate::api::{Family, InterfaceName};
 
@@ -36,6 +38,9 @@ pub struct Settings {
     pub families: &'static [Family],
     /// Address of the bridge if we create it; a bridge that exists keeps its own.
     pub mac: Mac,
+    /// VIPs of an earlier process. Together with those that its rules have, they hold until the first list. If empty, its rules are
+    /// not touched until then.
+    pub restored_vips: Vec<IpNet>,
     /// How long the last VIPs stay when an empty list follows a non-empty one.
     pub empty_vips_grace: Duration,
     /// How long former gateways stay at least, and leak stops of links that never appeared. When it has passed since the proxy is
@@ -58,6 +63,7 @@ impl Settings {
             ours: Ours::default(),
             families: &Family::BOTH,
             mac: Mac::derive(&[trench, conduit, node]),
+            restored_vips: Vec::new(),
             empty_vips_grace: Duration::from_secs(60),
             adoption: Duration::from_secs(60),
             appearance: Duration::from_secs(10),

@@ -30,6 +30,11 @@ impl VipList {
         Self { kept, ..Self::default() }
     }
 
+    /// Before the first list, but with the rules of a list that an earlier process had.
+    pub(super) fn restored(rules: BTreeSet<Rule>) -> Self {
+        Self { rules: Some(Arc::new(rules)), ..Self::default() }
+    }
+
     /// Take the rules of a list, if it is not the last one taken.
     pub(super) fn take(&mut self, list: Option<&Arc<BTreeSet<Rule>>>, empty_at: Instant) {
         let Some(list) = list else { return };

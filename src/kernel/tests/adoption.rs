@@ -12,7 +12,7 @@ use super::{
     netns::{eventually, in_netns, name, routed, settings, start_with, status},
     witness::{
         Action, Rule, add_address, add_bridge, add_route, add_rule, add_veth, addresses, change_link,
-        delete_link, link, routes, rules, snapshot,
+        delete_link, link, replace_route, routes, rules, snapshot,
     },
 };
 use crate::{
@@ -177,5 +177,53 @@ fn an_empty_first_list_does_not_take_away_the_rules_of_an_earlier_process() {
         first_vip_is_routed();
         eventually(rules, |rules| rules.iter().all(|rule| rule.action != Action::Lookup(1))).await;
         tasks.stop().await;
+    });
+}
+
+#[test]
+fn restored_vips_are_added_to_those_of_an_earlier_process() {
+    in_netns(|| async {
+        left_by_go();
+        let tasks = Tasks::default();
+        let restored_vips = ["20.0.0.1/32", "20.0.0.9/32"].map(|vip| vip.parse().unwrap()).into();
+        let kernel = start_with(Settings { restored_vips, ..patient() }, &tasks).await;
+        kernel.set_gateways(gateways());
+        kernel.settled().await;
+        let sources = || {
+            let rules = rules().into_iter().filter(|rule| rule.action == Action::Lookup(1));
+            rules.map(|rule| rule.from.map(|net| net.to_string()).unwrap_or_default()).collect::<Vec<_>>()
+        };
+        let mut now = sources();
+        now.sort();
+        assert_eq!(now, ["20.0.0.1/32", "20.0.0.2/32", "20.0.0.9/32", "2000::1/128"]);
+        first_vip_is_routed();
+        routed("20.0.0.9", "bridge0", &["172.16.1.2", "172.16.1.4"]);
+        kernel.set_vips(&["20.0.0.9/32".parse().unwrap()]);
+        kernel.settled().await;
+        assert_eq!(sources(), ["20.0.0.9/32"]);
+        tasks.stop().await;
+    });
+}
+
+#[test]
+fn the_go_proxy_takes_over_what_a_killed_process_left() {
+    in_netns(|| async {
+        let killed = Tasks::default();
+        let kernel = start_with(settings(), &killed).await;
+        kernel.set_gateways(gateways());
+        kernel.set_vips(&(1..41).map(|n| format!("20.0.0.{n}/32").parse().unwrap()).collect::<Vec<_>>());
+        let lb = balancer::in_netns(&kernel, "lb-1", &["172.16.1.2"]);
+        kernel.settled().await;
+        routed("20.0.0.1", "bridge0", &["172.16.1.2"]);
+        killed.stop().await;
+        drop(lb);
+        // What the Go proxy does: it takes the bridge as it is, adds its rules, and replaces the route.
+        add_rule(&Rule::lookup(0, "20.0.0.1/32", 1));
+        add_rule(&Rule::lookup(0, "20.0.0.77/32", 1));
+        replace_route(1, &[("172.16.1.4", None), ("172.16.1.6", None)]);
+        for vip in ["20.0.0.1", "20.0.0.40", "20.0.0.77"] {
+            routed(vip, "bridge0", &["172.16.1.4", "172.16.1.6"]);
+        }
+        assert_eq!(routes(Family::V4, 1).len(), 2, "one route, and the blackhole behind it");
     });
 }

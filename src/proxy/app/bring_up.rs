@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Bring the conduit up, stage by stage, and take it down in reverse.
 //!
-//! 1. **kernel**: look at what there is, adopt it, and stop leaks; the addresses of the bridge are those of the snapshot, if there is
-//!    one.
+//! 1. **kernel**: look at what there is, adopt it, and stop leaks; the addresses of the bridge and the VIPs are those of the snapshot,
+//!    if there is one.
 //! 2. **identity**: wait for an SVID.
 //! 3. **services**: connect to IPAM and NSP.
 //! 4. **gateways**: wait for the addresses of the bridge, unless the snapshot has them.
@@ -16,6 +16,7 @@
 
 use std::{future::ready, path::Path, sync::Arc};
 
+use ipnet::IpNet;
 use tokio::sync::watch;
 
 use super::{
@@ -76,7 +77,7 @@ impl Up {
     ) -> Result<(), Failure> {
         let file = config.snapshot_path.as_ref().map(|path| snapshot::File::new(path, subnet(config)));
         let restored = file.as_ref().and_then(snapshot::File::load).unwrap_or_default();
-        let kernel = kernel(config, tasks).await?;
+        let kernel = kernel(config, restored.vips.as_deref(), tasks).await?;
         if !restored.gateways().is_empty() {
             kernel.set_gateways(restored.gateways());
         }
@@ -183,11 +184,12 @@ impl Up {
     }
 }
 
-async fn kernel(config: &Config, tasks: &Tasks) -> Result<Kernel, Failure> {
+async fn kernel(config: &Config, vips: Option<&[IpNet]>, tasks: &Tasks) -> Result<Kernel, Failure> {
     let node = if config.host.is_empty() { &config.name } else { &config.host };
     let settings = kernel::Settings {
         families: config.families,
         liveness: config.liveness,
+        restored_vips: vips.unwrap_or_default().to_vec(),
         ..kernel::Settings::of(&config.trench, &config.conduit, node)
     };
     Ok(Kernel::start_on_thread(settings, Netlink::open, tasks).await?)

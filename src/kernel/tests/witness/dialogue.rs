@@ -4,8 +4,8 @@
 
 use rtnetlink::{
     packet_core::{
-        NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_EXCL, NLM_F_REQUEST, NetlinkMessage,
-        NetlinkPayload,
+        NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST,
+        NetlinkMessage, NetlinkPayload,
     },
     packet_route::RouteNetlinkMessage,
     sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE},
@@ -14,6 +14,7 @@ use rustix::io::Errno;
 
 /// Flags of a request that makes what is not there yet.
 pub(super) const ADD: u16 = NLM_F_CREATE | NLM_F_EXCL;
+pub(super) const REPLACE: u16 = NLM_F_CREATE | NLM_F_REPLACE;
 
 /// Everything of a kind. A dump that was disturbed by a change is asked for again.
 pub(super) fn dump(request: &RouteNetlinkMessage) -> Vec<RouteNetlinkMessage> {

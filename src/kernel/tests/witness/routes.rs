@@ -13,7 +13,7 @@ use rtnetlink::packet_route::{
 use rustix::io::Errno;
 
 use super::{
-    dialogue::{ADD, ask, change, dump},
+    dialogue::{ADD, REPLACE, ask, change, dump},
     links::{index, name},
 };
 use crate::api::Family;
@@ -143,6 +143,15 @@ fn empty(family: Family) -> RouteMessage {
 
 /// Add a default route to a table. Where no link is given the kernel chooses one.
 pub(crate) fn add_route(table: u32, hops: &[(&str, Option<&str>)]) {
+    change(&NewRoute(default_route(table, hops)), ADD);
+}
+
+/// Replace the default route of a table, as [`add_route`] adds it.
+pub(crate) fn replace_route(table: u32, hops: &[(&str, Option<&str>)]) {
+    change(&NewRoute(default_route(table, hops)), REPLACE);
+}
+
+fn default_route(table: u32, hops: &[(&str, Option<&str>)]) -> RouteMessage {
     let one = |(via, dev): &(&str, Option<&str>)| {
         let mut hop = RouteNextHop::default();
         hop.interface_index = dev.map_or(0, index);
@@ -154,7 +163,7 @@ pub(crate) fn add_route(table: u32, hops: &[(&str, Option<&str>)]) {
     message.header.kind = RouteType::Unicast;
     message.attributes =
         vec![RouteAttribute::Table(table), RouteAttribute::MultiPath(hops.iter().map(one).collect())];
-    change(&NewRoute(message), ADD);
+    message
 }
 
 /// The way of a packet to an address: one of this host's own, or one with a source that enters by a link.
