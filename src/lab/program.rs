@@ -15,12 +15,14 @@ use super::{
 const HELP: &str = "\
 Run the proxy between load balancers and targets, in namespaces of its own, and judge what it does.
 
-Usage: lab [--full] [--only FAULT,...] [--skip FAULT,...] [--json] [--keep] [--smallest] [--peers DIR] [--proxy PROGRAM]
+Usage: lab [--full] [--only FAULT,...] [--skip FAULT,...] [--chaos N] [--seed S] [--json] [--keep] [--smallest] [--peers DIR] [--proxy PROGRAM]
        lab exec COMMAND [ARG...]
 
   --full      after the first look, let everything go wrong that can, one after the other
   --only A,B  of the first look only what is needed, then these faults
   --skip A,B  without these faults
+  --chaos N   instead, N random sequences of troubles that overlap, each in a world of its own
+  --seed S    the seed of the first sequence (1); a sequence that fails prints its own, and is the same again
   --json      print the verdicts as one line of JSON, the last line of stdout; progress goes to stderr
   --keep      when the verdicts are in, leave everything running until Ctrl-C, and print how to enter
   --smallest  one load balancer, one target and one IPv4 VIP instead of the whole network
@@ -35,7 +37,7 @@ Usage: lab [--full] [--only FAULT,...] [--skip FAULT,...] [--json] [--keep] [--s
 Needs nothing but Linux: root, or a kernel that allows user namespaces. Exit status 0 only if every verdict is true.";
 
 /// The arguments of a run.
-const ACCEPTED: &str = "--full, --only FAULT,..., --skip FAULT,..., --json, --keep, --smallest, --peers DIR, --proxy PROGRAM, --help, or exec COMMAND";
+const ACCEPTED: &str = "--full, --only FAULT,..., --skip FAULT,..., --chaos N, --seed S, --json, --keep, --smallest, --peers DIR, --proxy PROGRAM, --help, or exec COMMAND";
 
 /// First argument that asks for a command instead of a run.
 const EXEC: &str = "exec";
@@ -60,6 +62,7 @@ impl Options {
     /// The first argument that is not known or not complete.
     fn parse(arguments: &[OsString]) -> Result<Self, String> {
         let mut options = Self::default();
+        options.plan.seed = 1;
         let mut arguments = arguments.iter();
         while let Some(argument) = arguments.next() {
             match argument.to_str() {
@@ -77,6 +80,8 @@ impl Options {
                     options.other = Some(program.into());
                     options.plan.compare = true;
                 }
+                Some("--chaos") => options.plan.chaos = number("--chaos", arguments.next())?,
+                Some("--seed") => options.plan.seed = number("--seed", arguments.next())?,
                 Some("--only") => options.plan.only = faults("--only", arguments.next())?,
                 Some("--skip") => options.plan.skip = faults("--skip", arguments.next())?,
                 _ => {
@@ -97,6 +102,13 @@ impl Options {
     fn topology(&self) -> Topology {
         if self.smallest { Topology::smallest() } else { Topology::whole() }
     }
+}
+
+/// A number behind an argument.
+fn number(argument: &str, number: Option<&OsString>) -> Result<u64, String> {
+    let shown = number.map(|number| number.display().to_string()).unwrap_or_default();
+    let parsed = shown.parse().ok().filter(|number| *number > 0);
+    parsed.ok_or_else(|| format!("`{argument}` lacks a number of at least 1, it has `{shown}`"))
 }
 
 /// The names of faults, as `A,B`.
@@ -215,14 +227,18 @@ mod tests {
     fn arguments_are_known_or_named() {
         let parse =
             |arguments: &[&str]| Options::parse(&arguments.iter().map(OsString::from).collect::<Vec<_>>());
-        assert_eq!(parse(&[]), Ok(Options::default()));
-        let plan = Plan { keep: true, peers: true, ..Plan::default() };
+        let plan = Plan { seed: 1, ..Plan::default() };
+        assert_eq!(parse(&[]), Ok(Options { plan, ..Options::default() }));
+        let plan = Plan { keep: true, peers: true, seed: 1, ..Plan::default() };
         let all = Options { json: true, plan, smallest: true, other: None, peers: Some("bin".into()) };
         assert_eq!(parse(&["--keep", "--smallest", "--peers", "bin", "--json"]), Ok(all));
         assert!(parse(&["--jsn"]).unwrap_err().contains("`--jsn`"));
         assert!(parse(&["--peers"]).unwrap_err().contains("folder"));
         assert!(parse(&["--proxy", "other"]).unwrap().plan.compare);
         assert!(parse(&["--proxy", "other", "--keep"]).unwrap_err().contains("exclude"));
+        let chaos = parse(&["--chaos", "20", "--seed", "7"]).unwrap().plan;
+        assert_eq!((chaos.chaos, chaos.seed), (20, 7));
+        assert!(parse(&["--chaos", "many"]).unwrap_err().contains("`many`"));
         assert!(parse(&["--skip"]).unwrap_err().contains("`--skip`"));
         assert_eq!(parse(&["--full", "--skip", "lb-hangs,lb-leaves"]).unwrap().plan.skip.len(), 2);
     }

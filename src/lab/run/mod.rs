@@ -5,6 +5,7 @@
 //! cannot be done ends the run: what follows would prove nothing.
 
 mod bring_up;
+mod chaos;
 mod columns;
 mod end;
 mod eventually;
@@ -55,6 +56,8 @@ enum Story {
     OneNode,
     /// Two nodes.
     TwoNodes,
+    /// The troubles of a seed.
+    Chaos(u64),
 }
 
 impl Run {
@@ -106,6 +109,7 @@ impl Run {
         let done = match story {
             Story::OneNode => run.one_node().await,
             Story::TwoNodes => nodes::story(&mut run).await,
+            Story::Chaos(seed) => chaos::story(&mut run, seed).await,
         };
         let failed = match done {
             Err(error) => Some(error),
@@ -153,8 +157,11 @@ impl Run {
 
     /// Take a verdict, and show it.
     fn judge(&mut self, mut verdict: Verdict) {
-        if self.story == Story::TwoNodes {
-            verdict.name = format!("two nodes: {}", verdict.name);
+        match self.story {
+            Story::TwoNodes => verdict.name = format!("two nodes: {}", verdict.name),
+            // Of the rest only what fails is worth a line for each seed.
+            Story::Chaos(_) if verdict.ok && !verdict.figures.contains_key("seed") => return,
+            Story::OneNode | Story::Chaos(_) => {}
         }
         eprintln!("{:>6.2} s  {verdict}", self.started.elapsed().as_secs_f64());
         if !verdict.ok {

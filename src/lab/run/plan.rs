@@ -16,6 +16,10 @@ pub struct Plan {
     pub only: Vec<String>,
     /// Faults that are left out.
     pub skip: Vec<String>,
+    /// Instead of all this, go through so many random sequences of troubles.
+    pub chaos: u64,
+    /// The seed of the first of them.
+    pub seed: u64,
     /// Perform everything once more, with another program in the proxy's place.
     pub compare: bool,
 }
@@ -46,6 +50,9 @@ impl Plan {
 
     /// The stories in their order.
     pub(super) fn stories(&self) -> Vec<Story> {
+        if self.chaos > 0 {
+            return (self.seed..self.seed.saturating_add(self.chaos)).map(Story::Chaos).collect();
+        }
         let one_node = self.only.is_empty() || self.only.iter().any(|name| name != nodes::NAME);
         let two_nodes = self.takes(nodes::NAME);
         let stories = [(Story::OneNode, one_node), (Story::TwoNodes, two_nodes)];
@@ -80,6 +87,8 @@ mod tests {
         assert_eq!(full(true, &[], &[]).stories(), [Story::OneNode, Story::TwoNodes]);
         assert_eq!(full(true, &[], &[nodes::NAME]).stories(), [Story::OneNode]);
         assert_eq!(full(false, &[nodes::NAME], &[]).stories(), [Story::TwoNodes]);
+        let chaos = Plan { chaos: 2, seed: 7, ..Plan::default() };
+        assert_eq!(chaos.stories(), [Story::Chaos(7), Story::Chaos(8)]);
         let error = full(true, &[], &["lb-hang"]).check().unwrap_err();
         assert!(error.contains("`lb-hang`") && error.contains("lb-hangs"), "{error}");
     }
