@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
 //! Make one call to the address service, for all families of a name at once.
+//!
+//! The store of Meridio's IPAM serves one call at a time, in no particular order: many calls at once make each of them late. So
+//! few are in flight, in the order of arrival. Calls that a caller waits for do not queue behind others. A call that is late gives
+//! its turn to the next: a service that is slow, not busy, is asked many things at once.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 
 use futures::future::join_all;
 use tokio::{sync::Semaphore, time::timeout};
@@ -13,8 +17,13 @@ use super::{
 };
 use crate::api::Family;
 
-/// Most names for which calls are made at a time.
-const AT_ONCE: usize = 256;
+/// Most names for which calls are in flight.
+const IN_FLIGHT: usize = 256;
+/// Most of them that are not late, and how many of those may be Renews and Releases, for which no caller waits.
+const TURNS: usize = 2;
+const OTHERS: usize = 1;
+/// A call that takes longer is late.
+const LATE: Duration = Duration::from_millis(50);
 
 /// A call that has ended.
 pub(super) struct Done {
@@ -34,27 +43,49 @@ pub(super) struct Caller<A> {
     allocator: Arc<A>,
     families: Arc<[Family]>,
     timeout: Duration,
-    gate: Arc<Semaphore>,
+    in_flight: Arc<Semaphore>,
+    turns: Arc<Semaphore>,
+    others: Arc<Semaphore>,
 }
 
 impl<A: Allocator> Caller<A> {
     pub(super) fn new(allocator: A, mut families: Vec<Family>, timeout: Duration) -> Self {
         families.sort_unstable();
         families.dedup();
-        let gate = Arc::new(Semaphore::new(AT_ONCE));
-        Self { allocator: Arc::new(allocator), families: families.into(), timeout, gate }
+        let [in_flight, turns, others] =
+            [IN_FLIGHT, TURNS, OTHERS].map(|most| Arc::new(Semaphore::new(most)));
+        let (allocator, families) = (Arc::new(allocator), families.into());
+        Self { allocator, families, timeout, in_flight, turns, others }
     }
 
     /// The call as a future that owns what it needs. Each family has the whole timeout; waiting for its turn does not count.
     pub(super) fn call(&self, child: Arc<str>, call: Call) -> impl Future<Output = Done> + Send + use<A> {
         let (allocator, families) = (Arc::clone(&self.allocator), Arc::clone(&self.families));
-        let (gate, limit) = (Arc::clone(&self.gate), self.timeout);
+        let (in_flight, turns, limit) = (Arc::clone(&self.in_flight), Arc::clone(&self.turns), self.timeout);
+        let others = (call != Call::Allocate).then(|| Arc::clone(&self.others));
         async move {
-            let _turn = gate.acquire().await;
-            let outcome = match call {
-                Call::Allocate => Outcome::Allocated(allocate(&*allocator, &child, &families, limit).await),
-                Call::Renew => Outcome::Renewed(allocate(&*allocator, &child, &families, limit).await),
-                Call::Release => Outcome::Released(release(&*allocator, &child, &families, limit).await),
+            let _place = in_flight.acquire().await;
+            let other = match &others {
+                Some(others) => Some(others.acquire().await),
+                None => None,
+            };
+            let turn = turns.acquire().await;
+            let name = Arc::clone(&child);
+            let mut called = pin!(async {
+                match call {
+                    Call::Allocate => {
+                        Outcome::Allocated(allocate(&*allocator, &name, &families, limit).await)
+                    }
+                    Call::Renew => Outcome::Renewed(allocate(&*allocator, &name, &families, limit).await),
+                    Call::Release => Outcome::Released(release(&*allocator, &name, &families, limit).await),
+                }
+            });
+            let outcome = match timeout(LATE, &mut called).await {
+                Ok(outcome) => outcome,
+                Err(_late) => {
+                    drop((turn, other));
+                    called.await
+                }
             };
             Done { child, outcome }
         }

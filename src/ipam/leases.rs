@@ -24,6 +24,8 @@ use crate::{
 
 /// Name of the child whose addresses are those of the bridge: the gateways of the targets.
 pub const BRIDGE: &str = "bridge";
+/// Name of the child whose addresses all ports towards targets have. Nothing is forwarded by them: one pair serves every port.
+pub const PORTS: &str = "ports";
 /// Most leases at a time.
 pub const MAX_LEASES: usize = 16_384;
 /// Most holders and waiting callers of all leases at a time.

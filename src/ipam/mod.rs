@@ -30,7 +30,7 @@ pub use self::{
     faults::{Calls, Fault, Faults},
     grpc::GrpcAllocator,
     lease::{Lease, LeaseError, MAX_NAME},
-    leases::{BRIDGE, Leases, MAX_HOLDERS, MAX_LEASES, Settings, Status},
+    leases::{BRIDGE, Leases, MAX_HOLDERS, MAX_LEASES, PORTS, Settings, Status},
     memory::InMemory,
     restored::Record,
     tag::Tag,

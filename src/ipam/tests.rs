@@ -19,6 +19,7 @@ mod owners;
 mod renewing;
 mod restoring;
 mod spans;
+mod turns;
 
 const SECOND: Duration = Duration::from_secs(1);
 

@@ -16,7 +16,7 @@ use super::health::{Health, Part};
 use crate::{
     chain::{Task, Tasks},
     elements::ipam,
-    ipam::{BRIDGE, Lease, LeaseError, Leases},
+    ipam::{BRIDGE, Lease, LeaseError, Leases, PORTS},
     kernel::Kernel,
     transport::{Backoff, causes},
 };
@@ -59,6 +59,19 @@ impl Gateways {
     /// The addresses now and from now on, with the length of the node's prefix.
     pub fn current(&self) -> watch::Receiver<ipam::Gateways> {
         self.current.clone()
+    }
+}
+
+/// Hold the addresses of the ports, so that no target that joins waits for them. Ends only when the leases are stopped.
+pub async fn hold_ports(leases: Leases) {
+    let mut pauses = Backoff::new(PAUSES.0, PAUSES.1);
+    loop {
+        match leases.acquire(PORTS, Instant::now() + ATTEMPT).await {
+            Err(LeaseError::Stopped) => return,
+            Err(error) => tracing::warn!(error = causes(&error), "the ports have no addresses yet"),
+            Ok(_held) => std::future::pending().await,
+        }
+        sleep(pauses.delay()).await;
     }
 }
 

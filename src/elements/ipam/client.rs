@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
-use super::{acquire, moving::Moving, rules};
+use super::{acquire, moving::Moving, names, rules};
 use crate::{
     api::Connection,
     chain::{Close, Element, Kind, Next, Order, Origin, Request, Result},
@@ -32,7 +32,8 @@ impl Element for Client {
     const ORDER: Order = Order { after: &["begin", "metadata"], before: &["connect"] };
 
     async fn request(&self, mut request: Request, next: Next) -> Result<Box<Connection>> {
-        let held = acquire(&self.leases, &request).await?;
+        let [_, dst] = names(request.connection.client_id());
+        let held = acquire(&self.leases, &request, &dst).await?;
         rules::client(request.connection.ip_context_mut(), &held.src.addresses(), &held.dst.addresses());
         request.context.scope.insert(held);
         let (scope, events) = (request.context.scope.clone(), request.context.events.clone());

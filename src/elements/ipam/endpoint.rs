@@ -14,7 +14,7 @@ use super::{
 use crate::{
     api::{Connection, Family, pb::connectioncontext::IpContext},
     chain::{Element, Next, Order, Reason, Request, Result},
-    ipam::Leases,
+    ipam::{Leases, PORTS},
 };
 
 /// VIPs of the trench: sorted, without host bits; `None` as long as no list is known.
@@ -70,7 +70,7 @@ impl Element for Endpoint {
         if self.gateways.borrow().now().is_empty() {
             return Err(Reason::Unavailable("the bridge has no IP address yet".into()).into());
         }
-        let held = acquire(&self.leases, &request).await?;
+        let held = acquire(&self.leases, &request, PORTS).await?;
         let (src, dst) = (held.src.addresses(), held.dst.addresses());
         let ours = Ours { src, dst, gateways: self.gateways.borrow().of(&src) };
         if let Some(own) = ours.without_gateway() {

@@ -2,9 +2,11 @@
 
 //! Give both ends of a link their addresses (Meridio `ipcontext`).
 //!
-//! A connection has two leases, `<id>-src` and `<id>-dst`, where the id is that of the client that started it, so that addresses
-//! survive a replaced proxy. They belong to the SPIFFE id of that client: another one with the same connection id gets leases of
-//! other names. What is written is decided by [`rules`].
+//! The lease of a client is `<id>-src`, where the id is that of the client that started the connection, so that its addresses
+//! survive a replaced proxy. It belongs to the SPIFFE id of that client: another one with the same connection id gets a lease of
+//! another name. The endpoint's side of the link to a load balancer has the lease `<id>-dst`. The proxy's ports towards targets
+//! share one lease, [`PORTS`](crate::ipam::PORTS), so that a target that joins waits for its own addresses only. The Go proxy leases
+//! `<id>-dst` for each port and replaces what it finds. What is written is decided by [`rules`].
 //!
 //! # State
 //! Both leases, and towards a load balancer the task that re-makes the connection when the service has moved them. A refresh asks
@@ -44,14 +46,13 @@ pub fn names(client: &str) -> [String; 2] {
     [format!("{client}-src"), format!("{client}-dst")]
 }
 
-/// Acquire both leases of a call's connection at once, for the client that the call's path was verified to come from.
-async fn acquire(leases: &Leases, request: &Request) -> Result<Held> {
+/// Acquire the lease of the client of a call's connection, and another one, at once.
+async fn acquire(leases: &Leases, request: &Request, other: &str) -> Result<Held> {
     let (id, context) = (request.connection.client_id(), &request.context);
-    let ([src, dst], deadline) = (names(id), context.deadline);
-    let owner = context.extensions.get::<Owner>();
+    let ([src, _], deadline) = (names(id), context.deadline);
     let both = futures::future::try_join(
-        leases.acquire_for(&src, owner, deadline),
-        leases.acquire_for(&dst, owner, deadline),
+        leases.acquire_for(&src, context.extensions.get::<Owner>(), deadline),
+        leases.acquire(other, deadline),
     );
     let (src, dst) = both.await.map_err(|error| Error::from(reason(&error)))?;
     Ok(Held { src, dst })

@@ -14,7 +14,7 @@ use crate::{
         metadata::MetadataLayer,
     },
     elements::given,
-    ipam::{AllocateError, Fault, Faults, InMemory, Leases, Settings, Subnet, Tree},
+    ipam::{AllocateError, Fault, Faults, InMemory, Leases, PORTS, Settings, Subnet, Tree},
 };
 
 mod moving;
@@ -80,7 +80,7 @@ async fn l05_addresses_of_one_link_are_allocated_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn b14_the_client_that_started_the_connection_names_the_leases() {
+async fn b14_the_client_that_started_the_connection_names_its_lease() {
     let tasks = Tasks::default();
     let ((leases, _), (_sender, gateways)) = (leases(&tasks), bridge());
     let endpoint = chain(Endpoint::new(leases.clone(), gateways, vips()), &tasks);
@@ -88,11 +88,26 @@ async fn b14_the_client_that_started_the_connection_names_the_leases() {
     let again = chain(Client::new(leases.clone()), &tasks);
     let swapped = again.request(Request::new(target())).await.unwrap();
     let (target, balancer) = (as_target.ip_context().unwrap(), swapped.ip_context().unwrap());
-    assert_eq!(
-        (&target.src_ip_addrs, &target.dst_ip_addrs),
-        (&balancer.dst_ip_addrs, &balancer.src_ip_addrs)
-    );
-    assert_eq!(leases.status().borrow().held, 2, "the second chain holds the same ones");
+    assert_eq!(target.src_ip_addrs, balancer.dst_ip_addrs);
+    assert_eq!(leases.status().borrow().held, 3, "the second chain holds the same one");
+    tasks.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_target_that_joins_asks_for_its_own_addresses_only() {
+    let tasks = Tasks::default();
+    let ((leases, faults), (_sender, gateways)) = (leases(&tasks), bridge());
+    let ahead = leases.acquire(PORTS, Instant::now() + Duration::from_secs(1)).await.unwrap();
+    let chain = chain(Endpoint::new(leases.clone(), gateways, vips()), &tasks);
+    for number in 1..=3 {
+        let mut joining = target();
+        joining.id = format!("own-{number}");
+        joining.path_mut().path_segments[0].id = format!("target-{number}");
+        let answer = chain.request(Request::new(joining)).await.unwrap();
+        let ports: Vec<_> = ahead.addresses().iter().map(|(_, net)| net.to_string()).collect();
+        assert_eq!(answer.ip_context().unwrap().dst_ip_addrs, ports);
+        assert_eq!(faults.calls().allocate, 2 + 2 * number);
+    }
     tasks.stop().await;
 }
 
@@ -129,7 +144,7 @@ async fn clients_of_one_name_have_addresses_of_their_own() {
         request.context.extensions.insert(Owner::new(format!("spiffe://a.test/ns/{namespace}/pod/target-a")));
         let answer = chain.request(request).await.unwrap();
         let ip = answer.ip_context().unwrap();
-        [ip.src_ip_addrs.clone(), ip.dst_ip_addrs.clone()].concat()
+        ip.src_ip_addrs.clone()
     };
     let (red, blue) = (ask("red").await, ask("blue").await);
     assert!(red.iter().all(|address| !blue.contains(address)), "{red:?} {blue:?}");

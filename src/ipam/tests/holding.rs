@@ -72,7 +72,7 @@ async fn l05_five_leases_take_as_long_as_one_and_a_held_one_no_time() {
     let standing = timed(world.acquire("held"));
     let ((joined, took), (refreshed, waited)) = tokio::join!(timed(joining), standing);
     assert!(joined.iter().all(Result::is_ok), "{joined:?}");
-    assert!(took < 2 * SECOND + SECOND / 10, "{took:?}");
+    assert!(took < 2 * SECOND + SECOND / 4, "{took:?}");
     assert!(waited < SECOND / 10, "{waited:?}");
     assert_eq!(refreshed.unwrap().addresses(), held.addresses());
 }

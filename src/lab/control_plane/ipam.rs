@@ -5,6 +5,9 @@
 //! # Known limits
 //! Nothing is collected for not having been renewed.
 
+use std::{sync::Arc, time::Duration};
+
+use tokio::{sync::Mutex, time::sleep};
 use tonic::{Request, Response, Status, async_trait};
 
 use crate::{
@@ -23,12 +26,25 @@ use crate::{
 pub struct Ipam {
     tree: Tree,
     faults: Faults,
+    store: Option<(Arc<Mutex<()>>, Duration)>,
 }
 
 impl Ipam {
     /// Serve a tree, without faults.
     pub fn new(tree: Tree) -> Self {
-        Self { tree, faults: Faults::default() }
+        Self { tree, faults: Faults::default(), store: None }
+    }
+
+    /// Serve one call at a time, and take this long for each: Meridio's store takes some 5 ms.
+    pub fn with_store(self, each: Duration) -> Self {
+        Self { store: Some((Arc::default(), each)), ..self }
+    }
+
+    async fn stored(&self) {
+        if let Some((store, each)) = &self.store {
+            let _one = store.lock().await;
+            sleep(*each).await;
+        }
     }
 
     /// What it serves.
@@ -54,6 +70,7 @@ impl Service for Ipam {
         let effect = async {
             let (subnet, family) = place(&child).map_err(AllocateError::Refused)?;
             self.tree.configured(&subnet).await;
+            self.stored().await;
             let net = self.tree.allocate(&subnet, &child.name, family)?;
             Ok(Prefix { address: net.addr().to_string(), prefix_length: net.prefix_len().into() })
         };
@@ -68,6 +85,7 @@ impl Service for Ipam {
         let child = request.into_inner();
         let effect = async {
             if let Ok((subnet, family)) = place(&child) {
+                self.stored().await;
                 self.tree.release(&subnet, &child.name, family);
             }
             Ok(())
@@ -103,8 +121,6 @@ fn status_of(error: &AllocateError) -> Status {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use tokio::{net::TcpListener, time::Instant};
     use tokio_stream::wrappers::TcpListenerStream;
     use tokio_util::task::AbortOnDropHandle;
@@ -174,6 +190,23 @@ mod tests {
             assert!(error.contains(expected), "{error}, expected {expected}");
         }
         assert!(allocator.allocate("a", Family::V4).await.is_ok(), "the state is as before");
+    }
+
+    #[tokio::test]
+    async fn a_store_serves_one_call_at_a_time() {
+        let store = Duration::from_millis(200);
+        let ipam = Ipam::new(contract::tree()).with_store(store);
+        let child = |ip_family| {
+            let crate::ipam::Subnet { trench, conduit, node } = contract::subnet();
+            let trench = Some(crate::api::pb::nsp::v1::Trench { name: trench });
+            let conduit = crate::api::pb::nsp::v1::Conduit { name: conduit, trench, ..Default::default() };
+            let subnet = crate::api::pb::ipam::v1::Subnet { conduit: Some(conduit), node, ip_family };
+            Request::new(Child { name: "a".into(), subnet: Some(subnet) })
+        };
+        let start = Instant::now();
+        let both = tokio::join!(ipam.allocate(child(0)), ipam.allocate(child(1)));
+        assert!(both.0.is_ok() && both.1.is_ok(), "{both:?}");
+        assert!(start.elapsed() >= 2 * store, "{:?}", start.elapsed());
     }
 
     #[tokio::test]

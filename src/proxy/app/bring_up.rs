@@ -34,7 +34,7 @@ use crate::{
         config::Config,
         egress,
         endpoint::{self, Endpoint},
-        gateways::Gateways,
+        gateways::{Gateways, hold_ports},
         health::Health,
         mesh::{self, LinkState, Mesh, Nsmgr},
         primary, renumber,
@@ -90,6 +90,7 @@ impl Up {
         let (listed, carried) = watch::channel(None);
         let parts = parts(config, &identity, &kernel, &services.leases, &gateways, carried, tasks)?;
         self.gateways = Some(gateways);
+        self.watches.push(tasks.guarded(hold_ports(services.leases.clone())));
         leak_stop(&kernel, health).await?;
         let endpoint = self.listen(&parts, &identity, health).await?;
         let vips = vips::follow(services.nsp, config.trench.as_str(), restored.vips, tasks);
