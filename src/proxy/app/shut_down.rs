@@ -17,6 +17,9 @@ use crate::{
 /// How long unregistering may take, with its repetitions.
 pub(super) const UNREGISTER: Duration = Duration::from_millis(2500);
 
+/// Longest time for releases: an IPAM that is away must not keep the process.
+const RELEASES: Duration = Duration::from_secs(4);
+
 /// When each step is given up, counted from the begin: 20 s for all. Kubernetes kills after 30 s.
 mod by {
     use std::time::Duration;
@@ -59,7 +62,8 @@ impl Up {
             endpoint.stop(begin + by::LISTEN).await;
         }
         if let Some(leases) = self.leases.take() {
-            let left = leases.flush(begin + by::LEASES).await;
+            let latest = (begin + by::LEASES).min(Instant::now() + RELEASES);
+            let left = leases.flush(latest).await;
             if let (Some(snapshot), Some(left)) = (self.snapshot.take(), left) {
                 snapshot.finish(left, begin + by::SNAPSHOT).await;
             }
