@@ -13,6 +13,9 @@ use crate::lab::{
 
 /// How long a load balancer that returns may take to have its links.
 const RETURN: Duration = Duration::from_secs(60);
+/// A load balancer that asked for a link-layer address while it was cut off asks again a second
+/// later.
+const ASKED_AGAIN: Duration = Duration::from_millis(1_200);
 
 /// An act.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,5 +93,6 @@ async fn serve_again(world: &World, lbs: &[usize]) -> Result<(), LabError> {
     for lb in lbs.iter().filter_map(|lb| world.lbs.get(lb)) {
         lb.balanced(RETURN).await?;
     }
+    sleep(ASKED_AGAIN).await;
     world.fabric.route_client(&world.topology, &world.lb_numbers()).await
 }
