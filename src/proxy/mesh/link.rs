@@ -71,7 +71,7 @@ impl<R: Recovery> Link<R> {
     pub(super) fn new(endpoint: &str, common: Arc<Common<R>>, wanted: watch::Receiver<bool>) -> Self {
         let id = common.settings.connection_id(endpoint); // rule 1
         let link = Self { endpoint: endpoint.to_owned(), id, common, wanted };
-        link.report(LinkState::Requesting { tried: false, error: None });
+        link.report(LinkState::Requesting { error: None });
         link
     }
 
@@ -101,7 +101,7 @@ impl<R: Recovery> Link<R> {
 
     /// Request until it succeeds.
     async fn connect(&self) {
-        self.report(LinkState::Requesting { tried: false, error: None });
+        self.report(LinkState::Requesting { error: None });
         let mut start = self.start().await;
         let mut pauses = Backoff::new(PAUSES.0, PAUSES.1);
         while let Err(error) = self.attempt(&mut start).await {
@@ -123,7 +123,7 @@ impl<R: Recovery> Link<R> {
     }
 
     fn failed(&self, error: &(dyn std::error::Error + 'static)) {
-        if self.report(LinkState::Requesting { tried: true, error: Some(causes(error)) }) {
+        if self.report(LinkState::Requesting { error: Some(causes(error)) }) {
             tracing::warn!(id = self.id, error, "load balancer not connected");
         }
     }

@@ -9,8 +9,8 @@
 //!    token of ours expires last.
 //! 5. It is continued from our place in the path: index 0 and our id.
 //!
-//! While its link is there and the load balancer answers, it is requested as it is, which changes nothing at either end. Otherwise it
-//! is reselected (state `RESELECT_REQUESTED`, no mechanism, same endpoint), as Meridio does. Traffic is taken off the link first.
+//! A connection whose link is known to be whole is requested as it is, which changes nothing at either end. Otherwise it is reselected
+//! (state `RESELECT_REQUESTED`, no mechanism, same endpoint), as Meridio does. Traffic is taken off the link first.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -45,7 +45,7 @@ pub trait Recovery: Clone + Send + Sync + 'static {
     /// The manager cannot be reached. Ask again.
     fn find(&self, id: &str) -> impl Future<Output = Result<Option<Box<Connection>>, DialError>> + Send;
 
-    /// Whether the link of a connection is there and its load balancer answers over it.
+    /// Whether the link of a connection can go on as it is, at both ends.
     fn verdict(&self, connection: &Connection) -> impl Future<Output = Verdict> + Send;
 
     /// Take traffic off the link of a connection that is about to be replaced.
@@ -81,6 +81,8 @@ impl Recovery for Nsmgr {
         Ok(None)
     }
 
+    /// Never known: the load balancer may hold the link-layer addresses of targets whose links were made again since, and only a new
+    /// link makes it ask for them.
     async fn verdict(&self, _: &Connection) -> Verdict {
         Verdict::Unknown
     }

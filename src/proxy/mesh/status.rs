@@ -8,8 +8,6 @@ use std::{collections::BTreeMap, fmt};
 pub enum LinkState {
     /// Requests are being made.
     Requesting {
-        /// Whether one has been answered, if only with an error.
-        tried: bool,
         /// Why the last one failed.
         error: Option<String>,
     },
@@ -29,12 +27,6 @@ pub struct Status {
 }
 
 impl Status {
-    /// Whether every load balancer that discovery knows has been tried.
-    pub fn settled(&self) -> bool {
-        let tried = |state: &LinkState| !matches!(state, LinkState::Requesting { tried: false, .. });
-        self.known && self.links.values().all(tried)
-    }
-
     /// Number of established connections.
     pub fn connected(&self) -> usize {
         self.links.values().filter(|state| **state == LinkState::Connected).count()
@@ -50,8 +42,8 @@ impl fmt::Display for Status {
         write!(f, "{} of {} load balancers connected", self.connected(), self.links.len())?;
         for (name, state) in &self.links {
             match state {
-                LinkState::Requesting { error: Some(error), .. } => write!(f, "; {name}: {error}")?,
-                LinkState::Requesting { error: None, .. } => write!(f, "; {name}: requesting")?,
+                LinkState::Requesting { error: Some(error) } => write!(f, "; {name}: {error}")?,
+                LinkState::Requesting { error: None } => write!(f, "; {name}: requesting")?,
                 LinkState::Closing => write!(f, "; {name}: closing")?,
                 LinkState::Connected => {}
             }

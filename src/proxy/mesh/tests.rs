@@ -397,22 +397,6 @@ async fn if_every_close_hangs_they_have_until_the_deadline() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_is_settled_when_discovery_is_known_and_every_load_balancer_was_tried_once() {
-    let script = Script::default();
-    script.set(|inner| inner.fail_requests.insert("lb-1".into(), 1000));
-    let lab = Lab::start(&script, &[]);
-    lab.wanted.send_replace(known(&[], false));
-    let settled = || lab.mesh.status.borrow().settled();
-    assert!(!settled(), "nothing is known");
-    lab.want(&["lb-1", "lb-2"]);
-    sleep(Duration::from_millis(50)).await;
-    assert!(!settled(), "both are being requested");
-    sleep(S(1)).await;
-    assert!(settled(), "one failed, one is connected");
-    lab.end().await;
-}
-
-#[tokio::test(start_paused = true)]
 async fn connections_stay_when_discovery_ends() {
     let lab = Lab::start(&Script::default(), &["lb-1"]);
     sleep(S(1)).await;
