@@ -111,7 +111,7 @@ async fn a_probe_exits_with_0_only_if_the_service_is_serving() {
         tokio::task::spawn_blocking(run).await.unwrap().status.code()
     };
     assert_eq!(probe("").await, Some(2), "nobody listens");
-    let _served = health::serve(&socket, &board, &tasks).unwrap();
+    let _served = health::serve(&socket, &board, &tasks).await.unwrap();
     assert_eq!(probe("").await, Some(0));
     assert_eq!(probe("Readiness").await, Some(4));
     assert_eq!(probe("nobody").await, Some(3));

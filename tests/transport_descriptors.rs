@@ -3,7 +3,13 @@
 //! A process of its own: it counts its open files, and lowers the limit of them.
 #![allow(clippy::unwrap_used)]
 
-use std::{fs, os::fd::OwnedFd, sync::Arc, time::Duration};
+use std::{
+    fs,
+    future::poll_fn,
+    os::fd::OwnedFd,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use futures::StreamExt;
 use meridio_proxy::{
@@ -16,6 +22,14 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::UnixStream,
     time::timeout,
+};
+use tracing::{
+    Event, Level, Subscriber,
+    field::{Field, Visit},
+};
+use tracing_subscriber::{
+    Layer,
+    layer::{Context, SubscriberExt},
 };
 
 fn open_files() -> usize {
@@ -48,6 +62,7 @@ async fn descriptors_neither_leak_nor_run_out() {
     what_cannot_be_received_ends_the_connection().await;
     what_peers_send_leaves_a_reserve().await;
     connections_leave_a_reserve().await;
+    a_listener_without_descriptors_pauses_and_goes_on().await;
 }
 
 async fn what_nobody_claims_does_not_leak() {
@@ -118,6 +133,56 @@ async fn connections_leave_a_reserve() {
     setrlimit(Resource::Nofile, limit).unwrap();
     assert!((8..50).contains(&accepted), "{accepted}");
     drop((own, silent));
+}
+
+async fn a_listener_without_descriptors_pauses_and_goes_on() {
+    let (folder, warnings) = (tempfile::tempdir().unwrap(), Warnings::default());
+    let _logged = tracing::subscriber::set_default(tracing_subscriber::registry().with(warnings.clone()));
+    let path = folder.path().join("health.sock");
+    let mut listener = Listener::bind_plain(&Target::Unix(path.clone())).await.unwrap();
+    let mut waiting = Vec::new();
+    for _ in 0..10 {
+        waiting.push(UnixStream::connect(&path).await.unwrap());
+    }
+    let limit = leave(2);
+    let mut polls = 0;
+    let accepting = poll_fn(|cx| {
+        polls += 1;
+        listener.poll_next_unpin(cx)
+    });
+    let accepted = timeout(Duration::from_millis(450), accepting).await;
+    setrlimit(Resource::Nofile, limit).unwrap();
+    assert!(accepted.is_err() && polls < 20, "{polls} polls");
+    assert_eq!(warnings.count("cannot accept connections"), 1);
+    let mut client = UnixStream::connect(&path).await.unwrap();
+    client.write_all(b"PRI").await.unwrap();
+    assert!(timeout(Duration::from_secs(10), listener.next()).await.is_ok());
+}
+
+/// The warnings that are logged.
+#[derive(Clone, Default)]
+struct Warnings(Arc<Mutex<Vec<String>>>);
+
+impl Warnings {
+    fn count(&self, text: &str) -> usize {
+        self.0.lock().unwrap().iter().filter(|line| line.contains(text)).count()
+    }
+}
+
+impl<S: Subscriber> Layer<S> for Warnings {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        struct Text<'a>(&'a mut String);
+        impl Visit for Text<'_> {
+            fn record_debug(&mut self, _: &Field, value: &dyn std::fmt::Debug) {
+                self.0.push_str(&format!("{value:?} "));
+            }
+        }
+        if *event.metadata().level() == Level::WARN {
+            let mut text = String::new();
+            event.record(&mut Text(&mut text));
+            self.0.lock().unwrap().push(text);
+        }
+    }
 }
 
 fn identity(authority: &Authority) -> Identity {

@@ -18,10 +18,9 @@ use opentelemetry_proto::tonic::{
     trace::v1::{ResourceSpans, Span},
 };
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status};
 
-use crate::chain::Tasks;
+use crate::{chain::Tasks, lab::network::accept};
 
 /// Most batches that are kept. What comes later is refused.
 const BATCHES: usize = 4096;
@@ -57,7 +56,7 @@ impl Collector {
         let address = listener.local_addr()?;
         let server = tonic::transport::Server::builder().add_service(TraceServiceServer::new(self.clone()));
         tasks.spawn(async move {
-            if let Err(error) = server.serve_with_incoming(TcpListenerStream::new(listener)).await {
+            if let Err(error) = server.serve_with_incoming(accept::tcp(listener)).await {
                 tracing::error!(%error, "the OTLP receiver ended");
             }
         });

@@ -15,7 +15,7 @@ mod stream;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use self::hub::Receives;
+pub(crate) use self::{hub::Receives, stream::peek};
 pub use self::{
     hub::{FdHub, MAX_QUEUED, MAX_UNCLAIMED, Queued, SendFds, UNCLAIMED},
     stream::{FdStream, MAX_PER_MESSAGE},

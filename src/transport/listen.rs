@@ -59,6 +59,10 @@ pub const MAX_NEWCOMERS: usize = 128;
 pub const MAX_CONNECTIONS: usize = 1024;
 /// Connections of this process to itself that are kept beside all others.
 const OWN: usize = 8;
+/// Most open connections without TLS, and as many before their first byte.
+pub const MAX_PLAIN: usize = 32;
+/// How long a connection without TLS may be idle.
+pub const PLAIN_IDLE: Duration = Duration::from_secs(60);
 /// How long a connection may be open before its first call.
 pub const UNCALLED: Duration = Duration::from_secs(30);
 
@@ -84,6 +88,18 @@ impl Listener {
         let connections = descriptors::share(2, MAX_CONNECTIONS);
         let bounds = Bounds { own: OWN, connections, uncalled: UNCALLED, idle: None };
         Ok(Self::within(socket, Some(identity), descriptors::share(8, MAX_NEWCOMERS), bounds))
+    }
+
+    /// Listen on `target` without TLS, for every process that may write to it: for probes. An idle connection is
+    /// closed after a minute. The file of a unix socket is as the process's umask has it.
+    ///
+    /// # Errors
+    /// [`ListenError`].
+    pub async fn bind_plain(target: &Target) -> Result<Self, ListenError> {
+        let socket = Listening::bind(target, None).await?;
+        let connections = descriptors::share(16, MAX_PLAIN);
+        let bounds = Bounds { own: 0, connections, uncalled: HANDSHAKE_TIMEOUT, idle: Some(PLAIN_IDLE) };
+        Ok(Self::within(socket, None, connections, bounds))
     }
 
     fn within(socket: Listening, identity: Option<Identity>, newcomers: usize, bounds: Bounds) -> Self {

@@ -14,14 +14,17 @@ use std::{
 
 use futures::{Stream, StreamExt};
 use tokio::{net::UnixListener, sync::watch};
-use tokio_stream::wrappers::{UnixListenerStream, WatchStream};
+use tokio_stream::wrappers::WatchStream;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::{Request, Response, Status};
 
 use super::authority::Issued;
-use crate::api::pb::spiffe::{
-    X509BundlesRequest, X509BundlesResponse, X509svid, X509svidRequest, X509svidResponse,
-    spiffe_workload_api_server::{SpiffeWorkloadApi, SpiffeWorkloadApiServer},
+use crate::{
+    api::pb::spiffe::{
+        X509BundlesRequest, X509BundlesResponse, X509svid, X509svidRequest, X509svidResponse,
+        spiffe_workload_api_server::{SpiffeWorkloadApi, SpiffeWorkloadApiServer},
+    },
+    lab::network::accept,
 };
 
 /// The Workload API of one workload. Dropping it closes the socket and ends its streams.
@@ -45,7 +48,7 @@ impl Workload {
             // Connections outlive an aborted accept loop, unless it was told that there is an end.
             let served = tonic::transport::Server::builder()
                 .add_service(SpiffeWorkloadApiServer::new(Api(watched)))
-                .serve_with_incoming_shutdown(UnixListenerStream::new(listener), futures::future::pending());
+                .serve_with_incoming_shutdown(Box::pin(accept::unix(listener)), futures::future::pending());
             if let Err(error) = served.await {
                 tracing::error!(%error, "the Workload API ended");
             }

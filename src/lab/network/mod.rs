@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Network namespaces, and what the kernel has in them.
 
+pub mod accept;
 pub mod addresses;
 pub mod links;
 pub mod netlink;

@@ -7,9 +7,11 @@
 use std::{
     io,
     net::{IpAddr, SocketAddr},
+    pin::pin,
     time::Duration,
 };
 
+use futures::StreamExt;
 use rustix::net::sockopt::{set_ip_freebind, set_ipv6_freebind};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -18,7 +20,7 @@ use tokio::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::lab::network::netns::Netns;
+use crate::lab::network::{accept, netns::Netns};
 
 /// Port of the echo.
 pub const PORT: u16 = 5000;
@@ -92,8 +94,8 @@ async fn answer_udp(socket: UdpSocket, name: String) {
 
 async fn answer_tcp(listener: TcpListener, name: String) {
     let mut connections = JoinSet::new();
-    loop {
-        let Ok((stream, _)) = listener.accept().await else { return };
+    let mut accepted = pin!(accept::tcp(listener));
+    while let Some(Ok(stream)) = accepted.next().await {
         while connections.len() >= CONNECTIONS {
             connections.join_next().await;
         }

@@ -25,11 +25,13 @@ use super::{
 use crate::{
     chain::{Tasks, builder::WrongOrder},
     ipam::LeaseError,
-    transport::{causes, descriptors, registry},
+    transport::{ListenError, causes, descriptors, registry},
 };
 
 /// Threads that run calls. The kernel has its own, so that calls cannot starve it.
 const WORKERS: usize = 2;
+/// Descriptors with which peers may have as many connections as the proxy keeps.
+const FEW: u64 = 2176;
 /// Time for the tasks that are left at the end, and for the last spans.
 const FLUSH: Duration = Duration::from_secs(1);
 
@@ -47,7 +49,7 @@ pub enum Failure {
     Log(#[from] tracing_subscriber::util::TryInitError),
     /// The probes of the pod cannot be answered.
     #[error("cannot serve health")]
-    Health(#[from] health::ServeError),
+    Health(#[from] ListenError),
     /// The leases ended while the proxy was coming up.
     #[error("cannot lease addresses")]
     Leases(#[from] LeaseError),
@@ -158,6 +160,7 @@ async fn live(config: Config, permitted: Result<Capabilities, CapabilityError>) 
     tracing_subscriber::registry().with(lines).with(spans).try_init()?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), name = config.name, "proxy starts");
     match descriptors::raise() {
+        Ok(limit) if limit < FEW => tracing::warn!(limit, needed = FEW, "few descriptors for connections"),
         Ok(limit) => tracing::info!(limit, "descriptors"),
         Err(error) => {
             let limit = descriptors::limit();
@@ -195,7 +198,7 @@ async fn serve(
 ) -> Result<(), Failure> {
     let health = Health::default();
     tasks.spawn(health.watch_start(health::PATIENCE));
-    let _served = health::serve(Path::new(health::SOCKET), &health, tasks)?;
+    let _served = health::serve(Path::new(health::SOCKET), &health, tasks).await?;
     let capabilities = permitted?;
     tracing::info!(net_raw = capabilities.net_raw, "permitted to configure the network");
     let mut up = Up::default();

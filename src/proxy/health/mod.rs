@@ -18,7 +18,7 @@ use self::board::{News, Progress, State};
 pub use self::{
     board::{Board, LIVENESS, Part, READINESS, SERVER, Verdict},
     probe::{ProbeError, probe},
-    serve::{ServeError, Served, serve},
+    serve::{Served, serve},
     service::Service,
 };
 

@@ -6,7 +6,11 @@ use tokio::time::{Instant, sleep, timeout};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 use super::*;
-use crate::{chain::Tasks, proxy::log::testing::logged};
+use crate::{
+    chain::Tasks,
+    proxy::log::testing::logged,
+    transport::{ListenError, descriptors, testing::eventually},
+};
 
 const LIMIT: Duration = Duration::from_secs(5);
 
@@ -31,7 +35,7 @@ impl Dir {
 #[tokio::test]
 async fn g02_every_name_answers_over_the_socket_and_follows_its_part() {
     let (dir, health, tasks) = (Dir::new(), Health::default(), Tasks::default());
-    let served = serve(&dir.socket(), &health, &tasks).unwrap();
+    let served = serve(&dir.socket(), &health, &tasks).await.unwrap();
     let ask = async |name: &str| probe(&dir.socket(), name, LIMIT).await.map_err(|error| error.code());
     assert_eq!(ask("").await, Ok(()));
     assert_eq!(ask("Liveness").await, Ok(()), "the start is still patient");
@@ -62,12 +66,13 @@ async fn a_stale_socket_is_replaced_but_a_file_is_left_alone() {
     std::fs::create_dir_all(dir.socket().parent().unwrap()).unwrap();
     drop(std::os::unix::net::UnixListener::bind(dir.socket()).unwrap());
     assert!(dir.socket().exists(), "std leaves the socket behind");
-    let served = serve(&dir.socket(), &health, &tasks).unwrap();
+    let served = serve(&dir.socket(), &health, &tasks).await.unwrap();
     assert!(probe(&dir.socket(), "", LIMIT).await.is_ok());
     drop(served);
+    eventually(|| dir.socket().exists(), |exists| !exists).await;
     std::fs::write(dir.socket(), "mine").unwrap();
-    let error = serve(&dir.socket(), &health, &tasks).unwrap_err();
-    assert!(matches!(error, ServeError::Occupied { .. }), "{error}");
+    let error = serve(&dir.socket(), &health, &tasks).await.unwrap_err();
+    assert!(matches!(error, ListenError::Occupied(_)), "{error}");
     assert_eq!(std::fs::read(dir.socket()).unwrap(), b"mine");
     tasks.stop().await;
 }
@@ -75,8 +80,9 @@ async fn a_stale_socket_is_replaced_but_a_file_is_left_alone() {
 #[tokio::test]
 async fn a_server_that_ends_leaves_the_socket_of_its_successor() {
     let (dir, health, tasks) = (Dir::new(), Health::default(), Tasks::default());
-    let former = serve(&dir.socket(), &health, &tasks).unwrap();
-    let _successor = serve(&dir.socket(), &health, &tasks).unwrap();
+    let former = serve(&dir.socket(), &health, &tasks).await.unwrap();
+    std::fs::remove_file(dir.socket()).unwrap();
+    let _successor = serve(&dir.socket(), &health, &tasks).await.unwrap();
     drop(former);
     assert!(probe(&dir.socket(), "", LIMIT).await.is_ok());
     tasks.stop().await;
@@ -85,14 +91,15 @@ async fn a_server_that_ends_leaves_the_socket_of_its_successor() {
 #[tokio::test]
 async fn a_directory_that_cannot_be_made_is_named() {
     let (health, tasks) = (Health::default(), Tasks::default());
-    let error = serve(std::path::Path::new("/proc/nowhere/health.sock"), &health, &tasks).unwrap_err();
+    let path = std::path::Path::new("/proc/nowhere/health.sock");
+    let error = serve(path, &health, &tasks).await.unwrap_err();
     assert!(error.to_string().contains("/proc/nowhere/health.sock"), "{error}");
 }
 
 #[tokio::test]
 async fn a_watch_sees_the_state_at_once_and_then_only_changes() {
     let (dir, health, tasks) = (Dir::new(), Health::default(), Tasks::default());
-    let _served = serve(&dir.socket(), &health, &tasks).unwrap();
+    let _served = serve(&dir.socket(), &health, &tasks).await.unwrap();
     let endpoint =
         tonic::transport::Endpoint::from_shared(format!("unix://{}", dir.socket().display())).unwrap();
     let mut client = HealthClient::new(endpoint.connect().await.unwrap());
@@ -113,6 +120,24 @@ async fn a_watch_sees_the_state_at_once_and_then_only_changes() {
     assert_eq!(next(&mut readiness).await, "SERVING");
     health.set(Part::Nsp, false, "gone");
     assert_eq!(next(&mut readiness).await, "NOT_SERVING");
+    tasks.stop().await;
+}
+
+#[tokio::test]
+async fn probes_pass_beside_silent_and_idle_connections() {
+    descriptors::raise().unwrap();
+    let (dir, health, tasks) = (Dir::new(), Health::default(), Tasks::default());
+    let _served = serve(&dir.socket(), &health, &tasks).await.unwrap();
+    let (mut silent, mut idle) = (Vec::new(), Vec::new());
+    let endpoint =
+        tonic::transport::Endpoint::from_shared(format!("unix://{}", dir.socket().display())).unwrap();
+    for _ in 0..100 {
+        silent.push(tokio::net::UnixStream::connect(dir.socket()).await.unwrap());
+        let mut client = HealthClient::new(endpoint.connect().await.unwrap());
+        client.check(HealthCheckRequest::default()).await.unwrap();
+        idle.push(client);
+        assert!(probe(&dir.socket(), "", LIMIT).await.is_ok());
+    }
     tasks.stop().await;
 }
 

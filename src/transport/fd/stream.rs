@@ -13,7 +13,7 @@ use std::{
 
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+    SendAncillaryMessage, SendFlags, recv, recvmsg, sendmsg,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
@@ -53,7 +53,14 @@ impl FdStream {
 
     /// Wait until the peer has sent a byte, or has closed.
     pub(crate) fn poll_heard(&self, cx: &mut Context<'_>) -> Poll<()> {
-        self.io.poll_read_ready(cx).map(drop)
+        loop {
+            // Readiness may be assumed; an error will be seen by the one that reads.
+            let Ok(()) = ready!(self.io.poll_read_ready(cx)) else { return Poll::Ready(()) };
+            match self.io.try_io(Interest::READABLE, || peek(&self.io)) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+                _ => return Poll::Ready(()),
+            }
+        }
     }
 
     fn poll_send(&self, cx: &mut Context<'_>, buffers: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
@@ -165,6 +172,11 @@ impl FdStream {
         }
         self.expiry = None;
     }
+}
+
+/// Look whether there is a byte, or the end.
+pub(crate) fn peek(socket: impl AsFd) -> io::Result<usize> {
+    Ok(recv(socket, &mut [0_u8], RecvFlags::PEEK | RecvFlags::DONTWAIT)?.1)
 }
 
 impl AsFd for FdStream {

@@ -145,6 +145,12 @@ impl Newcomers {
         self.order.retain(|shaking| shaking.task.id() != id);
     }
 
+    /// Number of connections that have been silent.
+    #[cfg(test)]
+    pub(super) fn silent(&self) -> usize {
+        self.silent.len()
+    }
+
     /// Connections in the reserve of this process, or all others.
     fn count(&self, own: bool) -> usize {
         let silent = self.silent.iter().filter(|silent| silent.own == own).count();

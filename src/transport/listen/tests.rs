@@ -176,6 +176,7 @@ async fn silent_connections_hold_up_nobody() {
             let waits = futures::poll!(listener.next()).is_pending();
             assert!(waits);
         }
+        assert_eq!(listener.newcomers.silent(), count.min(MAX_NEWCOMERS + OWN));
         let start = tokio::time::Instant::now();
         for _ in 0..5 {
             open.push(dialled(&mut listener, &target, authority.svid("client")).await);

@@ -29,6 +29,8 @@ pub const HEADERS: u32 = 64 << 10;
 /// Calls and streams open at once on one connection.
 pub const STREAMS: u32 = 256;
 
+/// The same on one without mTLS: a probe makes one.
+const PLAIN_STREAMS: u32 = 16;
 /// How long a connection that is asked to go may take.
 const LINGER: Duration = Duration::from_millis(250);
 
@@ -86,6 +88,7 @@ impl Server {
     }
 
     async fn connection(self, Accepted { stream, caller, mut seat }: Accepted) {
+        let streams = if caller.is_some() { STREAMS } else { PLAIN_STREAMS };
         let stopping = self.stopping.clone();
         let service = service_fn(|mut request: http::Request<Incoming>| {
             caller.clone().map(|caller| request.extensions_mut().insert(caller));
@@ -98,7 +101,7 @@ impl Server {
             }
         });
         let mut builder = Builder::new(SpawnCalls { spawn: self.spawn.clone(), calls: seat.calls() });
-        builder.timer(TokioTimer::new()).max_header_list_size(HEADERS).max_concurrent_streams(STREAMS);
+        builder.timer(TokioTimer::new()).max_header_list_size(HEADERS).max_concurrent_streams(streams);
         let mut serving = pin!(builder.serve_connection(TokioIo::new(stream), service));
         let result = tokio::select! {
             result = &mut serving => result,

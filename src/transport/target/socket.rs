@@ -10,17 +10,13 @@ use std::{
     task::{Context, Poll},
 };
 
-use rustix::{
-    io::Errno,
-    net::{RecvFlags, recv},
-};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpStream, UnixStream},
 };
 
 use super::{Target, connect::connect};
-use crate::transport::fd::{FdHub, FdStream};
+use crate::transport::fd::{FdHub, FdStream, peek};
 
 /// A connected stream. Only the unix one carries descriptors.
 #[derive(Debug)]
@@ -47,14 +43,13 @@ impl Socket {
     pub(crate) fn poll_heard(&self, cx: &mut Context<'_>) -> Poll<()> {
         match self {
             Socket::Unix(stream) => stream.poll_heard(cx),
-            Socket::Tcp(stream) => stream.poll_read_ready(cx).map(drop),
+            Socket::Tcp(stream) => stream.poll_peek(cx, &mut ReadBuf::new(&mut [0])).map(drop),
         }
     }
 
     /// Whether the peer has sent a byte, or has closed, by now.
     pub(crate) fn is_heard(&self) -> bool {
-        let peek = RecvFlags::PEEK | RecvFlags::DONTWAIT;
-        recv(self.as_fd(), &mut [0_u8], peek) != Err(Errno::WOULDBLOCK)
+        !peek(self).is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
 
     /// The descriptors of this connection; `None` for TCP.
