@@ -6,6 +6,7 @@
 //! [`Listener`](super::listen::Listener). Calls beyond the [`bounds`] are refused with a status that names the thing, its size and
 //! the limit.
 
+mod authority;
 pub mod bounds;
 mod deadline;
 mod endpoint;

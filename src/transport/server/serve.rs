@@ -22,6 +22,7 @@ use tokio_util::{
 use tonic::{body::Body, service::Routes};
 use tower_service::Service;
 
+use super::authority::Acceptable;
 use crate::transport::listen::{Accepted, Calls};
 
 /// Header list of one call in bytes: tokens of a registration's hops and of the caller.
@@ -102,7 +103,7 @@ impl Server {
         });
         let mut builder = Builder::new(SpawnCalls { spawn: self.spawn.clone(), calls: seat.calls() });
         builder.timer(TokioTimer::new()).max_header_list_size(HEADERS).max_concurrent_streams(streams);
-        let mut serving = pin!(builder.serve_connection(TokioIo::new(stream), service));
+        let mut serving = pin!(builder.serve_connection(TokioIo::new(Acceptable::new(stream)), service));
         let result = tokio::select! {
             result = &mut serving => result,
             () = stopping.stopped() => {
