@@ -169,6 +169,10 @@ impl State {
         self.declared.answers.insert(address, answers);
     }
 
+    pub(super) fn forget_answers(&mut self, address: IpAddr) {
+        self.declared.answers.remove(&address);
+    }
+
     pub(super) fn doubt(&mut self, peer: &PeerId) -> u64 {
         let guard = self.guard();
         self.declared.doubted.entry(peer.clone()).or_default().insert(guard);

@@ -117,8 +117,8 @@ impl Prober {
         let gone: Vec<IpAddr> =
             self.next_hops.keys().filter(|it| !there.contains_key(*it)).copied().collect();
         for address in gone {
-            if self.next_hops.remove(&address).is_some_and(|(judge, _)| !judge.answers()) {
-                self.claims.declare(|state| state.set_answers(address, true));
+            if self.next_hops.remove(&address).is_some_and(|(judge, _)| judge.verdict().is_some()) {
+                self.claims.declare(|state| state.forget_answers(address));
             }
         }
         for (address, asked) in there {

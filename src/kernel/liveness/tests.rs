@@ -110,6 +110,9 @@ async fn a_next_hop_that_is_withdrawn_is_not_silent_when_it_comes_again() {
     let Rig { tasks, linux, kernel, _balancers: [one, two] } = rig;
     drop(one);
     kernel.settled().await;
+    let mut status = kernel.status();
+    let forgotten = status.wait_for(|status| !status.answers.contains_key(&addresses(&[ONE])[0]));
+    tokio::time::timeout(Duration::from_secs(60), forgotten).await.unwrap().unwrap();
     linux.set_silent(addresses(&[ONE])[0], false);
     let one = balancer::declare(&kernel, "lb-1", &[ONE]);
     let rig = Rig { tasks, linux, kernel, _balancers: [one, two] };
