@@ -199,7 +199,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::chain::Owner;
+    use crate::{chain::Owner, ipam::MAX_NAME};
 
     fn here() -> Subnet {
         Subnet { trench: "trench-a".into(), conduit: "load-balancer".into(), node: "node-a".into() }
@@ -311,18 +311,22 @@ mod tests {
 
     #[test]
     fn the_size_is_bounded_and_the_most_leases_fit() {
-        let most = (0..MAX_LEASES).map(|n| Record {
-            child: format!("{n:\"<1024}").into(),
+        let longest = Record {
+            child: "\"".repeat(MAX_NAME).into(),
             owner: Some(Tag::of(&Owner::new("spiffe://a.test/a"))),
             addresses: Dual {
                 v4: "255.255.255.255/24".parse().ok(),
                 v6: "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff/64".parse().ok(),
             },
-        });
+        };
         let vip: IpNet = "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff/128".parse().unwrap();
-        let most = Snapshot { leases: most.collect(), vips: Some(vec![vip; MAX_VIPS].into()) };
-        let bytes = encode(&most, &here(), then()).unwrap();
-        assert!(bytes.len() > MAX_BYTES / 2);
+        let of = |leases: usize, vips: usize| {
+            let vips = Some(vec![vip; vips].into());
+            encode(&Snapshot { leases: vec![longest.clone(); leases], vips }, &here(), then()).unwrap().len()
+        };
+        let (lease, one_vip) = (of(2, 0) - of(1, 0), of(0, 2) - of(0, 1));
+        let most = of(1, 1) + lease * MAX_LEASES + one_vip * MAX_VIPS;
+        assert!((MAX_BYTES / 2..MAX_BYTES).contains(&most), "{most}");
         let control = Record { child: "a\u{1}".into(), owner: None, addresses: Dual::NONE };
         let none = encode(&Snapshot { leases: vec![control], vips: None }, &here(), then()).unwrap();
         assert_eq!(decode(&none, &here(), then()), Ok(Snapshot::default()));
