@@ -56,7 +56,7 @@ pub(super) async fn apply<B: Backend>(
         }
         match backend.apply(ours, op).await {
             Ok(()) => {
-                tracing::debug!(%op, "done");
+                trace(op);
                 applied.writes += 1;
                 awaited |= !is_bulk(op);
             }
@@ -87,8 +87,15 @@ impl Applied {
             self.refused.extend(refused);
             return;
         }
-        tracing::warn!(%op, %refusal, "refused");
         self.failures.push(Failure { op: Some(op.clone()), refusal });
+    }
+}
+
+/// A line for a change; at the default level not for each of thousands.
+fn trace(op: &Op) {
+    match is_bulk(op) {
+        true => tracing::trace!(%op, "done"),
+        false => tracing::debug!(%op, "done"),
     }
 }
 

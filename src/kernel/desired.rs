@@ -10,7 +10,7 @@ use super::{Mac, Ours, Rule};
 use crate::api::InterfaceName;
 
 /// What should be true. [`plan()`](super::plan()) says what is missing for it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Desired {
     /// What is ours.
     pub ours: Ours,

@@ -2,8 +2,12 @@
 
 //! Declare what should be true, and see what is.
 
-use std::{collections::BTreeSet, io, net::IpAddr, sync::Arc, thread, time::Duration};
+use std::{
+    any::Any, collections::BTreeSet, io, net::IpAddr, panic::AssertUnwindSafe, sync::Arc, thread,
+    time::Duration,
+};
 
+use futures::{FutureExt, future::OptionFuture};
 use ipnet::IpNet;
 use tokio::{
     sync::{oneshot, watch},
@@ -52,6 +56,8 @@ pub struct Kernel {
     claims: Arc<Claims>,
     status: watch::Receiver<Status>,
     verdicts: watch::Receiver<Verdicts>,
+    /// Why the reconciler has ended.
+    end: watch::Receiver<Option<String>>,
 }
 
 /// Keeps a link desired as a port of the bridge; see [`Kernel::port`].
@@ -81,11 +87,8 @@ pub struct DoubtGuard {
 impl Kernel {
     /// Start the reconciler as a task of the current runtime: for a kernel in memory, also under paused time.
     pub fn start<B: Backend>(settings: Settings, backend: B, tasks: &Tasks) -> Self {
-        let (kernel, reconciler, prober) = Self::prepare(settings, backend);
-        tasks.spawn(reconciler.run());
-        if let Some(prober) = prober {
-            tasks.spawn(prober.run());
-        }
+        let (kernel, reconciler) = Self::prepare(settings, backend);
+        tasks.spawn(reconciler);
         kernel
     }
 
@@ -110,18 +113,12 @@ impl Kernel {
                 Err(error) => return drop(started.send(Err(error))),
             };
             runtime.block_on(async {
-                let (kernel, reconciler, prober) = match open() {
+                let (kernel, reconciler) = match open() {
                     Ok(backend) => Self::prepare(settings, backend),
                     Err(error) => return drop(started.send(Err(error))),
                 };
                 if started.send(Ok(kernel)).is_ok() {
-                    let probing = async {
-                        if let Some(prober) = prober {
-                            prober.run().await;
-                        }
-                        std::future::pending::<()>().await;
-                    };
-                    tokio::select! { _ = stop => {} () = reconciler.run() => {} () = probing => {} }
+                    tokio::select! { _ = stop => {} () = reconciler => {} }
                 }
             });
         };
@@ -137,7 +134,11 @@ impl Kernel {
         Ok(kernel)
     }
 
-    fn prepare<B: Backend>(settings: Settings, mut backend: B) -> (Self, Reconciler<B>, Option<Prober>) {
+    /// The handle, and what is to be run. If that panics, the handle knows why.
+    fn prepare<B: Backend>(
+        settings: Settings,
+        mut backend: B,
+    ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let liveness = settings.liveness;
         let claims = Arc::new(Claims::new(settings));
         let neighbours = liveness.map(|settings| (settings, backend.neighbours(settings)));
@@ -152,7 +153,25 @@ impl Kernel {
                 None
             }
         });
-        (Self { claims, status, verdicts: seen }, reconciler, prober)
+        let (ended, end) = watch::channel(None);
+        let run = async move {
+            let probing = OptionFuture::from(prober.map(Prober::run));
+            let work = async {
+                tokio::select! { () = reconciler.run() => {} Some(()) = probing => {} }
+            };
+            let outcome = AssertUnwindSafe(work).catch_unwind().await;
+            let why = outcome.map_or_else(|panic| text(&*panic), |()| "it was stopped".to_owned());
+            ended.send_replace(Some(why));
+        };
+        (Self { claims, status, verdicts: seen, end }, run)
+    }
+
+    /// Wait until the reconciler has ended, and why: it was stopped, or it panicked. What it left in the kernel stays, and what is
+    /// declared has no effect any more.
+    pub async fn ended(&self) -> String {
+        let mut end = self.end.clone();
+        let why = end.wait_for(Option::is_some).await.ok().and_then(|why| why.clone());
+        why.unwrap_or_else(|| "its thread has ended".to_owned())
     }
 
     /// Desire that the link of a connection is a port of the bridge, as long as the guard lives. The link may appear later. Until it
@@ -248,6 +267,12 @@ impl Kernel {
             tracing::error!("the reconciler did not withdraw everything before the deadline");
         }
     }
+}
+
+/// The message of a panic.
+fn text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied().or(panic.downcast_ref::<String>().map(String::as_str));
+    format!("it panicked: {}", text.unwrap_or("without a message"))
 }
 
 impl Drop for PortGuard {

@@ -65,7 +65,7 @@ pub use self::{
     plan::plan,
     rule::{Action, Rule},
     settings::{Mac, Ours, Settings},
-    status::{Degraded, Failure, Status},
+    status::{Degraded, Failure, Faults, Status},
     sysctls::{WrongSysctl, wrong_sysctls},
     vips::vip_rules,
     world::World,

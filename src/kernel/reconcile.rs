@@ -9,6 +9,7 @@
 //!
 //! What each dump shows is published at once, what was refused and up to which revision a pass came at its end.
 
+mod drift;
 mod progress;
 
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
@@ -19,7 +20,10 @@ use tokio::{
 };
 use tracing::Instrument;
 
-use self::progress::{End, Progress};
+use self::{
+    drift::Drift,
+    progress::{End, Progress},
+};
 use super::{
     Backend, Degraded, Failure, Observed, Op, Status,
     apply::apply,
@@ -44,8 +48,7 @@ pub(super) struct Reconciler<B> {
     status: watch::Sender<Status>,
     /// Passes in a row that did not reach the desired state.
     failed: u32,
-    /// Revision that the last pass reached.
-    reached: Option<u64>,
+    drift: Drift,
     /// When the next pass is due if nothing happens.
     due: Instant,
 }
@@ -68,7 +71,7 @@ impl<B: Backend> Reconciler<B> {
             sysctls: sysctls::Check::default(),
             status,
             failed: 0,
-            reached: None,
+            drift: Drift::default(),
             due: Instant::now(),
         };
         (reconciler, receiver)
@@ -113,7 +116,6 @@ impl<B: Backend> Reconciler<B> {
         match self.converge().await {
             Ok(outcome) => self.conclude(outcome),
             Err(failure) => {
-                tracing::warn!(%failure, "the kernel cannot be read");
                 self.failed += 1;
                 self.due = Instant::now() + self.backoff();
                 self.status.send_modify(|status| {
@@ -135,6 +137,9 @@ impl<B: Backend> Reconciler<B> {
             let (snapshot, linked_anew) = self.look(&observed);
             self.forget_neighbours(linked_anew).await;
             let left = plan(&observed, &snapshot.desired);
+            if progress.is_new() {
+                progress.drift = self.drift.of(&snapshot.desired, &left);
+            }
             if let Some(end) = progress.end(&left) {
                 return Ok(Outcome { snapshot, observed, progress, end });
             }
@@ -192,12 +197,15 @@ impl<B: Backend> Reconciler<B> {
     /// Publish the outcome, and decide when to look again.
     fn conclude(&mut self, outcome: Outcome) -> bool {
         let Outcome { snapshot, observed, progress, end } = outcome;
-        let Progress { tried, found, writes, failures, .. } = progress;
+        let Progress { tried, drift, writes, failures, .. } = progress;
         tracing::Span::current().record("changes", writes);
         let done = end == End::Reached;
-        let drift = self.reached == Some(snapshot.revision) && writes > 0;
+        self.drift.note(drift, self.claims.settings.resync);
+        self.drift.leave(done.then_some((&snapshot.desired, &observed)));
+        if writes > 0 {
+            tracing::debug!(writes, drift, ?end, "changed");
+        }
         self.failed = if end == End::Failing { self.failed + 1 } else { 0 };
-        self.reached = done.then_some(snapshot.revision);
         let pause = match end {
             End::Reached => self.jittered(self.claims.settings.resync),
             End::Failing => self.backoff(),
@@ -210,10 +218,12 @@ impl<B: Backend> Reconciler<B> {
         let left_for_successor = !snapshot.desired.present && observed.bridge(ours).is_some();
         self.status.send_modify(|status| {
             status.read(&observed, &snapshot);
-            status.revision = self.reached.or(tried).unwrap_or(status.revision);
+            let reached = done.then_some(snapshot.revision);
+            status.revision = reached.or(tried).unwrap_or(status.revision);
             status.passes += 1;
             status.writes += writes;
-            status.drift = found.filter(|_| drift).unwrap_or(0);
+            status.drifting = self.drift.is_recent();
+            status.drift = drift;
             status.orphans = snapshot.orphans;
             status.degraded = self.sysctls.degraded().chain(snapshot.degraded).collect();
             status.degraded.extend((end == End::Failing).then_some(Degraded::Failing));

@@ -2,6 +2,8 @@
 
 //! Report what the kernel holds, as seen by the last dump, and what is wrong.
 
+mod faults;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
@@ -10,8 +12,10 @@ use std::{
 
 use ipnet::IpNet;
 
+pub use self::faults::Faults;
 use super::{
-    Attachment, Observed, Op, Peer, PeerId, Reach, Refusal, Rule, Withheld, WrongSysctl, snapshot::Snapshot,
+    Attachment, Observed, Op, Peer, PeerId, Reach, Refusal, Rule, Withheld, WrongSysctl, backend::errno,
+    snapshot::Snapshot,
 };
 use crate::api::{Dual, Family, InterfaceName};
 
@@ -48,6 +52,8 @@ pub struct Status {
     pub passes: u64,
     /// Changes that others made and the last pass took back.
     pub drift: usize,
+    /// Such changes were found within the time of a resync.
+    pub drifting: bool,
     /// Changes that the reconciler has made since it started.
     pub writes: u64,
     /// What the last pass could not do, at most 16.
@@ -70,7 +76,7 @@ pub struct Failure {
 /// A reason why the state is not what was declared.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Degraded {
-    /// The kernel cannot be read or written.
+    /// The kernel cannot be read or written, or others undo what is changed.
     Failing,
     /// A sysctl is not as needed. The init container sets them.
     Sysctl(WrongSysctl),
@@ -153,6 +159,9 @@ impl Status {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.op {
+            Some(op @ Op::Attach(..)) if self.refusal.errno == errno::EXFULL => {
+                write!(f, "{op}: it has no room for more ports (1023 at most)")
+            }
             Some(op) => write!(f, "{op}: {}", self.refusal),
             None => write!(f, "dump: {}", self.refusal),
         }
@@ -162,7 +171,7 @@ impl fmt::Display for Failure {
 impl fmt::Display for Degraded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Degraded::Failing => f.write_str("the kernel cannot be read or written"),
+            Degraded::Failing => f.write_str("the kernel does not stay as it is changed"),
             Degraded::Sysctl(sysctl) => sysctl.fmt(f),
             Degraded::NameTaken(name) => write!(f, "{name} exists and is not a bridge"),
             Degraded::Unattached(peer, link, attachment) => write!(f, "{peer}: link {link} {attachment}"),

@@ -47,8 +47,6 @@ impl VipList {
             self.empty_at = None;
             self.rules = Some(list.clone());
         } else if self.empty_at.is_none() {
-            let grace = empty_at.saturating_duration_since(Instant::now());
-            tracing::warn!(?grace, "the VIP list is empty: the last one stays for the grace time");
             self.empty_at = Some(empty_at);
         }
     }

@@ -21,6 +21,9 @@ use crate::{
     kernel::{self, Degraded, WrongSysctl},
 };
 
+/// Most faults that a reason names.
+const FAULTS: usize = 4;
+
 /// Report the health of egress, on every change of what it depends on, until one of them ends.
 pub async fn report(
     families: &'static [Family],
@@ -46,7 +49,12 @@ pub async fn report(
         }
         let changed = tokio::select! {
             changed = count.changed() => changed,
-            changed = kernel.changed() => changed,
+            changed = kernel.changed() => {
+                if changed.is_err() {
+                    health.set(Part::Egress, false, "the kernel is not reconciled any more");
+                }
+                changed
+            }
             changed = mesh.changed() => changed,
             changed = vips.changed() => changed,
         };
@@ -68,15 +76,23 @@ fn verdict(
     }
     let hops = |family: Family| kernel.next_hops.get(family).map_or(0, |hops| hops.len());
     if let Some(family) = families.iter().find(|family| hops(**family) == 0) {
-        let why = kernel.failures.iter().map(ToString::to_string);
-        let why = why.chain(kernel.degraded.iter().map(ToString::to_string));
-        let pending = kernel.pending.iter().map(|link| format!("link {link} has not appeared"));
-        let why: Vec<_> = why.chain(pending).take(4).collect();
-        let why = if why.is_empty() { "no connection has one".to_owned() } else { why.join(", ") };
-        return Err(format!("no {family} next hop is installed: {why}"));
+        return Err(format!("no {family} next hop is installed: {}", why(*family, kernel)));
     }
     let counts: Vec<_> = families.iter().map(|family| format!("{} {family}", hops(*family))).collect();
     Ok(format!("next hops: {}", counts.join(", ")))
+}
+
+/// Why the kernel has no next hop of a family.
+fn why(family: Family, kernel: &kernel::Status) -> String {
+    let mut faults = kernel.faults().egress;
+    faults.truncate(FAULTS);
+    if !faults.is_empty() {
+        return faults.join(", ");
+    }
+    match kernel.declared_next_hops().iter().any(|hop| Family::of(*hop) == family) {
+        true => "it is being installed".to_owned(),
+        false => format!("no load balancer has an {family} address"),
+    }
 }
 
 /// Rule 3: a verdict by the others, and what is to be said of the VIPs.
@@ -101,8 +117,9 @@ fn wrong_sysctls(kernel: &kernel::Status) -> impl Iterator<Item = &WrongSysctl> 
 fn with_sysctls(verdict: Result<String, String>, wrong: &[WrongSysctl]) -> Result<String, String> {
     let stops: Vec<_> = wrong.iter().filter(|sysctl| sysctl.stops).map(ToString::to_string).collect();
     match verdict {
-        Ok(_) if !stops.is_empty() => Err(stops.join(", ")),
-        verdict => verdict,
+        verdict if stops.is_empty() => verdict,
+        Ok(_) => Err(stops.join(", ")),
+        Err(reason) => Err(format!("{reason}; {}", stops.join(", "))),
     }
 }
 
@@ -120,6 +137,14 @@ mod tests {
         kernel::Status { next_hops, ..kernel::Status::default() }
     }
 
+    /// A load balancer of whose next hop no pass has reported anything yet.
+    fn declared() -> kernel::Status {
+        let hop = ("172.16.1.2".parse().unwrap(), Ok(()));
+        let peer = kernel::Peer { next_hops: [hop].into(), ..kernel::Peer::default() };
+        let peers = [(kernel::PeerId::load_balancer("lb-1"), peer)].into();
+        kernel::Status { peers, ..kernel::Status::default() }
+    }
+
     #[test]
     fn l16_g28_egress_serves_only_with_a_connection_and_an_installed_next_hop_per_family() {
         let (both, v4): (&[Family], &[Family]) = (&Family::BOTH, &[Family::V4]);
@@ -128,7 +153,13 @@ mod tests {
             (both, 0, hops(&["172.16.1.2"], &["fd00::2"]), Err("load balancers not known yet")),
             (both, 1, hops(&[], &[]), Err("no IPv4 next hop")),
             (both, 1, hops(&["172.16.1.2"], &[]), Err("no IPv6 next hop")),
-            (both, 1, kernel::Status::default(), Err("no IPv4 next hop")),
+            (
+                both,
+                1,
+                kernel::Status::default(),
+                Err("no IPv4 next hop is installed: no load balancer has an IPv4 address"),
+            ),
+            (both, 1, declared(), Err("no IPv4 next hop is installed: it is being installed")),
             (both, 1, hops(&["172.16.1.2"], &["fd00::2"]), Ok("next hops: 1 IPv4, 1 IPv6")),
             (v4, 2, hops(&["172.16.1.2", "172.16.1.4"], &[]), Ok("next hops: 2 IPv4")),
         ];
@@ -173,11 +204,13 @@ mod tests {
         let (good, bad) = (Ok("next hops: 1 IPv4".to_owned()), Err("no IPv4 next hop".to_owned()));
         let (stops, breaks) = (sysctl("forwarding", true), sysctl("hash_policy", false));
         let down = Err("forwarding is 0, needed is 1: much".to_owned());
+        let both = Err("no IPv4 next hop; forwarding is 0, needed is 1: much".to_owned());
         let table = [
             (&good, vec![], good.clone()),
             (&good, vec![breaks.clone()], good.clone()),
             (&good, vec![breaks, stops.clone()], down),
-            (&bad, vec![stops], bad.clone()),
+            (&bad, vec![stops], both),
+            (&bad, vec![], bad.clone()),
         ];
         for (verdict, wrong, expected) in table {
             assert_eq!(with_sysctls(verdict.clone(), &wrong), expected, "{wrong:?}");
@@ -204,6 +237,8 @@ mod tests {
         mesh.send_replace(mesh::Status { known: true, ..mesh::Status::default() });
         assert!(!reason(&mut board, "0 of 0").await);
         assert!(!reason(&mut board, "20001").await);
+        drop(kernel);
+        assert!(!reason(&mut board, "not reconciled any more").await);
         task.abort();
     }
 }

@@ -8,6 +8,7 @@ pub mod chains;
 pub mod config;
 pub mod egress;
 pub mod endpoint;
+pub mod faults;
 pub mod gateways;
 pub mod grpc_health_probe;
 pub mod health;

@@ -24,8 +24,8 @@ pub(super) struct Progress {
     reopened: bool,
     /// The last revision whose plan was not left before its end.
     pub(super) tried: Option<u64>,
-    /// Changes that the first look found necessary.
-    pub(super) found: Option<usize>,
+    /// Changes of the first plan that take back what others have done.
+    pub(super) drift: usize,
     pub(super) writes: u64,
     /// What the last plan could not do.
     pub(super) failures: Vec<Failure>,
@@ -43,9 +43,13 @@ pub(super) enum End {
 }
 
 impl Progress {
+    /// Whether nothing has been planned yet.
+    pub(super) fn is_new(&self) -> bool {
+        self.rounds == 0
+    }
+
     /// Whether the pass is over, and how, given what is left to do.
     pub(super) fn end(&mut self, left: &[Op]) -> Option<End> {
-        self.found.get_or_insert(left.len());
         let exhausted = self.attempts >= ATTEMPTS && self.plan == left;
         if left.is_empty() {
             self.failures.clear();

@@ -37,6 +37,10 @@ pub(in crate::kernel) fn in_memory(
 pub(in crate::kernel) fn make_link(link: &str) {
     let far = format!("{link}p");
     add_veth(link, &far);
+    for end in [link, far.as_str()] {
+        // Link-local addresses come at once then, and not in the middle of a test.
+        std::fs::write(format!("/proc/sys/net/ipv6/conf/{end}/accept_dad"), "0").unwrap();
+    }
     change_link(link, |link| link.up());
     change_link(&far, |far| far.up());
 }

@@ -66,6 +66,46 @@ impl Drop for Slow {
     }
 }
 
+/// A kernel whose dump is a bug.
+struct Broken;
+
+impl Backend for Broken {
+    async fn dump(&mut self, _: &Ours) -> Result<Observed, Refusal> {
+        panic!("as the test wants")
+    }
+
+    async fn apply(&mut self, _: &Ours, _: &Op) -> Result<(), Refusal> {
+        Ok(())
+    }
+
+    fn wrong_sysctls(&mut self, _: &Ours, _: &[Family]) -> Vec<WrongSysctl> {
+        Vec::new()
+    }
+
+    fn neighbours(&mut self, _: liveness::Settings) -> io::Result<Box<dyn Neighbours>> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    async fn changed(&mut self, _: &Ours) {}
+
+    fn reopen(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_panic_of_the_reconciler_is_known_with_its_message() {
+    let tasks = Tasks::default();
+    let settings = Settings::of("trench", "conduit", "node");
+    let on_thread = Kernel::start_on_thread(settings.clone(), || Ok(Broken), &tasks).await.unwrap();
+    for kernel in [on_thread, Kernel::start(settings, Broken, &tasks)] {
+        assert_eq!(kernel.ended().await, "it panicked: as the test wants");
+        kernel.settled().await; // does not wait for what will never be
+        assert!(kernel.status().changed().await.is_err());
+    }
+    tasks.stop().await;
+}
+
 /// What a test holds of a slow kernel.
 struct Rig {
     tasks: Tasks,

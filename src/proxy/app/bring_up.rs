@@ -34,8 +34,9 @@ use crate::{
         config::Config,
         egress,
         endpoint::{self, Endpoint},
+        faults,
         gateways::{Gateways, hold_ports},
-        health::Health,
+        health::{Health, Part},
         mesh::{self, LinkState, Mesh, Nsmgr},
         primary, renumber,
         services::{Services, subnet},
@@ -67,31 +68,49 @@ pub(super) struct Up {
     pub(super) watches: Vec<Task>,
 }
 
+/// What an earlier process kept, and where.
+pub(super) struct Kept {
+    file: Option<snapshot::File>,
+    restored: snapshot::Snapshot,
+}
+
 impl Up {
-    /// All stages. What has come up by the time this ends or is dropped is in `self`.
-    pub(super) async fn bring(
+    /// The first stage: what an earlier process kept, and the kernel.
+    pub(super) async fn kernel(
         &mut self,
         config: &Config,
         health: &Health,
         tasks: &Tasks,
-    ) -> Result<(), Failure> {
+    ) -> Result<(Kernel, Kept), Failure> {
         let file = config.snapshot_path.as_ref().map(|path| snapshot::File::new(path, subnet(config)));
         let restored = file.as_ref().and_then(snapshot::File::load).unwrap_or_default();
         let kernel = kernel(config, restored.vips.as_deref(), tasks).await?;
         if !restored.gateways().is_empty() {
             kernel.set_gateways(restored.gateways());
         }
+        self.watches.push(tasks.guarded(faults::report(kernel.status(), health.clone())));
         self.kernel = Some(kernel.clone());
+        Ok((kernel, Kept { file, restored }))
+    }
+
+    /// All other stages. What has come up by the time this ends or is dropped is in `self`.
+    pub(super) async fn bring(
+        &mut self,
+        (kernel, Kept { file, restored }): (&Kernel, Kept),
+        config: &Config,
+        health: &Health,
+        tasks: &Tasks,
+    ) -> Result<(), Failure> {
         let identity = identity(config, health, tasks).await;
         let services = Services::open(config, &identity, restored.leases, health, tasks);
         self.leases = Some(services.leases.clone());
         let renew = config.bridge_ip_renew_interval;
-        let gateways = Gateways::lease(&services.leases, &kernel, renew, health, tasks).await?;
+        let gateways = Gateways::lease(&services.leases, kernel, renew, health, tasks).await?;
         let (listed, carried) = watch::channel(None);
-        let parts = parts(config, &identity, &kernel, &services.leases, &gateways, carried, tasks)?;
+        let parts = parts(config, &identity, kernel, &services.leases, &gateways, carried, tasks)?;
         self.gateways = Some(gateways);
         self.watches.push(tasks.guarded(hold_ports(services.leases.clone())));
-        leak_stop(&kernel, health).await?;
+        leak_stop(kernel, health).await?;
         let endpoint = self.listen(&parts, &identity, health).await?;
         let vips = vips::follow(services.nsp, config.trench.as_str(), restored.vips, tasks);
         let restored = snapshot::report(services.leases.status(), vips.clone(), health.clone());
@@ -100,7 +119,7 @@ impl Up {
         self.watches.push(tasks.guarded(renumbered));
         let sources = snapshot::Sources { leases: services.leases, vips: vips.clone() };
         self.snapshot = file.map(|file| snapshot::Writer::start(file, sources, health.clone(), tasks));
-        self.watches.push(tasks.guarded(vips::declare(vips.clone(), kernel, listed)));
+        self.watches.push(tasks.guarded(vips::declare(vips.clone(), kernel.clone(), listed)));
         self.mesh(config, &parts, vips, health)?;
         self.register(config, &parts, &endpoint, health);
         Ok(())
@@ -169,6 +188,13 @@ impl Up {
             check.await;
         }));
         self.registration = Some(registration);
+    }
+
+    /// Leave everything as it is, since the kernel cannot be changed any more: a successor continues it.
+    pub(super) fn abandon(self, health: &Health) {
+        for part in [Part::Egress, Part::Endpoint] {
+            health.set(part, false, "the kernel is not reconciled any more");
+        }
     }
 
     /// Wait until the registry refuses the endpoint for good; for ever if it does not, or if nothing is registered.

@@ -53,9 +53,9 @@ pub enum Failure {
     /// The leases ended while the proxy was coming up.
     #[error("cannot lease addresses")]
     Leases(#[from] LeaseError),
-    /// The reconciler ended by itself. This is a bug.
-    #[error("the kernel is not reconciled any more")]
-    Kernel,
+    /// The reconciler ended by itself. This is a bug. What it left in the kernel carries traffic, so nothing is taken down.
+    #[error("the kernel is not reconciled any more: {0}")]
+    Kernel(String),
     /// A row of a chain stands in the wrong place. This is a bug.
     #[error("a chain is in the wrong order")]
     Order(#[from] WrongOrder),
@@ -210,14 +210,28 @@ async fn serve(
         Ok(signal) => tracing::info!(signal, "going down"),
         Err(failure) => tracing::error!(error = failure as &(dyn std::error::Error + 'static), "going down"),
     }
-    unless_interrupted(up.down(&health), termination).await?;
+    match &ended {
+        Err(Failure::Kernel(_)) => up.abandon(&health),
+        _ => unless_interrupted(up.down(&health), termination).await?,
+    }
     ended.map(drop)
 }
 
 /// Bring everything up; returns only why it cannot be, or cannot stay, up.
 async fn until_refused(up: &mut Up, config: &Config, health: &Health, tasks: &Tasks) -> Failure {
-    match up.bring(config, health, tasks).await {
-        Ok(()) => Failure::Refused(up.refused().await),
-        Err(failure) => failure,
+    let (kernel, kept) = match up.kernel(config, health, tasks).await {
+        Ok(first) => first,
+        Err(failure) => return failure,
+    };
+    let others = async {
+        match up.bring((&kernel, kept), config, health, tasks).await {
+            Ok(()) => Failure::Refused(up.refused().await),
+            Err(failure) => failure,
+        }
+    };
+    tokio::select! {
+        biased;
+        why = kernel.ended() => Failure::Kernel(why),
+        failure = others => failure,
     }
 }

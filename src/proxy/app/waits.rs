@@ -44,11 +44,11 @@ pub(super) async fn leak_stop(kernel: &Kernel, health: &Health) -> Result<(), Fa
         if now.leak_stop {
             return Ok(());
         }
-        if let Some(failure) = now.failures.first() {
-            health.works_on(step, Some(failure.to_string()));
+        if let Some(fault) = now.faults().egress.first() {
+            health.works_on(step, Some(fault.clone()));
         }
         if status.changed().await.is_err() {
-            return Err(Failure::Kernel);
+            return Err(Failure::Kernel(kernel.ended().await));
         }
     }
 }
