@@ -69,6 +69,7 @@ impl Judge {
     }
 
     /// Whether the neighbour answers.
+    #[cfg(test)]
     pub(super) const fn answers(&self) -> bool {
         self.answers
     }
