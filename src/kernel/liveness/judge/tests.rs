@@ -41,13 +41,16 @@ impl Rounds {
 
 use Sight::{Answered, Asked, Fixed, GivenUp, Unconfirmed, Unknown};
 
+/// The result of one round, and whether the round was on time.
+type Round = (Sight, bool);
+
 #[test]
 fn a_sequence_of_rounds_leads_to_the_verdict_of_the_table() {
     let late = |sight| (sight, false);
     let on_time = |sight| (sight, true);
     let first = [on_time(Unknown)];
     let six = [Asked; 6].map(on_time);
-    let table: [(&str, Vec<(Sight, bool)>, bool); 9] = [
+    let table: [(&str, Vec<Round>, bool); 9] = [
         ("the first look shows no outcome", vec![on_time(GivenUp)], true),
         ("five without an answer", [&first[..], &six[..5]].concat(), true),
         ("six without an answer", [&first[..], &six].concat(), false),
