@@ -3,7 +3,7 @@
 //!
 //! An IPAM that has lost its store answers another subnet. The bridge gets its address first, and keeps the former one; then
 //! each target with moved addresses is told that its connection is down, which makes its client request it again. One after the
-//! other, [`PACE`] apart: a hundred targets move within half a minute, and few at a time are without a link. A client that does
+//! other, `PACE` apart: a hundred targets move within half a minute, and few at a time are without a link. A client that does
 //! nothing of it gets its new addresses with its next refresh.
 
 use std::{collections::BTreeSet, ops::Bound, sync::Arc, time::Duration};

@@ -8,7 +8,7 @@
 //! within 3 s is not dead. Traffic does not wait for any of it: the kernel's reconciler takes it off a link that is gone or silent,
 //! and while a peer reports that the connection is down, other links are preferred.
 //!
-//! When attempts are made is decided by [`pace`].
+//! When attempts are made is decided by `pace`.
 //!
 //! # Order
 //! Above everything that a healed connection needs again; below `refresh`.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Keep a snapshot of the leases, gateways and VIPs in a file, to start from when their services are away.
 //!
-//! The lease `bridge` has the gateways. [`format`] turns a snapshot into bytes and back, [`file`] keeps them in a private
+//! The lease `bridge` has the gateways. `format` turns a snapshot into bytes and back, `file` keeps them in a private
 //! file, and a [`Writer`] writes each change.
 //!
 //! The services are right: what is restored is used until they answer, and then replaced by their answers. A snapshot that
