@@ -80,6 +80,9 @@ impl ByHand {
         let (mut context, deadline) = (call.context().clone(), call.context().deadline);
         let wire =
             self.dialer.dial(deadline).await.map_err(|error| Status::unavailable(error.to_string()))?;
+        if let Some(hub) = wire.hub() {
+            hub.keep_received();
+        }
         let fds = context.extensions.remove::<SendFds>();
         let mut client = Client::with_origin(wire.clone(), origin());
         match call {

@@ -116,6 +116,7 @@ impl Endpoint {
         let target = Target::Unix(socket.clone());
         let listener =
             Listener::bind(&target, pod.identity.clone()).await.map_err(|error| error.to_string())?;
+        let listener = listener.keep_descriptors();
         let (_reporter, health) = server::health().await;
         let routes = server::Endpoint::new(chain, connections).routes().add_service(health);
         let serving = serve(listener, routes, std::future::pending(), Duration::ZERO);
