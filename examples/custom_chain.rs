@@ -74,9 +74,9 @@ async fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     let (pool, connections) = (Pool::default(), Connections::default());
     let endpoint = Chain::new()
         .with(UpdatePath::new("endpoint"))
-        .layer("begin", BeginLayer::endpoint(tasks.clone()))
         .with(UpdateToken::new(LIFETIME))
         .with(authorize::Endpoint)
+        .layer("begin", BeginLayer::endpoint(tasks.clone()))
         .layer("metadata", MetadataLayer)
         .with(Timeout)
         .with(Monitor::new(connections.clone()))

@@ -163,7 +163,7 @@ impl fmt::Display for Failure {
                 write!(f, "{op}: it has no room for more ports (1023 at most)")
             }
             Some(op) => write!(f, "{op}: {}", self.refusal),
-            None => write!(f, "dump: {}", self.refusal),
+            None => write!(f, "the kernel cannot be read: {}", self.refusal),
         }
     }
 }

@@ -70,7 +70,7 @@ const TABLE: &[Row] = &[
     starting!("Workload API gives an expired SVID", starts::expired_svid, "start waits", "`spiffe://a.test/ns/default/pod/px` has expired"),
     starting!("Workload API gives a foreign SVID", starts::foreign_svid, "start waits", "`spiffe://a.test/ns/default/pod/px` is not of the bundle"),
     starting!("Workload API gives a mutilated SVID", starts::mutilated_svid, "start waits", "the Workload API gave an SVID that cannot be used", "parse"),
-    starting!("netlink permission denied", starts::netlink_denied, "refused", "bridge0", "Operation not permitted"),
+    starting!("netlink permission denied", starts::netlink_denied, "degraded", "bridge0", "Operation not permitted"),
 
     serving!("peer without certificate", peers::without_certificate, InLog(&["connection rejected", "the peer showed no certificate (accepted: an X.509 SVID)"])),
     serving!("peer with a foreign certificate", peers::of_another_domain, InLog(&["connection rejected", "no bundle for the trust domain of `spiffe://b.test/ns/default/pod/x`"])),
@@ -132,7 +132,7 @@ const TABLE: &[Row] = &[
     serving!("NSP with one VIP too many", services::nsp_too_many, InLog(&["error", "too many VIPs: the last list stays", "20001", "20000"])),
     serving!("NSP down", services::nsp_down, InLog(&["no watch of VIPs; those known stay", "interrupted"])),
 
-    serving!("netlink permission denied while a target connects", services::netlink_denied, InLog(&["refused", "Operation not permitted"])),
+    serving!("netlink permission denied while a target connects", services::netlink_denied, InLog(&["degraded", "Operation not permitted"])),
     serving!("netlink permission denied to look", services::netlink_unreadable, InLog(&["the kernel cannot be read", "Operation not permitted"])),
 
     serving!("two Requests at once for one id", turns::two_requests, Answers),

@@ -23,7 +23,7 @@ use meridio_proxy::{
             registry::{Endpoints, Services},
         },
     },
-    proxy::capabilities,
+    proxy::{capabilities, faults, health::Health},
 };
 use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
 use tokio::time::{Instant, sleep};
@@ -161,6 +161,7 @@ pub(crate) async fn netlink_denied(_: &Place, texts: &[&str]) -> Checked {
     let _logged = log.of_this_thread();
     let settings = kernel::Settings::of("trench", "conduit", "node");
     let kernel = Kernel::start(settings, Netlink::open().unwrap(), &tasks);
+    tasks.spawn(faults::report(kernel.status(), Health::default()));
     log.says(texts).await?;
     sleep(Duration::from_secs(1)).await;
     let denied = kernel.status().borrow().clone();

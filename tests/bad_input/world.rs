@@ -18,6 +18,7 @@ use meridio_proxy::{
         chains::{self, Parts},
         config::Config,
         endpoint::Endpoint,
+        faults,
         gateways::Gateways,
         health::Health,
         in_memory,
@@ -166,6 +167,7 @@ async fn parts(
         ..kernel::Settings::of("trench", "conduit", "node")
     };
     let kernel = Kernel::start(settings, linux.clone(), tasks);
+    tasks.spawn(faults::report(kernel.status(), health.clone()));
     let services = Services::open(config, own, Vec::new(), health, tasks);
     let renew = config.bridge_ip_renew_interval;
     let gateways = Gateways::lease(&services.leases, &kernel, renew, health, tasks).await.unwrap();

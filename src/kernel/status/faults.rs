@@ -127,7 +127,7 @@ mod tests {
             (with(&[late(PeerId::target("t"), "t-1")]), vec![], vec!["target t: link t-1 does not exist"]),
             (with(&[Degraded::Failing]), vec!["the kernel does not stay as it is changed"], vec![]),
             (Status { failures: vec![refused(None)], ..with(&[Degraded::Failing]) },
-                vec!["dump: Operation not permitted (os error 1)"], vec![]),
+                vec!["the kernel cannot be read: Operation not permitted (os error 1)"], vec![]),
             (Status { failures: vec![refused(attach)], ..with(&[Degraded::Failing]) },
                 vec![], vec!["make t-1 a port of the bridge: Operation not permitted (os error 1)"]),
             (Status { orphans: [link("t-1")].into(), ..with(&[]) },
