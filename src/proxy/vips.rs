@@ -89,15 +89,19 @@ where
     vips
 }
 
-/// Declare every list of the NSP to the kernel, and publish it to the endpoint chain, until the follower ends. A restored one is only
-/// published.
+/// Declares every list of the NSP to the kernel and publishes it to the endpoint chain, until the
+/// follower ends. A restored list is only published. An empty list is only declared: the kernel keeps
+/// the list before it for a grace time, and a target that refreshes meanwhile keeps its VIPs.
 pub async fn declare(mut vips: watch::Receiver<Vips>, kernel: Kernel, publish: watch::Sender<Listed>) {
     let mut declared = None;
     loop {
         let Vips { list, restored, .. } = vips.borrow_and_update().clone();
+        let cleared = list.as_deref().is_some_and(<[IpNet]>::is_empty);
         publish.send_if_modified(|published| {
-            let new = *published != list;
-            published.clone_from(&list);
+            let new = *published != list && !(cleared && published.is_some());
+            if new {
+                published.clone_from(&list);
+            }
             new
         });
         let now = if restored { None } else { list };

@@ -339,3 +339,21 @@ async fn a_restored_list_stays_until_nsp_answers_and_is_not_declared() {
     assert!(!world.vips.borrow().restored && kernel.status().borrow().vips);
     assert_eq!(*published.borrow(), world.vips.borrow().list, "to the endpoint chain, too");
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_empty_list_takes_no_vip_from_the_endpoint_chain() {
+    let mut world = World::after(None);
+    let linux = crate::kernel::Memory::default();
+    let kernel = Kernel::start(crate::kernel::Settings::of("t", "c", "n"), linux, &world.tasks);
+    let (publish, published) = watch::channel(None);
+    world.tasks.spawn(declare(world.vips.clone(), kernel, publish));
+    let answers = world.subscription().await;
+    for (answer, expected) in
+        [(&["20.0.0.1/32"][..], "20.0.0.1/32"), (&[], "20.0.0.1/32"), (&["20.0.0.2/32"], "20.0.0.2/32")]
+    {
+        answers.send(list(answer)).await.unwrap();
+        sleep(SECOND).await;
+        let expected: Arc<[IpNet]> = [expected.parse().unwrap()].into();
+        assert_eq!(*published.borrow(), Some(expected), "after {answer:?}");
+    }
+}
