@@ -2,7 +2,7 @@
 
 //! Ask an address service for the address of a name: the port that [`Leases`](super::Leases) drives.
 
-use std::{future::Future, net::IpAddr};
+use std::{borrow::Cow, future::Future, net::IpAddr};
 
 use ipnet::IpNet;
 
@@ -58,7 +58,7 @@ pub enum AllocateError {
         /// The answer, at most 64 characters of it.
         value: String,
         /// What is wrong with it.
-        problem: &'static str,
+        problem: Cow<'static, str>,
         /// The family that was asked for.
         family: Family,
     },
@@ -78,11 +78,11 @@ impl AllocateError {
 ///
 /// # Errors
 /// [`AllocateError::Garbage`] if the text is empty or no address, the address is of another family or cannot be a host's, or the
-/// length is not within 1 and the number of bits of an address.
+/// length is not within 1 and the number of bits of an address; and for the address of the network itself and that of its broadcast.
 pub fn parse_answer(address: &str, length: i32, family: Family) -> Result<IpNet, AllocateError> {
-    let garbage = |problem| {
+    let garbage = |problem: &'static str| {
         let address: String = address.chars().take(48).collect();
-        AllocateError::Garbage { value: format!("{address}/{length}"), problem, family }
+        AllocateError::Garbage { value: format!("{address}/{length}"), problem: problem.into(), family }
     };
     if address.is_empty() {
         return Err(garbage("the address is empty"));
@@ -96,7 +96,13 @@ pub fn parse_answer(address: &str, length: i32, family: Family) -> Result<IpNet,
     }
     let bits = u8::try_from(length).ok().filter(|bits| (1..=family.bits()).contains(bits));
     let net = bits.and_then(|bits| IpNet::new(ip, bits).ok());
-    net.ok_or_else(|| garbage("the prefix length is out of range"))
+    let net = net.ok_or_else(|| garbage("the prefix length is out of range"))?;
+    match net {
+        _ if net.prefix_len() + 1 >= net.max_prefix_len() => Ok(net),
+        _ if ip == net.network() => Err(garbage("the address of the network itself")),
+        IpNet::V4(_) if ip == net.broadcast() => Err(garbage("the broadcast address of the network")),
+        _ => Ok(net),
+    }
 }
 
 #[cfg(test)]
@@ -123,6 +129,11 @@ mod tests {
             ("0.0.0.0", 24, Family::V4, Err("can have")),
             ("224.0.0.1", 24, Family::V4, Err("can have")),
             ("::1", 64, Family::V6, Err("can have")),
+            ("172.16.1.0", 24, Family::V4, Err("network itself")),
+            ("172.16.1.255", 24, Family::V4, Err("broadcast")),
+            ("fd00::", 64, Family::V6, Err("network itself")),
+            ("fd00::ffff:ffff:ffff:ffff", 64, Family::V6, Ok("fd00::ffff:ffff:ffff:ffff/64")),
+            ("172.16.1.254", 31, Family::V4, Ok("172.16.1.254/31")),
         ];
         for (address, length, family, expected) in table {
             match (parse_answer(address, length, family), expected) {

@@ -4,6 +4,7 @@
 
 mod handover;
 mod owners;
+mod validate;
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -28,6 +29,7 @@ use super::{
     leases::MAX_LEASES,
     restored::{Record, Restored},
     state::{Phase, State},
+    used::Used,
 };
 use crate::chain::Owner;
 
@@ -49,6 +51,7 @@ pub(super) struct Keeper<A> {
     /// When renewals were last brought forward.
     hurried: Option<Instant>,
     entries: HashMap<Arc<str>, Entry>,
+    used: Used,
     schedule: BTreeSet<(Instant, Arc<str>)>,
     calls: FuturesUnordered<BoxFuture<'static, Done>>,
     flush: Option<(Instant, oneshot::Sender<Vec<Record>>)>,
@@ -73,6 +76,7 @@ impl<A: Allocator> Keeper<A> {
             restored,
             hurried: None,
             entries: HashMap::new(),
+            used: Used::default(),
             schedule: BTreeSet::new(),
             calls: FuturesUnordered::new(),
             flush: None,
@@ -135,9 +139,10 @@ impl<A: Allocator> Keeper<A> {
     }
 
     fn ended(&mut self, done: Done) {
-        let (release_at, flushing, rpc_timeout) =
-            (self.release_at(), self.flush.is_some(), self.settings.rpc_timeout);
-        let Done { child, outcome } = done;
+        let Done { child, mut outcome } = done;
+        let (others, at_once) = self.validate(&child, &mut outcome);
+        let release_at = if at_once { Instant::now() } else { self.release_at() };
+        let (flushing, rpc_timeout) = (self.flush.is_some(), self.settings.rpc_timeout);
         let failed_before = self.status.last_error.is_some();
         self.note(&child, &outcome);
         if let Outcome::Allocated(answers) | Outcome::Renewed(answers) = &outcome {
@@ -149,6 +154,9 @@ impl<A: Allocator> Keeper<A> {
             Outcome::Renewed(answers) => moved = entry.renewed(&answers),
             Outcome::Released(answer) => entry.released(answer.is_ok(), flushing),
         });
+        for other in others {
+            self.step(&other, |entry| entry.state.renew_by(Instant::now()));
+        }
         if moved {
             self.renew_soon(|state| state.moved().is_none());
         } else if failed_before && self.status.last_error.is_none() {
@@ -171,6 +179,7 @@ impl<A: Allocator> Keeper<A> {
             return;
         };
         count(&mut self.status, &entry.state, -1);
+        self.used.remove(child, &entry.state);
         if let Some(at) = entry.scheduled.take() {
             self.schedule.remove(&(at, Arc::clone(child)));
         }
@@ -183,6 +192,7 @@ impl<A: Allocator> Keeper<A> {
             self.schedule.insert((at, Arc::clone(child)));
         }
         count(&mut self.status, &entry.state, 1);
+        self.used.insert(child, &entry.state);
         match entry.state.moved() {
             Some(_) => self.status.moved.insert(Arc::clone(child)),
             None => self.status.moved.remove(child),

@@ -21,6 +21,7 @@ mod restored;
 mod state;
 mod tag;
 mod tree;
+mod used;
 
 #[cfg(test)]
 mod tests;

@@ -11,6 +11,7 @@ use super::{contract::*, *};
 use crate::{api::Family, chain::Tasks};
 
 mod bounds;
+mod contradicting;
 mod failing;
 mod flushing;
 mod holding;

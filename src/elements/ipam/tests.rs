@@ -182,7 +182,7 @@ async fn what_the_address_service_says_reaches_the_caller_with_its_code() {
         (
             AllocateError::Garbage {
                 value: "banana/24".into(),
-                problem: "not an address",
+                problem: "not an address".into(),
                 family: Family::V4,
             },
             Code::Unavailable,
