@@ -24,6 +24,8 @@ fn thousand() -> Vec<IpNet> {
 }
 
 async fn with_thousand_vips(tasks: &Tasks) -> (Kernel, Balancer) {
+    // Link-local addresses, which Linux adds a while after a link is up, are no writes of ours.
+    std::fs::write("/proc/sys/net/ipv6/conf/default/addr_gen_mode", "1").unwrap();
     let often = Settings { resync: Duration::from_millis(20), ..settings() };
     let kernel = start_with(often, tasks).await;
     kernel.set_gateways(Dual { v4: "172.16.1.1/24".parse().ok(), v6: None });
