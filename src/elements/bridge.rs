@@ -15,7 +15,7 @@
 //! # Close
 //! Withdraws the port first, whatever becomes of the Close.
 
-use std::{net::IpAddr, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use ipnet::IpNet;
 use tokio::time::timeout;
@@ -23,7 +23,7 @@ use tokio::time::timeout;
 use crate::{
     api::{Connection, InterfaceName, MechanismKind, parameter, parse_prefixes},
     chain::{Close, Element, Next, Order, Reason, Request, Result, Scope},
-    kernel::{Kernel, PeerId, PortGuard},
+    kernel::{Ends, Kernel, PeerId, PortGuard, Role},
 };
 
 /// Element for the endpoint chain.
@@ -41,7 +41,7 @@ pub struct Client {
 /// The link of a connection.
 struct Port {
     name: InterfaceName,
-    addresses: Vec<IpAddr>,
+    ends: Ends,
     _guard: PortGuard,
 }
 
@@ -53,20 +53,28 @@ fn declare(
     name: InterfaceName,
     scope: &Scope,
 ) -> bool {
-    let addresses = addresses(connection);
+    let ends = ends(peer.role, connection);
     let before = scope.get::<Port>();
     let known = before.as_ref().is_some_and(|port| port.name == name);
-    if !known || before.is_some_and(|port| port.addresses != addresses) {
-        let _guard = kernel.port(peer, name.clone(), &addresses);
-        scope.insert(Port { name, addresses, _guard });
+    if !known || before.is_some_and(|port| port.ends != ends) {
+        let _guard = kernel.port(peer, name.clone(), ends.clone());
+        scope.insert(Port { name, ends, _guard });
     }
     !known
 }
 
-/// Addresses of a connection in the subnets of gateways, at either end. VIPs are host prefixes and lie in none.
-fn addresses(connection: &Connection) -> Vec<IpAddr> {
-    let Some(ip) = connection.ip_context() else { return Vec::new() };
-    let nets = parse_prefixes(ip.src_ip_addrs.iter().chain(&ip.dst_ip_addrs));
+/// Addresses of a connection in the subnets of gateways. VIPs are host prefixes and lie in none.
+fn ends(role: Role, connection: &Connection) -> Ends {
+    let Some(ip) = connection.ip_context() else { return Ends::default() };
+    let (client, endpoint) = (hosts(&ip.src_ip_addrs), hosts(&ip.dst_ip_addrs));
+    match role {
+        Role::Target => Ends { near: endpoint, far: client },
+        Role::LoadBalancer => Ends { near: client, far: endpoint },
+    }
+}
+
+fn hosts(texts: &[String]) -> Arc<[IpAddr]> {
+    let nets = parse_prefixes(texts);
     nets.iter().filter(|net| net.prefix_len() < net.max_prefix_len()).map(IpNet::addr).collect()
 }
 
@@ -167,7 +175,7 @@ mod tests {
         api::Mechanism,
         chain::{Answered, Call, Chain, Error, Tasks, begin::BeginLayer, laws, metadata::MetadataLayer},
         elements::given::Given,
-        kernel::{Memory, Settings},
+        kernel::{Ends, Memory, Settings},
     };
 
     fn kernel(tasks: &Tasks) -> Kernel {
@@ -243,8 +251,9 @@ mod tests {
         assert_eq!(start.elapsed(), Duration::ZERO, "a refresh does not wait");
         // More refusals than a status lists, and the link's own is the last.
         let other = PeerId::target("other");
-        let _others =
-            Vec::from_iter((10..30).map(|n| ports.port(&other, format!("a-{n}").parse().unwrap(), &[])));
+        let _others = Vec::from_iter(
+            (10..30).map(|n| ports.port(&other, format!("a-{n}").parse().unwrap(), Ends::default())),
+        );
         chain.request(Request::new(named("nsm-2"))).await.unwrap();
         assert_eq!(start.elapsed(), PATIENCE, "a kernel that refuses keeps nobody away for longer");
         tasks.stop().await;

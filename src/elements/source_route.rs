@@ -102,7 +102,7 @@ mod tests {
             Call, Chain, Error, Events, Reason, Tasks, begin::BeginLayer, laws, metadata::MetadataLayer,
         },
         elements::given::Given,
-        kernel::{Memory, Op, PortGuard, Settings},
+        kernel::{Ends, Memory, Op, PortGuard, Settings},
     };
 
     fn addressed(connection: &mut Connection, src: &[&str], dst: &[&str]) {
@@ -142,7 +142,7 @@ mod tests {
     /// Declare the link of the load balancer, as `bridge` does below.
     fn link(linux: &Memory, kernel: &Kernel) -> PortGuard {
         linux.add_link("nsm-1", None);
-        kernel.port(&PeerId::load_balancer("lb-1"), "nsm-1".parse().unwrap(), &[])
+        kernel.port(&PeerId::load_balancer("lb-1"), "nsm-1".parse().unwrap(), Ends::default())
     }
 
     async fn installed(kernel: &Kernel) -> Vec<String> {

@@ -6,6 +6,7 @@ use std::{fmt, future::Future, io};
 
 use super::{
     Observed, Op, Ours, WrongSysctl,
+    announce::Announcements,
     liveness::{self, Neighbours},
 };
 use crate::api::Family;
@@ -27,11 +28,18 @@ pub trait Backend: Send + 'static {
     /// The sysctls that are not as these families need them.
     fn wrong_sysctls(&mut self, ours: &Ours, families: &[Family]) -> Vec<WrongSysctl>;
 
-    /// A view of the neighbours on our bridge, for probes with these settings. It has its own connection to the kernel.
+    /// A view of the neighbours on our bridge, for probes with these settings; without settings, the kernel asks by its own timers.
+    /// It has its own connection to the kernel.
     ///
     /// # Errors
     /// The error of the socket call.
-    fn neighbours(&mut self, settings: liveness::Settings) -> io::Result<Box<dyn Neighbours>>;
+    fn neighbours(&mut self, settings: Option<liveness::Settings>) -> io::Result<Box<dyn Neighbours>>;
+
+    /// A sender of announcements on our bridge. It has its own socket.
+    ///
+    /// # Errors
+    /// The error of the socket call: `EPERM` without NET_RAW.
+    fn announcements(&mut self) -> io::Result<Box<dyn Announcements>>;
 
     /// Wait until something that may be ours has changed, or changes may have been missed. Changes made before the call count,
     /// and so may our own. Cancel-safe.

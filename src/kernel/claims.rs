@@ -14,7 +14,7 @@ use std::{
 use ipnet::IpNet;
 use tokio::{sync::Notify, time::Instant};
 
-use super::{PeerId, Rule, Settings};
+use super::{Ends, PeerId, Rule, Settings};
 use crate::api::{Dual, InterfaceName};
 
 /// What the handle and its guards share with the reconciler.
@@ -55,7 +55,7 @@ pub(super) struct Declared {
 /// What guards hold of one connection, by guard.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Claimed {
-    links: BTreeMap<u64, (InterfaceName, Arc<[IpAddr]>)>,
+    links: BTreeMap<u64, (InterfaceName, Ends)>,
     next_hops: BTreeMap<u64, IpAddr>,
 }
 
@@ -116,16 +116,21 @@ impl Claimed {
         self.next_hops.values().copied()
     }
 
+    /// Addresses of the other end.
+    pub(super) fn far(&self) -> impl Iterator<Item = IpAddr> {
+        self.links.values().flat_map(|(_, ends)| ends.far.iter().copied()).chain(self.next_hops())
+    }
+
     /// All addresses of the connection, at either end.
     pub(super) fn addresses(&self) -> impl Iterator<Item = IpAddr> {
-        self.links.values().flat_map(|(_, addresses)| addresses.iter().copied()).chain(self.next_hops())
+        self.links.values().flat_map(|(_, ends)| ends.near.iter().copied()).chain(self.far())
     }
 }
 
 impl State {
-    pub(super) fn claim_port(&mut self, peer: &PeerId, link: InterfaceName, addresses: Arc<[IpAddr]>) -> u64 {
+    pub(super) fn claim_port(&mut self, peer: &PeerId, link: InterfaceName, ends: Ends) -> u64 {
         let guard = self.guard();
-        self.peer(peer).links.insert(guard, (link, addresses));
+        self.peer(peer).links.insert(guard, (link, ends));
         guard
     }
 

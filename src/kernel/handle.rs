@@ -2,38 +2,27 @@
 
 //! Declare what should be true, and see what is.
 
-use std::{
-    any::Any, collections::BTreeSet, io, net::IpAddr, panic::AssertUnwindSafe, sync::Arc, thread,
-    time::Duration,
-};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
-use futures::{FutureExt, future::OptionFuture};
 use ipnet::IpNet;
 use tokio::{
-    sync::{oneshot, watch},
-    time::{Instant, timeout, timeout_at},
+    sync::watch,
+    time::{Instant, timeout_at},
 };
 
 use super::{
-    Backend, PeerId, Settings, Status,
+    Ends, PeerId, Status,
     claims::{Claims, State},
-    liveness::{Prober, Verdicts},
-    reconcile::Reconciler,
+    liveness::Verdicts,
     vip_rules,
 };
-use crate::{
-    api::{Dual, InterfaceName},
-    chain::Tasks,
-};
-
-/// Longest wait for the end of the reconciler's thread.
-const LAST_CHANGE: Duration = Duration::from_secs(2);
+use crate::api::{Dual, InterfaceName};
 
 /// Handle on the desired state of one conduit. Clones share the state. Declaring never waits: the reconciler makes true what was
 /// declared, tries again what fails, and tells in [`Status`].
 ///
 /// ```
-/// # use meridio_proxy::{api::Dual, chain::Tasks, kernel::{Kernel, Memory, PeerId, Settings}};
+/// # use meridio_proxy::{api::Dual, chain::Tasks, kernel::{Ends, Kernel, Memory, PeerId, Settings}};
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let tasks = Tasks::default();
 /// let linux = Memory::default();
@@ -42,7 +31,7 @@ const LAST_CHANGE: Duration = Duration::from_secs(2);
 /// kernel.set_vips(&["20.0.0.1/32".parse()?]);
 /// let lb = PeerId::load_balancer("px-lb-1");
 /// linux.add_link("nsm-1", None);
-/// let port = kernel.port(&lb, "nsm-1".parse()?, &[]);
+/// let port = kernel.port(&lb, "nsm-1".parse()?, Ends::default());
 /// let hop = kernel.next_hop(&lb, "172.16.1.2".parse()?);
 /// kernel.settled().await;
 /// assert!(kernel.status().borrow().has_next_hop("172.16.1.2".parse()?));
@@ -53,11 +42,11 @@ const LAST_CHANGE: Duration = Duration::from_secs(2);
 /// ```
 #[derive(Clone)]
 pub struct Kernel {
-    claims: Arc<Claims>,
-    status: watch::Receiver<Status>,
-    verdicts: watch::Receiver<Verdicts>,
+    pub(super) claims: Arc<Claims>,
+    pub(super) status: watch::Receiver<Status>,
+    pub(super) verdicts: watch::Receiver<Verdicts>,
     /// Why the reconciler has ended.
-    end: watch::Receiver<Option<String>>,
+    pub(super) end: watch::Receiver<Option<String>>,
 }
 
 /// Keeps a link desired as a port of the bridge; see [`Kernel::port`].
@@ -85,87 +74,6 @@ pub struct DoubtGuard {
 }
 
 impl Kernel {
-    /// Start the reconciler as a task of the current runtime: for a kernel in memory, also under paused time.
-    pub fn start<B: Backend>(settings: Settings, backend: B, tasks: &Tasks) -> Self {
-        let (kernel, reconciler) = Self::prepare(settings, backend);
-        tasks.spawn(reconciler);
-        kernel
-    }
-
-    /// Start the reconciler on a thread with its own runtime, so that nothing else that this process does can delay it. The
-    /// thread is in the network namespace of the caller, as are the sockets that `open` makes on it. It ends with the tasks, whose
-    /// stop waits, for two seconds at most, for the change that is being made: after it nothing is written.
-    ///
-    /// # Errors
-    /// Those of `open`, and of starting a thread or a runtime.
-    pub async fn start_on_thread<B: Backend>(
-        settings: Settings,
-        open: impl FnOnce() -> io::Result<B> + Send + 'static,
-        tasks: &Tasks,
-    ) -> io::Result<Self> {
-        let (started, starting) = oneshot::channel();
-        let (alive, stop) = oneshot::channel::<()>();
-        let (ended, mut end) = oneshot::channel::<()>();
-        let run = move || {
-            let _ended = ended;
-            let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-                Ok(runtime) => runtime,
-                Err(error) => return drop(started.send(Err(error))),
-            };
-            runtime.block_on(async {
-                let (kernel, reconciler) = match open() {
-                    Ok(backend) => Self::prepare(settings, backend),
-                    Err(error) => return drop(started.send(Err(error))),
-                };
-                if started.send(Ok(kernel)).is_ok() {
-                    tokio::select! { _ = stop => {} () = reconciler => {} }
-                }
-            });
-        };
-        thread::Builder::new().name("kernel".into()).spawn(run)?;
-        let kernel =
-            starting.await.unwrap_or_else(|_| Err(io::Error::other("the reconciler's thread panicked")))?;
-        tasks.spawn_told(|stopping| async move {
-            tokio::select! { _closed = &mut end => return, () = stopping => drop(alive) }
-            if timeout(LAST_CHANGE, end).await.is_err() {
-                tracing::error!("the reconciler's thread is still at work after {LAST_CHANGE:?}");
-            }
-        });
-        Ok(kernel)
-    }
-
-    /// The handle, and what is to be run. If that panics, the handle knows why.
-    fn prepare<B: Backend>(
-        settings: Settings,
-        mut backend: B,
-    ) -> (Self, impl Future<Output = ()> + Send + 'static) {
-        let liveness = settings.liveness;
-        let claims = Arc::new(Claims::new(settings));
-        let neighbours = liveness.map(|settings| (settings, backend.neighbours(settings)));
-        let (reconciler, status) = Reconciler::new(backend, claims.clone());
-        let (verdicts, seen) = watch::channel(Verdicts::new());
-        let prober = neighbours.and_then(|(settings, neighbours)| match neighbours {
-            Ok(neighbours) => {
-                Some(Prober::new(settings, neighbours, claims.clone(), status.clone(), verdicts))
-            }
-            Err(error) => {
-                tracing::warn!(%error, "load balancers are not probed");
-                None
-            }
-        });
-        let (ended, end) = watch::channel(None);
-        let run = async move {
-            let probing = OptionFuture::from(prober.map(Prober::run));
-            let work = async {
-                tokio::select! { () = reconciler.run() => {} Some(()) = probing => {} }
-            };
-            let outcome = AssertUnwindSafe(work).catch_unwind().await;
-            let why = outcome.map_or_else(|panic| text(&*panic), |()| "it was stopped".to_owned());
-            ended.send_replace(Some(why));
-        };
-        (Self { claims, status, verdicts: seen, end }, run)
-    }
-
     /// Wait until the reconciler has ended, and why: it was stopped, or it panicked. What it left in the kernel stays, and what is
     /// declared has no effect any more.
     pub async fn ended(&self) -> String {
@@ -175,10 +83,11 @@ impl Kernel {
     }
 
     /// Desire that the link of a connection is a port of the bridge, as long as the guard lives. The link may appear later. Until it
-    /// is a port, and after it was one, what it receives is forwarded nowhere. `addresses` are those of the connection, at either
-    /// end: the gateway that they belong to stays. Several guards for one link count as one.
-    pub fn port(&self, peer: &PeerId, link: InterfaceName, addresses: &[IpAddr]) -> PortGuard {
-        let guard = self.claims.declare(|state| state.claim_port(peer, link, addresses.into()));
+    /// is a port, and after it was one, what it receives is forwarded nowhere. The gateway that the
+    /// addresses of the connection belong to stays, and those of the other end are announced when another link is behind them.
+    /// Several guards for one link count as one.
+    pub fn port(&self, peer: &PeerId, link: InterfaceName, ends: Ends) -> PortGuard {
+        let guard = self.claims.declare(|state| state.claim_port(peer, link, ends));
         PortGuard { claims: self.claims.clone(), peer: peer.clone(), guard }
     }
 
@@ -267,12 +176,6 @@ impl Kernel {
             tracing::error!("the reconciler did not withdraw everything before the deadline");
         }
     }
-}
-
-/// The message of a panic.
-fn text(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().copied().or(panic.downcast_ref::<String>().map(String::as_str));
-    format!("it panicked: {}", text.unwrap_or("without a message"))
 }
 
 impl Drop for PortGuard {

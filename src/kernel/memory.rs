@@ -15,9 +15,10 @@ use std::{
 use tokio::sync::Notify;
 
 use super::{
-    Backend, Link, LinkKind, Observed, Op, Ours, Refusal, WrongSysctl,
+    Backend, Link, LinkKind, Mac, Observed, Op, Ours, Refusal, WrongSysctl,
+    announce::Announcements,
     backend::in_effect,
-    liveness::{self, Neighbours, Sight},
+    liveness::{self, Neighbour, Neighbours, Sight},
     world::World,
 };
 use crate::api::Family;
@@ -50,6 +51,11 @@ struct State {
     silent: BTreeSet<IpAddr>,
     /// Neighbours that have been asked.
     asked_for: BTreeSet<IpAddr>,
+    /// MAC addresses of neighbours; of others they follow from the IP address.
+    macs: BTreeMap<IpAddr, Mac>,
+    announced: Vec<(IpAddr, Mac)>,
+    /// Announcements are not permitted.
+    without_announcements: bool,
 }
 
 impl Memory {
@@ -68,7 +74,15 @@ impl Memory {
     pub fn add_link(&self, name: &str, alias: Option<&str>) -> u32 {
         let name = name.parse().expect("an interface name");
         let alias = alias.map(str::to_owned);
-        let link = Link { index: 0, alias, up: true, running: true, controller: None, kind: LinkKind::Other };
+        let link = Link {
+            index: 0,
+            mac: None,
+            alias,
+            up: true,
+            running: true,
+            controller: None,
+            kind: LinkKind::Other,
+        };
         self.change(|world| world.add_link(name, link))
     }
 
@@ -107,6 +121,21 @@ impl Memory {
         _ = if silent { silent_ones.insert(address) } else { silent_ones.remove(&address) };
     }
 
+    /// Set the MAC address that a neighbour answers with.
+    pub fn set_mac(&self, address: IpAddr, mac: Mac) {
+        self.lock().macs.insert(address, mac);
+    }
+
+    /// Refuse the socket that announcements need, as Linux does without NET_RAW.
+    pub fn forbid_announcements(&self) {
+        self.lock().without_announcements = true;
+    }
+
+    /// Announcements made so far, in order.
+    pub fn announced(&self) -> Vec<(IpAddr, Mac)> {
+        self.lock().announced.clone()
+    }
+
     /// What a dump shows.
     pub fn observed(&self, ours: &Ours) -> Observed {
         self.lock().world.observed(ours)
@@ -128,12 +157,27 @@ impl Memory {
 }
 
 impl State {
+    fn neighbour(&self, address: IpAddr) -> Neighbour {
+        match (self.asked_for.contains(&address), self.silent.contains(&address)) {
+            (false, _) => Neighbour { sight: Sight::Unknown, mac: None },
+            (true, true) => Neighbour { sight: Sight::Asked, mac: None },
+            (true, false) => {
+                let derived = || Mac::derive(&[&address.to_string()]);
+                let mac = self.macs.get(&address).copied().unwrap_or_else(derived);
+                Neighbour { sight: Sight::Answered, mac: Some(mac) }
+            }
+        }
+    }
+
     fn apply(&mut self, ours: &Ours, op: &Op) -> Result<(), Refusal> {
         let injected = self.refusals.remove(&self.asked).or(self.refuse_all);
         self.asked += 1;
         match injected.map_or_else(|| self.world.apply(ours, op), Err) {
             Err(errno) if !in_effect(op, errno) => Err(Refusal::errno(errno)),
             _ => {
+                if let Op::ForgetNeighbour(address) = op {
+                    self.asked_for.remove(address);
+                }
                 self.made.push(op.clone());
                 Ok(())
             }
@@ -156,7 +200,14 @@ impl Backend for Memory {
         state.wrong_sysctls.iter().filter(|wrong| families.contains(&wrong.family)).cloned().collect()
     }
 
-    fn neighbours(&mut self, _settings: liveness::Settings) -> io::Result<Box<dyn Neighbours>> {
+    fn neighbours(&mut self, _settings: Option<liveness::Settings>) -> io::Result<Box<dyn Neighbours>> {
+        Ok(Box::new(self.clone()))
+    }
+
+    fn announcements(&mut self) -> io::Result<Box<dyn Announcements>> {
+        if self.lock().without_announcements {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
         Ok(Box::new(self.clone()))
     }
 
@@ -170,19 +221,20 @@ impl Backend for Memory {
 }
 
 impl Neighbours for Memory {
-    fn look(&mut self, _ours: &Ours, addresses: &[IpAddr]) -> Result<Vec<Sight>, Refusal> {
+    fn look(&mut self, _ours: &Ours, addresses: &[IpAddr]) -> Result<Vec<Neighbour>, Refusal> {
         let state = self.lock();
-        let sight =
-            |address: &IpAddr| match (state.asked_for.contains(address), state.silent.contains(address)) {
-                (false, _) => Sight::Unknown,
-                (true, true) => Sight::Asked,
-                (true, false) => Sight::Answered,
-            };
-        Ok(addresses.iter().map(sight).collect())
+        Ok(addresses.iter().map(|address| state.neighbour(*address)).collect())
     }
 
     fn ask(&mut self, addresses: &[(IpAddr, Sight)]) -> Result<(), Refusal> {
         self.lock().asked_for.extend(addresses.iter().map(|(address, _)| *address));
+        Ok(())
+    }
+}
+
+impl Announcements for Memory {
+    fn announce(&mut self, _ours: &Ours, address: IpAddr, mac: Mac) -> io::Result<()> {
+        self.lock().announced.push((address, mac));
         Ok(())
     }
 }

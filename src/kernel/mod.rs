@@ -20,6 +20,9 @@
 //! - Leak stops: what enters by the bridge, or by a link that is not yet or no longer its port, and is from no VIP, is dropped
 //!   before table main. They are in before anything else, and go last.
 //!
+//! # What it tells the neighbours
+//! When another link is behind an address, its new MAC address is announced; see [`announce`].
+//!
 //! # What an earlier process left
 //! It is kept, whether this program or the Go proxy made it, until its place is taken; see `adoption.rs`.
 //!
@@ -30,6 +33,7 @@
 
 mod adoption;
 mod aggregate;
+pub mod announce;
 mod apply;
 mod backend;
 mod claims;
@@ -47,6 +51,7 @@ mod remembered;
 mod rule;
 mod settings;
 mod snapshot;
+mod start;
 mod status;
 mod sysctls;
 mod vip_list;
@@ -61,7 +66,7 @@ pub use self::{
     netlink::Netlink,
     observed::{BridgeSettings, Hop, Link, LinkKind, Observed, Route, Target},
     op::Op,
-    peer::{Attachment, Peer, PeerId, Reach, Role, Withheld},
+    peer::{Attachment, Ends, Peer, PeerId, Reach, Role, Withheld},
     plan::plan,
     rule::{Action, Rule},
     settings::{Mac, Ours, Settings},

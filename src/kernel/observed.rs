@@ -9,7 +9,7 @@ use std::{
 
 use ipnet::IpNet;
 
-use super::{Ours, Rule};
+use super::{Mac, Ours, Rule};
 use crate::api::{Family, InterfaceName};
 
 /// One dump of the kernel.
@@ -46,6 +46,8 @@ pub struct BridgeSettings {
 pub struct Link {
     /// Its index.
     pub index: u32,
+    /// Its MAC address, if it has one.
+    pub mac: Option<Mac>,
     /// Its alias. Forwarders write `client-<id>` on links to a target, `server-<id>` on links to a load balancer.
     pub alias: Option<String>,
     /// Administratively up.

@@ -5,7 +5,12 @@
 //! A record is declared by the elements, or adopted from what an earlier process left. Ports, next hops, neighbours to ask and
 //! [`Status`](super::Status) follow from the records and from nothing else.
 
-use std::{collections::BTreeMap, fmt, net::IpAddr, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    net::IpAddr,
+    sync::Arc,
+};
 
 use super::{LinkKind, Observed, Ours};
 use crate::api::InterfaceName;
@@ -67,6 +72,15 @@ impl fmt::Display for PeerId {
     }
 }
 
+/// The addresses of a connection, at its two ends.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ends {
+    /// Those of the proxy's end.
+    pub near: Arc<[IpAddr]>,
+    /// Those of the other end.
+    pub far: Arc<[IpAddr]>,
+}
+
 /// How a link of a connection stands in the kernel. The last is the best.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Attachment {
@@ -121,6 +135,10 @@ pub struct Peer {
     pub adopted: bool,
     /// Its links. There are two while one replaces the other.
     pub links: BTreeMap<InterfaceName, Attachment>,
+    /// Indices of its links that are ports and carry frames: another index is another link.
+    pub running: BTreeSet<u32>,
+    /// Addresses of its other end, as declared.
+    pub addresses: BTreeSet<IpAddr>,
     /// The addresses of a load balancer, and whether each is to be a next hop.
     pub next_hops: BTreeMap<IpAddr, Result<(), Withheld>>,
 }

@@ -45,6 +45,8 @@ pub(super) struct Reconciler<B> {
     claims: Arc<Claims>,
     remembered: Remembered,
     sysctls: sysctls::Check,
+    /// Parts that could not be started.
+    missing: Vec<Degraded>,
     status: watch::Sender<Status>,
     /// Passes in a row that did not reach the desired state.
     failed: u32,
@@ -62,19 +64,23 @@ struct Outcome {
 }
 
 impl<B: Backend> Reconciler<B> {
-    pub(super) fn new(backend: B, claims: Arc<Claims>) -> (Self, watch::Receiver<Status>) {
-        let (status, receiver) = watch::channel(Status::default());
-        let reconciler = Self {
+    pub(super) fn new(
+        backend: B,
+        claims: Arc<Claims>,
+        status: watch::Sender<Status>,
+        missing: Vec<Degraded>,
+    ) -> Self {
+        Self {
             backend,
             claims,
+            missing,
             remembered: Remembered::default(),
             sysctls: sysctls::Check::default(),
             status,
             failed: 0,
             drift: Drift::default(),
             due: Instant::now(),
-        };
-        (reconciler, receiver)
+        }
     }
 
     /// Run until [`stop`](super::Kernel::stop) has been called and everything is withdrawn.
@@ -121,7 +127,7 @@ impl<B: Backend> Reconciler<B> {
                 self.status.send_modify(|status| {
                     status.revision = self.claims.revision();
                     status.passes += 1;
-                    status.degraded = self.sysctls.degraded().chain([Degraded::Failing]).collect();
+                    status.degraded = self.standing().chain([Degraded::Failing]).collect();
                     status.leak_stopped.clear();
                     status.list(vec![failure]);
                 });
@@ -166,7 +172,7 @@ impl<B: Backend> Reconciler<B> {
         (snapshot, linked_anew)
     }
 
-    /// Forget who answered for next hops that were claimed or linked anew. A load balancer whose link was made again has
+    /// Forget who answered for addresses that were claimed or linked anew. A peer whose link was made again has
     /// another link-layer address at the same IP address, and the kernel would send to the old one for up to a minute. What is forgotten
     /// is no desired state, so it does not count as a write.
     async fn forget_neighbours(&mut self, linked_anew: BTreeSet<IpAddr>) {
@@ -225,12 +231,17 @@ impl<B: Backend> Reconciler<B> {
             status.drifting = self.drift.is_recent();
             status.drift = drift;
             status.orphans = snapshot.orphans;
-            status.degraded = self.sysctls.degraded().chain(snapshot.degraded).collect();
+            status.degraded = self.standing().chain(snapshot.degraded).collect();
             status.degraded.extend((end == End::Failing).then_some(Degraded::Failing));
             status.degraded.extend((done && left_for_successor).then_some(Degraded::LeftForSuccessor));
             status.list(failures);
         });
         done
+    }
+
+    /// What is wrong whatever a pass finds.
+    fn standing(&self) -> impl Iterator<Item = Degraded> {
+        self.sysctls.degraded().chain(self.missing.iter().cloned())
     }
 
     /// Look for sysctls that are wrong, if it is time to. Nothing reports when one is set right: that is looked for more often.

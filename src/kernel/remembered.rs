@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use self::{former::Former, leaving::Leaving};
 use super::{
-    Observed, Role, Rule, Settings,
+    Observed, Rule, Settings,
     adoption::Adoption,
     claims::{Declared, Notes},
     vip_list::VipList,
@@ -65,7 +65,7 @@ pub(super) struct RefusedHop {
 }
 
 impl Remembered {
-    /// Take in a dump, and what was declared by then; the first dump decides what is adopted. Returns the next hops that may have
+    /// Take in a dump, and what was declared by then; the first dump decides what is adopted. Returns the addresses that may have
     /// another link behind them than at the last look.
     pub(super) fn look(
         &mut self,
@@ -138,7 +138,7 @@ impl Remembered {
         self.leaving.expire(|link| observed.link(link).is_some(), now, declared.stopping);
     }
 
-    /// Look at the claimed links, and find the load balancers that have another link than before. A forwarder may make a link anew
+    /// Look at the claimed links, and find the addresses that have another link behind them than before. A forwarder may make a link anew
     /// while its connection goes on. Only what is a port counts: before, no neighbour could be asked by it.
     fn watch(
         &mut self,
@@ -150,7 +150,7 @@ impl Remembered {
         let bridge = observed.bridge(&settings.ours).map(|bridge| bridge.index);
         let before = std::mem::take(&mut self.links);
         let mut anew = BTreeSet::new();
-        for (id, peer) in &declared.peers {
+        for peer in declared.peers.values() {
             let mut changed = false;
             for name in peer.links() {
                 let link = observed.link(name);
@@ -162,8 +162,8 @@ impl Remembered {
                 changed |= was.port != port;
                 self.links.insert(name.clone(), Watched { since, seen: was.seen || link.is_some(), port });
             }
-            if changed && id.role == Role::LoadBalancer {
-                anew.extend(peer.next_hops());
+            if changed {
+                anew.extend(peer.far());
             }
         }
         anew

@@ -52,12 +52,14 @@ pub struct Settings {
     pub resync: Duration,
     /// How load balancers are probed; `None` if they are not.
     pub liveness: Option<liveness::Settings>,
+    /// Whether changed MAC addresses of the bridge, and of what is connected to it, are announced to its neighbours.
+    pub announce: bool,
     /// Longest pause between attempts while something fails.
     pub max_backoff: Duration,
 }
 
 impl Settings {
-    /// Defaults for a conduit on a node, with both families, without probes.
+    /// Defaults for a conduit on a node, with both families, without probes and announcements.
     pub fn of(trench: &str, conduit: &str, node: &str) -> Self {
         Self {
             ours: Ours::default(),
@@ -69,6 +71,7 @@ impl Settings {
             appearance: Duration::from_secs(10),
             resync: Duration::from_secs(90),
             liveness: None,
+            announce: false,
             max_backoff: Duration::from_secs(10),
         }
     }

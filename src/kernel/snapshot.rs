@@ -84,12 +84,18 @@ impl Sources<'_> {
         for (id, claimed) in &self.declared.peers {
             let peer = peers.entry(id.clone()).or_default();
             peer.links.extend(claimed.links().map(link));
+            peer.addresses.extend(claimed.far());
             peer.next_hops.extend(claimed.next_hops().map(|hop| (hop, Ok(()))));
         }
         for (id, left) in self.remembered.adoption.iter().flat_map(|adoption| &adoption.peers) {
             let peer = peers.entry(id.clone()).or_insert(Peer { adopted: true, ..Peer::default() });
             peer.links.extend(left.links.iter().map(link));
             peer.next_hops.extend(left.next_hops.iter().map(|hop| (*hop, Ok(()))));
+        }
+        for peer in peers.values_mut() {
+            let running = peer.links.iter().filter(|(_, attachment)| **attachment == Attachment::Running);
+            let links = running.filter_map(|(name, _)| self.observed.link(name));
+            peer.running = links.map(|link| link.index).collect();
         }
         peers
     }

@@ -14,7 +14,7 @@ use ipnet::IpNet;
 
 pub use self::faults::Faults;
 use super::{
-    Attachment, Observed, Op, Peer, PeerId, Reach, Refusal, Rule, Withheld, WrongSysctl, backend::errno,
+    Attachment, Mac, Observed, Op, Peer, PeerId, Reach, Refusal, Rule, Withheld, WrongSysctl, backend::errno,
     snapshot::Snapshot,
 };
 use crate::api::{Dual, Family, InterfaceName};
@@ -30,6 +30,8 @@ pub struct Status {
     /// The bridge is there and up, and what enters by it without being from a VIP is dropped. Before this holds, no target must
     /// be answered.
     pub leak_stop: bool,
+    /// MAC address of the bridge.
+    pub bridge: Option<Mac>,
     /// Declared gateways that the bridge has.
     pub gateways: Dual<IpNet>,
     /// Next hops in the default route of each family, by way of the bridge. Installed and read back, not merely asked for.
@@ -88,6 +90,10 @@ pub enum Degraded {
     Withheld(PeerId, IpAddr, Withheld),
     /// No next hop of a family answers; the last ones stay.
     NoneAnswers(Family),
+    /// Load balancers are not probed, for this reason.
+    NotProbed(String),
+    /// Changed MAC addresses are not announced, for this reason.
+    NotAnnounced(String),
     /// An empty VIP list arrived; the VIPs before it stay for the grace time.
     VipsHeld,
     /// Something that an earlier process left is still kept.
@@ -133,6 +139,7 @@ impl Status {
         };
         self.leak_stop = bridge.is_some_and(|link| link.up) && stopped(&desired.ours.bridge);
         self.leak_stopped = desired.ports.iter().filter(|link| stopped(link)).cloned().collect();
+        self.bridge = bridge.and_then(|link| link.mac);
         let there = |(_, net): &(Family, &IpNet)| observed.addresses.contains(net);
         self.gateways = gateways.iter().filter(there).map(|(family, net)| (family, *net)).collect();
         let hops = |family: Family| {
@@ -177,6 +184,10 @@ impl fmt::Display for Degraded {
             Degraded::Unattached(peer, link, attachment) => write!(f, "{peer}: link {link} {attachment}"),
             Degraded::Withheld(peer, hop, why) => write!(f, "{peer}: next hop {hop} is left out: {why}"),
             Degraded::NoneAnswers(family) => write!(f, "no {family} next hop answers, the last ones stay"),
+            Degraded::NotProbed(why) => write!(f, "load balancers are not probed: {why}"),
+            Degraded::NotAnnounced(why) => {
+                write!(f, "changed MAC addresses are not announced (that needs CAP_NET_RAW): {why}")
+            }
             Degraded::VipsHeld => {
                 f.write_str("the VIP list is empty, the last one is kept for the grace time")
             }

@@ -117,9 +117,16 @@ impl World {
             Op::AddRule(rule) => self.add_rule(rule.clone()),
             Op::DeleteRule(rule) => self.delete_rule(rule),
             Op::CreateBridge(_) if bridge.is_ok() => Err(errno::EEXIST),
-            Op::CreateBridge(_) => {
-                let kind = LinkKind::Bridge;
-                let bridge = Link { index: 0, alias: None, up: true, running: true, controller: None, kind };
+            Op::CreateBridge(mac) => {
+                let bridge = Link {
+                    index: 0,
+                    mac: Some(*mac),
+                    alias: None,
+                    up: true,
+                    running: true,
+                    controller: None,
+                    kind: LinkKind::Bridge,
+                };
                 self.add_link(ours.bridge.clone(), bridge);
                 self.configure_bridge();
                 Ok(())

@@ -29,7 +29,7 @@ mod tests {
     use crate::{
         api::Dual,
         chain::Tasks,
-        kernel::{Kernel, Memory, PeerId, Settings},
+        kernel::{Ends, Kernel, Memory, PeerId, Settings},
         proxy::log::testing::logged,
     };
 
@@ -41,9 +41,9 @@ mod tests {
         kernel.set_gateways(Dual { v4: "172.16.1.1/24".parse().ok(), v6: None });
         linux.change(|world| world.most_ports = Some(0));
         linux.add_link("nsm-1", None);
-        let _target = kernel.port(&PeerId::target("target-1"), "nsm-1".parse().unwrap(), &[]);
+        let _target = kernel.port(&PeerId::target("target-1"), "nsm-1".parse().unwrap(), Ends::default());
         let lb = PeerId::load_balancer("lb-1");
-        let _lb = kernel.port(&lb, "nsm-2".parse().unwrap(), &[]);
+        let _lb = kernel.port(&lb, "nsm-2".parse().unwrap(), Ends::default());
         let _hop = kernel.next_hop(&lb, "172.16.1.2".parse().unwrap());
         kernel.settled().await;
         tokio::time::sleep(Duration::from_secs(600)).await;

@@ -20,7 +20,7 @@ use tokio::{
 
 use self::judge::Judge;
 pub use self::judge::Sight;
-use super::{Ours, Refusal, Role, Status, Withheld, claims::Claims};
+use super::{Mac, Ours, Refusal, Role, Status, Withheld, claims::Claims};
 
 /// Longest wait for the answer to the last probe: the others have an interval each.
 const LAST_ANSWER: Duration = Duration::from_millis(100);
@@ -44,13 +44,22 @@ impl Default for Settings {
 /// What has been found out of each address: whether it answers. One that is not listed has not been found out yet.
 pub type Verdicts = BTreeMap<IpAddr, bool>;
 
+/// An entry of the kernel's neighbour table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Neighbour {
+    /// Whether it has answered.
+    pub sight: Sight,
+    /// Its MAC address, if the kernel has one.
+    pub mac: Option<Mac>,
+}
+
 /// What the kernel knows of the neighbours on our bridge. Calls do not wait.
 pub trait Neighbours: Send + 'static {
-    /// What is known of each address, in their order.
+    /// Read the entry of each address, in their order.
     ///
     /// # Errors
     /// The kernel's answer, or that of the socket call.
-    fn look(&mut self, ours: &Ours, addresses: &[IpAddr]) -> Result<Vec<Sight>, Refusal>;
+    fn look(&mut self, ours: &Ours, addresses: &[IpAddr]) -> Result<Vec<Neighbour>, Refusal>;
 
     /// Ask these addresses, of which so much is known.
     ///
@@ -135,10 +144,10 @@ impl Prober {
     fn round(&mut self, now: Instant, on_time: bool) {
         let asked: Vec<IpAddr> =
             self.next_hops.iter().filter(|(_, (_, asked))| *asked).map(|(address, _)| *address).collect();
-        let sights = self.neighbours.look(&self.claims.settings.ours, &asked);
-        let Some(sights) = self.seen(sights) else { return };
+        let neighbours = self.neighbours.look(&self.claims.settings.ours, &asked);
+        let Some(neighbours) = self.seen(neighbours) else { return };
         let mut unasked = Vec::new();
-        for (address, sight) in asked.into_iter().zip(sights) {
+        for (address, Neighbour { sight, .. }) in asked.into_iter().zip(neighbours) {
             let Some((judge, _)) = self.next_hops.get_mut(&address) else { continue };
             let before = judge.verdict();
             judge.take(sight, on_time, now, &self.settings);

@@ -22,6 +22,7 @@ use self::{
 };
 use super::{
     Backend, Link, LinkKind, Observed, Op, Ours, Refusal, WrongSysctl,
+    announce::{Announcements, PacketSocket},
     backend::{errno, in_effect},
     liveness::{self, Neighbours},
     wrong_sysctls,
@@ -196,8 +197,12 @@ impl Backend for Netlink {
         wrong_sysctls(families, &ours.bridge)
     }
 
-    fn neighbours(&mut self, settings: liveness::Settings) -> io::Result<Box<dyn Neighbours>> {
+    fn neighbours(&mut self, settings: Option<liveness::Settings>) -> io::Result<Box<dyn Neighbours>> {
         Ok(Box::new(NeighbourSocket::open(settings)?))
+    }
+
+    fn announcements(&mut self) -> io::Result<Box<dyn Announcements>> {
+        Ok(Box::new(PacketSocket::open()?))
     }
 
     async fn changed(&mut self, ours: &Ours) {

@@ -11,7 +11,7 @@ use rtnetlink::{
     packet_route::{
         RouteNetlinkMessage::{self, GetLink, GetNeighbour, NewLink, NewNeighbour, SetNeighbourTable},
         link::{LinkAttribute, LinkMessage},
-        neighbour::{NeighbourFlags, NeighbourMessage, NeighbourState},
+        neighbour::{NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState},
         neighbour_table::{NeighbourTableAttribute, NeighbourTableMessage, NeighbourTableParameter},
     },
     sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE},
@@ -22,9 +22,9 @@ use super::{address_family, answers::Answers, message::neighbour};
 use crate::{
     api::Family,
     kernel::{
-        Ours, Refusal,
+        Mac, Ours, Refusal,
         backend::errno,
-        liveness::{Neighbours, Settings, Sight},
+        liveness::{Neighbour, Neighbours, Settings, Sight},
     },
 };
 
@@ -36,7 +36,8 @@ const TIMERS: Duration = Duration::from_secs(60);
 /// A socket for neighbours.
 pub(super) struct NeighbourSocket {
     socket: Socket,
-    settings: Settings,
+    /// The timers to set; none leaves them as they are.
+    settings: Option<Settings>,
     /// Index of our bridge, while it is the same.
     bridge: Option<u32>,
     /// When the timers are to be set again.
@@ -47,7 +48,7 @@ pub(super) struct NeighbourSocket {
 }
 
 impl NeighbourSocket {
-    pub(super) fn open(settings: Settings) -> io::Result<Self> {
+    pub(super) fn open(settings: Option<Settings>) -> io::Result<Self> {
         let socket = Socket::new(NETLINK_ROUTE)?;
         socket.set_non_blocking(true)?;
         Ok(Self { socket, settings, bridge: None, timers: None, slow: [false; 2], sequence: 0 })
@@ -67,7 +68,8 @@ impl NeighbourSocket {
         let Some(NewLink(link)) = link else { return Err(Refusal::errno(errno::ENODEV)) };
         let bridge = link.header.index;
         for (family, slow) in [(Family::V4, 0), (Family::V6, 1)] {
-            let set = self.set_timers(family, bridge)?;
+            let Some(settings) = self.settings else { break };
+            let set = self.set_timers(family, bridge, settings)?;
             // Without IPv6 on the bridge there are no timers of it, and nobody to ask.
             let failed = set.err().filter(|refusal| refusal.errno != errno::ENOENT);
             if let Some(refusal) = failed.as_ref().filter(|_| !self.slow[slow]) {
@@ -81,9 +83,14 @@ impl NeighbourSocket {
 
     /// Have the kernel repeat what is not answered, as often as there are probes: first to the known link-layer address, then to all,
     /// as another may have it now.
-    fn set_timers(&mut self, family: Family, bridge: u32) -> Result<Result<(), Refusal>, Refusal> {
-        let unicast = self.settings.probes.div_ceil(2);
-        let interval = u64::try_from(self.settings.interval.as_millis()).unwrap_or(u64::MAX);
+    fn set_timers(
+        &mut self,
+        family: Family,
+        bridge: u32,
+        settings: Settings,
+    ) -> Result<Result<(), Refusal>, Refusal> {
+        let unicast = settings.probes.div_ceil(2);
+        let interval = u64::try_from(settings.interval.as_millis()).unwrap_or(u64::MAX);
         let mut message = NeighbourTableMessage::default();
         message.header.family = address_family(family);
         message.attributes = vec![
@@ -92,7 +99,7 @@ impl NeighbourSocket {
                 NeighbourTableParameter::Ifindex(bridge),
                 NeighbourTableParameter::RetransTime(interval),
                 NeighbourTableParameter::UcastProbes(unicast),
-                NeighbourTableParameter::McastReprobes(self.settings.probes - unicast),
+                NeighbourTableParameter::McastReprobes(settings.probes - unicast),
             ]),
         ];
         let mut answers = self.ask_all([(SetNeighbourTable(message), NLM_F_REQUEST | NLM_F_ACK)])?;
@@ -154,15 +161,17 @@ impl NeighbourSocket {
 }
 
 impl Neighbours for NeighbourSocket {
-    fn look(&mut self, ours: &Ours, addresses: &[IpAddr]) -> Result<Vec<Sight>, Refusal> {
+    fn look(&mut self, ours: &Ours, addresses: &[IpAddr]) -> Result<Vec<Neighbour>, Refusal> {
         let bridge = self.bridge(ours)?;
-        let mut sights = Vec::with_capacity(addresses.len());
+        let mut neighbours = Vec::with_capacity(addresses.len());
         for batch in addresses.chunks(BATCH) {
             let gets = batch.iter().map(|address| (GetNeighbour(neighbour(*address, bridge)), NLM_F_REQUEST));
             for answer in self.ask_all(gets)? {
                 match answer {
-                    Ok(Some(NewNeighbour(it))) => sights.push(sight(it.header.state)),
-                    Err(refusal) if refusal.errno == errno::ENOENT => sights.push(Sight::Unknown),
+                    Ok(Some(NewNeighbour(it))) => neighbours.push(entry(&it)),
+                    Err(refusal) if refusal.errno == errno::ENOENT => {
+                        neighbours.push(Neighbour { sight: Sight::Unknown, mac: None });
+                    }
                     Err(refusal) => {
                         self.bridge = None; // it may have been made again
                         return Err(refusal);
@@ -171,7 +180,7 @@ impl Neighbours for NeighbourSocket {
                 }
             }
         }
-        Ok(sights)
+        Ok(neighbours)
     }
 
     fn ask(&mut self, addresses: &[(IpAddr, Sight)]) -> Result<(), Refusal> {
@@ -243,6 +252,14 @@ fn object(message: NetlinkMessage<RouteNetlinkMessage>) -> Result<Option<RouteNe
     let mut answers = Answers::default();
     answers.take(message)?;
     Ok(answers.objects.pop())
+}
+
+fn entry(message: &NeighbourMessage) -> Neighbour {
+    let mac = message.attributes.iter().find_map(|attribute| match attribute {
+        NeighbourAttribute::LinkLayerAddress(bytes) => bytes.as_slice().try_into().ok().map(Mac),
+        _ => None,
+    });
+    Neighbour { sight: sight(message.header.state), mac }
 }
 
 fn sight(state: NeighbourState) -> Sight {

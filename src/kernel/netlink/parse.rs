@@ -18,17 +18,18 @@ use rtnetlink::packet_route::{
 
 use crate::{
     api::{Family, InterfaceName},
-    kernel::{Action, BridgeSettings, Hop, Link, LinkKind, Ours, Route, Rule, Target},
+    kernel::{Action, BridgeSettings, Hop, Link, LinkKind, Mac, Ours, Route, Rule, Target},
 };
 
 /// A link and its name; none if its name is not one that NSM could use.
 pub(super) fn link(message: &LinkMessage) -> Option<(InterfaceName, Link)> {
-    let (mut name, mut alias, mut controller) = (None, None, None);
+    let (mut name, mut mac, mut alias, mut controller) = (None, None, None, None);
     let loopback = message.header.flags.contains(LinkFlags::Loopback);
     let mut kind = if loopback { LinkKind::Primary } else { LinkKind::Other };
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::IfName(text) => name = text.parse().ok(),
+            LinkAttribute::Address(bytes) => mac = bytes.as_slice().try_into().ok().map(Mac),
             LinkAttribute::IfAlias(text) => alias = Some(text.clone()),
             LinkAttribute::Controller(index) => controller = Some(*index).filter(|index| *index != 0),
             LinkAttribute::LinkInfo(infos) if infos.contains(&LinkInfo::Kind(InfoKind::Bridge)) => {
@@ -39,7 +40,7 @@ pub(super) fn link(message: &LinkMessage) -> Option<(InterfaceName, Link)> {
     }
     let has = |flag| message.header.flags.contains(flag);
     let (up, running) = (has(LinkFlags::Up), has(LinkFlags::Running));
-    Some((name?, Link { index: message.header.index, alias, up, running, controller, kind }))
+    Some((name?, Link { index: message.header.index, mac, alias, up, running, controller, kind }))
 }
 
 /// The settings of a bridge, by its link.

@@ -31,7 +31,7 @@ fn desired() -> Desired {
 }
 
 fn link(index: u32, kind: LinkKind, controller: Option<u32>) -> Link {
-    Link { index, alias: None, up: true, running: true, controller, kind }
+    Link { index, mac: None, alias: None, up: true, running: true, controller, kind }
 }
 
 fn rule(priority: u32, source: Option<&str>, input: Option<&str>, action: Action, protocol: u8) -> Rule {

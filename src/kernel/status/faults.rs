@@ -36,6 +36,7 @@ impl Status {
                 Degraded::Sysctl(_) => {} // reported by itself
                 Degraded::Failing if !self.failures.is_empty() => {}
                 Degraded::Unattached(peer, ..) => faults.of(Some(peer.role), degraded.to_string()),
+                Degraded::NotAnnounced(_) => faults.of(Some(Role::Target), degraded.to_string()),
                 _ => faults.egress.push(degraded.to_string()),
             }
         }

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     api::Dual,
     chain::Tasks,
-    kernel::{Backend, Kernel, Mac, Memory, Op, Ours, PeerId, Rule, Settings, Status},
+    kernel::{Backend, Ends, Kernel, Mac, Memory, Op, Ours, PeerId, Rule, Settings, Status},
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -137,7 +137,7 @@ async fn a_load_balancer_that_the_registry_lacks_is_released() {
     let ports = ["lb-2", "tap-1", "target-1"].map(str::to_owned);
     assert_eq!(rig.carries().await, (ports.into(), vec![2, 4]), "whose next hop is whose is not known yet");
     let peer = PeerId::load_balancer("px-lb-2");
-    let _second = rig.kernel.port(&peer, name("lb-2"), &[]);
+    let _second = rig.kernel.port(&peer, name("lb-2"), Ends::default());
     let _hop = rig.kernel.next_hop(&peer, hop("172.16.1.4"));
     rig.kernel.settled().await;
     assert_eq!(rig.carries().await.1, [4]);
@@ -149,7 +149,7 @@ async fn an_old_link_carries_until_its_successor_does() {
     let rig = rig().await;
     rig.gateways();
     let peer = PeerId::load_balancer("px-lb-1");
-    let _port = rig.kernel.port(&peer, name("lb-new"), &[]);
+    let _port = rig.kernel.port(&peer, name("lb-new"), Ends::default());
     let _hop = rig.kernel.next_hop(&peer, hop("172.16.1.2"));
     assert_eq!(rig.carries().await, (ALL.map(str::to_owned).into(), vec![2, 4]));
     rig.linux.add_link("lb-new", Some("server-px-lb-1"));

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     api::{Dual, Family},
     chain::Tasks,
-    kernel::{Degraded, Kernel, PeerId, Settings},
+    kernel::{Degraded, Ends, Kernel, PeerId, Settings},
 };
 
 /// The Go proxy with one load balancer and one target: its bridge with an address, ports that have addresses of their own, a
@@ -83,7 +83,7 @@ fn b21_b22_state_of_the_go_proxy_carries_traffic_until_its_place_is_taken() {
         first_vip_is_routed();
 
         let peer = PeerId::load_balancer("px-lb-1");
-        let _port = kernel.port(&peer, name("lb-new"), &[]);
+        let _port = kernel.port(&peer, name("lb-new"), Ends::default());
         let _hops = ["172.16.1.2", "fd00::2"].map(|hop| kernel.next_hop(&peer, hop.parse().unwrap()));
         kernel.settled().await;
         let both = working_route(&["172.16.1.2", "172.16.1.4"]);
@@ -137,7 +137,7 @@ fn g08_a_killed_process_leaves_a_state_that_its_successor_does_not_change() {
             kernel.set_vips(
                 &(0..40).map(|i| format!("20.0.0.{}/32", i * 5).parse().unwrap()).collect::<Vec<_>>(),
             );
-            let target = kernel.port(&PeerId::target("target-1"), name("target-1"), &[]);
+            let target = kernel.port(&PeerId::target("target-1"), name("target-1"), Ends::default());
             (balancer::declare(kernel, "lb-1", &["172.16.1.2", "fd00::2"]), target)
         };
         let killed = Tasks::default();

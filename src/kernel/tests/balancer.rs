@@ -6,7 +6,7 @@ use super::{
     netns::name,
     witness::{add_veth, change_link},
 };
-use crate::kernel::{Kernel, Memory, NextHopGuard, PeerId, PortGuard};
+use crate::kernel::{Ends, Kernel, Memory, NextHopGuard, PeerId, PortGuard};
 
 /// What is declared of a load balancer, until it is dropped.
 pub(in crate::kernel) struct Balancer {
@@ -17,7 +17,7 @@ pub(in crate::kernel) struct Balancer {
 /// Declare a load balancer whose connection is named after its link.
 pub(in crate::kernel) fn declare(kernel: &Kernel, link: &str, addresses: &[&str]) -> Balancer {
     let peer = PeerId::load_balancer(link);
-    let port = kernel.port(&peer, name(link), &[]);
+    let port = kernel.port(&peer, name(link), Ends::default());
     let next_hop = |address: &&str| kernel.next_hop(&peer, address.parse().unwrap());
     Balancer { port, next_hops: addresses.iter().map(next_hop).collect() }
 }

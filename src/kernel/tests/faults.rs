@@ -10,7 +10,7 @@ use super::balancer::{self, Balancer};
 use crate::{
     api::Dual,
     chain::Tasks,
-    kernel::{Kernel, Memory, Observed, Ours, PeerId, PortGuard, Settings, Status},
+    kernel::{Ends, Kernel, Memory, Observed, Ours, PeerId, PortGuard, Settings, Status},
 };
 
 struct Declared {
@@ -23,7 +23,7 @@ fn declare(kernel: &Kernel) -> Declared {
     kernel.set_vips(&(0..20).map(|i| format!("20.0.{i}.1/32").parse().unwrap()).collect::<Vec<_>>());
     Declared {
         _balancer: balancer::declare(kernel, "lb-1", &["172.16.1.2", "fd00::2"]),
-        _target: kernel.port(&PeerId::target("target-1"), "target-1".parse().unwrap(), &[]),
+        _target: kernel.port(&PeerId::target("target-1"), "target-1".parse().unwrap(), Ends::default()),
     }
 }
 

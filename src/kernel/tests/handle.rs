@@ -12,7 +12,7 @@ use crate::{
     api::{Dual, Family, InterfaceName},
     chain::Tasks,
     kernel::{
-        Attachment, Degraded, Kernel, LinkKind, Memory, Op, Ours, PeerId, Settings, Status, Withheld,
+        Attachment, Degraded, Ends, Kernel, LinkKind, Memory, Op, Ours, PeerId, Settings, Status, Withheld,
         WrongSysctl,
     },
 };
@@ -95,7 +95,7 @@ async fn before_anything_is_known_only_the_leak_stop_is_in() {
 #[tokio::test(start_paused = true)]
 async fn a_link_that_appears_after_its_claim_becomes_a_port() {
     let (rig, _hop) = Rig::working().await;
-    let port = rig.kernel.port(&PeerId::target("target-1"), name("nsm-1"), &[]);
+    let port = rig.kernel.port(&PeerId::target("target-1"), name("nsm-1"), Ends::default());
     rig.kernel.settled().await;
     assert_eq!(rig.status().pending, [name("nsm-1")].into());
     assert!(rig.rules().iter().any(|rule| rule.contains("iif nsm-1 blackhole")), "{:?}", rig.rules());
@@ -116,7 +116,7 @@ async fn leak_stops_of_links_that_never_appear_are_bounded() {
     let (rig, _hop) = Rig::working().await;
     let before = rig.rules().len();
     for number in 0..1000 {
-        drop(rig.kernel.port(&PeerId::target("target"), name(&format!("nsm-{number}")), &[]));
+        drop(rig.kernel.port(&PeerId::target("target"), name(&format!("nsm-{number}")), Ends::default()));
     }
     rig.kernel.settled().await;
     let stops = rig.rules().len() - before;
@@ -135,7 +135,7 @@ async fn l02_a_port_that_was_refused_is_tried_again() {
     for skip in 0..12 {
         rig.linux.refuse(skip, 16);
     }
-    let _port = rig.kernel.port(&PeerId::target("target-1"), name("nsm-1"), &[]);
+    let _port = rig.kernel.port(&PeerId::target("target-1"), name("nsm-1"), Ends::default());
     rig.kernel.settled().await;
     let refused = rig.status();
     assert!(refused.pending.contains(&name("nsm-1")) && !refused.failures.is_empty(), "{refused:?}");
@@ -232,8 +232,9 @@ async fn a_way_out_of_the_pod_is_never_made_a_port() {
     rig.linux.change(|world| {
         world.links.entry(name("eth0")).and_modify(|link| link.kind = LinkKind::Primary);
     });
-    let _port = rig.kernel.port(&PeerId::target("a connection that names it"), name("eth0"), &[]);
-    let _bridge = rig.kernel.port(&PeerId::target("a connection that names it"), name("bridge0"), &[]);
+    let _port = rig.kernel.port(&PeerId::target("a connection that names it"), name("eth0"), Ends::default());
+    let _bridge =
+        rig.kernel.port(&PeerId::target("a connection that names it"), name("bridge0"), Ends::default());
     rig.kernel.settled().await;
     let status = rig.status();
     let peer = PeerId::target("a connection that names it");
@@ -279,7 +280,7 @@ async fn a_stop_without_ports_leaves_nothing() {
 async fn a_stop_with_a_port_left_leaves_the_leak_stop() {
     let (rig, _hop) = Rig::working().await;
     rig.linux.add_link("nsm-1", None);
-    let _port = rig.kernel.port(&PeerId::target("target-1"), name("nsm-1"), &[]);
+    let _port = rig.kernel.port(&PeerId::target("target-1"), name("nsm-1"), Ends::default());
     rig.kernel.settled().await;
     let Rig { tasks, linux, kernel } = rig;
     let status = kernel.status();
@@ -312,7 +313,7 @@ async fn a_kernel_that_refuses_everything_is_reported_and_tried_again() {
     rig.linux.refuse_all(None);
     rig.until(|status| status.leak_stop && status.degraded.is_empty()).await;
     rig.linux.refuse_dumps(Some(105));
-    let _port = rig.kernel.port(&PeerId::target("target-1"), name("nsm-1"), &[]);
+    let _port = rig.kernel.port(&PeerId::target("target-1"), name("nsm-1"), Ends::default());
     rig.until(|status| status.degraded.contains(&Degraded::Failing)).await;
     rig.linux.refuse_dumps(None);
     rig.until(|status| !status.degraded.contains(&Degraded::Failing)).await;
@@ -323,7 +324,11 @@ async fn a_kernel_that_refuses_everything_is_reported_and_tried_again() {
 async fn when_nothing_happens_the_kernel_is_looked_at_now_and_then_and_not_written_to() {
     let (rig, _hop) = Rig::working().await;
     rig.linux.add_link("nsm-1", None);
-    drop(rig.kernel.port(&PeerId::target("a connection whose link nobody removes"), name("nsm-1"), &[]));
+    drop(rig.kernel.port(
+        &PeerId::target("a connection whose link nobody removes"),
+        name("nsm-1"),
+        Ends::default(),
+    ));
     rig.kernel.settled().await;
     tokio::time::sleep(Duration::from_secs(100)).await;
     let before = rig.status();

@@ -22,7 +22,7 @@ use super::{
 use crate::{
     api::{Dual, Family},
     chain::Tasks,
-    kernel::{Degraded, Kernel, PeerId, Settings, Status, wrong_sysctls},
+    kernel::{Degraded, Ends, Kernel, PeerId, Settings, Status, wrong_sysctls},
 };
 
 fn gateways() -> Dual<IpNet> {
@@ -155,7 +155,7 @@ fn nothing_from_a_link_that_is_not_yet_or_no_longer_a_port_finds_the_primary_net
         primary_network();
         let tasks = Tasks::default();
         let (kernel, _hops) = working(&tasks).await;
-        let port = kernel.port(&PeerId::target("target"), name("nsm-1"), &[]);
+        let port = kernel.port(&PeerId::target("target"), name("nsm-1"), Ends::default());
         kernel.settled().await;
         add_veth("nsm-1", "t1");
         change_link("nsm-1", |link| link.up());
@@ -164,7 +164,7 @@ fn nothing_from_a_link_that_is_not_yet_or_no_longer_a_port_finds_the_primary_net
         drop(port);
         eventually(|| link("nsm-1"), |link| link.controller.is_none()).await;
         all_dropped("nsm-1");
-        let _again = kernel.port(&PeerId::target("target"), name("nsm-1"), &[]);
+        let _again = kernel.port(&PeerId::target("target"), name("nsm-1"), Ends::default());
         eventually(|| link("nsm-1"), |link| link.controller.as_deref() == Some("bridge0")).await;
         kernel.stop(Instant::now() + Duration::from_secs(5)).await;
         all_dropped("bridge0"); // stopped, with a target that still sends

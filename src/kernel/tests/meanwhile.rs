@@ -18,8 +18,9 @@ use crate::{
     api::{Dual, Family},
     chain::Tasks,
     kernel::{
-        Backend, Degraded, Kernel, Memory, NextHopGuard, Observed, Op, Ours, PeerId, PortGuard, Refusal,
-        Settings, Status, WrongSysctl,
+        Backend, Degraded, Ends, Kernel, Memory, NextHopGuard, Observed, Op, Ours, PeerId, PortGuard,
+        Refusal, Settings, Status, WrongSysctl,
+        announce::Announcements,
         liveness::{self, Neighbours},
     },
 };
@@ -51,7 +52,7 @@ impl Busy {
         assert!(self.kernel.set(kernel.clone()).is_ok());
         kernel.set_gateways(Dual { v4: "172.16.1.1/24".parse().ok(), v6: None });
         self.linux.add_link("lb", None);
-        assert!(self.port.set(kernel.port(&balancer(), "lb".parse().unwrap(), &[])).is_ok());
+        assert!(self.port.set(kernel.port(&balancer(), "lb".parse().unwrap(), Ends::default())).is_ok());
         kernel
     }
 
@@ -88,8 +89,12 @@ impl Backend for Busy {
         self.linux.wrong_sysctls(ours, families)
     }
 
-    fn neighbours(&mut self, settings: liveness::Settings) -> io::Result<Box<dyn Neighbours>> {
+    fn neighbours(&mut self, settings: Option<liveness::Settings>) -> io::Result<Box<dyn Neighbours>> {
         self.linux.neighbours(settings)
+    }
+
+    fn announcements(&mut self) -> io::Result<Box<dyn Announcements>> {
+        self.linux.announcements()
     }
 
     async fn changed(&mut self, ours: &Ours) {
@@ -164,7 +169,7 @@ async fn a_target_that_joins_while_thousands_of_vips_go_in_is_told_of_its_leak_s
     let mut status = kernel.status();
     let mut joined = async |name: &str| {
         let (link, start) = (name.parse().unwrap(), Instant::now());
-        let port = kernel.port(&PeerId::target(name), name.parse().unwrap(), &[]);
+        let port = kernel.port(&PeerId::target(name), name.parse().unwrap(), Ends::default());
         status.wait_for(|status| status.leak_stopped.contains(&link)).await.unwrap();
         assert!(start.elapsed() < Duration::from_millis(500), "{name}: {:?}", start.elapsed());
         (port, status.borrow().vips)

@@ -5,6 +5,7 @@
 mod adopted;
 mod adoption;
 pub(super) mod agreement;
+mod announce;
 pub(super) mod balancer;
 mod contract;
 pub(super) mod far;

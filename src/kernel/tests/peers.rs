@@ -11,7 +11,7 @@ use super::{
 use crate::{
     api::{Dual, Family},
     chain::Tasks,
-    kernel::{Attachment, Degraded, Kernel, Memory, Op, PeerId, Settings, Status, Withheld},
+    kernel::{Attachment, Degraded, Ends, Kernel, Memory, Op, PeerId, Settings, Status, Withheld},
 };
 
 struct Rig {
@@ -119,7 +119,7 @@ async fn a_link_that_is_refused_leaves_no_next_hop_behind() {
 async fn a_link_that_does_not_appear_in_ten_seconds_is_named() {
     let (rig, _both) = Rig::balanced().await;
     let _third = declare(&rig.kernel, "lb-3", &["172.16.1.6"]);
-    let _target = rig.kernel.port(&PeerId::target("target-1"), name("nsm-1"), &[]);
+    let _target = rig.kernel.port(&PeerId::target("target-1"), name("nsm-1"), Ends::default());
     rig.kernel.settled().await;
     let missing = withheld("lb-3", "172.16.1.6", Withheld::Link(name("lb-3"), Attachment::Missing));
     assert_eq!(rig.kernel.status().borrow().degraded, std::slice::from_ref(&missing));
@@ -226,9 +226,9 @@ async fn a_next_hop_without_a_link_is_never_installed() {
 #[tokio::test(start_paused = true)]
 async fn a_former_gateway_stays_while_a_connection_lies_in_it() {
     let (rig, [first, second]) = Rig::balanced().await;
-    let addresses = [address("172.16.1.9")];
+    let ends = Ends { near: [].into(), far: [address("172.16.1.9")].into() };
     rig.linux.add_link("nsm-1", None);
-    let target = rig.kernel.port(&PeerId::target("target-1"), name("nsm-1"), &addresses);
+    let target = rig.kernel.port(&PeerId::target("target-1"), name("nsm-1"), ends);
     drop(second);
     rig.kernel.set_gateways(gateway("172.16.2.1/24"));
     tokio::time::sleep(Duration::from_secs(600)).await;

@@ -19,6 +19,7 @@ use crate::{
     chain::Tasks,
     kernel::{
         Backend, Kernel, Memory, Observed, Op, Ours, Refusal, Settings, WrongSysctl,
+        announce::Announcements,
         liveness::{self, Neighbours},
     },
 };
@@ -47,8 +48,12 @@ impl Backend for Slow {
         self.memory.wrong_sysctls(ours, families)
     }
 
-    fn neighbours(&mut self, settings: liveness::Settings) -> io::Result<Box<dyn Neighbours>> {
+    fn neighbours(&mut self, settings: Option<liveness::Settings>) -> io::Result<Box<dyn Neighbours>> {
         self.memory.neighbours(settings)
+    }
+
+    fn announcements(&mut self) -> io::Result<Box<dyn Announcements>> {
+        self.memory.announcements()
     }
 
     async fn changed(&mut self, ours: &Ours) {
@@ -82,7 +87,11 @@ impl Backend for Broken {
         Vec::new()
     }
 
-    fn neighbours(&mut self, _: liveness::Settings) -> io::Result<Box<dyn Neighbours>> {
+    fn neighbours(&mut self, _: Option<liveness::Settings>) -> io::Result<Box<dyn Neighbours>> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn announcements(&mut self) -> io::Result<Box<dyn Announcements>> {
         Err(io::ErrorKind::Unsupported.into())
     }
 

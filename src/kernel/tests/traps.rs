@@ -25,7 +25,11 @@ use super::{
         delete_link, delete_rule, flush_addresses, link, links, routes, rules,
     },
 };
-use crate::{api::Family, chain::Tasks, kernel::PeerId};
+use crate::{
+    api::Family,
+    chain::Tasks,
+    kernel::{Ends, PeerId},
+};
 
 #[test]
 fn l09_a_port_taken_out_by_others_is_not_gone_and_comes_back() {
@@ -34,7 +38,7 @@ fn l09_a_port_taken_out_by_others_is_not_gone_and_comes_back() {
         let tasks = Tasks::default();
         let (kernel, _hops) = working(&tasks).await;
         make_link("nsm-1");
-        let _port = kernel.port(&PeerId::target("target"), name("nsm-1"), &[]);
+        let _port = kernel.port(&PeerId::target("target"), name("nsm-1"), Ends::default());
         status(&kernel, |status| status.ports.contains(&name("nsm-1"))).await;
         let witness = Announcements::open();
         change_link("nsm-1", |link| link.nocontroller());
@@ -68,7 +72,7 @@ fn a_bridge_that_others_remove_is_made_anew_with_the_same_address() {
         let tasks = Tasks::default();
         let (kernel, _hops) = working(&tasks).await;
         make_link("nsm-1");
-        let _port = kernel.port(&PeerId::target("target"), name("nsm-1"), &[]);
+        let _port = kernel.port(&PeerId::target("target"), name("nsm-1"), Ends::default());
         status(&kernel, |status| status.ports.contains(&name("nsm-1"))).await;
         delete_link("bridge0");
         dropped("20.0.0.1", "nsm-1");
@@ -92,7 +96,7 @@ fn e07_a_gateway_address_added_after_those_of_the_ports_still_leads_by_way_of_th
         make_link("nsm-1");
         add_address("nsm-1", "172.16.1.3/24");
         add_address("nsm-1", "fd00::3/64");
-        let _port = kernel.port(&PeerId::load_balancer("lb"), name("nsm-1"), &[]);
+        let _port = kernel.port(&PeerId::load_balancer("lb"), name("nsm-1"), Ends::default());
         status(&kernel, |status| status.ports.contains(&name("nsm-1"))).await;
         let passes = kernel.status().borrow().passes;
         flush_addresses("bridge0");
@@ -158,7 +162,7 @@ fn the_leak_stop_does_not_concern_what_neighbours_say_to_the_bridge_itself() {
         let (kernel, _hops) = working(&tasks).await;
         add_veth("nsm-1", "nsm-1p");
         change_link("nsm-1", |link| link.up());
-        let _port = kernel.port(&PeerId::target("target"), name("nsm-1"), &[]);
+        let _port = kernel.port(&PeerId::target("target"), name("nsm-1"), Ends::default());
         status(&kernel, |status| status.ports.contains(&name("nsm-1"))).await;
         let gateways: [SocketAddr; 2] =
             ["172.16.1.1:5000", "[fd00::1]:5000"].map(|address| address.parse().unwrap());

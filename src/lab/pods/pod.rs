@@ -118,7 +118,7 @@ pub struct Start<'a> {
     /// What it sees at which path: files and folders that exist. Unless one is at `/tmp`, it has an
     /// empty `/tmp` of its own.
     pub mounts: &'a [(PathBuf, &'a str)],
-    /// Whether it runs as user 10005 with NET_ADMIN alone, where that user exists.
+    /// Whether it runs as user 10005 with NET_ADMIN and NET_RAW alone, where that user exists.
     pub confined: bool,
     /// Name of the file in the pod's folder that takes its output.
     pub log: &'a str,
@@ -144,7 +144,7 @@ impl Process {
             pod.netns.run(|| {
                 enter_mounts(start.mounts)?;
                 if start.confined && privileges::has_user(privileges::PROXY_USER) {
-                    privileges::keep_only_net_admin(privileges::PROXY_USER)?;
+                    privileges::keep_network_capabilities(privileges::PROXY_USER)?;
                 }
                 let mut command = tokio::process::Command::new(start.program);
                 command.args(start.arguments).env_clear().envs(start.environment.iter().cloned());

@@ -14,13 +14,13 @@ use rustix::thread::{
 /// The user that the proxy's image runs as.
 pub const PROXY_USER: u32 = 10005;
 
-/// Become an ordinary user whose only capability is NET_ADMIN, across `exec` too.
+/// Become an ordinary user whose only capabilities are NET_ADMIN and NET_RAW, across `exec` too.
 ///
 /// # Errors
 /// This thread lacks SETUID, SETGID or SETPCAP, or the user does not exist in this user namespace (see [`has_user`]).
-pub fn keep_only_net_admin(user: u32) -> io::Result<()> {
-    let only = CapabilitySet::NET_ADMIN;
-    for capability in CapabilitySet::all().iter().filter(|capability| *capability != only) {
+pub fn keep_network_capabilities(user: u32) -> io::Result<()> {
+    let kept = CapabilitySet::NET_ADMIN | CapabilitySet::NET_RAW;
+    for capability in (CapabilitySet::all() - kept).iter() {
         // A kernel that does not know a capability refuses its number.
         let _ = remove_capability_from_bounding_set(capability);
     }
@@ -29,8 +29,10 @@ pub fn keep_only_net_admin(user: u32) -> io::Result<()> {
     set_thread_groups(&[])?;
     set_thread_res_gid(gid, gid, gid)?;
     set_thread_res_uid(uid, uid, uid)?;
-    set_capabilities(None, CapabilitySets { effective: only, permitted: only, inheritable: only })?;
-    configure_capability_in_ambient_set(only, true)?;
+    set_capabilities(None, CapabilitySets { effective: kept, permitted: kept, inheritable: kept })?;
+    for capability in kept.iter() {
+        configure_capability_in_ambient_set(capability, true)?;
+    }
     set_no_new_privs(true)?;
     Ok(())
 }

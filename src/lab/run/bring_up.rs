@@ -22,8 +22,8 @@ use crate::{
 const REGISTER: Duration = Duration::from_secs(15);
 /// How long it may take from the first load balancer to ready.
 const READY: Duration = Duration::from_secs(15);
-/// The set of capabilities that has NET_ADMIN alone, as the kernel writes it.
-const NET_ADMIN: &str = "0000000000001000";
+/// The set of NET_ADMIN and NET_RAW, as the kernel writes it.
+const NETWORK: &str = "0000000000003000";
 /// Time for one probe.
 const PROBE: Duration = Duration::from_secs(1);
 
@@ -50,8 +50,8 @@ fn judge_privileges(run: &mut Run) -> Result<(), LabError> {
     let (users, able, bound) = (of("Uid")?, of("CapEff")?, of("CapBnd")?);
     let alone = users.split_whitespace().all(|user| user == privileges::PROXY_USER.to_string());
     let verdict = Verdict::new(
-        "the proxy is an ordinary user with NET_ADMIN alone",
-        alone && able == NET_ADMIN && bound == NET_ADMIN,
+        "the proxy is an ordinary user with NET_ADMIN and NET_RAW alone",
+        alone && able == NETWORK && bound == NETWORK,
     );
     run.judge(
         verdict

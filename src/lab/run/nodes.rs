@@ -132,6 +132,7 @@ async fn one_dies(run: &mut Run) -> Result<(), LabError> {
         verdict = verdict.figure(direction.name(), traffic::figure(untouched));
         its_own = its_own.figure(direction.name(), traffic::figure(loss(&dead, rebirth)));
     }
+    traffic.end().await;
     run.judge(verdict);
     run.judge(its_own);
     Ok(())

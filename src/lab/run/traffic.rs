@@ -162,6 +162,12 @@ impl Traffic {
         }
     }
 
+    /// End, and close the sockets before the return.
+    pub(super) async fn end(self) {
+        self.ingress.end().await;
+        self.egress.end().await;
+    }
+
     /// Stop sending, wait for what is under way, and return the loss of each direction, ingress
     /// first.
     pub(super) async fn finish(self, since: Instant) -> [Loss; 2] {
@@ -169,7 +175,9 @@ impl Traffic {
             self.stream(direction).rest();
         }
         tokio::time::sleep(UNDER_WAY).await;
-        Direction::BOTH.map(|direction| self.loss(direction, since..Instant::now()))
+        let losses = Direction::BOTH.map(|direction| self.loss(direction, since..Instant::now()));
+        self.end().await;
+        losses
     }
 }
 

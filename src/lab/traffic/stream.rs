@@ -36,7 +36,7 @@ pub struct Flow {
 pub struct Stream {
     record: Arc<Mutex<Record>>,
     sender: AbortOnDropHandle<()>,
-    _receivers: Vec<AbortOnDropHandle<()>>,
+    receivers: Vec<AbortOnDropHandle<()>>,
 }
 
 impl Stream {
@@ -52,12 +52,20 @@ impl Stream {
         });
         let receivers = receivers.collect();
         let sender = tokio::spawn(send(flows, stream, pace, Arc::clone(&record)));
-        Self { record, sender: AbortOnDropHandle::new(sender), _receivers: receivers }
+        Self { record, sender: AbortOnDropHandle::new(sender), receivers }
     }
 
     /// Stop sending; receiving goes on.
     pub fn rest(&self) {
         self.sender.abort();
+    }
+
+    /// Stop, and close the sockets before the return: another stream may then use their addresses.
+    pub async fn end(self) {
+        for task in self.receivers.into_iter().chain([self.sender]) {
+            task.abort();
+            let _cancelled = task.await;
+        }
     }
 
     /// The datagrams so far. Neither end makes progress while it is held.
@@ -136,10 +144,14 @@ mod tests {
         }
         stream.rest();
         tokio::time::sleep(PACE * 20).await;
-        let record = stream.record();
-        assert_eq!(record.receivers(), [Some(0), Some(1), None]);
-        let loss = |flow| record.loss(start..end, |number| number == flow);
-        assert!(loss(0).sent > 0 && loss(0).lost == 0, "{:?}", loss(0));
-        assert!(loss(2).sent > 0 && loss(2).lost == loss(2).sent, "{:?}", loss(2));
+        {
+            let record = stream.record();
+            assert_eq!(record.receivers(), [Some(0), Some(1), None]);
+            let loss = |flow| record.loss(start..end, |number| number == flow);
+            assert!(loss(0).sent > 0 && loss(0).lost == 0, "{:?}", loss(0));
+            assert!(loss(2).sent > 0 && loss(2).lost == loss(2).sent, "{:?}", loss(2));
+        }
+        stream.end().await;
+        to[..2].iter().for_each(|at| drop(bind(*at)));
     }
 }

@@ -216,6 +216,7 @@ async fn kernel(config: &Config, vips: Option<&[IpNet]>, tasks: &Tasks) -> Resul
     let settings = kernel::Settings {
         families: config.families,
         liveness: config.liveness,
+        announce: true,
         restored_vips: vips.unwrap_or_default().to_vec(),
         ..kernel::Settings::of(&config.trench, &config.conduit, node)
     };

@@ -60,7 +60,7 @@ mod tests {
     use crate::{
         api::Dual,
         chain::Tasks,
-        kernel::{Memory, Settings},
+        kernel::{Ends, Memory, Settings},
     };
 
     #[tokio::test(start_paused = true)]
@@ -70,7 +70,7 @@ mod tests {
         kernel.set_gateways(Dual { v4: "172.16.1.1/24".parse().ok(), v6: None });
         let (peer, hop) = (PeerId::load_balancer("lb-1"), "172.16.1.2".parse().unwrap());
         linux.add_link("nsm-1", None);
-        let _port = kernel.port(&peer, "nsm-1".parse().unwrap(), &[]);
+        let _port = kernel.port(&peer, "nsm-1".parse().unwrap(), Ends::default());
         let _hop = kernel.next_hop(&peer, hop);
         kernel.settled().await;
 

@@ -59,9 +59,18 @@ fn seen(message: &NeighbourMessage) -> Option<(IpAddr, Vec<u8>)> {
 
 /// Set the link-layer address of a neighbour, for good.
 pub(crate) fn set_neighbour(link: &str, address: IpAddr, mac: [u8; 6]) {
+    note_neighbour(link, address, mac, NeighbourState::Permanent);
+}
+
+/// Let a link have a neighbour with this MAC address, as if it had just answered.
+pub(crate) fn learn_neighbour(link: &str, address: IpAddr, mac: [u8; 6]) {
+    note_neighbour(link, address, mac, NeighbourState::Reachable);
+}
+
+fn note_neighbour(link: &str, address: IpAddr, mac: [u8; 6], state: NeighbourState) {
     let mut message = NeighbourMessage::default();
     message.header.ifindex = index(link);
-    message.header.state = NeighbourState::Permanent;
+    message.header.state = state;
     message.header.family = match address {
         IpAddr::V4(_) => AddressFamily::Inet,
         IpAddr::V6(_) => AddressFamily::Inet6,

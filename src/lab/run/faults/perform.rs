@@ -43,7 +43,7 @@ pub(in crate::lab::run) async fn perform(run: &mut Run, fault: &Fault) -> Result
         Ok(seen) => judge(run, fault, &traffic, &seen),
         Err(error) => Verdict::new(fault.promise, false).figure("stopped by", explain(&error)),
     };
-    drop(traffic);
+    traffic.end().await;
     run.judge(verdict.figure("fault", fault.name));
     if let Err(error) = bring_up::ready(run).await {
         let verdict = Verdict::new("the proxy is ready after a fault", false);

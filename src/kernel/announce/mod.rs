@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Announce link-layer addresses that have changed.
+//!
+//! A target whose link is made again keeps its IP addresses and has another MAC address. Load balancers that have the old one in
+//! their neighbour tables send to it until the kernel doubts the entry, for up to a minute. So whenever another link is behind an
+//! address, its neighbours are sent a gratuitous ARP request or an unsolicited neighbor advertisement on its behalf. The MAC address
+//! comes from the kernel, which is told to ask for it.
+//!
+//! 1. The addresses of a connection are announced when a link of it has become a port that carries frames, also for the first time:
+//!    an earlier connection, or an earlier process, may have had the same addresses on another link.
+//! 2. The gateways are announced when the MAC address of the bridge has changed, and when a process sees the bridge first.
+//! 3. Each is announced five times, 200 ms apart, because nothing confirms an announcement.
+//! 4. At most a hundred frames are sent in a tenth of a second.
+
+mod frame;
+mod socket;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    net::IpAddr,
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until},
+};
+
+pub(super) use self::socket::PacketSocket;
+use super::{
+    Mac, Ours, Refusal, Status,
+    claims::Claims,
+    liveness::{Neighbours, Sight},
+};
+
+/// How often an address is announced.
+const TIMES: u32 = 5;
+/// Time between two announcements of an address.
+const SPACING: Duration = Duration::from_millis(200);
+/// Time between two rounds.
+const ROUND: Duration = Duration::from_millis(100);
+/// Most frames of a round.
+const MOST: usize = 100;
+/// How long an address is asked for its MAC address.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Sends announcements to everything that is connected to our bridge. Calls do not wait.
+pub trait Announcements: Send + 'static {
+    /// Announce that an address has this MAC address, once.
+    ///
+    /// # Errors
+    /// The error of the socket call.
+    fn announce(&mut self, ours: &Ours, address: IpAddr, mac: Mac) -> io::Result<()>;
+}
+
+/// Announces addresses when another link is behind them.
+pub(super) struct Announcer {
+    neighbours: Box<dyn Neighbours>,
+    announcements: Box<dyn Announcements>,
+    claims: Arc<Claims>,
+    status: watch::Receiver<Status>,
+    /// Indices of the ports behind each address, as of the last look.
+    ports: BTreeMap<IpAddr, BTreeSet<u32>>,
+    /// Addresses of which the kernel is asked for the MAC address.
+    sought: BTreeMap<IpAddr, Sought>,
+    queue: BTreeMap<IpAddr, Queued>,
+    /// The gateways that were last announced, with the bridge's MAC address.
+    gateways: Option<(BTreeSet<IpAddr>, Mac)>,
+    /// Why the last round could not ask or send.
+    failing: Option<String>,
+}
+
+/// An address of which the kernel is asked for the MAC address.
+struct Sought {
+    until: Instant,
+    /// It has been asked since another link was behind it: an earlier answer may be of the former link.
+    asked: bool,
+}
+
+/// Announcements that are still to be made of an address.
+struct Queued {
+    mac: Mac,
+    left: u32,
+    due: Instant,
+}
+
+impl Announcer {
+    pub(super) fn new(
+        neighbours: Box<dyn Neighbours>,
+        announcements: Box<dyn Announcements>,
+        claims: Arc<Claims>,
+        status: watch::Receiver<Status>,
+    ) -> Self {
+        Self {
+            neighbours,
+            announcements,
+            claims,
+            status,
+            ports: BTreeMap::new(),
+            sought: BTreeMap::new(),
+            queue: BTreeMap::new(),
+            gateways: None,
+            failing: None,
+        }
+    }
+
+    /// Run until the reconciler ends.
+    pub(super) async fn run(mut self) {
+        let mut due = Instant::now();
+        loop {
+            self.follow(Instant::now());
+            let busy = !self.sought.is_empty() || !self.queue.is_empty();
+            tokio::select! {
+                changed = self.status.changed() => if changed.is_err() { return },
+                () = sleep_until(due), if busy => {
+                    let now = Instant::now();
+                    self.round(now);
+                    due = now + ROUND;
+                }
+            }
+        }
+    }
+
+    /// Find the addresses that have another link behind them than at the last look.
+    fn follow(&mut self, now: Instant) {
+        let status = self.status.borrow_and_update();
+        let mut ports = BTreeMap::<IpAddr, BTreeSet<u32>>::new();
+        for peer in status.peers.values().filter(|peer| !peer.running.is_empty()) {
+            for address in &peer.addresses {
+                ports.entry(*address).or_default().extend(&peer.running);
+            }
+        }
+        let gateways = status.gateways.iter().map(|(_, net)| net.addr()).collect();
+        let gateways = status.bridge.map(|mac| (gateways, mac));
+        drop(status);
+        for (address, behind) in &ports {
+            if self.ports.get(address) != Some(behind) {
+                self.queue.remove(address);
+                self.sought.insert(*address, Sought { until: now + PATIENCE, asked: false });
+            }
+        }
+        self.sought.retain(|address, _| ports.contains_key(address));
+        self.ports = ports;
+        if gateways.is_some() && gateways != self.gateways {
+            for (address, mac) in gateways.iter().flat_map(|(all, mac)| all.iter().map(move |it| (it, mac))) {
+                self.queue.insert(*address, Queued { mac: *mac, left: TIMES, due: now });
+            }
+            self.gateways = gateways;
+        }
+    }
+
+    fn round(&mut self, now: Instant) {
+        let outcome = self.seek(now).map_err(|refusal| refusal.to_string());
+        let outcome = outcome.and(self.send(now).map_err(|error| error.to_string()));
+        let failing = outcome.err();
+        match (&failing, &self.failing) {
+            (Some(error), None) => tracing::warn!(error, "addresses cannot be announced"),
+            (None, Some(_)) => tracing::info!("addresses are announced again"),
+            _ => {}
+        }
+        self.failing = failing;
+    }
+
+    /// Queue the sought addresses that have answered, and have the others asked.
+    fn seek(&mut self, now: Instant) -> Result<(), Refusal> {
+        self.sought.retain(|address, sought| {
+            let patient = now < sought.until;
+            if !patient {
+                tracing::debug!(%address, "an address is not announced: it does not answer");
+            }
+            patient
+        });
+        let sought: Vec<IpAddr> = self.sought.keys().copied().collect();
+        let mut unasked = Vec::new();
+        for (address, neighbour) in
+            sought.iter().zip(self.neighbours.look(&self.claims.settings.ours, &sought)?)
+        {
+            let asked = self.sought.get_mut(address).is_some_and(|it| std::mem::replace(&mut it.asked, true));
+            match (neighbour.sight, neighbour.mac) {
+                (Sight::Answered | Sight::Fixed, Some(mac)) if asked => {
+                    tracing::debug!(%address, %mac, "an address is announced");
+                    self.sought.remove(address);
+                    self.queue.insert(*address, Queued { mac, left: TIMES, due: now });
+                }
+                (sight, _) => unasked.push((*address, sight)),
+            }
+        }
+        self.neighbours.ask(&unasked)
+    }
+
+    /// Send what is due, as much as a round may.
+    fn send(&mut self, now: Instant) -> io::Result<()> {
+        let due = self.queue.iter_mut().filter(|(_, queued)| queued.due <= now).take(MOST);
+        let mut outcome = Ok(());
+        for (address, queued) in due {
+            outcome =
+                outcome.and(self.announcements.announce(&self.claims.settings.ours, *address, queued.mac));
+            queued.left -= 1;
+            queued.due = now + SPACING;
+        }
+        self.queue.retain(|_, queued| queued.left > 0);
+        outcome
+    }
+}
+
+#[cfg(test)]
+mod tests;

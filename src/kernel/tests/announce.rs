@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Announcements over a real kernel: a load balancer takes over the MAC address of a target whose link is made again.
+
+use std::net::IpAddr;
+
+use super::{
+    far::Far,
+    netns::{eventually, in_netns, name, settings, start_with, status},
+    witness::{add_address, add_veth, change_link, delete_link, learn_neighbour, neighbours},
+};
+use crate::{
+    api::Dual,
+    chain::Tasks,
+    kernel::{Ends, Kernel, PeerId, PortGuard, Settings},
+};
+
+const TARGET: [&str; 2] = ["172.16.1.9", "fd00::9"];
+const OLD: [u8; 6] = [2, 0, 0, 0, 0, 0x99];
+
+/// The other end of a link, in a network namespace of its own, with addresses.
+fn connect(link: &str, addresses: [&'static str; 2]) -> Far {
+    let (far, peer) = (Far::new(), format!("{link}p"));
+    add_veth(link, &peer);
+    far.take(&peer);
+    change_link(link, |link| link.up());
+    far.run(move || {
+        change_link(&peer, |link| link.up());
+        add_address(&peer, &format!("{}/24", addresses[0]));
+        add_address(&peer, &format!("{}/64", addresses[1]));
+    });
+    far
+}
+
+fn declare(kernel: &Kernel, link: &str) -> PortGuard {
+    let far = TARGET.map(|address| address.parse().unwrap());
+    kernel.port(&PeerId::target("target-1"), name(link), Ends { near: [].into(), far: far.into() })
+}
+
+/// What the load balancer has of the target's and the gateway's addresses.
+fn known(balancer: &Far) -> Vec<(IpAddr, Vec<u8>)> {
+    balancer.run(|| neighbours("lb-1p").into_iter().collect())
+}
+
+#[test]
+fn a_load_balancer_learns_the_mac_of_a_target_that_is_connected_again() {
+    in_netns(|| async {
+        let tasks = Tasks::default();
+        let kernel = start_with(Settings { announce: true, ..settings() }, &tasks).await;
+        kernel.set_gateways(Dual { v4: "172.16.1.1/24".parse().ok(), v6: "fd00::1/64".parse().ok() });
+        let balancer = connect("lb-1", ["172.16.1.2", "fd00::2"]);
+        let _balancer = kernel.port(&PeerId::load_balancer("lb-1"), name("lb-1"), Ends::default());
+        status(&kernel, |status| status.ports.contains(&name("lb-1"))).await;
+        let all: Vec<IpAddr> =
+            [TARGET, ["172.16.1.1", "fd00::1"]].concat().iter().map(|it| it.parse().unwrap()).collect();
+        let outdate = || {
+            let all = all.clone();
+            balancer.run(move || all.iter().for_each(|address| learn_neighbour("lb-1p", *address, OLD)));
+        };
+        let outdated = |wanted: &[IpAddr]| {
+            let of = known(&balancer);
+            of.into_iter().filter(|(address, mac)| wanted.contains(address) && mac == &OLD).count()
+        };
+        for link in ["nsm-1", "nsm-2"] {
+            outdate();
+            assert_eq!(outdated(&all), 4);
+            let target = connect(link, TARGET);
+            let port = declare(&kernel, link);
+            eventually(|| outdated(&all[..2]), |count| *count == 0).await;
+            drop(port);
+            delete_link(link);
+            drop(target);
+        }
+        assert_eq!(outdated(&all[2..]), 2, "the bridge has the MAC address that it had");
+        change_link("bridge0", |bridge| bridge.address(vec![2, 0, 0, 0, 0, 0x55]));
+        eventually(|| outdated(&all[2..]), |count| *count == 0).await;
+        tasks.stop().await;
+    });
+}
