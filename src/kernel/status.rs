@@ -108,6 +108,11 @@ impl Status {
         self.next_hops.get(Family::of(address)).is_some_and(|hops| hops.contains(&address))
     }
 
+    /// Whether changed MAC addresses are announced, if they are to be.
+    pub fn announces(&self) -> bool {
+        !self.degraded.iter().any(|degraded| matches!(degraded, Degraded::NotAnnounced(_)))
+    }
+
     /// The next hops of all connections, installed or not.
     pub fn declared_next_hops(&self) -> BTreeSet<IpAddr> {
         self.peers.values().flat_map(|peer| peer.next_hops.keys().copied()).collect()

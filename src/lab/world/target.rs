@@ -61,7 +61,12 @@ impl Target {
         let hop = Hop::new(pod.name.clone());
         let netns = send_fd::Netns::of(pod.netns.descriptor())
             .doing(|| format!("name the namespace of {}", pod.name))?;
-        let heal = heal::Settings { token_lifetime: TOKEN_LIFETIME, ..heal::Settings::default() };
+        // A refusal alone does not make it replace its link, as with NSM's clients whose data path is found to be whole.
+        let heal = heal::Settings {
+            token_lifetime: TOKEN_LIFETIME,
+            reselect_after: u32::MAX,
+            ..heal::Settings::default()
+        };
         let chain = Chain::new()
             .with(Trace)
             .with(UpdatePath::new(hop.name.clone()))

@@ -9,20 +9,21 @@
 //!    token of ours expires last.
 //! 5. It is continued from our place in the path: index 0 and our id.
 //!
-//! A connection whose link is known to be whole is requested as it is, which changes nothing at either end. Otherwise it is reselected
+//! A connection whose load balancer answers over its link is requested as it is, which changes nothing at either end. Otherwise it is reselected
 //! (state `RESELECT_REQUESTED`, no mechanism, same endpoint), as Meridio does. Traffic is taken off the link first.
 
 use std::{net::IpAddr, time::Duration};
 
 use tokio::time::timeout;
 
+use super::links;
 use crate::{
     api::{
         Connection, MechanismKind, State, parse_prefixes,
         pb::connection::{ConnectionEvent, MonitorScopeSelector, PathSegment},
     },
     elements::heal::Verdict,
-    kernel::Kernel,
+    kernel::{Kernel, PeerId, Reach},
     transport::{
         DialError, Dialer, causes,
         monitor::{NoPicture, picture},
@@ -34,6 +35,8 @@ use crate::{
 const PICTURE: Duration = Duration::from_secs(2);
 /// How often it is asked.
 const TIMES: usize = 3;
+/// Time for the probes to find out whether a load balancer answers.
+const PROBES: Duration = Duration::from_secs(1);
 /// Time for the kernel to take traffic off a link.
 const WITHDRAWAL: Duration = Duration::from_secs(2);
 
@@ -81,10 +84,17 @@ impl Recovery for Nsmgr {
         Ok(None)
     }
 
-    /// Never known: the load balancer may hold the link-layer addresses of targets whose links were made again since, and only a new
-    /// link makes it ask for them.
-    async fn verdict(&self, _: &Connection) -> Verdict {
-        Verdict::Unknown
+    /// As the probes find, which have a second to find it out. It stays unknown where nothing is announced: the load balancer may have
+    /// the former MAC addresses of targets whose links were made again since, and only a new link makes it ask for them.
+    async fn verdict(&self, connection: &Connection) -> Verdict {
+        let peer = PeerId::load_balancer(connection.client_id());
+        let addresses: Vec<IpAddr> = next_hops(connection).collect();
+        let mut status = self.kernel.status();
+        let found = status.wait_for(|status| status.reach(&peer, &addresses) != Reach::Unknown);
+        match timeout(PROBES, found).await {
+            Ok(Ok(status)) if status.announces() => links::verdict(status.reach(&peer, &addresses)),
+            _ => Verdict::Unknown,
+        }
     }
 
     async fn withdraw(&self, connection: &Connection) {
@@ -132,7 +142,59 @@ mod tests {
     use std::collections::HashMap;
 
     use super::*;
-    use crate::api::Mechanism;
+    use crate::{
+        api::{Dual, Mechanism},
+        chain::Tasks,
+        kernel::{Memory, Settings, liveness},
+        transport::{Target, testing::Authority},
+    };
+
+    /// The verdict on a connection whose link and next hop an earlier process left in the kernel.
+    async fn verdict(linux: Memory, prepare: impl FnOnce(&Memory)) -> Verdict {
+        let (tasks, address) = (Tasks::default(), "172.16.1.2".parse::<IpAddr>().unwrap());
+        let settings = Settings {
+            announce: true,
+            liveness: Some(liveness::Settings::default()),
+            ..Settings::of("trench", "conduit", "node")
+        };
+        let former = Kernel::start(settings.clone(), linux.clone(), &tasks);
+        former.set_gateways(Dual { v4: "172.16.1.1/24".parse().ok(), v6: None });
+        linux.add_link("nsm-1", Some("server-lb-1"));
+        let peer = PeerId::load_balancer("lb-1");
+        let left = (
+            former.port(&peer, "nsm-1".parse().unwrap(), Default::default()),
+            former.next_hop(&peer, address),
+        );
+        former.settled().await;
+        tasks.stop().await;
+        drop(left);
+        prepare(&linux);
+        let tasks = Tasks::default();
+        let kernel = Kernel::start(settings, linux, &tasks);
+        let dialer = Dialer {
+            target: Target::Unix("/nonexistent".into()),
+            identity: Authority::new("a.test").identity("proxy"),
+            dial_timeout: Duration::from_secs(1),
+            token_lifetime: Duration::from_secs(600),
+        };
+        let recovery = Nsmgr::new(dialer, kernel);
+        let mut connection = *Connection::named("lb-1");
+        connection.ip_context_mut().dst_ip_addrs = vec!["172.16.1.2/24".into()];
+        let verdict = recovery.verdict(&connection).await;
+        tasks.stop().await;
+        verdict
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_link_is_continued_only_if_its_load_balancer_answers() {
+        let silent = |linux: &Memory| linux.set_silent("172.16.1.2".parse().unwrap(), true);
+        let gone = |linux: &Memory| linux.remove_link("nsm-1");
+        let mute = Memory::forbid_announcements;
+        assert_eq!(verdict(Memory::default(), |_| {}).await, Verdict::Alive);
+        assert_eq!(verdict(Memory::default(), silent).await, Verdict::Dead);
+        assert_eq!(verdict(Memory::default(), gone).await, Verdict::Unknown);
+        assert_eq!(verdict(Memory::default(), mute).await, Verdict::Unknown, "nothing is announced");
+    }
 
     fn at(index: u32, ids: &[&str], mechanism: Option<&str>) -> Connection {
         let mut connection = *Connection::named(ids.get(index as usize).copied().unwrap_or_default());
