@@ -23,7 +23,7 @@ pub use self::judge::Sight;
 use super::{Mac, Ours, Refusal, Role, Status, Withheld, claims::Claims};
 
 /// Longest wait for the answer to the last probe: the others have an interval each.
-const LAST_ANSWER: Duration = Duration::from_millis(100);
+const LAST_ANSWER: Duration = Duration::from_millis(50);
 
 /// How load balancers are probed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

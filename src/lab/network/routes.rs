@@ -37,22 +37,40 @@ impl Netlink {
     /// # Errors
     /// The list is empty, or a link is down or gone.
     pub async fn set_route(&self, to: IpNet, table: u32, ways: &[Via]) -> Result<(), NetlinkError> {
+        self.set_route_behind(to, table, None, ways).await
+    }
+
+    /// Set the route to a prefix that has this metric: a route with a lower one goes before it.
+    ///
+    /// # Errors
+    /// See [`set_route`](Self::set_route).
+    pub async fn set_route_behind(
+        &self,
+        to: IpNet,
+        table: u32,
+        metric: Option<u32>,
+        ways: &[Via],
+    ) -> Result<(), NetlinkError> {
         let what = || format!("route {to} in table {table} through {ways:?}");
         let hops = ways.iter().map(|way| hop(Family::of_net(&to), way)).collect::<Result<Vec<_>, _>>();
         let hops = hops.map_err(|source| NetlinkError { doing: what(), source })?;
-        let route = to_prefix(to, table).multipath(hops).build();
+        let mut route = to_prefix(to, table).multipath(hops);
+        if let Some(metric) = metric {
+            route = route.priority(metric);
+        }
+        let route = route.build();
         doing(self.handle.route().add(route).replace().execute().await, what)
     }
 
-    /// Remove the route to a prefix from a table. One that is gone is no error.
+    /// Remove a route to a prefix from a table, the first if there are several; false if there is none.
     ///
     /// # Errors
     /// The kernel refused.
-    pub async fn delete_route(&self, to: IpNet, table: u32) -> Result<(), NetlinkError> {
+    pub async fn delete_route(&self, to: IpNet, table: u32) -> Result<bool, NetlinkError> {
         let route = to_prefix(to, table).protocol(RouteProtocol::Unspec).scope(RouteScope::NoWhere).build();
         match self.handle.route().del(route).execute().await {
-            Err(error) if missing(&error) => Ok(()),
-            done => doing(done, || format!("remove route {to} from table {table}")),
+            Err(error) if missing(&error) => Ok(false),
+            done => doing(done, || format!("remove route {to} from table {table}")).map(|()| true),
         }
     }
 

@@ -159,8 +159,8 @@ mod tests {
                 let hops: Vec<_> = ways.iter().filter_map(|way| way.gateway).collect();
                 assert_eq!(netlink.next_hops(100).await.unwrap(), hops);
             }
-            netlink.delete_route(to, 100).await.unwrap();
-            netlink.delete_route(to, 100).await.unwrap();
+            assert!(netlink.delete_route(to, 100).await.unwrap());
+            assert!(!netlink.delete_route(to, 100).await.unwrap());
             assert_eq!(netlink.count_extra_routes().await.unwrap(), 0, "{to}");
         }
     }

@@ -2,11 +2,13 @@
 //! Spread what comes for a VIP over the targets, and send what comes from one to the client: the
 //! data path of a load balancer.
 //!
-//! Stateless, by the kernel's hash of a flow, where Meridio's load balancers use Maglev. The links
+//! Stateless, by the kernel's hash of a flow, where Meridio's load balancers use Maglev. As there, a
+//! link that goes takes no other target along: Linux removes a whole IPv4 route with the device of one
+//! of its next hops, so behind the route over all links there is one over each. The links
 //! to the targets are looked up in the kernel: a target is behind the link that NSM made in its
 //! subnet. Until there is one, its share goes to the others.
 
-use std::{net::IpAddr, time::Duration};
+use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
 use ipnet::IpNet;
 use tokio::sync::watch;
@@ -29,6 +31,8 @@ use crate::{
 const TO_TARGETS: u32 = 200;
 /// Table of the way to the client, as Meridio's load balancers number it.
 const TO_CLIENT: u32 = 4096;
+/// Lowest metric of the routes over single links. IPv6 routes have 1024 by default.
+const BEHIND: u32 = 2000;
 /// Priority of the rules that silence a load balancer.
 const SILENT: u32 = 1;
 /// Prefix of the alias of a link to a proxy.
@@ -139,10 +143,15 @@ async fn balance(
     }
     let ways = wanted.vips.iter().map(|vip| (*vip, ways(*vip, &wanted.targets, &links))).collect::<Vec<_>>();
     for (vip, _) in before.iter().filter(|old| !ways.iter().any(|new| new.0 == old.0 && !new.1.is_empty())) {
-        netlink.delete_route((*vip).into(), TO_TARGETS).await?;
+        while netlink.delete_route((*vip).into(), TO_TARGETS).await? {}
     }
     for (vip, ways) in ways.iter().filter(|new| !new.1.is_empty() && !before.contains(new)) {
-        netlink.set_route((*vip).into(), TO_TARGETS, ways).await?;
+        let (vip, links) = ((*vip).into(), ways.iter().map(|way| way.link).collect::<BTreeSet<_>>());
+        for (link, metric) in links.into_iter().zip(BEHIND..) {
+            let own: Vec<Via> = ways.iter().filter(|way| way.link == link).copied().collect();
+            netlink.set_route_behind(vip, TO_TARGETS, Some(metric), &own).await?;
+        }
+        netlink.set_route(vip, TO_TARGETS, ways).await?;
     }
     *before = ways;
     Ok(())
