@@ -19,6 +19,7 @@ fn main() -> ExitCode {
         Ok(Command::Help) => print(arguments::help()),
         Ok(Command::Version) => print(format_args!("{}\n", env!("CARGO_PKG_VERSION"))),
         Ok(Command::Chains) => app::chains(),
+        Ok(Command::Debug) => app::debug(),
         Ok(Command::Probe { service, socket, limit }) => app::probe(&socket, &service, limit),
         Err(usage) => {
             let _lost = writeln!(io::stderr(), "proxy: {usage}");

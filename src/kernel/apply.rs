@@ -32,8 +32,8 @@ pub(super) struct Applied {
 }
 
 /// Make the changes, in order. A plan is left before the VIP rules if a caller may wait to see what was made (a target does not wait
-/// for thousands of rules), and after a batch if `outdated` says that something else has been declared (neither does a next hop
-/// that goes). As the order of a plan breaks nothing on the way, it may be left anywhere.
+/// for thousands of rules), and after a batch if something else has been declared (`outdated`), or has changed in the kernel: a next hop that
+/// goes or comes does not wait either. As the order of a plan breaks nothing on the way, it may be left anywhere.
 ///
 /// A route that is refused because of one next hop is made with the others.
 pub(super) async fn apply<B: Backend>(
@@ -47,7 +47,9 @@ pub(super) async fn apply<B: Backend>(
     let mut missing = BTreeSet::new();
     let mut awaited = false;
     for (done, op) in ops.iter().enumerate() {
-        if (awaited && is_bulk(op)) || (done > 0 && done % BATCH == 0 && outdated()) {
+        if (awaited && is_bulk(op))
+            || (done > 0 && done % BATCH == 0 && (outdated() || backend.overtaken(ours)))
+        {
             applied.left = true;
             break;
         }

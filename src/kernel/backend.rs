@@ -45,6 +45,12 @@ pub trait Backend: Send + 'static {
     /// and so may our own. Cancel-safe.
     fn changed(&mut self, ours: &Ours) -> impl Future<Output = ()> + Send;
 
+    /// Whether something but rules has changed since the last dump began, as far as that has been reported: a plan of thousands of
+    /// rules is then left for it. Does not wait. A backend without events has none.
+    fn overtaken(&mut self, _ours: &Ours) -> bool {
+        false
+    }
+
     /// Replace the connection to the kernel by a fresh one.
     ///
     /// # Errors

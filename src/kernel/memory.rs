@@ -54,6 +54,8 @@ struct State {
     /// MAC addresses of neighbours; of others they follow from the IP address.
     macs: BTreeMap<IpAddr, Mac>,
     announced: Vec<(IpAddr, Mac)>,
+    /// Others have changed something since the last dump.
+    overtaken: bool,
     /// Announcements are not permitted.
     without_announcements: bool,
 }
@@ -61,7 +63,11 @@ struct State {
 impl Memory {
     /// Do to the kernel what others may do.
     pub fn change<T>(&self, change: impl FnOnce(&mut World) -> T) -> T {
-        let result = change(&mut self.lock().world);
+        let result = {
+            let mut state = self.lock();
+            state.overtaken = true;
+            change(&mut state.world)
+        };
         self.0.changed.notify_one();
         result
     }
@@ -187,7 +193,8 @@ impl State {
 
 impl Backend for Memory {
     async fn dump(&mut self, ours: &Ours) -> Result<Observed, Refusal> {
-        let state = self.lock();
+        let mut state = self.lock();
+        state.overtaken = false;
         state.blind.map_or_else(|| Ok(state.world.observed(ours)), |errno| Err(Refusal::errno(errno)))
     }
 
@@ -213,6 +220,10 @@ impl Backend for Memory {
 
     async fn changed(&mut self, _ours: &Ours) {
         self.0.changed.notified().await;
+    }
+
+    fn overtaken(&mut self, _ours: &Ours) -> bool {
+        self.lock().overtaken
     }
 
     fn reopen(&mut self) -> io::Result<()> {

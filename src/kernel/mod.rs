@@ -63,7 +63,10 @@ pub use self::{
     desired::Desired,
     handle::{DoubtGuard, Kernel, NextHopGuard, PortGuard},
     memory::Memory,
-    netlink::Netlink,
+    netlink::{
+        Netlink,
+        dump::{Dump, DumpedNeighbour, DumpedRoute, DumpedRule, Interface, Statistics, dump},
+    },
     observed::{BridgeSettings, Hop, Link, LinkKind, Observed, Route, Target},
     op::Op,
     peer::{Attachment, Ends, Peer, PeerId, Reach, Role, Withheld},

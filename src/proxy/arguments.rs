@@ -22,6 +22,8 @@ pub enum Command {
     Version,
     /// Print both chains.
     Chains,
+    /// Print the state of the network.
+    Debug,
     /// Ask a running proxy for its health.
     Probe {
         /// Service name; empty for the server itself.
@@ -54,12 +56,13 @@ impl Command {
         match (flag(&first), first.as_str()) {
             (Some("help" | "h"), _) => Ok(Command::Help),
             (Some("version"), _) => Ok(Command::Version),
+            (Some("debug"), _) => Ok(Command::Debug),
             (None, "probe") => probe(arguments),
             (None, "chains") => match arguments.next() {
                 None => Ok(Command::Chains),
                 Some(extra) => Err(refuse(extra, "nothing after chains")),
             },
-            _ => Err(refuse(first, "no argument, --help, --version, probe NAME, chains")),
+            _ => Err(refuse(first, "no argument, --help, --version, --debug, probe NAME, chains")),
         }
     }
 }
@@ -108,7 +111,8 @@ pub fn help() -> String {
          \x20      proxy probe NAME                  exit 0 only if NAME is SERVING on the health socket\n\
          \x20            [--socket PATH]             default /tmp/health.sock\n\
          \x20            [--timeout DURATION]        default 400ms, for connecting and for the call\n\
-         \x20      proxy chains                      print both chains, one element per line\n\n\
+         \x20      proxy chains                      print both chains, one element per line\n\
+         \x20      proxy --debug                     print links, rules, routes and neighbours as one line of JSON\n\n\
          Signals: SIGINT, SIGHUP, SIGTERM, SIGQUIT end; SIGUSR2 logs at TRACE, SIGUSR1 as configured.\n\n\
          Variables:\n",
     );
@@ -142,6 +146,7 @@ mod tests {
         for (flags, command) in [
             (["--help", "-help", "-h", "--h"], Command::Help),
             (["--version", "-version", "--version", "-version"], Command::Version),
+            (["--debug", "-debug", "--debug", "-debug"], Command::Debug),
         ] {
             for flag in flags {
                 assert_eq!(parse(&[flag]), Ok(command.clone()), "{flag}");

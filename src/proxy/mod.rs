@@ -6,6 +6,7 @@ pub mod arguments;
 pub mod capabilities;
 pub mod chains;
 pub mod config;
+pub mod debug;
 pub mod egress;
 pub mod endpoint;
 pub mod faults;

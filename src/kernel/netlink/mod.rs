@@ -5,6 +5,7 @@
 //! Needs `CAP_NET_ADMIN` in the user namespace that owns the network namespace; without it every change is refused with `EPERM`.
 
 mod answers;
+pub(super) mod dump;
 mod message;
 mod neighbours;
 mod parse;
@@ -207,6 +208,10 @@ impl Backend for Netlink {
 
     async fn changed(&mut self, ours: &Ours) {
         self.watch.changed(ours, self.bridge).await;
+    }
+
+    fn overtaken(&mut self, ours: &Ours) -> bool {
+        self.watch.overtaken(ours, self.bridge)
     }
 
     fn reopen(&mut self) -> io::Result<()> {

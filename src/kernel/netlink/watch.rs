@@ -31,6 +31,8 @@ pub(super) struct Watch {
     broken: bool,
     /// An event that may concern us has been heard and not been reported.
     pending: bool,
+    /// Something but a rule has changed since the last dump, or may have.
+    overtaken: bool,
     /// How often a rule has changed, or may have.
     rules: u64,
 }
@@ -45,13 +47,19 @@ impl Watch {
         let groups = GROUPS.iter().fold(0, |groups, group| groups | 1 << (group - 1));
         socket.socket_mut().bind(&SocketAddr::new(0, groups))?;
         socket.socket_ref().set_rx_buf_sz(bytes)?;
-        Ok(Self { socket, broken: false, pending: false, rules: 0 })
+        Ok(Self { socket, broken: false, pending: false, overtaken: false, rules: 0 })
     }
 
     /// Drop what has been heard so far: a dump that begins now shows it.
     pub(super) fn forget(&mut self, ours: &Ours, bridge: Option<u32>) {
         self.hear(ours, bridge);
-        self.pending = false;
+        (self.pending, self.overtaken) = (false, false);
+    }
+
+    /// Whether something but a rule has changed since [`forget`](Self::forget).
+    pub(super) fn overtaken(&mut self, ours: &Ours, bridge: Option<u32>) -> bool {
+        self.hear(ours, bridge);
+        self.overtaken
     }
 
     /// How often a rule has changed so far, or may have.
@@ -111,6 +119,7 @@ impl Watch {
     fn take(&mut self, datagram: &[u8], ours: &Ours, bridge: Option<u32>) {
         let heard = Heard::of(datagram, ours, bridge);
         self.pending |= heard.concerns;
+        self.overtaken |= heard.overtakes;
         self.rules += u64::from(heard.rule);
     }
 
@@ -118,7 +127,7 @@ impl Watch {
     fn lost(&mut self, error: &io::Error) {
         const ENOBUFS: i32 = 105;
         self.broken = error.raw_os_error() != Some(ENOBUFS);
-        self.pending = true;
+        (self.pending, self.overtaken) = (true, true);
         self.rules += 1;
         tracing::warn!(%error, "events were lost: the kernel is read again");
     }
@@ -129,13 +138,15 @@ impl Watch {
 struct Heard {
     /// An event that may concern us.
     concerns: bool,
+    /// Such an event of something but a rule.
+    overtakes: bool,
     /// An event of a rule.
     rule: bool,
 }
 
 impl Heard {
     fn of(datagram: &[u8], ours: &Ours, bridge: Option<u32>) -> Self {
-        const UNKNOWN: Heard = Heard { concerns: true, rule: true };
+        const UNKNOWN: Heard = Heard { concerns: true, overtakes: true, rule: true };
         let mut heard = Self::default();
         let mut rest = datagram;
         while !rest.is_empty() {
@@ -144,12 +155,18 @@ impl Heard {
             };
             let length = (message.header.length as usize).next_multiple_of(4);
             let NetlinkPayload::InnerMessage(event) = message.payload else { return UNKNOWN };
-            heard.concerns |= concerning(&event, ours, bridge);
-            heard.rule |= matches!(event, RouteNetlinkMessage::NewRule(_) | RouteNetlinkMessage::DelRule(_));
+            let (concerns, rule) = (concerning(&event, ours, bridge), is_rule(&event));
+            heard.concerns |= concerns;
+            heard.overtakes |= concerns && !rule;
+            heard.rule |= rule;
             rest = rest.get(length.max(16)..).unwrap_or_default();
         }
         heard
     }
+}
+
+fn is_rule(event: &RouteNetlinkMessage) -> bool {
+    matches!(event, RouteNetlinkMessage::NewRule(_) | RouteNetlinkMessage::DelRule(_))
 }
 
 /// Whether an event may concern us. Messages of family `AF_BRIDGE` do not: taking a port out of a bridge sends a `DELLINK` of that

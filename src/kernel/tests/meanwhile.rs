@@ -101,6 +101,10 @@ impl Backend for Busy {
         self.linux.changed(ours).await;
     }
 
+    fn overtaken(&mut self, ours: &Ours) -> bool {
+        self.linux.overtaken(ours)
+    }
+
     fn reopen(&mut self) -> io::Result<()> {
         self.reopened.fetch_add(1, SeqCst);
         self.linux.reopen()

@@ -17,6 +17,7 @@ use self::{bring_up::Up, shut_down::unless_interrupted, signals::Termination};
 use super::{
     capabilities::{self, Capabilities, CapabilityError},
     config::{Config, LogLevel, Mistakes},
+    debug,
     endpoint::EndpointError,
     health::{self, Health},
     log,
@@ -83,9 +84,18 @@ pub fn run() -> ExitCode {
 
 /// Print both chains to stdout, one row per line.
 pub fn chains() -> ExitCode {
+    print_out(print::chains())
+}
+
+/// Print the state of the network to stdout, as one line of JSON.
+pub fn debug() -> ExitCode {
+    print_out(async { debug::export().await.map(|line| line + "\n").map_err(io::Error::other) })
+}
+
+fn print_out(text: impl Future<Output = io::Result<String>>) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let printed = runtime.and_then(|runtime| {
-        let text = runtime.block_on(print::chains())?;
+        let text = runtime.block_on(text)?;
         io::Write::write_all(&mut io::stdout(), text.as_bytes())
     });
     match printed {

@@ -31,6 +31,11 @@ pub fn arguments() -> impl Iterator<Item = String> {
     std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned())
 }
 
+/// The variables of the environment.
+pub fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().map(|(name, value)| (name.to_string_lossy().into(), value.to_string_lossy().into()))
+}
+
 /// The name under which the program was started.
 pub fn program() -> String {
     std::env::args_os().next().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()

@@ -40,7 +40,7 @@ fn only_what_may_be_ours_concerns_us() {
 #[test]
 fn rubbish_is_looked_into() {
     let heard = |bytes: &[u8]| Heard::of(bytes, &Ours::default(), None);
-    assert_eq!(heard(&[1, 2, 3]), Heard { concerns: true, rule: true });
+    assert_eq!(heard(&[1, 2, 3]), Heard { concerns: true, overtakes: true, rule: true });
     assert_eq!(heard(&[]), Heard::default());
 }
 

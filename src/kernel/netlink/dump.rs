@@ -1,0 +1,299 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Dump a network namespace, whoever made what is in it: for `proxy --debug`.
+//!
+//! The names in JSON are those of Meridio's debug export v0.0.1; `input-interface`, `action` and `metric` are added. Reading needs
+//! no capability.
+
+use std::{collections::BTreeMap, io, net::IpAddr};
+
+use ipnet::IpNet;
+use rtnetlink::packet_route::{
+    AddressFamily,
+    RouteNetlinkMessage::{
+        self, GetAddress, GetLink, GetNeighbour, GetRoute, GetRule, NewAddress, NewLink, NewNeighbour,
+        NewRoute, NewRule,
+    },
+    address::{AddressAttribute, AddressMessage},
+    link::{LinkAttribute, LinkFlags, LinkMessage},
+    neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage},
+    route::{RouteAddress, RouteAttribute, RouteMessage},
+    rule::{RuleAttribute, RuleMessage},
+};
+use serde::Serialize;
+
+use super::{Checks, Requests, parse::table};
+use crate::kernel::{Mac, Refusal, backend::errno};
+
+/// Table of the pod's own addresses, whose routes are left out, as `ip route` does.
+const LOCAL: u32 = 255;
+
+/// What a network namespace has.
+#[derive(Debug, Default)]
+pub struct Dump {
+    /// Links, with their addresses.
+    pub interfaces: Vec<Interface>,
+    /// Rules of both families.
+    pub rules: Vec<DumpedRule>,
+    /// Routes of all tables but the local one, of both families.
+    pub routes: Vec<DumpedRoute>,
+    /// Neighbours of both families.
+    pub neighbours: Vec<DumpedNeighbour>,
+}
+
+/// A link.
+#[derive(Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Interface {
+    index: u32,
+    name: String,
+    mac: String,
+    ips: Vec<String>,
+    mtu: u32,
+    up: bool,
+    master_index: u32,
+    statistics: Statistics,
+}
+
+/// Counters of a link, in packets and bytes.
+#[derive(Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Statistics {
+    rx_packets: u64,
+    tx_packets: u64,
+    rx_bytes: u64,
+    tx_bytes: u64,
+    rx_errors: u64,
+    tx_errors: u64,
+    rx_dropped: u64,
+    tx_dropped: u64,
+}
+
+/// A rule.
+#[derive(Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct DumpedRule {
+    table: u32,
+    priority: u32,
+    mark: u32,
+    source: String,
+    destination: String,
+    input_interface: String,
+    action: String,
+}
+
+/// A route.
+#[derive(Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct DumpedRoute {
+    table: u32,
+    interface_index: u32,
+    destination: String,
+    nexthops: Vec<String>,
+    gateway: String,
+    source: String,
+    metric: u32,
+    action: String,
+}
+
+/// A neighbour.
+#[derive(Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct DumpedNeighbour {
+    ip: String,
+    mac: String,
+    state: String,
+    interface_index: u32,
+}
+
+/// Dump the network namespace of the calling thread.
+///
+/// # Errors
+/// No socket, or the kernel's answer.
+pub async fn dump() -> Result<Dump, Refusal> {
+    let requests = Requests::open(Checks::IfPossible).map_err(|error: io::Error| Refusal::broken(error))?;
+    let mut interfaces = BTreeMap::new();
+    for answer in requests.dump(GetLink(LinkMessage::default())).await? {
+        if let NewLink(link) = answer {
+            interfaces.insert(link.header.index, interface(&link));
+        }
+    }
+    let mut dump = Dump::default();
+    for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+        for answer in of_family(&requests, family).await? {
+            match answer {
+                NewAddress(address) => {
+                    if let Some(link) = interfaces.get_mut(&address.header.index) {
+                        link.ips.extend(net(&address).map(|net| net.to_string()));
+                    }
+                }
+                NewRule(it) => dump.rules.push(rule(&it, family)),
+                NewRoute(it) if table(&it) != LOCAL => dump.routes.push(route(&it, family)),
+                NewNeighbour(it) => dump.neighbours.extend(neighbour(&it)),
+                _ => {}
+            }
+        }
+    }
+    dump.interfaces = interfaces.into_values().collect();
+    Ok(dump)
+}
+
+/// Addresses, rules, routes and neighbours of a family. A kernel may lack IPv6.
+async fn of_family(requests: &Requests, family: AddressFamily) -> Result<Vec<RouteNetlinkMessage>, Refusal> {
+    let mut address = AddressMessage::default();
+    address.header.family = family;
+    let mut rule = RuleMessage::default();
+    rule.header.family = family;
+    let mut route = RouteMessage::default();
+    route.header.address_family = family;
+    let mut neighbour = NeighbourMessage::default();
+    neighbour.header.family = family;
+    let mut all = Vec::new();
+    for message in [GetAddress(address), GetRule(rule), GetRoute(route), GetNeighbour(neighbour)] {
+        match requests.dump(message).await {
+            Ok(answers) => all.extend(answers),
+            Err(refusal) if refusal.errno == errno::EAFNOSUPPORT => {}
+            Err(refusal) => return Err(refusal),
+        }
+    }
+    Ok(all)
+}
+
+fn mac(bytes: &[u8]) -> String {
+    <[u8; 6]>::try_from(bytes).map(|bytes| Mac(bytes).to_string()).unwrap_or_default()
+}
+
+fn interface(message: &LinkMessage) -> Interface {
+    let up = message.header.flags.contains(LinkFlags::Up);
+    let mut link = Interface { index: message.header.index, up, ..Interface::default() };
+    for attribute in &message.attributes {
+        match attribute {
+            LinkAttribute::IfName(name) => link.name.clone_from(name),
+            LinkAttribute::Address(bytes) => link.mac = mac(bytes),
+            LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+            LinkAttribute::Controller(index) => link.master_index = *index,
+            LinkAttribute::Stats64(stats) => {
+                link.statistics = Statistics {
+                    rx_packets: stats.rx_packets,
+                    tx_packets: stats.tx_packets,
+                    rx_bytes: stats.rx_bytes,
+                    tx_bytes: stats.tx_bytes,
+                    rx_errors: stats.rx_errors,
+                    tx_errors: stats.tx_errors,
+                    rx_dropped: stats.rx_dropped,
+                    tx_dropped: stats.tx_dropped,
+                };
+            }
+            _ => {}
+        }
+    }
+    link
+}
+
+fn net(message: &AddressMessage) -> Option<IpNet> {
+    let local = message.attributes.iter().find_map(|attribute| match attribute {
+        AddressAttribute::Local(address) => Some(*address),
+        _ => None,
+    });
+    let address = message.attributes.iter().find_map(|attribute| match attribute {
+        AddressAttribute::Address(address) => Some(*address),
+        _ => None,
+    });
+    IpNet::new(local.or(address)?, message.header.prefix_len).ok()
+}
+
+fn prefix(address: IpAddr, length: u8) -> String {
+    IpNet::new(address, length).map(|net| net.to_string()).unwrap_or_default()
+}
+
+/// A selector that is missing selects everything of the family.
+fn everything(family: AddressFamily) -> String {
+    if family == AddressFamily::Inet { "0.0.0.0/0".to_owned() } else { "::/0".to_owned() }
+}
+
+fn rule(message: &RuleMessage, family: AddressFamily) -> DumpedRule {
+    let header = &message.header;
+    let mut rule = DumpedRule {
+        table: header.table.into(),
+        source: everything(family),
+        destination: everything(family),
+        action: format!("{:?}", header.action),
+        ..DumpedRule::default()
+    };
+    for attribute in &message.attributes {
+        match attribute {
+            RuleAttribute::Table(table) => rule.table = *table,
+            RuleAttribute::Priority(priority) => rule.priority = *priority,
+            RuleAttribute::FwMark(mark) => rule.mark = *mark,
+            RuleAttribute::Source(address) => rule.source = prefix(*address, header.src_len),
+            RuleAttribute::Destination(address) => rule.destination = prefix(*address, header.dst_len),
+            RuleAttribute::Iifname(name) => rule.input_interface.clone_from(name),
+            RuleAttribute::Goto(priority) => rule.action = format!("Goto {priority}"),
+            _ => {}
+        }
+    }
+    rule
+}
+
+fn route(message: &RouteMessage, family: AddressFamily) -> DumpedRoute {
+    let header = &message.header;
+    let mut route = DumpedRoute {
+        table: table(message),
+        destination: "default".to_owned(),
+        action: format!("{:?}", header.kind),
+        ..DumpedRoute::default()
+    };
+    if header.destination_prefix_length != 0 {
+        route.destination = everything(family);
+    }
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Destination(to) => {
+                route.destination =
+                    address(to).map(|to| prefix(to, header.destination_prefix_length)).unwrap_or_default();
+            }
+            RouteAttribute::Oif(index) => route.interface_index = *index,
+            RouteAttribute::Priority(metric) => route.metric = *metric,
+            RouteAttribute::PrefSource(from) => route.source = text(from),
+            RouteAttribute::Gateway(via) => route.gateway = text(via),
+            RouteAttribute::MultiPath(hops) => {
+                for hop in hops {
+                    route.interface_index = hop.interface_index;
+                    route.nexthops.extend(hop.attributes.iter().filter_map(|attribute| match attribute {
+                        RouteAttribute::Gateway(via) => Some(text(via)),
+                        _ => None,
+                    }));
+                }
+            }
+            _ => {}
+        }
+    }
+    route
+}
+
+fn address(address: &RouteAddress) -> Option<IpAddr> {
+    match address {
+        RouteAddress::Inet(address) => Some((*address).into()),
+        RouteAddress::Inet6(address) => Some((*address).into()),
+        _ => None,
+    }
+}
+
+fn text(via: &RouteAddress) -> String {
+    address(via).map(|address| address.to_string()).unwrap_or_default()
+}
+
+fn neighbour(message: &NeighbourMessage) -> Option<DumpedNeighbour> {
+    let state = format!("{:?}", message.header.state);
+    let mut entry =
+        DumpedNeighbour { state, interface_index: message.header.ifindex, ..DumpedNeighbour::default() };
+    for attribute in &message.attributes {
+        match attribute {
+            NeighbourAttribute::Destination(NeighbourAddress::Inet(ip)) => entry.ip = ip.to_string(),
+            NeighbourAttribute::Destination(NeighbourAddress::Inet6(ip)) => entry.ip = ip.to_string(),
+            NeighbourAttribute::LinkLayerAddress(bytes) => entry.mac = mac(bytes),
+            _ => {}
+        }
+    }
+    (!entry.ip.is_empty()).then_some(entry)
+}
