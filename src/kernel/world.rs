@@ -25,8 +25,8 @@ pub struct World {
     pub links: BTreeMap<InterfaceName, Link>,
     /// Settings of our bridge.
     pub bridge_settings: BridgeSettings,
-    /// Addresses by index of their link.
-    pub addresses: BTreeSet<(u32, IpNet)>,
+    /// Addresses by index of their link, in the order in which they were added.
+    pub addresses: Vec<(u32, IpNet)>,
     /// Default routes of our table.
     pub routes: Vec<Route>,
     /// Rules, in the order in which they are walked.
@@ -139,8 +139,7 @@ impl World {
             Op::AddAddress(net) if self.bridge_settings.v6_disabled && net.addr().is_ipv6() => {
                 bridge.and(Err(errno::EACCES))
             }
-            Op::AddAddress(net) if self.addresses.insert((bridge?, *net)) => Ok(()),
-            Op::AddAddress(_) => Err(errno::EEXIST),
+            Op::AddAddress(net) => self.add_address(bridge?, *net),
             Op::DeleteAddress(net) => self.delete_address(bridge?, net),
             Op::SetNextHops(family, hops) => self.set_next_hops(bridge?, ours, *family, hops),
             Op::ForgetNeighbour(_) => bridge.map(drop), // this kernel resolves no addresses
@@ -180,9 +179,22 @@ impl World {
         Ok(())
     }
 
+    fn add_address(&mut self, link: u32, net: IpNet) -> Result<(), i32> {
+        if self.addresses.contains(&(link, net)) {
+            return Err(errno::EEXIST);
+        }
+        self.addresses.push((link, net));
+        Ok(())
+    }
+
     fn delete_address(&mut self, link: u32, net: &IpNet) -> Result<(), i32> {
-        if !self.addresses.remove(&(link, *net)) {
-            return Err(errno::EADDRNOTAVAIL);
+        let at = self.addresses.iter().position(|there| *there == (link, *net));
+        let at = at.ok_or(errno::EADDRNOTAVAIL)?;
+        let beside = |there: &(u32, IpNet)| there.0 == link && there.1.trunc() == net.trunc();
+        let primary = !self.addresses[..at].iter().any(beside);
+        self.addresses.remove(at);
+        if primary && Family::of_net(net) == Family::V4 {
+            self.addresses.retain(|there| !beside(there)); // its secondaries go with it
         }
         let left =
             |family| self.addresses.iter().any(|(of, net)| *of == link && Family::of_net(net) == family);
@@ -209,7 +221,9 @@ impl World {
                 Family::V6 => errno::EHOSTUNREACH,
             });
         }
-        if hops.iter().any(|hop| self.invalid_hops.contains(hop)) {
+        let broadcast =
+            |hop: &IpAddr| self.addresses.iter().any(|(link, net)| *link == bridge && is_broadcast(net, hop));
+        if hops.iter().any(|hop| self.invalid_hops.contains(hop) || broadcast(hop)) {
             return Err(errno::EINVAL);
         }
         let hops = hops.iter().map(|via| Hop { via: *via, device: bridge }).collect();
@@ -240,6 +254,11 @@ impl World {
         let link = self.links.values_mut().find(|link| link.index == index);
         link.map(change).ok_or(errno::ENODEV)
     }
+}
+
+/// Whether an address is the broadcast address of an IPv4 subnet.
+fn is_broadcast(net: &IpNet, address: &IpAddr) -> bool {
+    matches!(net, IpNet::V4(net) if net.prefix_len() < 31) && net.broadcast() == *address
 }
 
 /// Whether Linux takes a rule for the one that a request names: a request without a source names those with one too, and the

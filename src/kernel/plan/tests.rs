@@ -181,7 +181,7 @@ fn whatever_is_changed_by_others_is_taken_back_and_no_more() {
         (
             "an address on the bridge",
             |w| {
-                w.addresses.insert((3, "10.0.0.1/8".parse().unwrap()));
+                w.addresses.push((3, "10.0.0.1/8".parse().unwrap()));
             },
             &["remove address 10.0.0.1/8 from the bridge"],
         ),

@@ -18,8 +18,10 @@ use crate::{
 };
 
 const LINKS: [&str; 3] = ["p1", "p2", "p3"];
-const NETS: [&str; 3] = ["172.16.1.1/24", "172.16.2.1/24", "fd00::1/64"];
-const HOPS: [&str; 6] = ["172.16.1.2", "172.16.1.3", "172.16.2.2", "fd00::2", "fd00::3", "10.9.9.9"];
+const NETS: [&str; 5] = ["172.16.1.1/24", "172.16.1.200/24", "172.16.2.1/24", "fd00::1/64", "fd00::c8/64"];
+/// The last two never fit.
+const HOPS: [&str; 7] =
+    ["172.16.1.2", "172.16.1.3", "172.16.2.2", "fd00::2", "fd00::3", "172.16.1.255", "10.9.9.9"];
 
 /// One step: a change through the backend, or what others do.
 #[derive(Clone, Debug)]
