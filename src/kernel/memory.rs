@@ -152,6 +152,11 @@ impl Memory {
         self.lock().made.clone()
     }
 
+    /// Changes made since the last call, in order; they are forgotten here.
+    pub fn take_made(&self) -> Vec<Op> {
+        std::mem::take(&mut self.lock().made)
+    }
+
     /// How many changes the reconciler has asked for so far.
     pub fn asked(&self) -> u64 {
         self.lock().asked
