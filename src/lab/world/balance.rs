@@ -157,14 +157,16 @@ async fn balance(
     Ok(())
 }
 
-/// The ways to the targets of a VIP's family, each through the link whose subnet has it.
+/// The ways to the targets of a VIP's family, each through the link whose subnet has it. Of several the newest counts: a killed
+/// forwarder may have left the others.
 fn ways(vip: IpAddr, targets: &[IpAddr], links: &[(u32, Vec<IpNet>)]) -> Vec<Via> {
     let targets = targets.iter().filter(|target| target.is_ipv4() == vip.is_ipv4());
     let link_of = |target: &IpAddr| {
         links
             .iter()
-            .find(|(_, addresses)| addresses.iter().any(|net| net.contains(target)))
+            .filter(|(_, addresses)| addresses.iter().any(|net| net.contains(target)))
             .map(|(link, _)| *link)
+            .max()
     };
     targets.filter_map(|target| Some(Via { gateway: Some(*target), link: link_of(target)? })).collect()
 }

@@ -56,7 +56,8 @@ pub(super) async fn story(run: &mut Run, seed: u64) -> Result<(), LabError> {
         eprintln!("          again: lab --chaos 1 --seed {seed}");
     }
     run.judge(verdict.figure("seed", seed).figure("acts", shown));
-    Ok(())
+    // Traffic may be whole before the last proxy serves its targets.
+    bring_up::ready(run).await.map(drop)
 }
 
 /// Perform the acts at their times and check in between; then how long it took until all was whole,
