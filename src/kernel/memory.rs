@@ -58,6 +58,8 @@ struct State {
     overtaken: bool,
     /// Announcements are not permitted.
     without_announcements: bool,
+    /// Neighbours cannot be looked at.
+    without_neighbours: bool,
 }
 
 impl Memory {
@@ -137,6 +139,11 @@ impl Memory {
         self.lock().without_announcements = true;
     }
 
+    /// Refuse the socket that probes need.
+    pub fn forbid_neighbours(&self) {
+        self.lock().without_neighbours = true;
+    }
+
     /// Announcements made so far, in order.
     pub fn announced(&self) -> Vec<(IpAddr, Mac)> {
         self.lock().announced.clone()
@@ -213,6 +220,9 @@ impl Backend for Memory {
     }
 
     fn neighbours(&mut self, _settings: Option<liveness::Settings>) -> io::Result<Box<dyn Neighbours>> {
+        if self.lock().without_neighbours {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
         Ok(Box::new(self.clone()))
     }
 

@@ -25,7 +25,11 @@ struct Rig {
 }
 
 async fn rig() -> Rig {
-    let (tasks, linux) = (Tasks::default(), Memory::default());
+    rig_over(Memory::default()).await
+}
+
+async fn rig_over(linux: Memory) -> Rig {
+    let tasks = Tasks::default();
     let settings = crate::kernel::Settings {
         liveness: Some(Settings::default()),
         ..crate::kernel::Settings::of("trench", "conduit", "node")
@@ -117,5 +121,19 @@ async fn a_next_hop_that_is_withdrawn_is_not_silent_when_it_comes_again() {
     let one = balancer::declare(&kernel, "lb-1", &[ONE]);
     let rig = Rig { tasks, linux, kernel, _balancers: [one, two] };
     rig.until(|status| hops(status) == addresses(&[ONE, TWO])).await;
+    rig.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_probes_next_hops_stay_and_health_names_it() {
+    let linux = Memory::default();
+    linux.forbid_neighbours();
+    let rig = rig_over(linux).await;
+    rig.silence(ONE, true);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let status = rig.kernel.status().borrow().clone();
+    assert_eq!(hops(&status), addresses(&[ONE, TWO]));
+    assert_eq!(status.degraded, [Degraded::NotProbed("permission denied".into())]);
+    assert_eq!(status.faults().egress, ["load balancers are not probed: permission denied"]);
     rig.end().await;
 }

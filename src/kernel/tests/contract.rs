@@ -215,6 +215,36 @@ fn a_hundred_random_steps_lead_both_kernels_to_the_same_state() {
     }
 }
 
+#[test]
+fn both_kernels_refuse_the_port_that_a_bridge_has_no_room_for() {
+    in_netns(|| async {
+        const PAIRS: usize = 512; // both ends are ports: one more than there is room for
+        let ours = Ours::default();
+        let memory = Memory::default();
+        let (mut twin, mut real) = (memory.clone(), Netlink::open().unwrap());
+        let create = Op::CreateBridge(Mac([2, 0, 0, 0, 0, 1]));
+        (twin.apply(&ours, &create).await.unwrap(), real.apply(&ours, &create).await.unwrap());
+        let mut ports = Vec::new();
+        for pair in 0..PAIRS {
+            let [one, other] = [format!("a{pair}"), format!("b{pair}")];
+            witness::add_veth(&one, &other);
+            for name in [one, other] {
+                ports.push(Op::Attach(name.parse().unwrap(), memory.add_link(&name, None)));
+            }
+        }
+        let reals_view = real.dump(&ours).await.unwrap();
+        let mut refused = Vec::new();
+        for (number, attach) in ports.iter().enumerate() {
+            let there = with_index(attach, &reals_view);
+            let answers = (twin.apply(&ours, attach).await, real.apply(&ours, &there).await);
+            let errors = (answers.0.map_err(|it| it.errno), answers.1.map_err(|it| it.errno));
+            assert_eq!(errors.0, errors.1, "port {number}");
+            refused.extend(errors.0.err().map(|errno| (number, errno)));
+        }
+        assert_eq!(refused, [(1023, 54)], "EXFULL");
+    });
+}
+
 /// The change with the real kernel's index of its link.
 fn with_index(op: &Op, observed: &Observed) -> Op {
     let index = |name: &InterfaceName| observed.link(name).map_or(4711, |link| link.index);
