@@ -223,7 +223,8 @@ fn both_kernels_refuse_the_port_that_a_bridge_has_no_room_for() {
         let memory = Memory::default();
         let (mut twin, mut real) = (memory.clone(), Netlink::open().unwrap());
         let create = Op::CreateBridge(Mac([2, 0, 0, 0, 0, 1]));
-        (twin.apply(&ours, &create).await.unwrap(), real.apply(&ours, &create).await.unwrap());
+        twin.apply(&ours, &create).await.unwrap();
+        real.apply(&ours, &create).await.unwrap();
         let mut ports = Vec::new();
         for pair in 0..PAIRS {
             let [one, other] = [format!("a{pair}"), format!("b{pair}")];
