@@ -108,6 +108,11 @@ impl Status {
         self.next_hops.get(Family::of(address)).is_some_and(|hops| hops.contains(&address))
     }
 
+    /// Whether something that an earlier process left has no successor yet.
+    pub fn adopts(&self) -> bool {
+        self.peers.values().any(|peer| peer.adopted)
+    }
+
     /// Whether changed MAC addresses are announced, if they are to be.
     pub fn announces(&self) -> bool {
         !self.degraded.iter().any(|degraded| matches!(degraded, Degraded::NotAnnounced(_)))

@@ -3,6 +3,8 @@
 //!
 //! The endpoint is unregistered while the connections to load balancers are closed, all at once. Each later step has until a moment
 //! that is counted from the begin of the shutdown, so that time that an earlier one did not need is not lost.
+//!
+//! A process that ends before it has served leaves the data path of an earlier one as it is.
 
 use std::time::Duration;
 
@@ -49,6 +51,7 @@ impl Up {
     /// Take down what is up. What hangs is left.
     pub(super) async fn down(mut self, health: &Health) {
         let begin = Instant::now();
+        let served = self.endpoint.is_some();
         self.watches.clear();
         health.set(Part::Egress, false, "shutting down");
         self.discovery = None;
@@ -69,7 +72,10 @@ impl Up {
             }
         }
         self.gateways = None;
-        if let Some(kernel) = self.kernel.take() {
+        let Some(kernel) = self.kernel.take() else { return };
+        if !served && kernel.status().borrow().adopts() {
+            tracing::info!("what an earlier process left in the kernel stays: this one has not served");
+        } else {
             kernel.stop(begin + by::KERNEL).await;
         }
     }
@@ -86,6 +92,42 @@ async fn unregister(registration: Option<Registration>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        api::Dual,
+        chain::Tasks,
+        kernel::{Kernel, Memory, Ours, PeerId, Settings},
+    };
+
+    /// A kernel with the data path of an earlier process, if there was one.
+    async fn after(earlier: bool) -> Memory {
+        let (linux, tasks) = (Memory::default(), Tasks::default());
+        if earlier {
+            let former = Kernel::start(Settings::of("trench", "conduit", "node"), linux.clone(), &tasks);
+            former.set_gateways(Dual { v4: "172.16.1.1/24".parse().ok(), v6: None });
+            linux.add_link("nsm-1", Some("server-lb-1"));
+            let peer = PeerId::load_balancer("lb-1");
+            let _port = former.port(&peer, "nsm-1".parse().unwrap(), Default::default());
+            let _hop = former.next_hop(&peer, "172.16.1.2".parse().unwrap());
+            former.settled().await;
+            tasks.stop().await;
+        }
+        linux
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_process_that_has_not_served_leaves_what_an_earlier_one_left() {
+        for earlier in [true, false] {
+            let (linux, tasks) = (after(earlier).await, Tasks::default());
+            let kernel = Kernel::start(Settings::of("trench", "conduit", "node"), linux.clone(), &tasks);
+            kernel.settled().await;
+            let before = linux.observed(&Ours::default());
+            Up { kernel: Some(kernel), ..Up::default() }.down(&Health::default()).await;
+            tasks.stop().await;
+            let now = linux.observed(&Ours::default());
+            assert_eq!(now == before, earlier, "{now:?}");
+            assert_eq!(now.bridge(&Ours::default()).is_some(), earlier, "its own bridge is gone");
+        }
+    }
 
     #[tokio::test]
     async fn a_second_signal_ends_the_shutdown_at_once() {
