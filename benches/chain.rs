@@ -8,6 +8,8 @@
 //! IPAM and next hop in memory; the endpoint signs one token and verifies one.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod common;
+
 use std::{
     hint::black_box,
     path::Path,
@@ -20,12 +22,11 @@ use meridio_proxy::{
     api::{Connection, Mechanism, MechanismKind, PathSegment},
     chain::{Chain, Element, Next, Request, Tail, Tasks, begin::BeginLayer, path},
     ipam::BRIDGE,
-    lab::{Authority, Workload},
     proxy::{
         chains::{self, Parts},
         in_memory,
     },
-    transport::{Caller, Dialer, FdHub, Identity, Peer, Svid, token},
+    transport::{Caller, Dialer, FdHub, Identity},
 };
 use opentelemetry::trace::TracerProvider;
 use tokio::{
@@ -107,33 +108,18 @@ fn traced(criterion: &mut Criterion) {
     }
 }
 
-const HOUR: Duration = Duration::from_secs(3600);
-
-/// An identity of a pod, and what its peers know of it.
-async fn identity(authority: &Authority, folder: &Path, pod: &str, tasks: &Tasks) -> (Arc<Svid>, Peer) {
-    let issued = authority.issue(&authority.pod("default", pod), HOUR).unwrap();
-    let peer = Peer::of(&issued.certificate).unwrap();
-    let workload = Workload::listen(folder.join(pod)).unwrap();
-    workload.grant(issued);
-    let soon = tokio::time::Instant::now() + Duration::from_secs(10);
-    (Identity::follow(&workload.url(), tasks).ready(soon).await.unwrap(), peer)
-}
-
 /// The proxy's parts with everything in memory, and a target that calls its endpoint.
 async fn parts(folder: &Path, tasks: &Tasks) -> (Parts, Caller) {
-    let authority = Authority::new("bench.test").unwrap();
-    let (svid, own) = identity(&authority, folder, "px", tasks).await;
-    let (target, peer) = identity(&authority, folder, "target", tasks).await;
-    let token = token::issue(&target, &own, HOUR).ok();
+    let caller = common::caller(folder, tasks).await;
     let in_memory = in_memory::parts("px", tasks).unwrap();
     let soon = tokio::time::Instant::now() + Duration::from_secs(10);
     let gateways = in_memory.leases.acquire(BRIDGE, soon).await.unwrap().addresses();
     let parts = Parts {
         gateways: watch::channel(gateways.into()).1,
-        dialer: Dialer { identity: Identity::fixed(Arc::clone(&svid)), ..in_memory.dialer.clone() },
+        dialer: Dialer { identity: Identity::fixed(Arc::clone(&caller.svid)), ..in_memory.dialer.clone() },
         ..in_memory
     };
-    (parts, Caller { hub: None, svid, peer: Arc::new(peer), token })
+    (parts, caller)
 }
 
 /// Measure refreshes: a Request whose connection is what the first one answered.

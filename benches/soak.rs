@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Connect, refresh and close many times through the endpoint chain, and print what the process holds meanwhile: nothing may grow.
+//! Connect, refresh and close many connections through the endpoint chain, and print the memory,
+//! descriptors, tasks and leases of the process, none of which may grow.
 //!
-//! `cargo bench --bench soak -- 200000` goes through so many connections, each with an id of its own, 16 at a time; without a number
-//! through 2,000. Kernel and IPAM are in memory; tokens are signed and verified. A table has resident memory, descriptors, tasks,
-//! leases, ports and names at ten moments, each with all connections closed. The exit code is 1 if anything but memory has grown
-//! after the first tenth, or memory by more than 64 bytes for each connection.
+//! `cargo bench --bench soak -- 200000` goes through so many connections, each with an id of its
+//! own, 16 at a time; without a number through 2,000. Kernel and IPAM are in memory; tokens are
+//! signed and verified. A table has resident memory, descriptors, tasks, leases, ports and names at
+//! ten moments, each with all connections closed. The exit code is 1 if anything but memory has
+//! grown after the first tenth, or memory by more than 64 bytes for each connection.
 #![allow(clippy::unwrap_used, missing_docs)]
+
+mod common;
 
 use std::{fs, path::Path, process::ExitCode, sync::Arc, time::Duration};
 
@@ -16,26 +20,26 @@ use meridio_proxy::{
     chain::{Close, Context, Next, Request, Tail, Tasks, path},
     ipam::{self, BRIDGE, InMemory, Leases, Subnet, Tree},
     kernel::{Kernel, Memory, Settings},
-    lab::{Authority, Workload},
     proxy::{
         chains::{self, Parts},
         in_memory,
     },
-    transport::{Caller, FdHub, Identity, Peer, Svid, token},
+    transport::{Caller, FdHub},
 };
 use tokio::{sync::watch, time::Instant};
 
-const HOUR: Duration = Duration::from_secs(3600);
+use self::common::HOUR;
+
 /// Connections under way at once.
 const AT_ONCE: usize = 16;
-/// Moments at which is looked.
+/// Rows of the table.
 const LOOKS: usize = 10;
 /// Connections without a number in the arguments.
 const FEW: usize = 2_000;
 /// Bytes of memory that a connection may leave: allocators keep some.
 const SLOPE: f64 = 64.0;
 
-/// What a process holds.
+/// The resources of the process.
 #[derive(Debug, PartialEq, Eq)]
 struct Held {
     resident: usize,
@@ -50,23 +54,10 @@ struct Rig {
     tasks: Tasks,
 }
 
-async fn identity(authority: &Authority, folder: &Path, pod: &str, tasks: &Tasks) -> (Arc<Svid>, Peer) {
-    let issued = authority.issue(&authority.pod("default", pod), HOUR).unwrap();
-    let peer = Peer::of(&issued.certificate).unwrap();
-    let workload = Workload::listen(folder.join(pod)).unwrap();
-    workload.grant(issued);
-    let soon = Instant::now() + Duration::from_secs(10);
-    (Identity::follow(&workload.url(), tasks).ready(soon).await.unwrap(), peer)
-}
-
 impl Rig {
     async fn new(folder: &Path) -> Self {
         let tasks = Tasks::default();
-        let authority = Authority::new("bench.test").unwrap();
-        let (svid, own) = identity(&authority, folder, "px", &tasks).await;
-        let (target, peer) = identity(&authority, folder, "target", &tasks).await;
-        let token = token::issue(&target, &own, HOUR).ok();
-        let caller = Caller { hub: None, svid, peer: Arc::new(peer), token };
+        let caller = common::caller(folder, &tasks).await;
         let tree = Tree::new("trench");
         tree.add_conduit("conduit").unwrap();
         let subnet = Subnet { trench: "trench".into(), conduit: "conduit".into(), node: "node".into() };
@@ -107,7 +98,7 @@ impl Rig {
         self.endpoint.close(close).await.unwrap();
     }
 
-    /// What is held when all that was closed is let go.
+    /// Wait until every lease is released, and count.
     async fn held(&self) -> Held {
         let mut leases = self.parts.leases.status();
         leases.wait_for(|status| status.wanted + status.releasing == 0).await.unwrap();
@@ -143,7 +134,8 @@ async fn soak(connections: usize) -> ExitCode {
         );
         looks.push(held);
     }
-    let (first, last) = (&looks[0], &looks[LOOKS - 1]);
+    let first = &looks[0];
+    let last = &looks[LOOKS - 1];
     #[allow(clippy::cast_precision_loss)]
     let slope = (last.resident as f64 - first.resident as f64) / (connections - connections / LOOKS) as f64;
     println!("{slope:.1} bytes of resident memory for each connection after the first tenth");

@@ -66,7 +66,8 @@ fn declare(
 /// Addresses of a connection in the subnets of gateways. VIPs are host prefixes and lie in none.
 fn ends(role: Role, connection: &Connection) -> Ends {
     let Some(ip) = connection.ip_context() else { return Ends::default() };
-    let (client, endpoint) = (hosts(&ip.src_ip_addrs), hosts(&ip.dst_ip_addrs));
+    let client = hosts(&ip.src_ip_addrs);
+    let endpoint = hosts(&ip.dst_ip_addrs);
     match role {
         Role::Target => Ends { near: endpoint, far: client },
         Role::LoadBalancer => Ends { near: client, far: endpoint },

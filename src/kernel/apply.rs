@@ -31,9 +31,10 @@ pub(super) struct Applied {
     pub(super) refused: BTreeMap<IpAddr, String>,
 }
 
-/// Make the changes, in order. A plan is left before the VIP rules if a caller may wait to see what was made (a target does not wait
-/// for thousands of rules), and after a batch if something else has been declared (`outdated`), or has changed in the kernel: a next hop that
-/// goes or comes does not wait either. As the order of a plan breaks nothing on the way, it may be left anywhere.
+/// Make the changes, in order. A plan is left before the VIP rules if a caller may wait to see what
+/// was made (a target does not wait for thousands of rules), and after a batch if something else
+/// has been declared (`outdated`), or has changed in the kernel: a next hop that goes or comes does
+/// not wait either. As the order of a plan breaks nothing on the way, it may be left anywhere.
 ///
 /// A route that is refused because of one next hop is made with the others.
 pub(super) async fn apply<B: Backend>(

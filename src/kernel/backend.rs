@@ -28,8 +28,8 @@ pub trait Backend: Send + 'static {
     /// The sysctls that are not as these families need them.
     fn wrong_sysctls(&mut self, ours: &Ours, families: &[Family]) -> Vec<WrongSysctl>;
 
-    /// A view of the neighbours on our bridge, for probes with these settings; without settings, the kernel asks by its own timers.
-    /// It has its own connection to the kernel.
+    /// A view of the neighbours on our bridge, for probes with these settings; without settings,
+    /// the kernel asks by its own timers. It has its own connection to the kernel.
     ///
     /// # Errors
     /// The error of the socket call.
@@ -45,8 +45,9 @@ pub trait Backend: Send + 'static {
     /// and so may our own. Cancel-safe.
     fn changed(&mut self, ours: &Ours) -> impl Future<Output = ()> + Send;
 
-    /// Whether something but rules has changed since the last dump began, as far as that has been reported: a plan of thousands of
-    /// rules is then left for it. Does not wait. A backend without events has none.
+    /// Whether something but rules has changed since the last dump began, as far as that has been
+    /// reported: a plan of thousands of rules is then left for it. Does not wait. A backend without
+    /// events has none.
     fn overtaken(&mut self, _ours: &Ours) -> bool {
         false
     }

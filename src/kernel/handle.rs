@@ -82,10 +82,11 @@ impl Kernel {
         why.unwrap_or_else(|| "its thread has ended".to_owned())
     }
 
-    /// Desire that the link of a connection is a port of the bridge, as long as the guard lives. The link may appear later. Until it
-    /// is a port, and after it was one, what it receives is forwarded nowhere. The gateway that the
-    /// addresses of the connection belong to stays, and those of the other end are announced when another link is behind them.
-    /// Several guards for one link count as one.
+    /// Desire that the link of a connection is a port of the bridge, as long as the guard lives.
+    /// The link may appear later. Until it is a port, and after it was one, what it receives is
+    /// forwarded nowhere. The gateway that the addresses of the connection belong to stays, and
+    /// those of the other end are announced when another link is behind them. Several guards for
+    /// one link count as one.
     pub fn port(&self, peer: &PeerId, link: InterfaceName, ends: Ends) -> PortGuard {
         let guard = self.claims.declare(|state| state.claim_port(peer, link, ends));
         PortGuard { claims: self.claims.clone(), peer: peer.clone(), guard }

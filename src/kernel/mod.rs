@@ -20,7 +20,7 @@
 //! - Leak stops: what enters by the bridge, or by a link that is not yet or no longer its port, and is from no VIP, is dropped
 //!   before table main. They are in before anything else, and go last.
 //!
-//! # What it tells the neighbours
+//! # Announcements
 //! When another link is behind an address, its new MAC address is announced; see [`announce`].
 //!
 //! # What an earlier process left

@@ -172,9 +172,10 @@ impl<B: Backend> Reconciler<B> {
         (snapshot, linked_anew)
     }
 
-    /// Forget who answered for addresses that were claimed or linked anew. A peer whose link was made again has
-    /// another link-layer address at the same IP address, and the kernel would send to the old one for up to a minute. What is forgotten
-    /// is no desired state, so it does not count as a write.
+    /// Remove the neighbour entries of addresses that were claimed or linked again. A peer whose
+    /// link was made again has another link-layer address at the same IP address, and the kernel
+    /// would send to the old one for up to a minute. What is forgotten is no desired state, so it
+    /// does not count as a write.
     async fn forget_neighbours(&mut self, linked_anew: BTreeSet<IpAddr>) {
         for address in linked_anew {
             let op = Op::ForgetNeighbour(address);
@@ -239,7 +240,7 @@ impl<B: Backend> Reconciler<B> {
         done
     }
 
-    /// What is wrong whatever a pass finds.
+    /// Degradations that do not depend on the outcome of a pass.
     fn standing(&self) -> impl Iterator<Item = Degraded> {
         self.sysctls.degraded().chain(self.missing.iter().cloned())
     }

@@ -65,8 +65,8 @@ pub(super) struct RefusedHop {
 }
 
 impl Remembered {
-    /// Take in a dump, and what was declared by then; the first dump decides what is adopted. Returns the addresses that may have
-    /// another link behind them than at the last look.
+    /// Take in a dump, and what was declared by then; the first dump decides what is adopted.
+    /// Returns the addresses that may have another link behind them than at the last look.
     pub(super) fn look(
         &mut self,
         declared: &Declared,
@@ -138,8 +138,9 @@ impl Remembered {
         self.leaving.expire(|link| observed.link(link).is_some(), now, declared.stopping);
     }
 
-    /// Look at the claimed links, and find the addresses that have another link behind them than before. A forwarder may make a link anew
-    /// while its connection goes on. Only what is a port counts: before, no neighbour could be asked by it.
+    /// Look at the claimed links, and find the addresses that have another link behind them than
+    /// before. A forwarder may make a link anew while its connection goes on. Only what is a port
+    /// counts: before, no neighbour could be asked by it.
     fn watch(
         &mut self,
         declared: &Declared,

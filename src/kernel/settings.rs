@@ -52,7 +52,8 @@ pub struct Settings {
     pub resync: Duration,
     /// How load balancers are probed; `None` if they are not.
     pub liveness: Option<liveness::Settings>,
-    /// Whether changed MAC addresses of the bridge, and of what is connected to it, are announced to its neighbours.
+    /// Whether changed MAC addresses of the bridge, and of what is connected to it, are announced
+    /// to its neighbours.
     pub announce: bool,
     /// Longest pause between attempts while something fails.
     pub max_backoff: Duration,
@@ -82,6 +83,11 @@ impl Settings {
 pub struct Mac(pub [u8; 6]);
 
 impl Mac {
+    /// The address in the bytes of a netlink attribute; none if it is not an Ethernet address.
+    pub(super) fn of(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(Self)
+    }
+
     /// A locally administered unicast address that depends on nothing but the texts. A bridge that is made anew with the same
     /// gateway address then keeps its neighbours' caches valid.
     ///

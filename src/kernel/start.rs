@@ -23,16 +23,18 @@ use crate::chain::Tasks;
 const LAST_CHANGE: Duration = Duration::from_secs(2);
 
 impl Kernel {
-    /// Start the reconciler as a task of the current runtime: for a kernel in memory, also under paused time.
+    /// Start the reconciler as a task of the current runtime: for a kernel in memory, also under
+    /// paused time.
     pub fn start<B: Backend>(settings: Settings, backend: B, tasks: &Tasks) -> Self {
         let (kernel, reconciler) = prepare(settings, backend);
         tasks.spawn(reconciler);
         kernel
     }
 
-    /// Start the reconciler on a thread with its own runtime, so that nothing else that this process does can delay it. The
-    /// thread is in the network namespace of the caller, as are the sockets that `open` makes on it. It ends with the tasks, whose
-    /// stop waits, for two seconds at most, for the change that is being made: after it nothing is written.
+    /// Start the reconciler on a thread with its own runtime, so that nothing else that this
+    /// process does can delay it. The thread is in the network namespace of the caller, as are the
+    /// sockets that `open` makes on it. It ends with the tasks, whose stop waits, for two seconds
+    /// at most, for the change that is being made: after it nothing is written.
     ///
     /// # Errors
     /// Those of `open`, and of starting a thread or a runtime.
@@ -128,7 +130,8 @@ fn announcer<B: Backend>(
     if !claims.settings.announce {
         return Ok(None);
     }
-    let (neighbours, announcements) = (backend.neighbours(None)?, backend.announcements()?);
+    let neighbours = backend.neighbours(None)?;
+    let announcements = backend.announcements()?;
     Ok(Some(Announcer::new(neighbours, announcements, claims.clone(), status.clone())))
 }
 

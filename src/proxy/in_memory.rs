@@ -14,6 +14,24 @@ use crate::{
     transport::{Dialer, Identity, Target, monitor::Connections},
 };
 
+/// A kernel in which an earlier process left the link `nsm-1` of the load balancer `lb-1` and its
+/// next hop, 172.16.1.2.
+#[cfg(test)]
+pub(super) async fn left_by_an_earlier_process() -> Memory {
+    let linux = Memory::default();
+    let tasks = Tasks::default();
+    let former = Kernel::start(kernel::Settings::of("trench", "conduit", "node"), linux.clone(), &tasks);
+    former.set_gateways(crate::api::Dual { v4: "172.16.1.1/24".parse().ok(), v6: None });
+    linux.add_link("nsm-1", Some("server-lb-1"));
+    let peer = kernel::PeerId::load_balancer("lb-1");
+    let port = former.port(&peer, "nsm-1".parse().unwrap(), kernel::Ends::default());
+    let next_hop = former.next_hop(&peer, "172.16.1.2".parse().unwrap());
+    former.settled().await;
+    tasks.stop().await;
+    drop((port, next_hop)); // after the end, so that both stay
+    linux
+}
+
 /// Parts of which nothing leaves this process: no gateways, no identity, and nobody to dial. Replace what matters:
 /// `Parts { mtu: 9000, ..parts("px", &tasks)? }`.
 ///

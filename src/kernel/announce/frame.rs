@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Write the frames that announce an address: a gratuitous ARP request (RFC 5227 §3), or an unsolicited neighbor advertisement
-//! with the override flag (RFC 4861 §7.2.6).
+//! Write the frames that announce an address: a gratuitous ARP request (RFC 5227 §3), or an
+//! unsolicited neighbor advertisement with the override flag (RFC 4861 §7.2.6).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

@@ -2,14 +2,17 @@
 
 //! Announce link-layer addresses that have changed.
 //!
-//! A target whose link is made again keeps its IP addresses and has another MAC address. Load balancers that have the old one in
-//! their neighbour tables send to it until the kernel doubts the entry, for up to a minute. So whenever another link is behind an
-//! address, its neighbours are sent a gratuitous ARP request or an unsolicited neighbor advertisement on its behalf. The MAC address
-//! comes from the kernel, which is told to ask for it.
+//! A target whose link is made again keeps its IP addresses and has another MAC address. Load
+//! balancers that have the old one in their neighbour tables send to it until the kernel doubts the
+//! entry, for up to a minute. So whenever another link is behind an address, its neighbours are
+//! sent a gratuitous ARP request or an unsolicited neighbor advertisement on its behalf. The MAC
+//! address is that of the kernel's neighbour table, after a fresh solicitation.
 //!
-//! 1. The addresses of a connection are announced when a link of it has become a port that carries frames, also for the first time:
-//!    an earlier connection, or an earlier process, may have had the same addresses on another link.
-//! 2. The gateways are announced when the MAC address of the bridge has changed, and when a process sees the bridge first.
+//! 1. The addresses of a connection are announced when a link of it has become a port that carries
+//!    frames, also for the first time: an earlier connection, or an earlier process, may have had
+//!    the same addresses on another link.
+//! 2. The gateways are announced when the MAC address of the bridge has changed, and when a process
+//!    sees the bridge first.
 //! 3. Each is announced five times, 200 ms apart, because nothing confirms an announcement.
 //! 4. At most a hundred frames are sent in a tenth of a second.
 
@@ -76,7 +79,8 @@ pub(super) struct Announcer {
 /// An address of which the kernel is asked for the MAC address.
 struct Sought {
     until: Instant,
-    /// It has been asked since another link was behind it: an earlier answer may be of the former link.
+    /// It has been asked since another link was behind it: an earlier answer may be of the former
+    /// link.
     asked: bool,
 }
 
@@ -191,7 +195,7 @@ impl Announcer {
         self.neighbours.ask(&unasked)
     }
 
-    /// Send what is due, as much as a round may.
+    /// Send the announcements that are due, at most [`MOST`].
     fn send(&mut self, now: Instant) -> io::Result<()> {
         let due = self.queue.iter_mut().filter(|(_, queued)| queued.due <= now).take(MOST);
         let mut outcome = Ok(());

@@ -35,7 +35,7 @@ impl Rig {
         self.kernel.port(&PeerId::target(link), link.parse().unwrap(), ends)
     }
 
-    /// What is announced of an address until nothing is for some seconds.
+    /// The MAC addresses announced for an address in the next five seconds.
     async fn announced(&self, address: &str) -> Vec<Mac> {
         let before = self.linux.announced().len();
         tokio::time::sleep(Duration::from_secs(5)).await;

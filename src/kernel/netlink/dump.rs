@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Dump a network namespace, whoever made what is in it: for `proxy --debug`.
+//! Dump all links, rules, routes and neighbours of a network namespace, for `proxy --debug`.
 //!
-//! The names in JSON are those of Meridio's debug export v0.0.1; `input-interface`, `action` and `metric` are added. Reading needs
-//! no capability.
+//! The names in JSON are those of Meridio's debug export v0.0.1; `input-interface`, `action` and
+//! `metric` are added. Reading needs no capability.
 
 use std::{collections::BTreeMap, io, net::IpAddr};
 
@@ -14,7 +14,7 @@ use rtnetlink::packet_route::{
         self, GetAddress, GetLink, GetNeighbour, GetRoute, GetRule, NewAddress, NewLink, NewNeighbour,
         NewRoute, NewRule,
     },
-    address::{AddressAttribute, AddressMessage},
+    address::AddressMessage,
     link::{LinkAttribute, LinkFlags, LinkMessage},
     neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage},
     route::{RouteAddress, RouteAttribute, RouteMessage},
@@ -22,7 +22,10 @@ use rtnetlink::packet_route::{
 };
 use serde::Serialize;
 
-use super::{Checks, Requests, parse::table};
+use super::{
+    Checks, Requests,
+    parse::{net, route_address, table},
+};
 use crate::kernel::{Mac, Refusal, backend::errno};
 
 /// Table of the pod's own addresses, whose routes are left out, as `ip route` does.
@@ -160,7 +163,7 @@ async fn of_family(requests: &Requests, family: AddressFamily) -> Result<Vec<Rou
 }
 
 fn mac(bytes: &[u8]) -> String {
-    <[u8; 6]>::try_from(bytes).map(|bytes| Mac(bytes).to_string()).unwrap_or_default()
+    Mac::of(bytes).map(|mac| mac.to_string()).unwrap_or_default()
 }
 
 fn interface(message: &LinkMessage) -> Interface {
@@ -188,18 +191,6 @@ fn interface(message: &LinkMessage) -> Interface {
         }
     }
     link
-}
-
-fn net(message: &AddressMessage) -> Option<IpNet> {
-    let local = message.attributes.iter().find_map(|attribute| match attribute {
-        AddressAttribute::Local(address) => Some(*address),
-        _ => None,
-    });
-    let address = message.attributes.iter().find_map(|attribute| match attribute {
-        AddressAttribute::Address(address) => Some(*address),
-        _ => None,
-    });
-    IpNet::new(local.or(address)?, message.header.prefix_len).ok()
 }
 
 fn prefix(address: IpAddr, length: u8) -> String {
@@ -249,8 +240,9 @@ fn route(message: &RouteMessage, family: AddressFamily) -> DumpedRoute {
     for attribute in &message.attributes {
         match attribute {
             RouteAttribute::Destination(to) => {
-                route.destination =
-                    address(to).map(|to| prefix(to, header.destination_prefix_length)).unwrap_or_default();
+                route.destination = route_address(to)
+                    .map(|to| prefix(to, header.destination_prefix_length))
+                    .unwrap_or_default();
             }
             RouteAttribute::Oif(index) => route.interface_index = *index,
             RouteAttribute::Priority(metric) => route.metric = *metric,
@@ -271,16 +263,8 @@ fn route(message: &RouteMessage, family: AddressFamily) -> DumpedRoute {
     route
 }
 
-fn address(address: &RouteAddress) -> Option<IpAddr> {
-    match address {
-        RouteAddress::Inet(address) => Some((*address).into()),
-        RouteAddress::Inet6(address) => Some((*address).into()),
-        _ => None,
-    }
-}
-
 fn text(via: &RouteAddress) -> String {
-    address(via).map(|address| address.to_string()).unwrap_or_default()
+    route_address(via).map(|address| address.to_string()).unwrap_or_default()
 }
 
 fn neighbour(message: &NeighbourMessage) -> Option<DumpedNeighbour> {

@@ -67,8 +67,16 @@ impl NeighbourSocket {
         let link = found.pop().unwrap_or_else(|| Err(Refusal::broken("no answer about the bridge")))?;
         let Some(NewLink(link)) = link else { return Err(Refusal::errno(errno::ENODEV)) };
         let bridge = link.header.index;
+        if let Some(settings) = self.settings {
+            self.set_all_timers(bridge, settings)?;
+        }
+        (self.bridge, self.timers) = (Some(bridge), Some(Instant::now() + TIMERS));
+        Ok(bridge)
+    }
+
+    /// Set the timers of both families. A family that refuses is told to ask each time.
+    fn set_all_timers(&mut self, bridge: u32, settings: Settings) -> Result<(), Refusal> {
         for (family, slow) in [(Family::V4, 0), (Family::V6, 1)] {
-            let Some(settings) = self.settings else { break };
             let set = self.set_timers(family, bridge, settings)?;
             // Without IPv6 on the bridge there are no timers of it, and nobody to ask.
             let failed = set.err().filter(|refusal| refusal.errno != errno::ENOENT);
@@ -77,8 +85,7 @@ impl NeighbourSocket {
             }
             self.slow[slow] = failed.is_some();
         }
-        (self.bridge, self.timers) = (Some(bridge), Some(Instant::now() + TIMERS));
-        Ok(bridge)
+        Ok(())
     }
 
     /// Have the kernel repeat what is not answered, as often as there are probes: first to the known link-layer address, then to all,
@@ -256,7 +263,7 @@ fn object(message: NetlinkMessage<RouteNetlinkMessage>) -> Result<Option<RouteNe
 
 fn entry(message: &NeighbourMessage) -> Neighbour {
     let mac = message.attributes.iter().find_map(|attribute| match attribute {
-        NeighbourAttribute::LinkLayerAddress(bytes) => bytes.as_slice().try_into().ok().map(Mac),
+        NeighbourAttribute::LinkLayerAddress(bytes) => Mac::of(bytes),
         _ => None,
     });
     Neighbour { sight: sight(message.header.state), mac }

@@ -23,13 +23,14 @@ use crate::{
 
 /// A link and its name; none if its name is not one that NSM could use.
 pub(super) fn link(message: &LinkMessage) -> Option<(InterfaceName, Link)> {
-    let (mut name, mut mac, mut alias, mut controller) = (None, None, None, None);
+    let mut mac = None;
+    let (mut name, mut alias, mut controller) = (None, None, None);
     let loopback = message.header.flags.contains(LinkFlags::Loopback);
     let mut kind = if loopback { LinkKind::Primary } else { LinkKind::Other };
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::IfName(text) => name = text.parse().ok(),
-            LinkAttribute::Address(bytes) => mac = bytes.as_slice().try_into().ok().map(Mac),
+            LinkAttribute::Address(bytes) => mac = Mac::of(bytes),
             LinkAttribute::IfAlias(text) => alias = Some(text.clone()),
             LinkAttribute::Controller(index) => controller = Some(*index).filter(|index| *index != 0),
             LinkAttribute::LinkInfo(infos) if infos.contains(&LinkInfo::Kind(InfoKind::Bridge)) => {
@@ -83,6 +84,11 @@ pub(super) fn address(message: &AddressMessage, link: u32) -> Option<IpNet> {
     if message.header.index != link || message.header.scope == AddressScope::Link {
         return None;
     }
+    net(message)
+}
+
+/// The address of an address message, with the length of its subnet.
+pub(super) fn net(message: &AddressMessage) -> Option<IpNet> {
     let local = message.attributes.iter().find_map(|attribute| match attribute {
         AddressAttribute::Local(address) => Some(*address),
         _ => None,
@@ -173,13 +179,21 @@ fn nexthop(attributes: &[RouteAttribute], device: Option<u32>) -> (Option<IpAddr
     let (mut via, mut device) = (None, device);
     for attribute in attributes {
         match attribute {
-            RouteAttribute::Gateway(RouteAddress::Inet(address)) => via = Some(IpAddr::V4(*address)),
-            RouteAttribute::Gateway(RouteAddress::Inet6(address)) => via = Some(IpAddr::V6(*address)),
+            RouteAttribute::Gateway(gateway) => via = route_address(gateway),
             RouteAttribute::Oif(index) => device = Some(*index),
             _ => {}
         }
     }
     (via, device)
+}
+
+/// An IP address in a route.
+pub(super) fn route_address(address: &RouteAddress) -> Option<IpAddr> {
+    match address {
+        RouteAddress::Inet(address) => Some((*address).into()),
+        RouteAddress::Inet6(address) => Some((*address).into()),
+        _ => None,
+    }
 }
 
 /// The table of a route: the attribute where there is one, as the header has room for 8 bits.

@@ -155,7 +155,8 @@ impl Heard {
             };
             let length = (message.header.length as usize).next_multiple_of(4);
             let NetlinkPayload::InnerMessage(event) = message.payload else { return UNKNOWN };
-            let (concerns, rule) = (concerning(&event, ours, bridge), is_rule(&event));
+            let concerns = concerning(&event, ours, bridge);
+            let rule = is_rule(&event);
             heard.concerns |= concerns;
             heard.overtakes |= concerns && !rule;
             heard.rule |= rule;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Announcements over a real kernel: a load balancer takes over the MAC address of a target whose link is made again.
+//! Announcements over a real kernel: a load balancer takes over the MAC address of a target whose
+//! link is made again.
 
 use std::net::IpAddr;
 

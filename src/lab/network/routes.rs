@@ -62,7 +62,8 @@ impl Netlink {
         doing(self.handle.route().add(route).replace().execute().await, what)
     }
 
-    /// Remove a route to a prefix from a table, the first if there are several; false if there is none.
+    /// Remove a route to a prefix from a table, the first if there are several; false if there is
+    /// none.
     ///
     /// # Errors
     /// The kernel refused.

@@ -130,7 +130,7 @@ async fn one_dies(run: &mut Run) -> Result<(), LabError> {
         let (touched, untouched) = (loss(&dead, death), loss(&others, start));
         verdict.ok &= untouched.sent > 0 && untouched.lost == 0 && touched.lost > 0;
         if untouched.lost > 0 {
-            let details = traffic.details(direction, &(start..rebirth)).join("\n          ");
+            let details = traffic.details(direction, &(start..rebirth));
             eprintln!("          until the return, of all targets:\n          {details}");
         }
         verdict = verdict.figure(direction.name(), traffic::figure(untouched));

@@ -149,10 +149,10 @@ impl Traffic {
     }
 
     /// The loss of each VIP, and in egress of each target, in a period; only those that lost
-    /// something.
-    pub(super) fn details(&self, direction: Direction, period: &Range<Instant>) -> Vec<String> {
+    /// something, a line each.
+    pub(super) fn details(&self, direction: Direction, period: &Range<Instant>) -> String {
         let record = self.stream(direction).record();
-        let of = |names: Vec<String>| losers(&record, period, &names);
+        let of = |names: Vec<String>| losers(&record, period, &names).join("\n          ");
         match direction {
             Direction::Ingress => of(self.vips.iter().map(|vip| format!("to {vip}")).collect()),
             Direction::Egress => {

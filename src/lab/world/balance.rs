@@ -2,10 +2,10 @@
 //! Spread what comes for a VIP over the targets, and send what comes from one to the client: the
 //! data path of a load balancer.
 //!
-//! Stateless, by the kernel's hash of a flow, where Meridio's load balancers use Maglev. As there, a
-//! link that goes takes no other target along: Linux removes a whole IPv4 route with the device of one
-//! of its next hops, so behind the route over all links there is one over each. The links
-//! to the targets are looked up in the kernel: a target is behind the link that NSM made in its
+//! Stateless, by the kernel's hash of a flow, where Meridio's load balancers use Maglev. As there,
+//! a link that goes takes no other target along: Linux removes a whole IPv4 route with the device
+//! of one of its next hops, so behind the route over all links there is one over each. The links to
+//! the targets are looked up in the kernel: a target is behind the link that NSM made in its
 //! subnet. Until there is one, its share goes to the others.
 
 use std::{collections::BTreeSet, net::IpAddr, time::Duration};
@@ -146,7 +146,8 @@ async fn balance(
         while netlink.delete_route((*vip).into(), TO_TARGETS).await? {}
     }
     for (vip, ways) in ways.iter().filter(|new| !new.1.is_empty() && !before.contains(new)) {
-        let (vip, links) = ((*vip).into(), ways.iter().map(|way| way.link).collect::<BTreeSet<_>>());
+        let vip = (*vip).into();
+        let links: BTreeSet<u32> = ways.iter().map(|way| way.link).collect();
         for (link, metric) in links.into_iter().zip(BEHIND..) {
             let own: Vec<Via> = ways.iter().filter(|way| way.link == link).copied().collect();
             netlink.set_route_behind(vip, TO_TARGETS, Some(metric), &own).await?;
@@ -157,8 +158,8 @@ async fn balance(
     Ok(())
 }
 
-/// The ways to the targets of a VIP's family, each through the link whose subnet has it. Of several the newest counts: a killed
-/// forwarder may have left the others.
+/// The ways to the targets of a VIP's family, each through the link whose subnet has it. Of several
+/// the newest counts: a killed forwarder may have left the others.
 fn ways(vip: IpAddr, targets: &[IpAddr], links: &[(u32, Vec<IpNet>)]) -> Vec<Via> {
     let targets = targets.iter().filter(|target| target.is_ipv4() == vip.is_ipv4());
     let link_of = |target: &IpAddr| {

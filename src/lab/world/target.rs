@@ -61,7 +61,8 @@ impl Target {
         let hop = Hop::new(pod.name.clone());
         let netns = send_fd::Netns::of(pod.netns.descriptor())
             .doing(|| format!("name the namespace of {}", pod.name))?;
-        // A refusal alone does not make it replace its link, as with NSM's clients whose data path is found to be whole.
+        // A refusal alone does not make it replace its link, as with NSM's clients whose data path
+        // is found to be whole.
         let heal = heal::Settings {
             token_lifetime: TOKEN_LIFETIME,
             reselect_after: u32::MAX,

@@ -93,31 +93,16 @@ async fn unregister(registration: Option<Registration>) {
 mod tests {
     use super::*;
     use crate::{
-        api::Dual,
         chain::Tasks,
-        kernel::{Kernel, Memory, Ours, PeerId, Settings},
+        kernel::{Kernel, Memory, Ours, Settings},
+        proxy::in_memory::left_by_an_earlier_process,
     };
-
-    /// A kernel with the data path of an earlier process, if there was one.
-    async fn after(earlier: bool) -> Memory {
-        let (linux, tasks) = (Memory::default(), Tasks::default());
-        if earlier {
-            let former = Kernel::start(Settings::of("trench", "conduit", "node"), linux.clone(), &tasks);
-            former.set_gateways(Dual { v4: "172.16.1.1/24".parse().ok(), v6: None });
-            linux.add_link("nsm-1", Some("server-lb-1"));
-            let peer = PeerId::load_balancer("lb-1");
-            let _port = former.port(&peer, "nsm-1".parse().unwrap(), Default::default());
-            let _hop = former.next_hop(&peer, "172.16.1.2".parse().unwrap());
-            former.settled().await;
-            tasks.stop().await;
-        }
-        linux
-    }
 
     #[tokio::test(start_paused = true)]
     async fn a_process_that_has_not_served_leaves_what_an_earlier_one_left() {
         for earlier in [true, false] {
-            let (linux, tasks) = (after(earlier).await, Tasks::default());
+            let linux = if earlier { left_by_an_earlier_process().await } else { Memory::default() };
+            let tasks = Tasks::default();
             let kernel = Kernel::start(Settings::of("trench", "conduit", "node"), linux.clone(), &tasks);
             kernel.settled().await;
             let before = linux.observed(&Ours::default());

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Print what `proxy --debug` prints: one line of JSON with the state of the network, in the format v0.0.1 of Meridio's debug export.
+//! Print what `proxy --debug` prints: one line of JSON with the state of the network, in the format
+//! v0.0.1 of Meridio's debug export.
 //!
-//! Unlike the Go proxy's it has the routes of every table, the source of every rule, the index of a route's interface and the names
-//! of neighbour states. Values of variables whose names hint at secrets are masked. `conntrack-table` and `processes` are `null`, as
-//! there.
+//! Unlike the Go proxy's it has the routes of every table, the source of every rule, the index of a
+//! route's interface and the names of neighbour states. Values of variables whose names hint at
+//! secrets are masked. `conntrack-table` and `processes` are `null`, as there.
 
 mod system;
 

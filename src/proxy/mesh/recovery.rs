@@ -9,8 +9,9 @@
 //!    token of ours expires last.
 //! 5. It is continued from our place in the path: index 0 and our id.
 //!
-//! A connection whose load balancer answers over its link is requested as it is, which changes nothing at either end. Otherwise it is reselected
-//! (state `RESELECT_REQUESTED`, no mechanism, same endpoint), as Meridio does. Traffic is taken off the link first.
+//! A connection whose load balancer answers over its link is requested as it is, which changes
+//! nothing at either end. Otherwise it is reselected (state `RESELECT_REQUESTED`, no mechanism,
+//! same endpoint), as Meridio does. Traffic is taken off the link first.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -84,8 +85,9 @@ impl Recovery for Nsmgr {
         Ok(None)
     }
 
-    /// As the probes find, which have a second to find it out. It stays unknown where nothing is announced: the load balancer may have
-    /// the former MAC addresses of targets whose links were made again since, and only a new link makes it ask for them.
+    /// As the probes find, which have a second to find it out. It stays unknown where nothing is
+    /// announced: the load balancer may have the former MAC addresses of targets whose links were
+    /// made again since, and only a new link makes it ask for them.
     async fn verdict(&self, connection: &Connection) -> Verdict {
         let peer = PeerId::load_balancer(connection.client_id());
         let addresses: Vec<IpAddr> = next_hops(connection).collect();
@@ -143,32 +145,22 @@ mod tests {
 
     use super::*;
     use crate::{
-        api::{Dual, Mechanism},
+        api::Mechanism,
         chain::Tasks,
         kernel::{Memory, Settings, liveness},
+        proxy::in_memory::left_by_an_earlier_process,
         transport::{Target, testing::Authority},
     };
 
     /// The verdict on a connection whose link and next hop an earlier process left in the kernel.
-    async fn verdict(linux: Memory, prepare: impl FnOnce(&Memory)) -> Verdict {
-        let (tasks, address) = (Tasks::default(), "172.16.1.2".parse::<IpAddr>().unwrap());
+    async fn verdict(prepare: impl FnOnce(&Memory)) -> Verdict {
+        let linux = left_by_an_earlier_process().await;
+        prepare(&linux);
         let settings = Settings {
             announce: true,
             liveness: Some(liveness::Settings::default()),
             ..Settings::of("trench", "conduit", "node")
         };
-        let former = Kernel::start(settings.clone(), linux.clone(), &tasks);
-        former.set_gateways(Dual { v4: "172.16.1.1/24".parse().ok(), v6: None });
-        linux.add_link("nsm-1", Some("server-lb-1"));
-        let peer = PeerId::load_balancer("lb-1");
-        let left = (
-            former.port(&peer, "nsm-1".parse().unwrap(), Default::default()),
-            former.next_hop(&peer, address),
-        );
-        former.settled().await;
-        tasks.stop().await;
-        drop(left);
-        prepare(&linux);
         let tasks = Tasks::default();
         let kernel = Kernel::start(settings, linux, &tasks);
         let dialer = Dialer {
@@ -190,10 +182,10 @@ mod tests {
         let silent = |linux: &Memory| linux.set_silent("172.16.1.2".parse().unwrap(), true);
         let gone = |linux: &Memory| linux.remove_link("nsm-1");
         let mute = Memory::forbid_announcements;
-        assert_eq!(verdict(Memory::default(), |_| {}).await, Verdict::Alive);
-        assert_eq!(verdict(Memory::default(), silent).await, Verdict::Dead);
-        assert_eq!(verdict(Memory::default(), gone).await, Verdict::Unknown);
-        assert_eq!(verdict(Memory::default(), mute).await, Verdict::Unknown, "nothing is announced");
+        assert_eq!(verdict(|_| {}).await, Verdict::Alive);
+        assert_eq!(verdict(silent).await, Verdict::Dead);
+        assert_eq!(verdict(gone).await, Verdict::Unknown);
+        assert_eq!(verdict(mute).await, Verdict::Unknown, "nothing is announced");
     }
 
     fn at(index: u32, ids: &[&str], mechanism: Option<&str>) -> Connection {

@@ -45,7 +45,7 @@ fn judge_part(
     let loss = traffic.loss(direction, period.clone());
     let holds = loss.sent > 0 && bound.holds(loss);
     if !holds {
-        let details = traffic.details(direction, period).join("\n          ");
+        let details = traffic.details(direction, period);
         eprintln!("          {name}: promised {bound:?}\n          {details}");
     }
     verdict.ok &= holds;
