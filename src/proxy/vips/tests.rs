@@ -185,6 +185,7 @@ async fn a_mute_subscription_is_replaced() {
 
 #[tokio::test(start_paused = true)]
 async fn nonsense_and_duplicates_are_reported_once_each_and_the_others_count() {
+    crate::proxy::log::testing::ask_all_subscribers();
     let log = Log::default();
     let subscriber = tracing_subscriber::fmt().with_writer(log.clone()).with_ansi(false).finish();
     let _guard = tracing::subscriber::set_default(subscriber);
@@ -207,6 +208,7 @@ async fn nonsense_and_duplicates_are_reported_once_each_and_the_others_count() {
 
 #[tokio::test(start_paused = true)]
 async fn a_list_too_long_is_refused_and_the_last_one_stays() {
+    crate::proxy::log::testing::ask_all_subscribers();
     let log = Log::default();
     let subscriber = tracing_subscriber::fmt().with_writer(log.clone()).with_ansi(false).finish();
     let _guard = tracing::subscriber::set_default(subscriber);
