@@ -9,7 +9,7 @@ use std::{
 };
 
 use rtnetlink::packet_route::neighbour::NeighbourState;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::{
     far::Far,
@@ -49,6 +49,10 @@ fn multicast_messages() -> (u64, u64) {
     (counter("Icmp6InGroupMembQueries "), counter("Icmp6OutMLDv2Reports "))
 }
 
+/// No report can follow after this time without one: detection of a duplicate address takes up to
+/// 2 s, and the report of the address that it has found unique up to another.
+const SILENCE: Duration = Duration::from_secs(4);
+
 /// A neighbour whose link becomes a port when it has long reported which multicast it listens to.
 async fn late() -> Far {
     let far = Far::new();
@@ -59,11 +63,12 @@ async fn late() -> Far {
         change_link("nsm-9p", |link| link.up());
         add_address("nsm-9p", &format!("{LATE}/64"));
     });
-    let (mut reported, mut silent) = (0, 0);
-    while silent < 75 {
+    let (mut reported, mut last) = (0, Instant::now());
+    while reported == 0 || last.elapsed() < SILENCE {
         let now = far.run(|| multicast_messages().1);
-        silent = if now == reported && now > 0 { silent + 1 } else { 0 };
-        reported = now;
+        if now != reported {
+            (reported, last) = (now, Instant::now());
+        }
         sleep(Duration::from_millis(20)).await;
     }
     far
