@@ -134,6 +134,11 @@ impl Memory {
         self.lock().macs.insert(address, mac);
     }
 
+    /// Let the kernel have no entry of any neighbour.
+    pub fn forget_neighbours(&self) {
+        self.lock().asked_for.clear();
+    }
+
     /// Refuse the socket that announcements need, as Linux does without NET_RAW.
     pub fn forbid_announcements(&self) {
         self.lock().without_announcements = true;

@@ -14,10 +14,14 @@
 //! 2. The gateways are announced when the MAC address of the bridge has changed, and when a process
 //!    sees the bridge first.
 //! 3. Each is announced five times, 200 ms apart, because nothing confirms an announcement.
-//! 4. At most a hundred frames are sent in a tenth of a second.
+//! 4. The addresses of all targets are announced once when the link of a load balancer has become a
+//!    port; see [`joined`].
+//! 5. At most a hundred frames are sent in a tenth of a second.
 
 mod frame;
+mod joined;
 mod socket;
+mod sought;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -33,13 +37,13 @@ use tokio::{
 };
 
 pub(super) use self::socket::PacketSocket;
-use super::{
-    Mac, Ours, Refusal, Status,
-    claims::Claims,
-    liveness::{Neighbours, Sight},
+use self::{
+    joined::Joined,
+    sought::{Needed, Sought},
 };
+use super::{Mac, Ours, Refusal, Role, Status, claims::Claims, liveness::Neighbours};
 
-/// How often an address is announced.
+/// How often an address is announced that has another link behind it.
 const TIMES: u32 = 5;
 /// Time between two announcements of an address.
 const SPACING: Duration = Duration::from_millis(200);
@@ -47,8 +51,6 @@ const SPACING: Duration = Duration::from_millis(200);
 const ROUND: Duration = Duration::from_millis(100);
 /// Most frames of a round.
 const MOST: usize = 100;
-/// How long an address is asked for its MAC address.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Sends announcements to everything that is connected to our bridge. Calls do not wait.
 pub trait Announcements: Send + 'static {
@@ -67,6 +69,9 @@ pub(super) struct Announcer {
     status: watch::Receiver<Status>,
     /// Indices of the ports behind each address, as of the last look.
     ports: BTreeMap<IpAddr, BTreeSet<u32>>,
+    /// Addresses of targets that have a port.
+    targets: BTreeSet<IpAddr>,
+    joined: Joined,
     /// Addresses of which the kernel is asked for the MAC address.
     sought: BTreeMap<IpAddr, Sought>,
     queue: BTreeMap<IpAddr, Queued>,
@@ -74,14 +79,6 @@ pub(super) struct Announcer {
     gateways: Option<(BTreeSet<IpAddr>, Mac)>,
     /// Why the last round could not ask or send.
     failing: Option<String>,
-}
-
-/// An address of which the kernel is asked for the MAC address.
-struct Sought {
-    until: Instant,
-    /// It has been asked since another link was behind it: an earlier answer may be of the former
-    /// link.
-    asked: bool,
 }
 
 /// Announcements that are still to be made of an address.
@@ -104,6 +101,8 @@ impl Announcer {
             claims,
             status,
             ports: BTreeMap::new(),
+            targets: BTreeSet::new(),
+            joined: Joined::default(),
             sought: BTreeMap::new(),
             queue: BTreeMap::new(),
             gateways: None,
@@ -116,7 +115,7 @@ impl Announcer {
         let mut due = Instant::now();
         loop {
             self.follow(Instant::now());
-            let busy = !self.sought.is_empty() || !self.queue.is_empty();
+            let busy = self.joined.waits() || !self.sought.is_empty() || !self.queue.is_empty();
             tokio::select! {
                 changed = self.status.changed() => if changed.is_err() { return },
                 () = sleep_until(due), if busy => {
@@ -132,18 +131,23 @@ impl Announcer {
     fn follow(&mut self, now: Instant) {
         let status = self.status.borrow_and_update();
         let mut ports = BTreeMap::<IpAddr, BTreeSet<u32>>::new();
-        for peer in status.peers.values().filter(|peer| !peer.running.is_empty()) {
+        self.targets.clear();
+        for (id, peer) in status.peers.iter().filter(|(_, peer)| !peer.running.is_empty()) {
             for address in &peer.addresses {
                 ports.entry(*address).or_default().extend(&peer.running);
             }
+            if id.role == Role::Target {
+                self.targets.extend(&peer.addresses);
+            }
         }
+        self.joined.follow(&status.peers, now);
         let gateways = status.gateways.iter().map(|(_, net)| net.addr()).collect();
         let gateways = status.bridge.map(|mac| (gateways, mac));
         drop(status);
         for (address, behind) in &ports {
             if self.ports.get(address) != Some(behind) {
                 self.queue.remove(address);
-                self.sought.insert(*address, Sought { until: now + PATIENCE, asked: false });
+                self.sought.insert(*address, Sought::new(Needed::Later, TIMES, now));
             }
         }
         self.sought.retain(|address, _| ports.contains_key(address));
@@ -168,8 +172,13 @@ impl Announcer {
         self.failing = failing;
     }
 
-    /// Queue the sought addresses that have answered, and have the others asked.
+    /// Queue the sought addresses whose MAC addresses are known, and have the others asked.
     fn seek(&mut self, now: Instant) -> Result<(), Refusal> {
+        if self.joined.take(now) {
+            for address in &self.targets {
+                self.sought.entry(*address).or_insert_with(|| Sought::new(Needed::Entry, 1, now));
+            }
+        }
         self.sought.retain(|address, sought| {
             let patient = now < sought.until;
             if !patient {
@@ -182,14 +191,18 @@ impl Announcer {
         for (address, neighbour) in
             sought.iter().zip(self.neighbours.look(&self.claims.settings.ours, &sought)?)
         {
-            let asked = self.sought.get_mut(address).is_some_and(|it| std::mem::replace(&mut it.asked, true));
-            match (neighbour.sight, neighbour.mac) {
-                (Sight::Answered | Sight::Fixed, Some(mac)) if asked => {
+            let Some(sought) = self.sought.get_mut(address) else { continue };
+            match neighbour.mac.filter(|_| sought.needed.accepts(neighbour.sight)) {
+                Some(mac) => {
                     tracing::debug!(%address, %mac, "an address is announced");
+                    let before = self.queue.get(address).map_or(0, |queued| queued.left);
+                    self.queue.insert(*address, Queued { mac, left: sought.times.max(before), due: now });
                     self.sought.remove(address);
-                    self.queue.insert(*address, Queued { mac, left: TIMES, due: now });
                 }
-                (sight, _) => unasked.push((*address, sight)),
+                None => {
+                    sought.needed = sought.needed.asked();
+                    unasked.push((*address, neighbour.sight));
+                }
             }
         }
         self.neighbours.ask(&unasked)

@@ -35,6 +35,12 @@ impl Rig {
         self.kernel.port(&PeerId::target(link), link.parse().unwrap(), ends)
     }
 
+    /// Declare a load balancer whose link is there.
+    fn balancer(&self, link: &str) -> PortGuard {
+        self.linux.add_link(link, None);
+        self.kernel.port(&PeerId::load_balancer(link), link.parse().unwrap(), Ends::default())
+    }
+
     /// The MAC addresses announced for an address in the next five seconds.
     async fn announced(&self, address: &str) -> Vec<Mac> {
         let before = self.linux.announced().len();
@@ -106,6 +112,54 @@ async fn an_address_is_not_announced_before_it_answers() {
     rig.kernel.settled().await;
     rig.linux.set_silent(ip(TARGET), false);
     assert_eq!(rig.announced(TARGET).await, [], "its connection is closed");
+    rig.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_targets_are_announced_once_when_a_load_balancer_joins() {
+    let rig = Rig::new(Memory::default());
+    rig.linux.set_mac(ip(TARGET), MAC);
+    let _target = rig.target("nsm-1", TARGET);
+    assert_eq!(rig.announced(TARGET).await, [MAC; 5]);
+    let _balancer = rig.balancer("lb-1");
+    assert_eq!(rig.announced(TARGET).await, [MAC]);
+    rig.linux.remove_link("lb-1");
+    assert_eq!(rig.announced(TARGET).await, []);
+    rig.linux.add_link("lb-1", None);
+    assert_eq!(rig.announced(TARGET).await, [MAC], "its link was made again");
+    let _another = rig.balancer("lb-2");
+    assert_eq!(rig.announced(TARGET).await, [MAC], "another load balancer");
+    rig.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_target_that_is_not_known_is_asked_for_a_load_balancer() {
+    let rig = Rig::new(Memory::default());
+    rig.linux.set_mac(ip(TARGET), MAC);
+    let _target = rig.target("nsm-1", TARGET);
+    rig.announced(TARGET).await;
+    rig.linux.forget_neighbours();
+    let _balancer = rig.balancer("lb-1");
+    assert_eq!(rig.announced(TARGET).await, [MAC]);
+    rig.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flapping_load_balancer_hears_the_targets_once_a_second() {
+    let rig = Rig::new(Memory::default());
+    let _target = rig.target("nsm-1", TARGET);
+    rig.announced(TARGET).await;
+    let _balancer = rig.balancer("lb-1");
+    let before = rig.linux.announced().len();
+    for _ in 0..50 {
+        tokio::time::sleep(ROUND / 2).await;
+        rig.linux.remove_link("lb-1");
+        tokio::time::sleep(ROUND / 2).await;
+        rig.linux.add_link("lb-1", None);
+    }
+    let frames = rig.linux.announced().len() - before;
+    assert!((4..=6).contains(&frames), "{frames} frames in five seconds");
+    assert!(!rig.announced(TARGET).await.is_empty(), "it hears them when it stays");
     rig.end().await;
 }
 
