@@ -31,4 +31,4 @@ pub use self::{
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
-pub(super) mod twin;
+pub(crate) mod twin;

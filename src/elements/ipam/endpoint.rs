@@ -23,6 +23,9 @@ pub type Listed = Option<Arc<[IpNet]>>;
 /// Longest wait for a VIP to be listed. The target and the proxy are notified of a new one at the same time.
 const LISTED_WITHIN: Duration = Duration::from_secs(1);
 
+/// The VIPs that a target sent with its last Request.
+struct Sent(Vec<IpNet>);
+
 /// Element for the endpoint chain: new links get addresses, known ones keep theirs and the VIPs that the target added.
 ///
 /// A target is never answered without a gateway of each of its families: it would take none of its addresses for its own. Such a
@@ -41,13 +44,14 @@ impl Endpoint {
         Self { leases, gateways, vips }
     }
 
-    /// The list that has all VIPs of the target, or the one after a while.
-    async fn listed(&self, id: &str, ip: Option<&IpContext>, ours: &Ours) -> Listed {
-        let (Some(ip), mut vips) = (ip, self.vips.clone()) else { return self.vips.borrow().clone() };
-        let complete = vips.wait_for(|vips| rules::unlisted(ip, ours, vips.as_deref()).is_empty());
-        if let Ok(Ok(vips)) = timeout(LISTED_WITHIN, complete).await {
-            return vips.clone();
-        }
+    /// The list that has all VIPs of the target, or the one after a while. Only a VIP that is not
+    /// in `before` is waited for: a refresh is answered at once, also when a VIP has left the list.
+    async fn listed(&self, id: &str, ip: &IpContext, ours: &Ours, before: &[IpNet]) -> Listed {
+        let mut vips = self.vips.clone();
+        let complete = vips.wait_for(|vips| {
+            rules::unlisted(ip, ours, vips.as_deref()).iter().all(|vip| before.contains(vip))
+        });
+        let _late = timeout(LISTED_WITHIN, complete).await;
         let vips = self.vips.borrow().clone();
         let unlisted = rules::unlisted(ip, ours, vips.as_deref());
         if let Some(first) = unlisted.first() {
@@ -76,9 +80,14 @@ impl Element for Endpoint {
         if let Some(own) = ours.without_gateway() {
             return Err(no_gateway(own).into());
         }
-        let vips = self.listed(&request.connection.id, request.connection.ip_context(), &ours).await;
-        rules::endpoint(request.connection.ip_context_mut(), &ours, vips.as_deref())?;
-        request.context.scope.insert(held);
+        let scope = request.context.scope.clone();
+        let before = scope.get::<Sent>();
+        let (id, ip) = (request.connection.id.clone(), request.connection.ip_context_mut());
+        let sent = rules::unlisted(ip, &ours, Some(&[]));
+        let vips = self.listed(&id, ip, &ours, before.as_ref().map_or(&[], |before| &before.0)).await;
+        rules::endpoint(ip, &ours, vips.as_deref())?;
+        scope.insert(Sent(sent));
+        scope.insert(held);
         next.request(request).await
     }
 }

@@ -134,6 +134,27 @@ async fn a_vip_that_is_listed_within_a_second_is_answered() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_refresh_does_not_wait_for_a_vip_to_be_listed() {
+    let tasks = Tasks::default();
+    let ((leases, _), (_sender, gateways)) = (leases(&tasks), bridge());
+    let list = |vips: &[&str]| Some(vips.iter().map(|vip| vip.parse().unwrap()).collect());
+    let (publish, vips) = watch::channel(list(&["20.0.0.1/32", "20.0.0.2/32"]));
+    let chain = chain(Endpoint::new(leases, gateways, vips), &tasks);
+    let mut carrying = target();
+    let carried = ["20.0.0.1/32", "20.0.0.2/32"].map(str::to_owned);
+    carrying.ip_context_mut().src_ip_addrs.extend(carried);
+    let answer = chain.request(Request::new(carrying)).await.unwrap();
+    publish.send_replace(list(&["20.0.0.1/32"]));
+    let start = Instant::now();
+    for _refresh in 0..2 {
+        let refreshed = chain.request(Request::new(answer.clone())).await.unwrap();
+        assert_eq!(refreshed.ip_context().unwrap().src_ip_addrs[2..], ["20.0.0.1/32"]);
+    }
+    assert_eq!(start.elapsed(), Duration::ZERO, "the second one has left the list");
+    tasks.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn clients_of_one_name_have_addresses_of_their_own() {
     let tasks = Tasks::default();
     let ((leases, _), (_sender, gateways)) = (leases(&tasks), bridge());

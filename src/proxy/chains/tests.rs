@@ -17,6 +17,8 @@ use crate::{
     transport::{Caller, FdHub, Peer, Svid, testing::Authority, token},
 };
 
+mod balancer;
+
 const LIFETIME: Duration = Duration::from_secs(600);
 
 /// The rest of a proxy.
