@@ -7,7 +7,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 # Tests make network namespaces: an ordinary user may do that as root of a user namespace. `cargo test --no-run` builds this program.
 AS_ROOT := $(TARGET)/debug/lab exec
 
-.PHONY: lab lab-full test lint examples interop bench image
+.PHONY: lab lab-full test lint examples interop bench bench-twin image
 
 lab: ## Run the whole data path in namespaces: real mTLS, real traffic. LAB="--json --keep" passes arguments on.
 	@.ci/require rust cc namespaces
@@ -46,6 +46,11 @@ interop: ## Prove the wire, then the whole data path, against Go's NSM sdk.
 bench: ## Measure; the figures are ratios within one run.
 	@.ci/require rust cc
 	$(CARGO) bench --locked
+
+bench-twin: ## Measure the proxy beside the twin of the Go proxy, in one run.
+	@.ci/require rust cc go namespaces
+	$(MAKE) -C tests/interop build
+	$(CARGO) bench --locked --bench twin
 
 image: ## Build the container image. IMAGE, RUST_IMAGE and RUNTIME_IMAGE choose names.
 	@.ci/require docker

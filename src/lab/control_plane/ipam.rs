@@ -21,28 +21,29 @@ use crate::{
     ipam::{AllocateError, Faults, NO_MORE_PREFIX, Subnet, Tree, TreeError},
 };
 
-/// Handle on an IPAM. Clones share tree and faults.
+/// Handle on an IPAM. Clones share tree, faults and store.
 #[derive(Clone, Debug)]
 pub struct Ipam {
     tree: Tree,
     faults: Faults,
-    store: Option<(Arc<Mutex<()>>, Duration)>,
+    store: Arc<Mutex<Duration>>,
 }
 
 impl Ipam {
     /// Serve a tree, without faults.
     pub fn new(tree: Tree) -> Self {
-        Self { tree, faults: Faults::default(), store: None }
+        Self { tree, faults: Faults::default(), store: Arc::default() }
     }
 
-    /// Serve one call at a time, and take this long for each: Meridio's store takes some 5 ms.
-    pub fn with_store(self, each: Duration) -> Self {
-        Self { store: Some((Arc::default(), each)), ..self }
+    /// From now on serve one call at a time, and take this long for each: Meridio's store takes some
+    /// 5 ms.
+    pub async fn set_store(&self, each: Duration) {
+        *self.store.lock().await = each;
     }
 
     async fn stored(&self) {
-        if let Some((store, each)) = &self.store {
-            let _one = store.lock().await;
+        let each = self.store.lock().await;
+        if !each.is_zero() {
             sleep(*each).await;
         }
     }
@@ -195,7 +196,8 @@ mod tests {
     #[tokio::test]
     async fn a_store_serves_one_call_at_a_time() {
         let store = Duration::from_millis(200);
-        let ipam = Ipam::new(contract::tree()).with_store(store);
+        let ipam = Ipam::new(contract::tree());
+        ipam.set_store(store).await;
         let child = |ip_family| {
             let crate::ipam::Subnet { trench, conduit, node } = contract::subnet();
             let trench = Some(crate::api::pb::nsp::v1::Trench { name: trench });

@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Figures of two programs, beside each other.
+
+use std::{fmt, time::Duration};
+
+/// Width of the column with what was measured.
+const WIDTH: usize = 52;
+
+/// What was measured of one program, in order.
+#[derive(Debug, Default)]
+pub(crate) struct Figures(Vec<(String, f64)>);
+
+impl Figures {
+    pub(crate) fn add(&mut self, name: impl Into<String>, value: f64) {
+        self.0.push((name.into(), value));
+    }
+
+    /// Add the median and the 99th percentile of some times, in milliseconds.
+    pub(crate) fn add_times(&mut self, name: &str, mut times: Vec<Duration>) {
+        times.sort_unstable();
+        for percent in [50, 99] {
+            let nearest = (times.len() * percent).div_ceil(100).saturating_sub(1);
+            let time = times.get(nearest).copied().unwrap_or_default();
+            self.add(format!("{name}: p{percent} ms"), milliseconds(time));
+        }
+    }
+}
+
+pub(crate) fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
+
+/// The figures of the proxy and of the twin. `Display` prints them with their ratio.
+#[derive(Debug)]
+pub(crate) struct Table {
+    pub(crate) ours: Figures,
+    pub(crate) twin: Figures,
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{:<WIDTH$}  {:>10}  {:>10}  proxy / Go twin", "", "proxy", "Go twin")?;
+        for ((name, ours), (_, twin)) in self.ours.0.iter().zip(&self.twin.0) {
+            writeln!(f, "{name:<WIDTH$}  {ours:>10.2}  {twin:>10.2}  {:.2}", ours / twin)?;
+        }
+        Ok(())
+    }
+}

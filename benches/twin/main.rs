@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Measure the proxy and the twin of the Go proxy beside each other, in the same run.
+//!
+//! `make bench-twin` runs it. Each program is started in a world of its own, the same as the lab's,
+//! as a process that knows only its environment. Targets join through nsmgr and forwarder, and
+//! callers request over the endpoint's unix socket with mTLS. IPAM serves one call at a time, as
+//! Meridio's does; each takes 5 ms, except where only the endpoint is measured.
+//!
+//! Every figure is that of the program alone where it is processor time or memory; the time of a
+//! join includes nsmgr, forwarder, kernel and IPAM, which are the same for both.
+//!
+//! `tests/interop/bin/proxy` is the other program, or `$INTEROP_BIN/proxy`. Without `--bench` each
+//! thing is done a few times only, to show that it works.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod endpoint;
+mod figures;
+mod joins;
+mod place;
+
+use std::{
+    env,
+    ffi::OsString,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
+
+use meridio_proxy::lab::{
+    enter::{self, INSIDE, Outside},
+    error::explain,
+    pods::ground::{Ground, OTHER, PROXY},
+};
+
+use self::{
+    figures::{Figures, Table},
+    place::Place,
+};
+
+/// How often each thing is done.
+#[derive(Clone, Copy, Debug)]
+struct Plan {
+    /// Targets that join one after the other, and callers that request for the first time.
+    alone: usize,
+    /// Targets that join at once, in each round.
+    at_once: usize,
+    rounds: usize,
+    /// Connections that are refreshed at once, each without a pause.
+    refreshed: usize,
+    /// How long they are.
+    during: Duration,
+    /// Targets that join ten at a time, and stay.
+    many: usize,
+}
+
+impl Plan {
+    const WHOLE: Self =
+        Self { alone: 10, at_once: 20, rounds: 3, refreshed: 8, during: Duration::from_secs(10), many: 110 };
+    const SMOKE: Self =
+        Self { alone: 1, at_once: 3, rounds: 1, refreshed: 2, during: Duration::from_millis(300), many: 4 };
+
+    fn targets(self) -> usize {
+        self.alone + self.rounds * self.at_once
+    }
+}
+
+/// The twin of the Go proxy.
+fn twin() -> Result<PathBuf, String> {
+    let folder = env::var_os("INTEROP_BIN")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop/bin"), PathBuf::from);
+    let program = folder.join("proxy");
+    let missing = || format!("{} is missing: `make -C tests/interop build` makes it", program.display());
+    program.exists().then(|| program.clone()).ok_or_else(missing)
+}
+
+async fn measure(ground: &Ground, program: &'static str, plan: Plan) -> Figures {
+    let mut place = Place::build(ground, program, plan.targets()).await;
+    let mut figures = Figures::default();
+    figures.add("2 load balancers: resident KiB", place.resident());
+    joins::measure(&mut place, plan, &mut figures).await;
+    endpoint::measure(&mut place, plan, &mut figures).await;
+    figures.add("after all of this: resident KiB", place.resident());
+    place.end().await;
+    let mut place = Place::build(ground, program, plan.many).await;
+    joins::many(&mut place, plan.many, &mut figures).await;
+    place.end().await;
+    figures
+}
+
+fn inside(plan: Plan) -> Result<(), String> {
+    let _outside = Outside::meet().map_err(|error| error.to_string())?;
+    let programs = [(PathBuf::from(env!("CARGO_BIN_EXE_proxy")), PROXY), (twin()?, OTHER)];
+    let ground = Ground::prepare(&programs).map_err(|error| explain(&error))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let table = runtime.map_err(|error| error.to_string())?.block_on(async {
+        let ours = measure(&ground, PROXY, plan).await;
+        Table { ours, twin: measure(&ground, OTHER, plan).await }
+    });
+    println!("{table}");
+    Ok(())
+}
+
+fn main() -> ExitCode {
+    let mut arguments: Vec<OsString> = env::args_os().skip(1).collect();
+    let whole = arguments.iter().any(|argument| argument == "--bench");
+    let done = if arguments.first().is_some_and(|first| first == INSIDE) {
+        inside(if whole { Plan::WHOLE } else { Plan::SMOKE }).map(|()| 0)
+    } else {
+        arguments.retain(|argument| argument == "--bench");
+        twin().and_then(|_| enter::run_inside(&arguments).map_err(|error| explain(&error)))
+    };
+    match done {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            eprintln!("twin: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
