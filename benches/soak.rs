@@ -11,24 +11,14 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod common;
+#[path = "common/rig.rs"]
+mod rig;
 
-use std::{fs, path::Path, process::ExitCode, sync::Arc, time::Duration};
+use std::{fs, process::ExitCode};
 
 use futures::{StreamExt, stream};
-use meridio_proxy::{
-    api::{Connection, Mechanism, MechanismKind},
-    chain::{Close, Context, Next, Request, Tail, Tasks, path},
-    ipam::{self, BRIDGE, InMemory, Leases, Subnet, Tree},
-    kernel::{Kernel, Memory, Settings},
-    proxy::{
-        chains::{self, Parts},
-        in_memory,
-    },
-    transport::{Caller, FdHub},
-};
-use tokio::{sync::watch, time::Instant};
 
-use self::common::HOUR;
+use self::rig::{Rig, resident};
 
 /// Connections under way at once.
 const AT_ONCE: usize = 16;
@@ -46,72 +36,24 @@ struct Held {
     rest: [usize; 5],
 }
 
-struct Rig {
-    endpoint: Next,
-    parts: Parts,
-    linux: Memory,
-    caller: Caller,
-    tasks: Tasks,
+async fn connect_refresh_close(rig: &Rig, number: usize) {
+    let connection = rig.refresh(rig.connect(number).await).await;
+    rig.close(connection).await;
 }
 
-impl Rig {
-    async fn new(folder: &Path) -> Self {
-        let tasks = Tasks::default();
-        let caller = common::caller(folder, &tasks).await;
-        let tree = Tree::new("trench");
-        tree.add_conduit("conduit").unwrap();
-        let subnet = Subnet { trench: "trench".into(), conduit: "conduit".into(), node: "node".into() };
-        let settings = ipam::Settings { release_delay: Duration::ZERO, ..ipam::Settings::default() };
-        let leases = Leases::start(InMemory::new(tree, subnet), settings, &tasks);
-        let linux = Memory::default();
-        let kernel = Kernel::start(Settings::of("trench", "conduit", "node"), linux.clone(), &tasks);
-        let bridge = leases.acquire(BRIDGE, Instant::now() + HOUR).await.unwrap();
-        let gateways = watch::channel(bridge.addresses().into()).1;
-        kernel.set_gateways(bridge.addresses());
-        let in_memory = in_memory::parts("px", &tasks).unwrap();
-        let parts = Parts { gateways, leases, kernel, ..in_memory };
-        let endpoint = chains::endpoint(&parts).build(Tail).unwrap();
-        Self { endpoint, parts, linux, caller, tasks }
-    }
-
-    fn context(&self) -> Context {
-        let mut context = Context::within(Duration::from_secs(15));
-        let hub = Some(Arc::new(FdHub::default()));
-        context.extensions.insert(Caller { hub, ..self.caller.clone() });
-        context
-    }
-
-    fn named(&self, number: usize) -> Box<Connection> {
-        let mut connection = Connection::named(format!("target-{number}-proxy-0"));
-        path::enter(&mut connection, "target", String::new).unwrap();
-        connection
-    }
-
-    async fn connect_refresh_close(&self, number: usize) {
-        let preferences = vec![Mechanism::local(MechanismKind::Kernel)];
-        let first = Request { connection: self.named(number), preferences, context: self.context() };
-        let answer = self.endpoint.request(first).await.unwrap();
-        let refresh =
-            Request { connection: answer.clone(), preferences: Vec::new(), context: self.context() };
-        self.endpoint.request(refresh).await.unwrap();
-        let close = Close { connection: answer, context: self.context() };
-        self.endpoint.close(close).await.unwrap();
-    }
-
+impl Held {
     /// Wait until every lease is released, and count.
-    async fn held(&self) -> Held {
-        let mut leases = self.parts.leases.status();
+    async fn by(rig: &Rig) -> Self {
+        let mut leases = rig.parts.leases.status();
         leases.wait_for(|status| status.wanted + status.releasing == 0).await.unwrap();
-        self.parts.kernel.settled().await;
-        drop(self.linux.take_made());
-        let kernel = self.parts.kernel.status().borrow().clone();
+        rig.parts.kernel.settled().await;
+        drop(rig.linux.take_made());
+        let kernel = rig.parts.kernel.status().borrow().clone();
         let leases = leases.borrow().held;
         let ports = kernel.ports.len() + kernel.pending.len();
         let descriptors = fs::read_dir("/proc/self/fd").unwrap().count();
-        let pages = fs::read_to_string("/proc/self/statm").unwrap();
-        let pages: usize = pages.split(' ').nth(1).unwrap().parse().unwrap();
-        let rest = [descriptors, self.tasks.len(), leases, ports, self.parts.names.len()];
-        Held { resident: pages * 4096, rest }
+        let rest = [descriptors, rig.tasks.len(), leases, ports, rig.parts.names.len()];
+        Self { resident: resident(), rest }
     }
 }
 
@@ -123,9 +65,9 @@ async fn soak(connections: usize) -> ExitCode {
     for look in 1..=LOOKS {
         let numbers = connections * (look - 1) / LOOKS..connections * look / LOOKS;
         let work =
-            stream::iter(numbers).for_each_concurrent(AT_ONCE, |number| rig.connect_refresh_close(number));
+            stream::iter(numbers).for_each_concurrent(AT_ONCE, |number| connect_refresh_close(&rig, number));
         work.await;
-        let held = rig.held().await;
+        let held = Held::by(&rig).await;
         let [descriptors, tasks, leases, ports, names] = held.rest;
         println!(
             "{:>11}  {:>12}  {descriptors:>11}  {tasks:>5}  {leases:>6}  {ports:>5}  {names:>5}",
