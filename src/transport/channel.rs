@@ -8,7 +8,8 @@
 //! # Rules
 //! 1. A connection that has held for the longest delay between attempts is re-made at once when it ends. Meanwhile the link counts
 //!    as up, and calls wait, until the first attempt fails.
-//! 2. The delay between attempts grows until a connection has held. A server that accepts and closes is not up.
+//! 2. The delay between attempts grows until a connection has held. A server that accepts and closes is not up: after a failure, a
+//!    connection counts as up when it is a second old.
 //! 3. While calls or streams are open, the server is probed by pings. Each time that it refuses to be probed that often (gRPC's
 //!    GOAWAY `too_many_pings`), their interval is doubled, and stays so.
 //! 4. A connection without open calls is probed by TCP.

@@ -18,6 +18,9 @@ const LONGEST_KEEPALIVE: Duration = Duration::from_secs(3600);
 /// First delay between attempts.
 const FIRST_DELAY: Duration = Duration::from_millis(100);
 
+/// Time after which a connection counts as up, if others before it failed.
+const PROVEN: Duration = Duration::from_secs(1);
+
 /// The task of a channel. The connection goes with it.
 pub(super) struct Keeper {
     target: Arc<Target>,
@@ -26,7 +29,7 @@ pub(super) struct Keeper {
     link: watch::Sender<Link>,
     keepalive: Duration,
     backoff: Backoff,
-    /// What failed last, until a connection has held.
+    /// What failed last, until a connection is proven.
     error: Option<String>,
 }
 
@@ -78,18 +81,21 @@ impl Keeper {
                 self.link.send_replace(Link::unproven(wire.clone(), error.clone(), self.keepalive));
             }
         }
-        let early = timeout(self.settings.max_backoff, wire.closed()).await;
-        let held = early.is_err();
-        if held {
-            self.backoff.reset();
-            if self.error.take().is_some() {
-                self.is_up(&wire);
-            }
-        }
+        let since = Instant::now();
+        let early = timeout(self.settings.max_backoff.min(PROVEN), wire.closed()).await;
         let ended = match early {
             Ok(ended) => ended,
-            Err(_) => wire.closed().await,
+            Err(_proven) => {
+                if self.error.take().is_some() {
+                    self.is_up(&wire);
+                }
+                wire.closed().await
+            }
         };
+        let held = since.elapsed() >= self.settings.max_backoff;
+        if held {
+            self.backoff.reset();
+        }
         match ended {
             Ended::TooManyPings if self.ping_less() => Ok(()),
             ended if held => {

@@ -22,7 +22,7 @@ enum State {
     Remaking,
     /// There is no connection; what failed last.
     Down(String),
-    /// There is one after others that did not hold; what became of the last of those.
+    /// There is one, less than a second old, after others failed; what became of the last of those.
     Unproven(Wire, String),
 }
 
@@ -52,7 +52,7 @@ impl Link {
         matches!(self.state, State::Up(_) | State::Remaking)
     }
 
-    /// What failed last, until there is a connection that holds.
+    /// What failed last, until there is a connection that counts as up.
     pub fn error(&self) -> Option<&str> {
         match &self.state {
             State::Down(error) | State::Unproven(_, error) => Some(error),

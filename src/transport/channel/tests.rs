@@ -53,6 +53,22 @@ async fn a_channel_says_whether_it_is_up_and_comes_back_with_its_server() {
 }
 
 #[tokio::test]
+async fn a_server_that_comes_late_soon_counts_as_up() {
+    let (authority, tasks) = (Authority::new("a.test"), Tasks::default());
+    let free = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = free.local_addr().unwrap().to_string();
+    drop(free);
+    let settings = ChannelSettings { max_backoff: Duration::from_secs(600), ..settings() };
+    let channel = Channel::open(address.parse().unwrap(), authority.identity("proxy"), settings, &tasks);
+    let mut link = channel.subscribe();
+    until(&mut link, |link| link.error().is_some()).await;
+    let _server = Endpoint::tcp(&address, authority.identity("nsp")).await;
+    until(&mut link, Link::is_up).await;
+    assert!(link.borrow().error().is_none());
+    tasks.stop().await;
+}
+
+#[tokio::test]
 async fn a_channel_without_server_or_identity_says_why() {
     let authority = Authority::new("a.test");
     let tasks = Tasks::default();
