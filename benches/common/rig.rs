@@ -72,7 +72,7 @@ impl Rig {
         self.endpoint.request(first).await.unwrap()
     }
 
-    #[allow(dead_code)] // by one of the benchmarks
+    #[allow(dead_code)] // only one of the benchmarks refreshes
     pub(crate) async fn refresh(&self, connection: Box<Connection>) -> Box<Connection> {
         let refresh = Request { connection, preferences: Vec::new(), context: self.context() };
         self.endpoint.request(refresh).await.unwrap()
