@@ -12,6 +12,16 @@ const WIDTH: usize = 52;
 pub(crate) struct Figures(Vec<(String, f64)>);
 
 impl Figures {
+    /// The median of each figure, which all have in the same order.
+    pub(crate) fn median(all: &[Self]) -> Self {
+        let median = |(at, (name, _)): (usize, &(String, f64))| {
+            let mut values: Vec<f64> = all.iter().map(|figures| figures.0[at].1).collect();
+            values.sort_unstable_by(f64::total_cmp);
+            (name.clone(), values[values.len() / 2])
+        };
+        Self(all.iter().take(1).flat_map(|first| first.0.iter().enumerate().map(median)).collect())
+    }
+
     pub(crate) fn add(&mut self, name: impl Into<String>, value: f64) {
         self.0.push((name.into(), value));
     }
