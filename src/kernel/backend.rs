@@ -19,6 +19,20 @@ pub trait Backend: Send + 'static {
     /// The kernel's answer, or the end of the connection to it.
     fn dump(&mut self, ours: &Ours) -> impl Future<Output = Result<Observed, Refusal>> + Send;
 
+    /// Read again what has changed since `observed` was read, which was the last that
+    /// [`dump`](Self::dump) or this has returned. After an error, only a dump is of use.
+    ///
+    /// # Errors
+    /// The kernel's answer, or the end of the connection to it.
+    fn refresh(
+        &mut self,
+        ours: &Ours,
+        observed: Observed,
+    ) -> impl Future<Output = Result<Observed, Refusal>> + Send {
+        drop(observed);
+        self.dump(ours)
+    }
+
     /// Make one change. Adding what is there and removing what is gone succeed.
     ///
     /// # Errors

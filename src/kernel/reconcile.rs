@@ -1,13 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Keep the kernel as it was declared.
+//! Keeps the kernel as it was declared.
 //!
-//! A pass is: dump, compare, change, dump again. Passes start when something is declared, when the kernel reports a change, when
-//! time changes the desired state, and now and then for what nobody reported. At once when idle; when busy, a pass waits for as
-//! long as the last one took, twice over (but no longer than a target that joins can wait), and so takes what has come meanwhile as
+//! A pass is: read, compare, change, read again. Passes start when something is declared, when the
+//! kernel reports a change, when time changes the desired state, and at the resync for what no event
+//! has reported. At once when idle; when busy, a pass waits for as long as the last one took, twice
+//! over (but no longer than a target that joins can wait), and so takes what has come meanwhile as
 //! one batch. A pass that finds everything as desired writes nothing.
 //!
-//! What each dump shows is published at once, what was refused and up to which revision a pass came at its end.
+//! A pass reads what events have reported as changed, so that its cost follows from what happens and
+//! not from what stands. It reads everything at the resync, after a failure, and before it takes a
+//! change for one without effect.
+//!
+//! What each look shows is published at once, what was refused and up to which revision a pass came
+//! at its end.
 
 mod drift;
 mod progress;
@@ -53,6 +59,10 @@ pub(super) struct Reconciler<B> {
     drift: Drift,
     /// When the next pass is due if nothing happens.
     due: Instant,
+    /// What the last look has shown; none if everything is to be read.
+    picture: Option<Observed>,
+    /// When everything is to be read.
+    resync: Instant,
 }
 
 /// What a pass found at its end.
@@ -80,6 +90,8 @@ impl<B: Backend> Reconciler<B> {
             failed: 0,
             drift: Drift::default(),
             due: Instant::now(),
+            picture: None,
+            resync: Instant::now(),
         }
     }
 
@@ -138,11 +150,17 @@ impl<B: Backend> Reconciler<B> {
 
     async fn converge(&mut self) -> Result<Outcome, Failure> {
         let mut progress = Progress::default();
+        if self.failed > 0 || Instant::now() >= self.resync {
+            self.picture = None;
+        }
         loop {
-            let observed = self.dump().await?;
+            let (observed, whole) = self.read().await?;
             let (snapshot, linked_anew) = self.look(&observed);
             self.forget_neighbours(linked_anew).await;
             let left = plan(&observed, &snapshot.desired);
+            if progress.was_tried(&left) && !whole {
+                continue; // an event of its effect may have been lost
+            }
             if progress.is_new() {
                 progress.drift = self.drift.of(&snapshot.desired, &left);
             }
@@ -157,6 +175,8 @@ impl<B: Backend> Reconciler<B> {
             self.remembered.refuse(std::mem::take(&mut applied.refused), until);
             if progress.take(snapshot.revision, left, applied) {
                 self.reopen();
+            } else {
+                self.picture = Some(observed);
             }
         }
     }
@@ -185,14 +205,23 @@ impl<B: Backend> Reconciler<B> {
         }
     }
 
-    /// Read the kernel; once more on a fresh connection if that fails.
-    async fn dump(&mut self) -> Result<Observed, Failure> {
-        if let Ok(observed) = self.backend.dump(&self.claims.settings.ours).await {
-            return Ok(observed);
+    /// Read the kernel, as far as it has changed since the last look; all of it once more on a fresh
+    /// connection if that fails. Also returns whether all of it was read.
+    async fn read(&mut self) -> Result<(Observed, bool), Failure> {
+        let claims = Arc::clone(&self.claims);
+        let ours = &claims.settings.ours;
+        if let Some(picture) = self.picture.take()
+            && let Ok(observed) = self.backend.refresh(ours, picture).await
+        {
+            return Ok((observed, false));
+        }
+        self.resync = Instant::now() + self.jittered(self.claims.settings.resync);
+        if let Ok(observed) = self.backend.dump(ours).await {
+            return Ok((observed, true));
         }
         self.reopen();
-        let again = self.backend.dump(&self.claims.settings.ours).await;
-        again.map_err(|refusal| Failure { op: None, refusal })
+        let again = self.backend.dump(ours).await;
+        again.map(|observed| (observed, true)).map_err(|refusal| Failure { op: None, refusal })
     }
 
     fn reopen(&mut self) {
@@ -214,13 +243,13 @@ impl<B: Backend> Reconciler<B> {
         }
         self.failed = if end == End::Failing { self.failed + 1 } else { 0 };
         let pause = match end {
-            End::Reached => self.jittered(self.claims.settings.resync),
-            End::Failing => self.backoff(),
-            End::Unfinished => Duration::ZERO,
+            End::Reached => None,
+            End::Failing => Some(self.backoff()),
+            End::Unfinished => Some(Duration::ZERO),
         };
         self.check_sysctls(&observed);
-        let dues = [Some(Instant::now() + pause), snapshot.due, self.sysctls.due()];
-        self.due = dues.into_iter().flatten().min().unwrap_or_else(Instant::now);
+        let dues = [pause.map(|pause| Instant::now() + pause), snapshot.due, self.sysctls.due()];
+        self.due = dues.into_iter().flatten().fold(self.resync, Instant::min);
         let ours = &self.claims.settings.ours;
         let left_for_successor = !snapshot.desired.present && observed.bridge(ours).is_some();
         self.status.send_modify(|status| {
@@ -237,6 +266,7 @@ impl<B: Backend> Reconciler<B> {
             status.degraded.extend((done && left_for_successor).then_some(Degraded::LeftForSuccessor));
             status.list(failures);
         });
+        self.picture = Some(observed);
         done
     }
 

@@ -35,6 +35,14 @@ pub(super) fn get_links() -> RouteNetlinkMessage {
     RouteNetlinkMessage::GetLink(message)
 }
 
+/// A link by its index, without its counters.
+pub(super) fn get_link(index: u32) -> RouteNetlinkMessage {
+    let mut message = LinkMessage::default();
+    message.header.index = index;
+    message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
+    RouteNetlinkMessage::GetLink(message)
+}
+
 /// Addresses of a link.
 pub(super) fn get_addresses(link: u32) -> RouteNetlinkMessage {
     let mut message = AddressMessage::default();

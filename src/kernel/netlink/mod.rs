@@ -9,20 +9,21 @@ pub(super) mod dump;
 mod message;
 mod neighbours;
 mod parse;
+mod read;
 mod requests;
 mod watch;
 
-use std::io;
+use std::{collections::BTreeSet, io};
 
-use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
+use rtnetlink::packet_route::AddressFamily;
 
 use self::{
     neighbours::NeighbourSocket,
-    requests::{Attempts, Checks, Requests},
+    requests::{Checks, Requests},
     watch::Watch,
 };
 use super::{
-    Backend, Link, LinkKind, Observed, Op, Ours, Refusal, WrongSysctl,
+    Backend, Observed, Op, Ours, Refusal, WrongSysctl,
     announce::{Announcements, PacketSocket},
     backend::{errno, in_effect},
     liveness::{self, Neighbours},
@@ -35,8 +36,10 @@ pub struct Netlink {
     requests: Requests,
     watch: Watch,
     checks: Checks,
-    /// Index of our bridge at the last dump.
+    /// Index of our bridge at the last look.
     bridge: Option<u32>,
+    /// Indices of the devices of default routes of table main at the last look.
+    primary: BTreeSet<u32>,
 }
 
 impl Netlink {
@@ -49,85 +52,13 @@ impl Netlink {
     }
 
     fn with(checks: Checks) -> io::Result<Self> {
-        Ok(Self { requests: Requests::open(checks)?, watch: Watch::open()?, checks, bridge: None })
-    }
-
-    async fn links(&mut self, observed: &mut Observed, ours: &Ours) -> Result<(), Refusal> {
-        for answer in self.requests.dump(message::get_links()).await? {
-            if let RouteNetlinkMessage::NewLink(message) = answer
-                && let Some((name, link)) = parse::link(&message)
-            {
-                if name == ours.bridge {
-                    observed.bridge_settings = parse::bridge_settings(&message);
-                }
-                observed.links.insert(name, link);
-            }
-        }
-        Ok(())
-    }
-
-    async fn addresses(&mut self, observed: &mut Observed, bridge: u32) -> Result<(), Refusal> {
-        match self.requests.dump(message::get_addresses(bridge)).await {
-            Err(refusal) if refusal.errno == errno::ENODEV => Ok(()),
-            Err(refusal) => Err(refusal),
-            Ok(answers) => {
-                for answer in answers {
-                    if let RouteNetlinkMessage::NewAddress(address) = answer {
-                        observed.addresses.extend(parse::address(&address, bridge));
-                    }
-                }
-                Ok(())
-            }
-        }
-    }
-
-    /// Rules of both families. Of a dump of rules Linux does not report whether changes interrupted it: their events do.
-    async fn rules(&mut self, observed: &mut Observed, ours: &Ours) -> Result<(), Refusal> {
-        let mut attempts = Attempts::default();
-        loop {
-            let before = self.watch.rule_changes(ours, self.bridge);
-            observed.rules.clear();
-            for family in Family::BOTH {
-                self.rules_of(observed, ours, family).await?;
-            }
-            if self.watch.rule_changes(ours, self.bridge) == before {
-                return Ok(());
-            }
-            attempts.again().await?;
-        }
-    }
-
-    async fn rules_of(&self, observed: &mut Observed, ours: &Ours, family: Family) -> Result<(), Refusal> {
-        match self.requests.dump(message::get_rules(family)).await {
-            Err(refusal) if refusal.errno == errno::EAFNOSUPPORT && family == Family::V6 => {
-                observed.without_v6 = true;
-                Ok(())
-            }
-            Err(refusal) => Err(refusal),
-            Ok(answers) => {
-                for answer in answers {
-                    if let RouteNetlinkMessage::NewRule(rule) = answer {
-                        observed.rules.extend(parse::rule(&rule, ours));
-                    }
-                }
-                Ok(())
-            }
-        }
-    }
-
-    /// Default routes of a table. A table without routes does not exist for the kernel.
-    async fn routes(&mut self, family: Family, table: u32) -> Result<Vec<parse::DefaultRoute>, Refusal> {
-        match self.requests.dump(message::get_routes(family, table)).await {
-            Err(refusal) if refusal.errno == errno::ENOENT => Ok(Vec::new()),
-            Err(refusal) => Err(refusal),
-            Ok(answers) => {
-                let route = |answer| match answer {
-                    RouteNetlinkMessage::NewRoute(route) => parse::default_route(&route, table),
-                    _ => None,
-                };
-                Ok(answers.into_iter().filter_map(route).collect())
-            }
-        }
+        Ok(Self {
+            requests: Requests::open(checks)?,
+            watch: Watch::open()?,
+            checks,
+            bridge: None,
+            primary: BTreeSet::new(),
+        })
     }
 
     /// Index of the bridge, if a change needs it (else 0); none if there is no bridge.
@@ -150,34 +81,15 @@ impl Netlink {
         }
         Ok(if needed { self.bridge } else { Some(0) })
     }
-
-    /// Mark the devices of the default routes of table main.
-    async fn primary(&mut self, observed: &mut Observed, family: Family) -> Result<(), Refusal> {
-        for route in self.routes(family, message::MAIN).await? {
-            let primary =
-                |link: &&mut Link| link.kind == LinkKind::Other && route.devices.contains(&link.index);
-            observed.links.values_mut().filter(primary).for_each(|link| link.kind = LinkKind::Primary);
-        }
-        Ok(())
-    }
 }
 
 impl Backend for Netlink {
     async fn dump(&mut self, ours: &Ours) -> Result<Observed, Refusal> {
-        self.watch.forget(ours, self.bridge);
-        let mut observed = Observed::default();
-        self.links(&mut observed, ours).await?;
-        self.bridge = observed.bridge(ours).map(|link| link.index);
-        if let Some(bridge) = self.bridge {
-            self.addresses(&mut observed, bridge).await?;
-        }
-        self.rules(&mut observed, ours).await?;
-        for family in observed.families() {
-            let routes = self.routes(family, ours.table).await?;
-            observed.routes.extend(routes.into_iter().map(|route| route.route));
-            self.primary(&mut observed, family).await?;
-        }
-        Ok(observed)
+        self.all(ours).await
+    }
+
+    async fn refresh(&mut self, ours: &Ours, observed: Observed) -> Result<Observed, Refusal> {
+        self.again(ours, observed).await
     }
 
     async fn apply(&mut self, ours: &Ours, op: &Op) -> Result<(), Refusal> {

@@ -63,6 +63,19 @@ impl Requests {
         whole(|| self.ask(request.clone())).await
     }
 
+    /// One link; none if it does not exist.
+    pub(super) async fn get(
+        &self,
+        message: RouteNetlinkMessage,
+    ) -> Result<Option<RouteNetlinkMessage>, Refusal> {
+        let mut request = NetlinkMessage::from(message);
+        request.header.flags = NLM_F_REQUEST;
+        match self.ask(request).await {
+            Err(refusal) if refusal.errno == errno::ENODEV => Ok(None),
+            answers => Ok(answers?.objects.pop()),
+        }
+    }
+
     /// Make a change and wait for the acknowledgement.
     pub(super) async fn change(&self, message: RouteNetlinkMessage, flags: u16) -> Result<(), Refusal> {
         let mut request = NetlinkMessage::from(message);

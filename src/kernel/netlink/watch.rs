@@ -1,19 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Notice that something that may be ours has changed in the kernel.
+//! Receives events of objects that may be ours.
 //!
-//! Events are not believed, only counted: any that may concern us leads to a full dump, as does a socket that has overflowed
-//! (`ENOBUFS`). They wait in the socket's buffer, whose size bounds them.
+//! An event that may concern us leads to a pass, which reads what [`Changes`] names again. A socket
+//! that has overflowed (`ENOBUFS`) leads to a full dump. Events wait in the socket's buffer, whose
+//! size bounds them.
 
-use std::{future::poll_fn, io, task::Poll, time::Duration};
+mod changes;
 
-use rtnetlink::{
-    packet_core::{NetlinkMessage, NetlinkPayload},
-    packet_route::{AddressFamily, RouteNetlinkMessage},
-    sys::{AsyncSocket, SocketAddr, TokioSocket, protocols::NETLINK_ROUTE},
-};
+use std::{future::poll_fn, io, mem, task::Poll, time::Duration};
 
-use super::parse;
+use rtnetlink::sys::{AsyncSocket, SocketAddr, TokioSocket, protocols::NETLINK_ROUTE};
+
+pub(super) use self::changes::{Changes, RuleChange, RuleChanges};
 use crate::kernel::Ours;
 
 /// Multicast groups: links, and addresses, routes and rules of both families.
@@ -31,10 +30,12 @@ pub(super) struct Watch {
     broken: bool,
     /// An event that may concern us has been heard and not been reported.
     pending: bool,
-    /// Something but a rule has changed since the last dump, or may have.
+    /// Something but a rule has changed since the last look, or may have.
     overtaken: bool,
     /// How often a rule has changed, or may have.
     rules: u64,
+    /// What has changed since the last look.
+    changes: Changes,
 }
 
 impl Watch {
@@ -47,16 +48,34 @@ impl Watch {
         let groups = GROUPS.iter().fold(0, |groups, group| groups | 1 << (group - 1));
         socket.socket_mut().bind(&SocketAddr::new(0, groups))?;
         socket.socket_ref().set_rx_buf_sz(bytes)?;
-        Ok(Self { socket, broken: false, pending: false, overtaken: false, rules: 0 })
+        Ok(Self {
+            socket,
+            broken: false,
+            pending: false,
+            overtaken: false,
+            rules: 0,
+            changes: Changes::everything(),
+        })
     }
 
-    /// Drop what has been heard so far: a dump that begins now shows it.
-    pub(super) fn forget(&mut self, ours: &Ours, bridge: Option<u32>) {
+    /// Take what has changed so far: a look at the kernel that begins now shows it. While no events
+    /// arrive, everything may have.
+    pub(super) fn changes(&mut self, ours: &Ours, bridge: Option<u32>) -> Changes {
         self.hear(ours, bridge);
-        (self.pending, self.overtaken) = (false, false);
+        self.pending = false;
+        self.overtaken = false;
+        match self.broken {
+            true => Changes::everything(),
+            false => mem::take(&mut self.changes),
+        }
     }
 
-    /// Whether something but a rule has changed since [`forget`](Self::forget).
+    /// Forget changes of rules that a dump shows which began after `rules_changes` and before the next.
+    pub(super) fn forget_rules(&mut self) {
+        self.changes.forget_rules();
+    }
+
+    /// Whether something but a rule has changed since [`changes`](Self::changes).
     pub(super) fn overtaken(&mut self, ours: &Ours, bridge: Option<u32>) -> bool {
         self.hear(ours, bridge);
         self.overtaken
@@ -92,7 +111,7 @@ impl Watch {
                     break;
                 }
             }
-            if std::mem::take(&mut self.pending) {
+            if mem::take(&mut self.pending) {
                 return Poll::Ready(());
             }
             cx.waker().wake_by_ref();
@@ -117,7 +136,7 @@ impl Watch {
     }
 
     fn take(&mut self, datagram: &[u8], ours: &Ours, bridge: Option<u32>) {
-        let heard = Heard::of(datagram, ours, bridge);
+        let heard = self.changes.take(datagram, ours, bridge);
         self.pending |= heard.concerns;
         self.overtaken |= heard.overtakes;
         self.rules += u64::from(heard.rule);
@@ -127,63 +146,11 @@ impl Watch {
     fn lost(&mut self, error: &io::Error) {
         const ENOBUFS: i32 = 105;
         self.broken = error.raw_os_error() != Some(ENOBUFS);
-        (self.pending, self.overtaken) = (true, true);
+        self.pending = true;
+        self.overtaken = true;
         self.rules += 1;
+        self.changes = Changes::everything();
         tracing::warn!(%error, "events were lost: the kernel is read again");
-    }
-}
-
-/// What a datagram contains.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Heard {
-    /// An event that may concern us.
-    concerns: bool,
-    /// Such an event of something but a rule.
-    overtakes: bool,
-    /// An event of a rule.
-    rule: bool,
-}
-
-impl Heard {
-    fn of(datagram: &[u8], ours: &Ours, bridge: Option<u32>) -> Self {
-        const UNKNOWN: Heard = Heard { concerns: true, overtakes: true, rule: true };
-        let mut heard = Self::default();
-        let mut rest = datagram;
-        while !rest.is_empty() {
-            let Ok(message) = NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest) else {
-                return UNKNOWN;
-            };
-            let length = (message.header.length as usize).next_multiple_of(4);
-            let NetlinkPayload::InnerMessage(event) = message.payload else { return UNKNOWN };
-            let concerns = concerning(&event, ours, bridge);
-            let rule = is_rule(&event);
-            heard.concerns |= concerns;
-            heard.overtakes |= concerns && !rule;
-            heard.rule |= rule;
-            rest = rest.get(length.max(16)..).unwrap_or_default();
-        }
-        heard
-    }
-}
-
-fn is_rule(event: &RouteNetlinkMessage) -> bool {
-    matches!(event, RouteNetlinkMessage::NewRule(_) | RouteNetlinkMessage::DelRule(_))
-}
-
-/// Whether an event may concern us. Messages of family `AF_BRIDGE` do not: taking a port out of a bridge sends a `DELLINK` of that
-/// family while the link lives on, and a `NEWLINK` of no family beside it.
-fn concerning(event: &RouteNetlinkMessage, ours: &Ours, bridge: Option<u32>) -> bool {
-    use RouteNetlinkMessage::{
-        DelAddress, DelLink, DelRoute, DelRule, NewAddress, NewLink, NewRoute, NewRule,
-    };
-    match event {
-        NewLink(link) | DelLink(link) => link.header.interface_family == AddressFamily::Unspec,
-        NewAddress(address) | DelAddress(address) => {
-            bridge.is_none_or(|bridge| address.header.index == bridge)
-        }
-        NewRoute(route) | DelRoute(route) => parse::table(route) == ours.table,
-        NewRule(_) | DelRule(_) => true,
-        _ => false,
     }
 }
 

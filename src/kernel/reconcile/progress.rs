@@ -48,6 +48,11 @@ impl Progress {
         self.rounds == 0
     }
 
+    /// Whether exactly this was to be done before, and was not left.
+    pub(super) fn was_tried(&self, left: &[Op]) -> bool {
+        self.attempts > 0 && !left.is_empty() && self.plan == left
+    }
+
     /// Whether the pass is over, and how, given what is left to do.
     pub(super) fn end(&mut self, left: &[Op]) -> Option<End> {
         let exhausted = self.attempts >= ATTEMPTS && self.plan == left;

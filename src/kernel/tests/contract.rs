@@ -9,6 +9,7 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 
 use super::{
     agreement::agrees,
+    checked::Checked,
     netns::{in_netns, set_sysctl},
     witness,
 };
@@ -186,7 +187,8 @@ fn a_hundred_random_steps_lead_both_kernels_to_the_same_state() {
             let ours = Ours::default();
             let mut random = StdRng::seed_from_u64(seed);
             let memory = Memory::default();
-            let (mut twin, mut real) = (memory.clone(), Netlink::open().unwrap());
+            let (mut twin, mut real) = (memory.clone(), Checked::open().unwrap());
+            let mut reals_view = real.dump(&ours).await.unwrap();
             let mut taken = Vec::new();
             for _ in 0..100 {
                 let twins_view = twin.dump(&ours).await.unwrap();
@@ -197,7 +199,7 @@ fn a_hundred_random_steps_lead_both_kernels_to_the_same_state() {
                 });
                 others(&memory, &step).await;
                 if let Step::Ours(op) = &step {
-                    let reals_view = real.dump(&ours).await.unwrap();
+                    reals_view = real.refresh(&ours, reals_view).await.unwrap();
                     let there = with_index(op, &reals_view);
                     let answers = (twin.apply(&ours, op).await, real.apply(&ours, &there).await);
                     assert_eq!(
@@ -206,8 +208,8 @@ fn a_hundred_random_steps_lead_both_kernels_to_the_same_state() {
                         "seed {seed}: {op}: {answers:?}\n{taken:#?}"
                     );
                 }
-                let (twins_view, reals_view) =
-                    (twin.dump(&ours).await.unwrap(), real.dump(&ours).await.unwrap());
+                let twins_view = twin.dump(&ours).await.unwrap();
+                reals_view = real.refresh(&ours, reals_view).await.unwrap();
                 assert_eq!(named(&twins_view), named(&reals_view), "seed {seed}: {step:?}\n{taken:#?}");
                 agrees(&reals_view);
             }

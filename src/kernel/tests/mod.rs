@@ -8,6 +8,7 @@ pub(super) mod agreement;
 mod announce;
 pub(super) mod balancer;
 mod bulk;
+mod checked;
 mod contract;
 mod dump;
 pub(super) mod far;

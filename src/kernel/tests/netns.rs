@@ -8,11 +8,14 @@ use nix::sched::{CloneFlags, unshare};
 use rustix::io::Errno;
 use tokio::time::{Instant, sleep};
 
-use super::witness::{NextHop, Way, change_link, route_get};
+use super::{
+    checked::Checked,
+    witness::{NextHop, Way, change_link, route_get},
+};
 use crate::{
     api::InterfaceName,
     chain::Tasks,
-    kernel::{Kernel, Netlink, Settings, Status},
+    kernel::{Kernel, Settings, Status},
 };
 
 /// What the init container sets.
@@ -87,7 +90,7 @@ pub(super) async fn start(tasks: &Tasks) -> Kernel {
 
 /// A reconciler over the kernel of this namespace, with settings.
 pub(super) async fn start_with(settings: Settings, tasks: &Tasks) -> Kernel {
-    Kernel::start_on_thread(settings, Netlink::open, tasks).await.unwrap()
+    Kernel::start_on_thread(settings, Checked::open, tasks).await.unwrap()
 }
 
 /// Wait until a question has the answer yes, and show the last state if it never has.

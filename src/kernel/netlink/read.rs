@@ -1,0 +1,256 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Reads the kernel: everything, or what has changed since the last look.
+
+use std::collections::BTreeSet;
+
+use rtnetlink::packet_route::{RouteNetlinkMessage, link::LinkMessage};
+
+use super::{
+    Netlink, message, parse,
+    requests::Attempts,
+    watch::{Changes, RuleChange, RuleChanges},
+};
+use crate::{
+    api::Family,
+    kernel::{Link, LinkKind, Observed, Ours, Refusal, Rule, backend::errno},
+};
+
+impl Netlink {
+    /// Read everything.
+    pub(super) async fn all(&mut self, ours: &Ours) -> Result<Observed, Refusal> {
+        drop(self.watch.changes(ours, self.bridge));
+        let mut observed = Observed::default();
+        self.links(&mut observed, ours).await?;
+        self.bridge = observed.bridge(ours).map(|link| link.index);
+        self.addresses(&mut observed).await?;
+        self.rules(&mut observed, ours).await?;
+        self.routes(&mut observed, ours).await?;
+        self.primary(&mut observed).await?;
+        Ok(observed)
+    }
+
+    /// Read again what has changed since a look. A change of the ways out of the pod, which is rare,
+    /// leads to a look at everything.
+    pub(super) async fn again(&mut self, ours: &Ours, mut observed: Observed) -> Result<Observed, Refusal> {
+        let mut changes = self.watch.changes(ours, self.bridge);
+        if changes.everything || changes.primary {
+            return self.all(ours).await;
+        }
+        self.settings(&mut observed, ours, &mut changes).await?;
+        self.changed_links(&mut observed, ours, &mut changes).await?;
+        if changes.primary {
+            return self.all(ours).await;
+        }
+        if changes.addresses {
+            self.addresses(&mut observed).await?;
+        }
+        let applied = match changes.rules {
+            RuleChanges::Events(events) => events.iter().all(|event| apply(&mut observed, event, ours)),
+            RuleChanges::Many => false,
+        };
+        if !applied {
+            self.rules(&mut observed, ours).await?;
+        }
+        if changes.routes || changes.addresses {
+            self.routes(&mut observed, ours).await?;
+        }
+        Ok(observed)
+    }
+
+    /// All links.
+    pub(super) async fn links(&mut self, observed: &mut Observed, ours: &Ours) -> Result<(), Refusal> {
+        observed.links.clear();
+        for answer in self.requests.dump(message::get_links()).await? {
+            if let RouteNetlinkMessage::NewLink(message) = answer {
+                take_link(observed, &message, ours);
+            }
+        }
+        Ok(())
+    }
+
+    /// Settings of our bridge, which no event reports: an event of the bridge is added if they have
+    /// changed.
+    async fn settings(
+        &mut self,
+        observed: &mut Observed,
+        ours: &Ours,
+        changes: &mut Changes,
+    ) -> Result<(), Refusal> {
+        let Some(index) = self.bridge else { return Ok(()) };
+        let before = observed.bridge_settings;
+        self.changed_link(observed, ours, index).await?;
+        if observed.bridge_settings != before {
+            changes.links.insert(index);
+        }
+        Ok(())
+    }
+
+    /// Links that have changed. Linux removes routes without an event when a link goes down or away,
+    /// and with the addresses of the bridge.
+    async fn changed_links(
+        &mut self,
+        observed: &mut Observed,
+        ours: &Ours,
+        changes: &mut Changes,
+    ) -> Result<(), Refusal> {
+        for index in &changes.links {
+            let was_primary = self.primary.contains(index);
+            let now = self.changed_link(observed, ours, *index).await?;
+            let lost = now.as_ref().is_none_or(|link| !link.up);
+            let is_bridge =
+                self.bridge == Some(*index) || now.is_some_and(|link| link.kind == LinkKind::Bridge);
+            changes.addresses |= is_bridge;
+            changes.routes |= lost || is_bridge;
+            changes.primary |= lost && was_primary;
+        }
+        mark(observed, &self.primary);
+        self.bridge = observed.bridge(ours).map(|link| link.index);
+        if self.bridge.is_none() {
+            observed.bridge_settings = Default::default();
+        }
+        Ok(())
+    }
+
+    /// A link that may have changed, or be gone.
+    async fn changed_link(
+        &self,
+        observed: &mut Observed,
+        ours: &Ours,
+        index: u32,
+    ) -> Result<Option<Link>, Refusal> {
+        observed.links.retain(|_, link| link.index != index);
+        Ok(match self.requests.get(message::get_link(index)).await? {
+            Some(RouteNetlinkMessage::NewLink(message)) => take_link(observed, &message, ours),
+            _ => None,
+        })
+    }
+
+    /// Addresses of our bridge.
+    async fn addresses(&mut self, observed: &mut Observed) -> Result<(), Refusal> {
+        observed.addresses.clear();
+        let Some(bridge) = self.bridge else { return Ok(()) };
+        match self.requests.dump(message::get_addresses(bridge)).await {
+            Err(refusal) if refusal.errno == errno::ENODEV => Ok(()),
+            Err(refusal) => Err(refusal),
+            Ok(answers) => {
+                for answer in answers {
+                    if let RouteNetlinkMessage::NewAddress(address) = answer {
+                        observed.addresses.extend(parse::address(&address, bridge));
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Rules of both families. Of a dump of rules Linux does not report whether changes interrupted it: their events do.
+    async fn rules(&mut self, observed: &mut Observed, ours: &Ours) -> Result<(), Refusal> {
+        let mut attempts = Attempts::default();
+        loop {
+            let before = self.watch.rule_changes(ours, self.bridge);
+            self.watch.forget_rules();
+            observed.rules.clear();
+            for family in Family::BOTH {
+                self.rules_of(observed, ours, family).await?;
+            }
+            if self.watch.rule_changes(ours, self.bridge) == before {
+                return Ok(());
+            }
+            attempts.again().await?;
+        }
+    }
+
+    async fn rules_of(&self, observed: &mut Observed, ours: &Ours, family: Family) -> Result<(), Refusal> {
+        match self.requests.dump(message::get_rules(family)).await {
+            Err(refusal) if refusal.errno == errno::EAFNOSUPPORT && family == Family::V6 => {
+                observed.without_v6 = true;
+                Ok(())
+            }
+            Err(refusal) => Err(refusal),
+            Ok(answers) => {
+                for answer in answers {
+                    if let RouteNetlinkMessage::NewRule(rule) = answer {
+                        observed.rules.extend(parse::rule(&rule, ours));
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Default routes of our table.
+    async fn routes(&mut self, observed: &mut Observed, ours: &Ours) -> Result<(), Refusal> {
+        observed.routes.clear();
+        for family in observed.families() {
+            let routes = self.default_routes(family, ours.table).await?;
+            observed.routes.extend(routes.into_iter().map(|route| route.route));
+        }
+        Ok(())
+    }
+
+    /// Mark the devices of the default routes of table main.
+    async fn primary(&mut self, observed: &mut Observed) -> Result<(), Refusal> {
+        self.primary.clear();
+        for family in observed.families() {
+            let routes = self.default_routes(family, message::MAIN).await?;
+            self.primary.extend(routes.into_iter().flat_map(|route| route.devices));
+        }
+        mark(observed, &self.primary);
+        Ok(())
+    }
+
+    /// Default routes of a table. A table without routes does not exist for the kernel.
+    async fn default_routes(
+        &mut self,
+        family: Family,
+        table: u32,
+    ) -> Result<Vec<parse::DefaultRoute>, Refusal> {
+        match self.requests.dump(message::get_routes(family, table)).await {
+            Err(refusal) if refusal.errno == errno::ENOENT => Ok(Vec::new()),
+            Err(refusal) => Err(refusal),
+            Ok(answers) => {
+                let route = |answer| match answer {
+                    RouteNetlinkMessage::NewRoute(route) => parse::default_route(&route, table),
+                    _ => None,
+                };
+                Ok(answers.into_iter().filter_map(route).collect())
+            }
+        }
+    }
+}
+
+/// Take a link into a picture.
+fn take_link(observed: &mut Observed, message: &LinkMessage, ours: &Ours) -> Option<Link> {
+    let (name, link) = parse::link(message)?;
+    if name == ours.bridge {
+        observed.bridge_settings = parse::bridge_settings(message);
+    }
+    observed.links.insert(name, link.clone());
+    Some(link)
+}
+
+/// Mark the ways out of the pod.
+fn mark(observed: &mut Observed, primary: &BTreeSet<u32>) {
+    let ways = |link: &&mut Link| link.kind == LinkKind::Other && primary.contains(&link.index);
+    observed.links.values_mut().filter(ways).for_each(|link| link.kind = LinkKind::Primary);
+}
+
+/// Apply an event of a rule to a picture. Returns false if the picture has not the rule that is gone:
+/// it is no picture of the kernel then.
+fn apply(observed: &mut Observed, change: &RuleChange, ours: &Ours) -> bool {
+    let rules = &mut observed.rules;
+    match change {
+        RuleChange::Added(message) => {
+            let Some(rule) = parse::rule(message, ours) else { return true };
+            let before = |other: &Rule| (other.family, other.priority) <= (rule.family, rule.priority);
+            rules.insert(rules.partition_point(before), rule);
+            true
+        }
+        RuleChange::Deleted(message) => {
+            let Some(rule) = parse::rule(message, ours) else { return true };
+            let at = rules.iter().position(|other| *other == rule);
+            at.map(|at| rules.remove(at)).is_some()
+        }
+    }
+}
