@@ -4,6 +4,8 @@
 
 use std::{fmt, os::fd::AsFd, str::FromStr};
 
+use arrayvec::ArrayString;
+
 use super::pb::connection::Mechanism;
 
 /// Mechanism classes.
@@ -65,7 +67,7 @@ impl Mechanism {
 
 /// Name of a network interface: 1 to 15 bytes, no `/`, no whitespace or control characters, not `.` or `..`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct InterfaceName(String);
+pub struct InterfaceName(ArrayString<{ Self::MAX }>);
 
 /// A text that the kernel would refuse as an interface name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -90,7 +92,9 @@ impl FromStr for InterfaceName {
         if name.is_empty() || name.len() > Self::MAX || name.contains(bad) || name == "." || name == ".." {
             return Err(InvalidInterfaceName(name.chars().take(64).collect()));
         }
-        Ok(Self(name.to_owned()))
+        let mut text = ArrayString::new();
+        text.push_str(name);
+        Ok(Self(text))
     }
 }
 

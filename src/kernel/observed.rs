@@ -10,7 +10,7 @@ use std::{
 use ipnet::IpNet;
 
 use super::{Mac, Ours, Rule};
-use crate::api::{Family, InterfaceName};
+use crate::api::{Dual, Family, InterfaceName};
 
 /// One dump of the kernel.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -118,6 +118,17 @@ impl Observed {
     /// The ports of a link, by its index.
     pub fn ports_of(&self, index: u32) -> impl Iterator<Item = (&InterfaceName, &Link)> {
         self.links.iter().filter(move |(_, link)| link.controller == Some(index))
+    }
+
+    /// The links whose leak stop is in, of each family.
+    pub(super) fn leak_stops(&self, ours: &Ours) -> Dual<BTreeSet<&InterfaceName>> {
+        let mut stops = Dual::default();
+        for rule in &self.rules {
+            if let Some(link) = rule.stops_leaks_of(ours) {
+                stops.slot(rule.family).get_or_insert_with(BTreeSet::new).insert(link);
+            }
+        }
+        stops
     }
 
     /// The families that the kernel has.

@@ -21,7 +21,7 @@ use super::{
     Desired, Link, Observed, Op, Route, Rule, Target,
     observed::{LinkKind, metric},
 };
-use crate::api::{Family, InterfaceName};
+use crate::api::{Dual, Family, InterfaceName};
 
 /// What to change, in order. Empty if everything is as desired, or waits for something that only others can bring.
 pub fn plan(observed: &Observed, desired: &Desired) -> Vec<Op> {
@@ -71,34 +71,42 @@ struct Rules {
 impl Plan<'_> {
     fn rules(&self) -> Rules {
         let ours = &self.desired.ours;
-        let stops = self.leak_stops();
+        let links = self.leak_stopped();
         let vips = self.desired.vip_rules.as_deref();
+        let mut stops = Dual::<BTreeSet<&InterfaceName>>::default();
         let mut there = BTreeSet::new();
         let mut out = Rules::default();
-        let mut observed: Vec<&Rule> = self.observed.rules.iter().collect();
-        observed.sort_unstable();
-        for rule in observed {
-            let again = !there.insert(rule);
-            let stop = rule.stops_leaks_of(ours).is_some();
-            let managed = rule.protocol == ours.protocol || rule.made_by_go(ours);
-            match vips {
-                _ if stop && (again || !stops.contains(rule)) => out.unneeded.push(rule.clone()),
-                Some(vips) if !stop && managed && (again || !vips.contains(rule)) => {
-                    out.removed.push(rule.clone());
+        for rule in &self.observed.rules {
+            if let Some(link) = rule.stops_leaks_of(ours) {
+                let again = !stops.slot(rule.family).get_or_insert_default().insert(link);
+                if again || !links.contains(link) {
+                    out.unneeded.push(rule.clone());
                 }
-                _ => {}
+                continue;
+            }
+            let again = !there.insert(rule);
+            let managed = rule.protocol == ours.protocol || rule.made_by_go(ours);
+            if managed && vips.is_some_and(|vips| again || !vips.contains(rule)) {
+                out.removed.push(rule.clone());
             }
         }
+        out.unneeded.sort_unstable();
+        out.removed.sort_unstable();
+        for family in self.observed.families() {
+            let missing =
+                |link: &&&InterfaceName| !stops.get(family).is_some_and(|stops| stops.contains(*link));
+            out.stops.extend(links.iter().filter(missing).map(|link| Rule::leak_stop(ours, family, link)));
+        }
         let missing = |rule: &&Rule| !there.contains(rule);
-        out.stops.extend(stops.iter().filter(missing).cloned());
         let possible = |rule: &&Rule| !(self.observed.without_v6 && rule.family == Family::V6);
         out.added.extend(vips.into_iter().flatten().filter(possible).filter(missing).cloned());
         out
     }
 
-    /// Leak stops of the bridge, and of every link that is, will be or was a port of a connection, as long as it exists: outside of the
-    /// bridge, a link answers ARP for the gateway with its own address, and its packets would take the primary network.
-    fn leak_stops(&self) -> BTreeSet<Rule> {
+    /// The links that need a leak stop: the bridge, and every link that is, will be or was a port of a
+    /// connection, as long as it exists. Outside of the bridge, a link answers ARP for the gateway with
+    /// its own address, and its packets would take the primary network.
+    fn leak_stopped(&self) -> BTreeSet<&InterfaceName> {
         let Desired { ours, ports, leaving, .. } = self.desired;
         let exists = |name: &&InterfaceName| self.observed.link(name).is_some();
         let mut links: BTreeSet<&InterfaceName> = leaving.iter().collect();
@@ -106,8 +114,7 @@ impl Plan<'_> {
         links.extend(ports.iter().filter(|name| !self.primary(name)));
         links.remove(&ours.bridge);
         links.extend(self.keep.then_some(&ours.bridge));
-        let each = |family| links.iter().map(move |link| Rule::leak_stop(ours, family, link));
-        self.observed.families().flat_map(each).collect()
+        links
     }
 
     /// The bridge and its addresses.

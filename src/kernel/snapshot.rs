@@ -7,6 +7,7 @@ mod next_hops;
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    sync::Arc,
 };
 
 use ipnet::IpNet;
@@ -24,7 +25,7 @@ pub(super) struct Snapshot {
     pub(super) revision: u64,
     pub(super) desired: Desired,
     pub(super) gateways: Dual<IpNet>,
-    pub(super) peers: BTreeMap<PeerId, Peer>,
+    pub(super) peers: Arc<BTreeMap<PeerId, Peer>>,
     pub(super) answers: BTreeMap<IpAddr, bool>,
     pub(super) degraded: Vec<Degraded>,
     pub(super) orphans: BTreeSet<InterfaceName>,
@@ -68,7 +69,7 @@ impl Sources<'_> {
             revision: declared.revision,
             desired,
             gateways: declared.gateways,
-            peers,
+            peers: Arc::new(peers),
             answers: declared.answers.clone(),
             degraded,
             orphans,

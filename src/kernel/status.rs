@@ -8,13 +8,14 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
     net::IpAddr,
+    sync::Arc,
 };
 
 use ipnet::IpNet;
 
 pub use self::faults::Faults;
 use super::{
-    Attachment, Mac, Observed, Op, Peer, PeerId, Reach, Refusal, Rule, Withheld, WrongSysctl, backend::errno,
+    Attachment, Mac, Observed, Op, Peer, PeerId, Reach, Refusal, Withheld, WrongSysctl, backend::errno,
     snapshot::Snapshot,
 };
 use crate::api::{Dual, Family, InterfaceName};
@@ -43,7 +44,7 @@ pub struct Status {
     /// Claimed links whose leak stop is in, in every family that the kernel has. None while the kernel cannot be read.
     pub leak_stopped: BTreeSet<InterfaceName>,
     /// Every connection, as it was declared or adopted, and as the kernel shows it.
-    pub peers: BTreeMap<PeerId, Peer>,
+    pub peers: Arc<BTreeMap<PeerId, Peer>>,
     /// Whether addresses of load balancers answer, as last reported. Of others nothing is known.
     pub answers: BTreeMap<IpAddr, bool>,
     /// All VIP rules are in place. False until the VIPs are known.
@@ -142,10 +143,9 @@ impl Status {
         let Snapshot { desired, gateways, peers, answers, .. } = snapshot;
         let bridge = observed.bridge(&desired.ours);
         let index = bridge.map(|link| link.index);
-        let rules: BTreeSet<_> = observed.rules.iter().collect();
+        let stops = observed.leak_stops(&desired.ours);
         let stopped = |link: &InterfaceName| {
-            let stop = |family| Rule::leak_stop(&desired.ours, family, link);
-            observed.families().all(|family| rules.contains(&stop(family)))
+            observed.families().all(|family| stops.get(family).is_some_and(|stops| stops.contains(link)))
         };
         self.leak_stop = bridge.is_some_and(|link| link.up) && stopped(&desired.ours.bridge);
         self.leak_stopped = desired.ports.iter().filter(|link| stopped(link)).cloned().collect();
@@ -160,8 +160,10 @@ impl Status {
         let links = || peers.values().flat_map(|peer| &peer.links);
         self.ports = links().filter(|(_, at)| at.is_port()).map(|(link, _)| link.clone()).collect();
         self.pending = links().filter(|(_, at)| !at.is_port()).map(|(link, _)| link.clone()).collect();
-        self.peers.clone_from(peers);
+        self.peers = Arc::clone(peers);
         self.answers.clone_from(answers);
+        let rules: BTreeSet<_> =
+            observed.rules.iter().filter(|rule| rule.stops_leaks_of(&desired.ours).is_none()).collect();
         self.vips =
             desired.vip_rules.as_ref().is_some_and(|vips| vips.iter().all(|rule| rules.contains(rule)));
     }
@@ -220,14 +222,13 @@ mod tests {
         let hops = ["172.16.1.2", "fd00::2"].map(|hop| hop.parse::<IpAddr>().unwrap());
         let id = PeerId::load_balancer("lb-1");
         let status = |links: &[Attachment], answers: &[bool]| Status {
-            peers: [(
+            peers: Arc::new(BTreeMap::from([(
                 id.clone(),
                 Peer {
                     links: links.iter().map(|link| ("nsm-1".parse().unwrap(), *link)).collect(),
                     ..Peer::default()
                 },
-            )]
-            .into(),
+            )])),
             answers: hops.into_iter().zip(answers.iter().copied()).collect(),
             ..Status::default()
         };

@@ -125,7 +125,7 @@ fn with_sysctls(verdict: Result<String, String>, wrong: &[WrongSysctl]) -> Resul
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
+    use std::{collections::BTreeSet, sync::Arc};
 
     use super::*;
     use crate::api::Dual;
@@ -141,7 +141,7 @@ mod tests {
     fn declared() -> kernel::Status {
         let hop = ("172.16.1.2".parse().unwrap(), Ok(()));
         let peer = kernel::Peer { next_hops: [hop].into(), ..kernel::Peer::default() };
-        let peers = [(kernel::PeerId::load_balancer("lb-1"), peer)].into();
+        let peers = Arc::new([(kernel::PeerId::load_balancer("lb-1"), peer)].into());
         kernel::Status { peers, ..kernel::Status::default() }
     }
 

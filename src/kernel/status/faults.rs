@@ -90,6 +90,8 @@ impl Faults {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::kernel::{Attachment, Failure, Peer, Refusal};
 
@@ -110,7 +112,7 @@ mod tests {
         let peers = BTreeMap::from([(PeerId::target("t"), target)]);
         let with = |degraded: &[Degraded]| Status {
             degraded: degraded.into(),
-            peers: peers.clone(),
+            peers: Arc::new(peers.clone()),
             ..Status::default()
         };
         let both = [withheld("172.16.1.2", missing()), withheld("fd00::2", missing())];
