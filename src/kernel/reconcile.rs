@@ -266,7 +266,8 @@ impl<B: Backend> Reconciler<B> {
             status.degraded.extend((done && left_for_successor).then_some(Degraded::LeftForSuccessor));
             status.list(failures);
         });
-        self.picture = Some(observed);
+        // A pass that does not come to its end may do so because events of its changes are lost.
+        self.picture = done.then_some(observed);
         done
     }
 

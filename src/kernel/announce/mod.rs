@@ -15,7 +15,7 @@
 //!    sees the bridge first.
 //! 3. Each is announced five times, 200 ms apart, because nothing confirms an announcement.
 //! 4. The addresses of all targets are announced once when the link of a load balancer has become a
-//!    port; see [`joined`].
+//!    port; see `joined`.
 //! 5. At most a hundred frames are sent in a tenth of a second.
 
 mod frame;

@@ -11,6 +11,7 @@ mod bulk;
 mod checked;
 mod contract;
 mod dump;
+mod events;
 pub(super) mod far;
 mod faults;
 mod handle;

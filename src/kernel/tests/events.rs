@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! A kernel whose events are lost, without a sign of it.
+
+use std::io;
+
+use crate::{
+    api::{Dual, Family},
+    chain::Tasks,
+    kernel::{
+        Backend, Ends, Kernel, Memory, Observed, Op, Ours, PeerId, Refusal, Settings, WrongSysctl,
+        announce::Announcements,
+        liveness::{self, Neighbours},
+    },
+};
+
+/// A kernel in memory of which a refresh shows no change.
+struct Deaf(Memory);
+
+impl Backend for Deaf {
+    async fn dump(&mut self, ours: &Ours) -> Result<Observed, Refusal> {
+        self.0.dump(ours).await
+    }
+
+    async fn refresh(&mut self, _ours: &Ours, observed: Observed) -> Result<Observed, Refusal> {
+        Ok(observed)
+    }
+
+    async fn apply(&mut self, ours: &Ours, op: &Op) -> Result<(), Refusal> {
+        self.0.apply(ours, op).await
+    }
+
+    fn wrong_sysctls(&mut self, ours: &Ours, families: &[Family]) -> Vec<WrongSysctl> {
+        self.0.wrong_sysctls(ours, families)
+    }
+
+    fn neighbours(&mut self, settings: Option<liveness::Settings>) -> io::Result<Box<dyn Neighbours>> {
+        self.0.neighbours(settings)
+    }
+
+    fn announcements(&mut self) -> io::Result<Box<dyn Announcements>> {
+        self.0.announcements()
+    }
+
+    async fn changed(&mut self, ours: &Ours) {
+        self.0.changed(ours).await;
+    }
+
+    fn reopen(&mut self) -> io::Result<()> {
+        self.0.reopen()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_whose_event_is_lost_has_not_failed() {
+    let tasks = Tasks::default();
+    let linux = Memory::default();
+    linux.add_link("nsm-1", None);
+    let kernel = Kernel::start(Settings::of("t", "c", "n"), Deaf(linux.clone()), &tasks);
+    kernel.settled().await;
+    kernel.set_gateways(Dual { v4: "172.16.1.1/24".parse().ok(), v6: None });
+    let _port = kernel.port(&PeerId::target("target-1"), "nsm-1".parse().unwrap(), Ends::default());
+    kernel.settled().await;
+    let status = kernel.status().borrow().clone();
+    assert!(status.ports.contains(&"nsm-1".parse().unwrap()), "{status:?}");
+    assert_eq!((status.degraded, status.failures), (vec![], vec![]));
+    tasks.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_by_others_without_an_event_is_found_at_the_resync() {
+    let tasks = Tasks::default();
+    let linux = Memory::default();
+    let settings = Settings::of("t", "c", "n");
+    let resync = settings.resync;
+    let kernel = Kernel::start(settings, Deaf(linux.clone()), &tasks);
+    kernel.set_vips(&["20.0.0.1/32".parse().unwrap()]);
+    kernel.settled().await;
+    let rules = || linux.observed(&Ours::default()).rules.len();
+    let whole = rules();
+    linux.change(|world| world.rules.clear());
+    tokio::time::sleep(resync / 2).await;
+    assert_eq!(rules(), 0, "nothing has shown the loss");
+    tokio::time::sleep(resync).await;
+    assert_eq!(rules(), whole);
+    tasks.stop().await;
+}
