@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use futures::{StreamExt, future::join_all, stream};
 use meridio_proxy::lab::world::target::Target;
+use tokio::time::sleep;
 
 use super::{
     Plan,
@@ -35,6 +36,7 @@ pub(crate) async fn measure(place: &mut Place, plan: Plan, figures: &mut Figures
 
     let (mut times, mut walls) = (Vec::new(), Duration::ZERO);
     let (mut processor, mut resident) = (Duration::ZERO, 0.0_f64);
+    let mut idle = Duration::ZERO;
     for _round in 0..plan.rounds {
         place.add_targets(plan.at_once);
         let (start, before) = (Instant::now(), place.processor());
@@ -42,6 +44,9 @@ pub(crate) async fn measure(place: &mut Place, plan: Plan, figures: &mut Figures
         walls += start.elapsed();
         processor += place.processor() - before;
         resident = resident.max(place.resident());
+        let before = place.processor();
+        sleep(plan.idle).await;
+        idle += place.processor() - before;
         close(place).await;
     }
     let (at_once, joins) = (plan.at_once, times.len() as f64);
@@ -50,6 +55,8 @@ pub(crate) async fn measure(place: &mut Place, plan: Plan, figures: &mut Figures
     figures.add(format!("{at_once} targets join at once: all, ms"), each(walls, plan.rounds as f64));
     figures.add(format!("{at_once} targets join at once: processor ms for each"), each(processor, joins));
     figures.add(format!("{at_once} targets: resident KiB"), resident);
+    let seconds = plan.idle.as_secs_f64() * plan.rounds as f64;
+    figures.add(format!("{at_once} idle targets: processor ms in a second"), each(idle, seconds));
 }
 
 /// Targets that join at the same time, of many.

@@ -50,6 +50,8 @@ struct Plan {
     /// Targets that join at once, in each round.
     at_once: usize,
     rounds: usize,
+    /// How long they then stay, without a call.
+    idle: Duration,
     /// Connections that are refreshed at once, each without a pause.
     refreshed: usize,
     /// How long they are.
@@ -64,6 +66,7 @@ impl Plan {
         alone: 10,
         at_once: 20,
         rounds: 3,
+        idle: Duration::from_secs(10),
         refreshed: 8,
         during: Duration::from_secs(10),
         many: 110,
@@ -73,6 +76,7 @@ impl Plan {
         alone: 1,
         at_once: 3,
         rounds: 1,
+        idle: Duration::from_millis(300),
         refreshed: 2,
         during: Duration::from_millis(300),
         many: 4,

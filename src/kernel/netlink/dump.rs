@@ -16,7 +16,7 @@ use rtnetlink::packet_route::{
     },
     address::AddressMessage,
     link::{LinkAttribute, LinkFlags, LinkMessage},
-    neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage},
+    neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState},
     route::{RouteAddress, RouteAttribute, RouteMessage},
     rule::{RuleAttribute, RuleMessage},
 };
@@ -268,7 +268,7 @@ fn text(via: &RouteAddress) -> String {
 }
 
 fn neighbour(message: &NeighbourMessage) -> Option<DumpedNeighbour> {
-    let state = format!("{:?}", message.header.state);
+    let state = state(message.header.state);
     let mut entry =
         DumpedNeighbour { state, interface_index: message.header.ifindex, ..DumpedNeighbour::default() };
     for attribute in &message.attributes {
@@ -280,4 +280,32 @@ fn neighbour(message: &NeighbourMessage) -> Option<DumpedNeighbour> {
         }
     }
     (!entry.ip.is_empty()).then_some(entry)
+}
+
+/// The name of a neighbour's state in Meridio's export.
+fn state(state: NeighbourState) -> String {
+    let name = match state {
+        NeighbourState::Incomplete => "Incomplete",
+        NeighbourState::Reachable => "Reachable",
+        NeighbourState::Stale => "Stale",
+        NeighbourState::Delay => "Delay",
+        NeighbourState::Probe => "Probe",
+        NeighbourState::Failed => "Failed",
+        NeighbourState::Noarp => "No ARP",
+        NeighbourState::Permanent => "Permanent",
+        NeighbourState::None => "None",
+        other => return format!("{:#x}", u16::from(other)),
+    };
+    name.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn states_have_the_names_of_the_format_or_a_number() {
+        assert_eq!(state(NeighbourState::Noarp), "No ARP");
+        assert_eq!(state(NeighbourState::Other(0x300)), "0x300");
+    }
 }
