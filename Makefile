@@ -7,7 +7,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 # Tests make network namespaces: an ordinary user may do that as root of a user namespace. `cargo test --no-run` builds this program.
 AS_ROOT := $(TARGET)/debug/lab exec
 
-.PHONY: lab lab-full test lint examples interop bench bench-twin image
+.PHONY: lab lab-full chaos test lint examples interop bench bench-twin image
 
 lab: ## Run the whole data path in namespaces: real mTLS, real traffic. LAB="--json --keep" passes arguments on.
 	@.ci/require rust cc namespaces
@@ -18,6 +18,11 @@ lab-full: ## The same, then everything that can go wrong, one after the other. L
 	@.ci/require rust cc namespaces
 	$(CARGO) build --release --locked --bins
 	$(TARGET)/release/lab --full $(LAB)
+
+chaos: ## Troubles that overlap, in twenty random sequences. LAB="--seed 21" goes through others.
+	@.ci/require rust cc namespaces
+	$(CARGO) build --release --locked --bins
+	$(TARGET)/release/lab --chaos 20 $(LAB)
 
 test: ## Run every test that needs nothing but this machine.
 	@.ci/require rust cc namespaces

@@ -50,18 +50,18 @@ fn sorted(addresses: impl IntoIterator<Item = IpAddr>) -> Vec<IpAddr> {
 }
 
 /// The token that the proxy gave with its last answer: another one with each.
-fn token(target: &Target) -> Option<&str> {
-    Some(&target.connection()?.segments().last()?.token)
+fn token(target: &Target) -> Option<String> {
+    Some(target.connection()?.segments().last()?.token.clone())
 }
 
 /// Refresh a connection ten times: the proxy answers anew each time, and the kernel stays as it is.
 async fn refresh(run: &Run, pod: &Pod, target: &mut Target, before: &Seen) -> Result<Verdict, LabError> {
     let id = target.id();
-    let (mut same, mut tokens) = (0, BTreeSet::from([token(target).map(str::to_owned)]));
+    let (mut same, mut tokens) = (0, BTreeSet::from([token(target)]));
     for _ in 0..REFRESHES {
         target.connect().await?;
         same += usize::from(seen(run, pod, &id).await? == *before);
-        tokens.insert(token(target).map(str::to_owned));
+        tokens.insert(token(target));
     }
     let answers = tokens.len() - 1;
     let good = same == REFRESHES && answers == REFRESHES;

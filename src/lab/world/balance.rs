@@ -13,7 +13,7 @@ use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 use ipnet::IpNet;
 use tokio::sync::watch;
 
-use super::fabric::LB_TO_CLIENT;
+use super::{answered::Answered, fabric::LB_TO_CLIENT};
 use crate::{
     api::Family,
     lab::{
@@ -40,13 +40,23 @@ pub const FROM_PROXY: &str = "client-";
 /// How often the links are looked at.
 const PACE: Duration = Duration::from_millis(50);
 
+/// Targets, as they are answered. Meridio's load balancers hear of their addresses from NSP.
+#[derive(Clone, Debug, Default)]
+pub struct Targets(pub Vec<watch::Receiver<Answered>>);
+
+impl Targets {
+    /// Their addresses, now.
+    fn addresses(&self) -> Vec<IpAddr> {
+        let of = |target: &watch::Receiver<Answered>| target.borrow().addresses();
+        self.0.iter().flat_map(of).map(|net| net.addr()).collect()
+    }
+}
+
 /// What a load balancer is to balance.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Wanted {
-    /// VIPs.
-    pub vips: Vec<IpAddr>,
+struct Wanted {
+    vips: Vec<IpAddr>,
     /// Addresses of the targets.
-    pub targets: Vec<IpAddr>,
+    targets: Vec<IpAddr>,
 }
 
 impl Wanted {
@@ -117,16 +127,22 @@ fn local(family: Family, priority: u32) -> Rule {
     Rule { family, from: None, input: None, table: LOCAL, priority }
 }
 
-/// Keep the routes to the targets as wanted and as the links allow, for ever; `whole` is whether
-/// every VIP has a way to every target.
-pub async fn keep(netlink: Netlink, wanted: watch::Receiver<Wanted>, whole: watch::Sender<bool>) {
+/// Keep the routes from VIPs to targets as the links allow, for ever; `whole` is whether every VIP
+/// has a way to every target.
+pub async fn keep(
+    netlink: Netlink,
+    vips: Vec<IpAddr>,
+    targets: watch::Receiver<Targets>,
+    whole: watch::Sender<bool>,
+) {
     let mut before = Vec::new();
+    let mut wanted = Wanted { vips, targets: Vec::new() };
     let mut tick = tokio::time::interval(PACE);
     loop {
         tick.tick().await;
-        let now = wanted.borrow().clone();
-        match balance(&netlink, &now, &mut before).await {
-            Ok(()) => drop(whole.send_replace(now.is_met_by(&before))),
+        wanted.targets = targets.borrow().addresses();
+        match balance(&netlink, &wanted, &mut before).await {
+            Ok(()) => drop(whole.send_replace(wanted.is_met_by(&before))),
             Err(error) => tracing::debug!(error = crate::lab::error::explain(&error), "not balanced yet"),
         }
     }

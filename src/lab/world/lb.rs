@@ -11,7 +11,10 @@ use ipnet::IpNet;
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::balance::{self, Wanted};
+use super::{
+    answered::Answered,
+    balance::{self, Targets},
+};
 use crate::{
     api::pb::registry::NetworkService,
     elements::{
@@ -34,7 +37,7 @@ use crate::{
 /// What a load balancer runs inside its process.
 struct Served {
     connections: Connections,
-    wanted: watch::Sender<Wanted>,
+    targets: watch::Sender<Targets>,
     whole: watch::Receiver<bool>,
     hop: Hop,
     hosted: Hosted,
@@ -55,7 +58,7 @@ pub struct Lb {
     /// Connections that it has.
     pub connections: Connections,
     process: Simulated,
-    wanted: watch::Sender<Wanted>,
+    targets: watch::Sender<Targets>,
     whole: watch::Receiver<bool>,
     hop: Hop,
     hosted: Hosted,
@@ -80,15 +83,15 @@ impl Lb {
         let process = Simulated::start(&pod.name).doing(|| format!("start {}", pod.name))?;
         let serve = || Self::serve(pod, nsmgr, identity, vips);
         let (name, served) = (pod.name.clone(), process.within(serve)?);
-        let Served { connections, wanted, whole, hop, hosted, registration, balancer: _balancer } = served;
-        Ok(Self { name, connections, process, wanted, whole, hop, hosted, registration, _balancer })
+        let Served { connections, targets, whole, hop, hosted, registration, balancer: _balancer } = served;
+        Ok(Self { name, connections, process, targets, whole, hop, hosted, registration, _balancer })
     }
 
     fn serve(pod: &Pod, nsmgr: &Target, identity: Identity, vips: Vec<IpAddr>) -> Result<Served, LabError> {
         let netlink = Netlink::connect(&pod.netns).doing(|| format!("enter pod {}", pod.name))?;
-        let (wanted, watched) = watch::channel(Wanted { vips, targets: Vec::new() });
+        let (targets, watched) = watch::channel(Targets::default());
         let (found, whole) = watch::channel(false);
-        let balancer = AbortOnDropHandle::new(tokio::spawn(balance::keep(netlink, watched, found)));
+        let balancer = AbortOnDropHandle::new(tokio::spawn(balance::keep(netlink, vips, watched, found)));
 
         let hop = Hop::new(pod.name.clone());
         let connections = Connections::default();
@@ -105,7 +108,7 @@ impl Lb {
         let dialer = dialer(nsmgr, &identity);
         let hosted = Hosted::start(&pod.netns, &Target::Unix(socket.clone()), identity, routes)?;
         let registration = Kept::start(dialer, &pod.name, &[], service(), socket);
-        Ok(Served { connections, wanted, whole, hop, hosted, registration, balancer })
+        Ok(Served { connections, targets, whole, hop, hosted, registration, balancer })
     }
 
     /// Wait until nsmgr knows it.
@@ -138,8 +141,8 @@ impl Lb {
     }
 
     /// Balance over these targets from now on.
-    pub fn set_targets(&self, targets: Vec<IpAddr>) {
-        self.wanted.send_modify(|wanted| wanted.targets = targets);
+    pub fn set_targets(&self, targets: Vec<watch::Receiver<Answered>>) {
+        self.targets.send_replace(Targets(targets));
     }
 
     /// Unregister and end. Its links stay until the proxy, which then does not find it any more,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Everything of a run: the pods, what runs in them, and what counts.
 
+pub mod answered;
 pub mod balance;
 pub mod components;
 pub mod datapath;
@@ -11,7 +12,7 @@ pub mod mishaps;
 pub mod proxy;
 pub mod target;
 
-use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use ipnet::IpNet;
 
@@ -208,12 +209,11 @@ impl World {
         Pod::new(name, &self.ground).await
     }
 
-    /// Let the load balancers balance over all targets that are connected.
+    /// Let the load balancers balance over the targets, wherever these are moved.
     pub fn balance(&self) {
-        let addresses: Vec<IpAddr> =
-            self.targets.iter().flat_map(Target::addresses).map(|net| net.addr()).collect();
+        let targets: Vec<_> = self.targets.iter().map(Target::follow).collect();
         for lb in self.lbs.values().chain(self.hung.values()) {
-            lb.set_targets(addresses.clone());
+            lb.set_targets(targets.clone());
         }
     }
 

@@ -8,10 +8,12 @@
 use std::{net::IpAddr, time::Duration};
 
 use ipnet::IpNet;
+use tokio::sync::watch;
 
+use super::answered::{Answered, Publish};
 use crate::{
     api::{
-        Connection, Family, Mechanism, MechanismKind, parse_prefixes,
+        Connection, Family, Mechanism, MechanismKind,
         pb::connectioncontext::{PolicyRoute, Route},
     },
     chain::{Chain, Close, Context, Next, Request, begin::BeginLayer, metadata::MetadataLayer},
@@ -49,7 +51,7 @@ pub struct Target {
     node: String,
     hop: Hop,
     chain: Next,
-    connection: Option<Box<Connection>>,
+    answered: watch::Sender<Answered>,
 }
 
 impl Target {
@@ -68,11 +70,13 @@ impl Target {
             reselect_after: u32::MAX,
             ..heal::Settings::default()
         };
+        let answered = watch::Sender::default();
         let chain = Chain::new()
             .with(Trace)
             .with(UpdatePath::new(hop.name.clone()))
             .layer("begin", BeginLayer::client(hop.tasks.clone()))
             .layer("metadata", MetadataLayer)
+            .with(Publish(answered.clone()))
             .with(Refresh)
             .with(Heal::new(heal))
             .with(mechanism::Client::new(Names::new(|_| false)))
@@ -81,7 +85,7 @@ impl Target {
             .layer("connect", Connect::new(dialer(nsmgr, &identity)))
             .build(hop.end());
         let chain = chain.doing(|| format!("build the chain of {}", pod.name))?;
-        Ok(Self { name: pod.name.clone(), node: node.to_owned(), hop, chain, connection: None })
+        Ok(Self { name: pod.name.clone(), node: node.to_owned(), hop, chain, answered })
     }
 
     /// Id of its connection.
@@ -102,9 +106,7 @@ impl Target {
         preference.parameters.insert(crate::api::parameter::NAME.into(), LINK.into());
         let request =
             Request { connection, preferences: vec![preference], context: Context::within(PATIENCE) };
-        let answer = self.chain.request(request).await;
-        self.connection = Some(answer.doing(|| format!("connect {}", self.name))?);
-        Ok(())
+        self.chain.request(request).await.map(drop).doing(|| format!("connect {}", self.name))
     }
 
     /// Connect, or refresh the connection as it is.
@@ -112,7 +114,7 @@ impl Target {
     /// # Errors
     /// What the proxy or a hop before it answered.
     pub async fn connect(&mut self) -> Result<(), LabError> {
-        let connection = self.connection.clone().unwrap_or_else(|| self.asked());
+        let connection = self.connection().unwrap_or_else(|| self.asked());
         self.request(connection).await
     }
 
@@ -122,11 +124,8 @@ impl Target {
     /// The target is not connected, or what was answered.
     pub async fn set_vips(&mut self, vips: &[IpAddr]) -> Result<(), LabError> {
         let (own, gateways) = (self.addresses(), self.gateways());
-        let mut connection = self
-            .connection
-            .clone()
-            .ok_or("it is not connected")
-            .doing(|| format!("give VIPs to {}", self.name))?;
+        let connection = self.connection().ok_or("it is not connected");
+        let mut connection = connection.doing(|| format!("give VIPs to {}", self.name))?;
         let ip = connection.ip_context_mut();
         let text = |net: &IpNet| net.to_string();
         ip.src_ip_addrs =
@@ -137,21 +136,22 @@ impl Target {
 
     /// Its own addresses: those in a subnet of a gateway.
     pub fn addresses(&self) -> Vec<IpNet> {
-        let gateways = self.gateways();
-        let ip = self.connection.as_ref().and_then(|connection| connection.ip_context());
-        let all = ip.map(|ip| parse_prefixes(&ip.src_ip_addrs)).unwrap_or_default();
-        all.into_iter().filter(|net| gateways.iter().any(|gateway| gateway.contains(&net.addr()))).collect()
+        self.answered.borrow().addresses()
     }
 
     /// The gateways that the proxy gave.
     pub fn gateways(&self) -> Vec<IpNet> {
-        let ip = self.connection.as_ref().and_then(|connection| connection.ip_context());
-        ip.map(|ip| parse_prefixes(&ip.extra_prefixes)).unwrap_or_default()
+        self.answered.borrow().gateways()
     }
 
     /// The connection as last answered.
-    pub fn connection(&self) -> Option<&Connection> {
-        self.connection.as_deref()
+    pub fn connection(&self) -> Option<Box<Connection>> {
+        self.answered.borrow().0.clone()
+    }
+
+    /// What it has been answered, now and later.
+    pub fn follow(&self) -> watch::Receiver<Answered> {
+        self.answered.subscribe()
     }
 
     /// Close the connection.
@@ -159,7 +159,7 @@ impl Target {
     /// # Errors
     /// What was answered; it is retried then, until the path expires.
     pub async fn close(&mut self) -> Result<(), LabError> {
-        let Some(connection) = self.connection.take() else { return Ok(()) };
+        let Some(connection) = self.answered.send_replace(Answered::default()).0 else { return Ok(()) };
         let close = Close { connection, context: Context::within(PATIENCE) };
         self.chain.close(close).await.map(drop).doing(|| format!("close {}", self.name))
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
+use super::renumber::renumber;
 use crate::lab::{
     error::LabError,
     run::traffic::PACE,
@@ -43,6 +44,8 @@ pub(in crate::lab::run) enum Act {
     Start(Component),
     /// Another program changes the proxy's part of the kernel.
     Meddle(Hand),
+    /// IPAM loses its store and answers another subnet, until every connection has moved.
+    Renumber,
 }
 
 impl Act {
@@ -83,6 +86,7 @@ impl Act {
             Self::Kill(component) => world.kill(component),
             Self::Start(component) => world.start(component)?,
             Self::Meddle(hand) => world.meddle(hand).await?,
+            Self::Renumber => renumber(world).await?,
         }
         Ok(now)
     }

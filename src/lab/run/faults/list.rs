@@ -21,6 +21,9 @@ const OUTAGE: Duration = Duration::from_secs(10);
 const GONE: Duration = Duration::from_secs(5);
 /// How long the next proxy takes to come.
 const RESTART: Duration = Duration::from_secs(2);
+/// How long connections may take to move to another subnet, one after the other. A target is not
+/// reached from load balancers that are still in the former one.
+const MOVED: Duration = Duration::from_secs(30);
 /// How long a new proxy waits for what is away: longer than any grace of it.
 const LONG: Duration = Duration::from_secs(65);
 
@@ -201,6 +204,17 @@ pub(in crate::lab::run) const FAULTS: &[Fault] = &[
         promise: "routes that another program flushes are back within a second",
         stages: &[once(&[Act::Meddle(Hand::FlushRoutes)])],
         restored: Some(Duration::from_secs(1)),
+    },
+    Fault {
+        name: "renumbered",
+        promise: "when IPAM answers another subnet every connection moves, and egress loses nothing",
+        stages: &[Stage {
+            name: "",
+            acts: &[Act::Renumber],
+            bounds: [Within(MOVED), Nothing],
+            lasts: Duration::ZERO,
+        }],
+        restored: None,
     },
 ];
 

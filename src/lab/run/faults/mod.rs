@@ -9,6 +9,7 @@ mod act;
 mod judge;
 mod list;
 mod perform;
+mod renumber;
 
 use std::time::Duration;
 
