@@ -118,7 +118,7 @@ async fn one_dies(run: &mut Run) -> Result<(), LabError> {
     sleep(DEAD).await;
     let rebirth = Instant::now();
     run.world.start_proxy(0)?;
-    let recovered = whole(&run.world, &traffic, rebirth).await;
+    let recovered = whole(&run.world, &traffic, rebirth).await.is_ok();
     let end = Instant::now() - UNDER_WAY;
 
     let mut verdict = Verdict::new("the death of a proxy costs the targets of other nodes nothing", true);

@@ -5,7 +5,7 @@
 //! Like Meridio's it takes whatever addresses the proxy chose, and balances over the links that NSM
 //! makes in its namespace.
 
-use std::{net::IpAddr, time::Duration};
+use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
 use ipnet::IpNet;
 use tokio::sync::watch;
@@ -128,6 +128,21 @@ impl Lb {
         let found = tokio::time::timeout(patience, whole.wait_for(|whole| *whole)).await;
         let found = found.doing(|| format!("find every target behind {} in time", self.name))?;
         found.map(drop).doing(|| format!("find every target behind {}", self.name))
+    }
+
+    /// Number of clients that it has a connection of.
+    pub fn clients(&self) -> usize {
+        let all = self.connections.ids(|_| true);
+        let connections = all.iter().filter_map(|id| self.connections.get(id));
+        let clients: BTreeSet<_> =
+            connections.filter_map(|it| it.segments().first().map(|segment| segment.id.clone())).collect();
+        clients.len()
+    }
+
+    /// Number of connections that their client has made again, because a Close was lost with a hop
+    /// that had died. They last until their token expires.
+    pub fn superseded(&self) -> usize {
+        self.connections.len().saturating_sub(self.clients())
     }
 
     /// Stop the process: its sockets stay open, and it answers nothing.

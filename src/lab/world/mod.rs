@@ -172,7 +172,7 @@ impl World {
         let passed = [("nsmgr", self.control.connections()), ("the forwarder", forwarder)];
         let passed =
             passed.into_iter().filter_map(|(name, count)| Some((name, count?, targets + lbs * proxies)));
-        let of_lbs = self.lbs.values().map(|lb| (lb.name.as_str(), lb.connections.len(), proxies));
+        let of_lbs = self.lbs.values().map(|lb| (lb.name.as_str(), lb.clients(), proxies));
         match passed.chain(of_lbs).find(|(_, count, wanted)| count != wanted) {
             None => Ok(()),
             Some((name, count, wanted)) => Err(format!("{name} has {count} connections instead of {wanted}")),

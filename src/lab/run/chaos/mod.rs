@@ -87,7 +87,13 @@ async fn go_through(
         // What does not return in time is seen in the traffic.
         let _never = lb.balanced(WHOLE).await;
     }
-    let whole = whole(world, traffic, over).await.then(|| over.elapsed());
+    let whole = match whole(world, traffic, over).await {
+        Ok(()) => Some(over.elapsed()),
+        Err(error) => {
+            eprintln!("          {}", explain(&error));
+            None
+        }
+    };
     invariants.check(world).await?;
     Ok((whole, invariants.broken()))
 }

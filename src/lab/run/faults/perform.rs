@@ -71,7 +71,7 @@ async fn go_through(run: &mut Run, fault: &Fault, traffic: &Traffic) -> Result<S
         }
         sleep_until(begin + stage.lasts).await;
     }
-    whole(&run.world, traffic, begins.last().copied().unwrap_or(start)).await;
+    let _never = whole(&run.world, traffic, begins.last().copied().unwrap_or(start)).await;
     let ends = begins.iter().skip(1).copied().chain([Instant::now() - UNDER_WAY]);
     let before = start..begins.first().copied().unwrap_or(start);
     Ok(Seen { before, stages: begins.iter().zip(ends).map(|(begin, end)| *begin..end).collect(), restored })
@@ -79,17 +79,28 @@ async fn go_through(run: &mut Run, fault: &Fault, traffic: &Traffic) -> Result<S
 
 /// Wait until every connection is there and traffic is whole, or for long: what does not recover
 /// has a verdict of its own.
-pub(in crate::lab::run) async fn whole(world: &World, traffic: &Traffic, from: Instant) -> bool {
+pub(in crate::lab::run) async fn whole(
+    world: &World,
+    traffic: &Traffic,
+    from: Instant,
+) -> Result<(), LabError> {
     let mut connected = None;
     let whole = eventually("traffic is whole", RECOVERY, async || {
         world.has_all_connections()?;
         let connected = *connected.get_or_insert_with(Instant::now);
         let since = from.max(connected).max(Instant::now() - QUIET - UNDER_WAY);
-        let whole = Direction::BOTH.iter().all(|direction| traffic.is_whole(*direction, since));
-        let long = since + QUIET <= Instant::now() - UNDER_WAY;
-        if whole && long { Ok(()) } else { Err("it is not".into()) }
+        if since + QUIET > Instant::now() - UNDER_WAY {
+            return Err("not yet for long".into());
+        }
+        match Direction::BOTH.into_iter().find(|direction| !traffic.is_whole(*direction, since)) {
+            None => Ok(()),
+            Some(direction) => {
+                let details = traffic.details(direction, &(since..Instant::now()));
+                Err(format!("{}: {details}", direction.name()))
+            }
+        }
     });
-    whole.await.is_ok()
+    whole.await.map(drop)
 }
 
 /// Time from a moment until the kernel of the first proxy is as before.
