@@ -60,6 +60,21 @@ impl World {
         }
     }
 
+    /// Stop IPAM or NSP, which then answers nothing while its connections stay, or let it go on.
+    ///
+    /// # Errors
+    /// It does not run, or is another component.
+    pub fn hang(&mut self, component: Component, hangs: bool) -> Result<(), LabError> {
+        let service = self.services.get_mut(&component).ok_or("it is not there");
+        let process = &mut service.doing(|| format!("stop {component:?}"))?.process;
+        if hangs {
+            process.stop()
+        } else {
+            process.resume()
+        }
+        Ok(())
+    }
+
     /// Start a component that does not run. Nothing is awaited: it registers, and its peers find it
     /// again, by themselves.
     ///

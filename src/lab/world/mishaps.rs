@@ -11,7 +11,10 @@ use super::{
     fabric::PRIMARY,
     target::LINK,
 };
-use crate::lab::error::{Doing, LabError};
+use crate::lab::{
+    error::{Doing, LabError},
+    pods::pod::Process,
+};
 
 /// How long a proxy may take to end: Kubernetes kills after 30 s.
 pub const END: Duration = Duration::from_secs(25);
@@ -98,7 +101,7 @@ impl World {
     /// # Errors
     /// It does not run, or the kernel refused.
     pub async fn lose_proxy_pod(&mut self, node: usize) -> Result<(), LabError> {
-        self.end_proxy(node, true).await?;
+        self.kill_proxy(node).await?;
         let pod = self.fabric.proxies.get(node).ok_or("there is none");
         let netlink = &pod.doing(|| format!("lose the proxy of node {node}"))?.netlink;
         let kept = ["lo", PRIMARY];
@@ -108,19 +111,30 @@ impl World {
         Ok(())
     }
 
-    /// End the proxy of a node, killed or asked.
+    /// Kill the proxy of a node.
     ///
     /// # Errors
-    /// It does not run, or did not end when asked.
-    pub async fn end_proxy(&mut self, node: usize, kill: bool) -> Result<(), LabError> {
-        let ended = || format!("end the proxy of node {node}");
-        let process = self.proxies.get_mut(node).and_then(|proxy| proxy.process.take());
-        let process = process.ok_or("it does not run").doing(ended)?;
-        if kill {
-            process.signal(Signal::SIGKILL).doing(ended)?;
-        }
-        let status = process.terminate(END).await.doing(ended)?;
-        let good = kill || status.is_some_and(|status| status.success());
+    /// It does not run.
+    pub async fn kill_proxy(&mut self, node: usize) -> Result<(), LabError> {
+        let process = self.running_proxy(node)?;
+        let killed = process.signal(Signal::SIGKILL);
+        killed.doing(|| format!("kill the proxy of node {node}"))?;
+        process.terminate(END).await.map(drop).doing(|| format!("reap the proxy of node {node}"))
+    }
+
+    /// Ask the proxy of a node to end.
+    ///
+    /// # Errors
+    /// It does not run, or did not end in order within the time.
+    pub async fn end_proxy(&mut self, node: usize, within: Duration) -> Result<(), LabError> {
+        let ended = || format!("end the proxy of node {node} within {within:?}");
+        let status = self.running_proxy(node)?.terminate(within).await.doing(ended)?;
+        let good = status.is_some_and(|status| status.success());
         if good { Ok(()) } else { Err(format!("{status:?}")).doing(ended) }
+    }
+
+    fn running_proxy(&mut self, node: usize) -> Result<Process, LabError> {
+        let process = self.proxies.get_mut(node).and_then(|proxy| proxy.process.take());
+        process.ok_or("it does not run").doing(|| format!("end the proxy of node {node}"))
     }
 }

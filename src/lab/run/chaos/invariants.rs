@@ -45,7 +45,7 @@ impl Invariants {
                 self.dead.insert(lb, (None, addresses(pod, FROM_PROXY).await?));
             }
             Act::ReturnLb(lb) => drop(self.dead.remove(&lb)),
-            Act::KillProxy | Act::EndProxy => self.running = None,
+            Act::KillProxy | Act::EndProxy(_) => self.running = None,
             _ => {}
         }
         Ok(())

@@ -7,7 +7,11 @@ use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 
 use crate::lab::{
     run::faults::Act,
-    world::{components::Component, foreign::Hand, mishaps::Mishap},
+    world::{
+        components::Component,
+        foreign::Hand,
+        mishaps::{END, Mishap},
+    },
 };
 
 /// Troubles of one sequence at most; those that clash with an earlier one are not drawn again.
@@ -87,7 +91,7 @@ const TROUBLES: &[Trouble] = &[
     lb(1, Mishap::Hangs),
     lb(1, Mishap::Unlinked),
     restart(Act::KillProxy),
-    restart(Act::EndProxy),
+    restart(Act::EndProxy(END)),
     away(Component::Nsmgr),
     away(Component::Forwarder),
     away(Component::Ipam),

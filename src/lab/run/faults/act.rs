@@ -34,14 +34,16 @@ pub(in crate::lab::run) enum Act {
     Relink(usize),
     /// The first node's proxy is killed.
     KillProxy,
-    /// The first node's proxy ends, as asked.
-    EndProxy,
+    /// The first node's proxy ends when asked, within this time.
+    EndProxy(Duration),
     /// Another process of it starts.
     StartProxy,
     /// A component is killed.
     Kill(Component),
     /// It starts again.
     Start(Component),
+    /// IPAM or NSP answers nothing any more, or again.
+    Hang(Component, bool),
     /// Another program changes the proxy's part of the kernel.
     Meddle(Hand),
     /// IPAM loses its store and answers another subnet, until every connection has moved.
@@ -80,11 +82,12 @@ impl Act {
                 serve_again(world, &all).await?;
             }
             Self::Relink(target) => world.relink(target).await?,
-            Self::KillProxy => world.end_proxy(0, true).await?,
-            Self::EndProxy => world.end_proxy(0, false).await?,
+            Self::KillProxy => world.kill_proxy(0).await?,
+            Self::EndProxy(within) => world.end_proxy(0, within).await?,
             Self::StartProxy => world.start_proxy(0)?,
             Self::Kill(component) => world.kill(component),
             Self::Start(component) => world.start(component)?,
+            Self::Hang(component, hangs) => world.hang(component, hangs)?,
             Self::Meddle(hand) => world.meddle(hand).await?,
             Self::Renumber => renumber(world).await?,
         }

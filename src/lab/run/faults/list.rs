@@ -8,7 +8,11 @@ use super::{
     Bound::{self, Any, Gaps, Nothing, Within},
     Fault, Stage,
 };
-use crate::lab::world::{components::Component, foreign::Hand, mishaps::Mishap};
+use crate::lab::world::{
+    components::Component,
+    foreign::Hand,
+    mishaps::{END, Mishap},
+};
 
 const SECOND: Bound = Within(Duration::from_secs(1));
 /// Links that are made again one after the other.
@@ -19,6 +23,8 @@ const AT_ONCE: Bound = Within(Duration::from_millis(100));
 const OUTAGE: Duration = Duration::from_secs(10);
 /// How long a load balancer is away.
 const GONE: Duration = Duration::from_secs(5);
+/// How long a proxy may take to end while some load balancers hang.
+const SOON: Duration = Duration::from_secs(10);
 /// How long the next proxy takes to come.
 const RESTART: Duration = Duration::from_secs(2);
 /// How long connections may take to move to another subnet, one after the other. A target is not
@@ -110,8 +116,51 @@ pub(in crate::lab::run) const FAULTS: &[Fault] = &[
         name: "proxy-terminated",
         promise: "after a terminated proxy traffic is whole within a second of its successor's start",
         stages: &[
-            Stage { name: "gone", acts: &[Act::EndProxy], bounds: [Any, Any], lasts: RESTART },
+            Stage { name: "gone", acts: &[Act::EndProxy(END)], bounds: [Any, Any], lasts: RESTART },
             back(&[Act::StartProxy], [SECOND, SECOND]),
+        ],
+        restored: None,
+    },
+    Fault {
+        name: "proxy-terminated-beside-hung",
+        promise: "a proxy ends within ten seconds though a load balancer hangs",
+        stages: &[
+            Stage {
+                name: "gone",
+                acts: &[Act::LoseLb(1, Mishap::Hangs), Act::EndProxy(SOON)],
+                bounds: [Any, Any],
+                lasts: RESTART,
+            },
+            back(&[Act::StartProxy, Act::ReturnLb(1)], [Any, Any]),
+        ],
+        restored: None,
+    },
+    Fault {
+        name: "proxy-terminated-amid-hung",
+        promise: "a proxy ends within 25 seconds though every load balancer, IPAM and NSP hang",
+        stages: &[
+            Stage {
+                name: "gone",
+                acts: &[
+                    Act::LoseLb(0, Mishap::Hangs),
+                    Act::LoseLb(1, Mishap::Hangs),
+                    Act::Hang(Component::Ipam, true),
+                    Act::Hang(Component::Nsp, true),
+                    Act::EndProxy(END),
+                ],
+                bounds: [Any, Any],
+                lasts: RESTART,
+            },
+            back(
+                &[
+                    Act::Hang(Component::Ipam, false),
+                    Act::Hang(Component::Nsp, false),
+                    Act::StartProxy,
+                    Act::ReturnLb(0),
+                    Act::ReturnLb(1),
+                ],
+                [Any, Any],
+            ),
         ],
         restored: None,
     },
