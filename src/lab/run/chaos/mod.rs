@@ -14,6 +14,7 @@ use self::invariants::Invariants;
 use super::{
     Run,
     bring_up::{self, milliseconds},
+    eventually,
     faults::{Act, whole},
     reach,
     traffic::Traffic,
@@ -57,7 +58,15 @@ pub(super) async fn story(run: &mut Run, seed: u64) -> Result<(), LabError> {
     }
     run.judge(verdict.figure("seed", seed).figure("acts", shown));
     // Traffic may be whole before the last proxy serves its targets.
-    bring_up::ready(run).await.map(drop)
+    bring_up::ready(run).await?;
+    // So may it before the targets have found that proxy, which then is not reached by their Close.
+    for target in &mut run.world.targets {
+        eventually("a target is answered", WHOLE, async || {
+            target.connect().await.map_err(|error| explain(&error))
+        })
+        .await?;
+    }
+    Ok(())
 }
 
 /// Perform the acts at their times and check in between; then how long it took until all was whole,
