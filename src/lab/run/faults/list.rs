@@ -137,7 +137,7 @@ pub(in crate::lab::run) const FAULTS: &[Fault] = &[
     },
     Fault {
         name: "proxy-terminated-amid-hung",
-        promise: "a proxy ends within 25 seconds though every load balancer, IPAM and NSP hang",
+        promise: "a proxy ends within 25 seconds though all its peers hang",
         stages: &[
             Stage {
                 name: "gone",
@@ -256,7 +256,7 @@ pub(in crate::lab::run) const FAULTS: &[Fault] = &[
     },
     Fault {
         name: "renumbered",
-        promise: "when IPAM answers another subnet every connection moves, and egress loses nothing",
+        promise: "every connection moves to another subnet of IPAM and egress loses nothing",
         stages: &[Stage {
             name: "",
             acts: &[Act::Renumber],
