@@ -137,7 +137,7 @@ pub(in crate::lab::run) const FAULTS: &[Fault] = &[
     },
     Fault {
         name: "proxy-terminated-amid-hung",
-        promise: "a proxy ends within 25 seconds though all its peers hang",
+        promise: "a proxy ends within 25 seconds though load balancers and IPAM and NSP hang",
         stages: &[
             Stage {
                 name: "gone",
