@@ -4,10 +4,10 @@
 
 use std::{fmt, time::Duration};
 
-/// Width of the column with what was measured.
+/// Width of the column of names.
 const WIDTH: usize = 52;
 
-/// What was measured of one program, in order.
+/// The figures of one program, in order.
 #[derive(Debug, Default)]
 pub(crate) struct Figures(Vec<(String, f64)>);
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The world of one program: everything around it, and what it uses.
+//! The world of one program, its processor time and its memory.
 
 use std::{fs, path::PathBuf, time::Duration};
 

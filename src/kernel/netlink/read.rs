@@ -8,7 +8,7 @@ use rtnetlink::packet_route::{RouteNetlinkMessage, link::LinkMessage};
 
 use super::{
     Netlink, message, parse,
-    requests::Attempts,
+    requests::{Attempts, unless},
     watch::{Changes, RuleChange, RuleChanges},
 };
 use crate::{
@@ -37,7 +37,6 @@ impl Netlink {
         if changes.everything || changes.primary {
             return self.all(ours).await;
         }
-        self.settings(&mut observed, ours, &mut changes).await?;
         self.changed_links(&mut observed, ours, &mut changes).await?;
         if changes.primary {
             return self.all(ours).await;
@@ -69,37 +68,25 @@ impl Netlink {
         Ok(())
     }
 
-    /// Settings of our bridge, which no event reports: an event of the bridge is added if they have
-    /// changed.
-    async fn settings(
-        &mut self,
-        observed: &mut Observed,
-        ours: &Ours,
-        changes: &mut Changes,
-    ) -> Result<(), Refusal> {
-        let Some(index) = self.bridge else { return Ok(()) };
-        let before = observed.bridge_settings;
-        self.changed_link(observed, ours, index).await?;
-        if observed.bridge_settings != before {
-            changes.links.insert(index);
-        }
-        Ok(())
-    }
-
-    /// Links that have changed. Linux removes routes without an event when a link goes down or away,
-    /// and with the addresses of the bridge.
+    /// Links that have changed, and our bridge, whose settings change without an event. Linux removes
+    /// routes without an event when a link goes down or away, and with the addresses of the bridge.
     async fn changed_links(
         &mut self,
         observed: &mut Observed,
         ours: &Ours,
         changes: &mut Changes,
     ) -> Result<(), Refusal> {
-        for index in &changes.links {
-            let was_primary = self.primary.contains(index);
-            let now = self.changed_link(observed, ours, *index).await?;
+        let before = observed.bridge_settings;
+        let unreported = self.bridge.filter(|bridge| !changes.links.contains(bridge));
+        for index in changes.links.iter().copied().chain(unreported) {
+            let was_primary = self.primary.contains(&index);
+            let now = self.changed_link(observed, ours, index).await?;
+            if unreported == Some(index) && now.is_some() && observed.bridge_settings == before {
+                continue;
+            }
             let lost = now.as_ref().is_none_or(|link| !link.up);
             let is_bridge =
-                self.bridge == Some(*index) || now.is_some_and(|link| link.kind == LinkKind::Bridge);
+                self.bridge == Some(index) || now.is_some_and(|link| link.kind == LinkKind::Bridge);
             changes.addresses |= is_bridge;
             changes.routes |= lost || is_bridge;
             changes.primary |= lost && was_primary;
@@ -130,18 +117,13 @@ impl Netlink {
     async fn addresses(&mut self, observed: &mut Observed) -> Result<(), Refusal> {
         observed.addresses.clear();
         let Some(bridge) = self.bridge else { return Ok(()) };
-        match self.requests.dump(message::get_addresses(bridge)).await {
-            Err(refusal) if refusal.errno == errno::ENODEV => Ok(()),
-            Err(refusal) => Err(refusal),
-            Ok(answers) => {
-                for answer in answers {
-                    if let RouteNetlinkMessage::NewAddress(address) = answer {
-                        observed.addresses.extend(parse::address(&address, bridge));
-                    }
-                }
-                Ok(())
+        let answers = self.requests.dump(message::get_addresses(bridge)).await;
+        for answer in unless(errno::ENODEV, answers)?.into_iter().flatten() {
+            if let RouteNetlinkMessage::NewAddress(address) = answer {
+                observed.addresses.extend(parse::address(&address, bridge));
             }
         }
+        Ok(())
     }
 
     /// Rules of both families. Of a dump of rules Linux does not report whether changes interrupted it: their events do.
@@ -206,17 +188,12 @@ impl Netlink {
         family: Family,
         table: u32,
     ) -> Result<Vec<parse::DefaultRoute>, Refusal> {
-        match self.requests.dump(message::get_routes(family, table)).await {
-            Err(refusal) if refusal.errno == errno::ENOENT => Ok(Vec::new()),
-            Err(refusal) => Err(refusal),
-            Ok(answers) => {
-                let route = |answer| match answer {
-                    RouteNetlinkMessage::NewRoute(route) => parse::default_route(&route, table),
-                    _ => None,
-                };
-                Ok(answers.into_iter().filter_map(route).collect())
-            }
-        }
+        let answers = self.requests.dump(message::get_routes(family, table)).await;
+        let route = |answer| match answer {
+            RouteNetlinkMessage::NewRoute(route) => parse::default_route(&route, table),
+            _ => None,
+        };
+        Ok(unless(errno::ENOENT, answers)?.into_iter().flatten().filter_map(route).collect())
     }
 }
 

@@ -70,10 +70,8 @@ impl Requests {
     ) -> Result<Option<RouteNetlinkMessage>, Refusal> {
         let mut request = NetlinkMessage::from(message);
         request.header.flags = NLM_F_REQUEST;
-        match self.ask(request).await {
-            Err(refusal) if refusal.errno == errno::ENODEV => Ok(None),
-            answers => Ok(answers?.objects.pop()),
-        }
+        let answers = unless(errno::ENODEV, self.ask(request).await)?;
+        Ok(answers.and_then(|mut answers| answers.objects.pop()))
     }
 
     /// Make a change and wait for the acknowledgement.
@@ -104,6 +102,14 @@ impl Requests {
 impl Drop for Requests {
     fn drop(&mut self) {
         self.connection.abort();
+    }
+}
+
+/// An answer; none if the kernel refused with this error number.
+pub(super) fn unless<T>(errno: i32, answer: Result<T, Refusal>) -> Result<Option<T>, Refusal> {
+    match answer {
+        Err(refusal) if refusal.errno == errno => Ok(None),
+        answer => answer.map(Some),
     }
 }
 

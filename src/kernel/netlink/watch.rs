@@ -70,7 +70,7 @@ impl Watch {
         }
     }
 
-    /// Forget changes of rules that a dump shows which began after `rules_changes` and before the next.
+    /// Forget the changes of rules so far: a dump of the rules that begins now shows them.
     pub(super) fn forget_rules(&mut self) {
         self.changes.forget_rules();
     }

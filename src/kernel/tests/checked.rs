@@ -7,14 +7,8 @@ use std::{io, time::Duration};
 
 use tokio::time::sleep;
 
-use crate::{
-    api::Family,
-    kernel::{
-        Backend, Netlink, Observed, Op, Ours, Refusal, WrongSysctl,
-        announce::Announcements,
-        liveness::{self, Neighbours},
-    },
-};
+use super::over::Over;
+use crate::kernel::{Backend, Netlink, Observed, Ours, Refusal};
 
 /// Looks before a difference is none of a change that happens just now.
 const LOOKS: usize = 20;
@@ -31,9 +25,11 @@ impl Checked {
     }
 }
 
-impl Backend for Checked {
-    async fn dump(&mut self, ours: &Ours) -> Result<Observed, Refusal> {
-        self.real.dump(ours).await
+impl Over for Checked {
+    type Inner = Netlink;
+
+    fn inner(&mut self) -> &mut Netlink {
+        &mut self.real
     }
 
     async fn refresh(&mut self, ours: &Ours, observed: Observed) -> Result<Observed, Refusal> {
@@ -49,33 +45,5 @@ impl Backend for Checked {
         let whole = self.beside.dump(ours).await?;
         assert_eq!(seen, whole, "no event has reported the difference");
         Ok(seen)
-    }
-
-    async fn apply(&mut self, ours: &Ours, op: &Op) -> Result<(), Refusal> {
-        self.real.apply(ours, op).await
-    }
-
-    fn wrong_sysctls(&mut self, ours: &Ours, families: &[Family]) -> Vec<WrongSysctl> {
-        self.real.wrong_sysctls(ours, families)
-    }
-
-    fn neighbours(&mut self, settings: Option<liveness::Settings>) -> io::Result<Box<dyn Neighbours>> {
-        self.real.neighbours(settings)
-    }
-
-    fn announcements(&mut self) -> io::Result<Box<dyn Announcements>> {
-        self.real.announcements()
-    }
-
-    async fn changed(&mut self, ours: &Ours) {
-        self.real.changed(ours).await;
-    }
-
-    fn overtaken(&mut self, ours: &Ours) -> bool {
-        self.real.overtaken(ours)
-    }
-
-    fn reopen(&mut self) -> io::Result<()> {
-        self.real.reopen()
     }
 }

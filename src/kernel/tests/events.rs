@@ -2,52 +2,25 @@
 
 //! A kernel whose events are lost, without a sign of it.
 
-use std::io;
-
+use super::over::Over;
 use crate::{
-    api::{Dual, Family},
+    api::Dual,
     chain::Tasks,
-    kernel::{
-        Backend, Ends, Kernel, Memory, Observed, Op, Ours, PeerId, Refusal, Settings, WrongSysctl,
-        announce::Announcements,
-        liveness::{self, Neighbours},
-    },
+    kernel::{Ends, Kernel, Memory, Observed, Ours, PeerId, Refusal, Settings},
 };
 
 /// A kernel in memory of which a refresh shows no change.
 struct Deaf(Memory);
 
-impl Backend for Deaf {
-    async fn dump(&mut self, ours: &Ours) -> Result<Observed, Refusal> {
-        self.0.dump(ours).await
+impl Over for Deaf {
+    type Inner = Memory;
+
+    fn inner(&mut self) -> &mut Memory {
+        &mut self.0
     }
 
     async fn refresh(&mut self, _ours: &Ours, observed: Observed) -> Result<Observed, Refusal> {
         Ok(observed)
-    }
-
-    async fn apply(&mut self, ours: &Ours, op: &Op) -> Result<(), Refusal> {
-        self.0.apply(ours, op).await
-    }
-
-    fn wrong_sysctls(&mut self, ours: &Ours, families: &[Family]) -> Vec<WrongSysctl> {
-        self.0.wrong_sysctls(ours, families)
-    }
-
-    fn neighbours(&mut self, settings: Option<liveness::Settings>) -> io::Result<Box<dyn Neighbours>> {
-        self.0.neighbours(settings)
-    }
-
-    fn announcements(&mut self) -> io::Result<Box<dyn Announcements>> {
-        self.0.announcements()
-    }
-
-    async fn changed(&mut self, ours: &Ours) {
-        self.0.changed(ours).await;
-    }
-
-    fn reopen(&mut self) -> io::Result<()> {
-        self.0.reopen()
     }
 }
 

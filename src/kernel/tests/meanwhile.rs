@@ -14,14 +14,13 @@ use std::{
 
 use tokio::time::Instant;
 
+use super::over::Over;
 use crate::{
-    api::{Dual, Family},
+    api::Dual,
     chain::Tasks,
     kernel::{
         Backend, Degraded, Ends, Kernel, Memory, NextHopGuard, Observed, Op, Ours, PeerId, PortGuard,
-        Refusal, Settings, Status, WrongSysctl,
-        announce::Announcements,
-        liveness::{self, Neighbours},
+        Refusal, Settings, Status,
     },
 };
 
@@ -68,7 +67,13 @@ impl Busy {
     }
 }
 
-impl Backend for Busy {
+impl Over for Busy {
+    type Inner = Memory;
+
+    fn inner(&mut self) -> &mut Memory {
+        &mut self.linux
+    }
+
     async fn dump(&mut self, ours: &Ours) -> Result<Observed, Refusal> {
         let kernel = self.kernel.get().unwrap();
         self.told.lock().unwrap().push(kernel.status().borrow().clone());
@@ -83,26 +88,6 @@ impl Backend for Busy {
     async fn apply(&mut self, ours: &Ours, op: &Op) -> Result<(), Refusal> {
         tokio::time::sleep(self.slowness).await;
         self.linux.apply(ours, op).await
-    }
-
-    fn wrong_sysctls(&mut self, ours: &Ours, families: &[Family]) -> Vec<WrongSysctl> {
-        self.linux.wrong_sysctls(ours, families)
-    }
-
-    fn neighbours(&mut self, settings: Option<liveness::Settings>) -> io::Result<Box<dyn Neighbours>> {
-        self.linux.neighbours(settings)
-    }
-
-    fn announcements(&mut self) -> io::Result<Box<dyn Announcements>> {
-        self.linux.announcements()
-    }
-
-    async fn changed(&mut self, ours: &Ours) {
-        self.linux.changed(ours).await;
-    }
-
-    fn overtaken(&mut self, ours: &Ours) -> bool {
-        self.linux.overtaken(ours)
     }
 
     fn reopen(&mut self) -> io::Result<()> {

@@ -20,6 +20,7 @@ mod liveness;
 mod meanwhile;
 mod multicast;
 pub(super) mod netns;
+mod over;
 mod peers;
 mod thread;
 mod traps;

@@ -14,6 +14,7 @@ use std::{
 
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
+use super::over::Over;
 use crate::{
     api::Family,
     chain::Tasks,
@@ -32,9 +33,11 @@ struct Slow {
     ended: Arc<AtomicBool>,
 }
 
-impl Backend for Slow {
-    async fn dump(&mut self, ours: &Ours) -> Result<Observed, Refusal> {
-        self.memory.dump(ours).await
+impl Over for Slow {
+    type Inner = Memory;
+
+    fn inner(&mut self) -> &mut Memory {
+        &mut self.memory
     }
 
     /// Blocks the thread, as a system call does.
@@ -42,26 +45,6 @@ impl Backend for Slow {
         let _told = self.asked.try_send(());
         let _gone = self.let_go.recv();
         self.memory.apply(ours, op).await
-    }
-
-    fn wrong_sysctls(&mut self, ours: &Ours, families: &[Family]) -> Vec<WrongSysctl> {
-        self.memory.wrong_sysctls(ours, families)
-    }
-
-    fn neighbours(&mut self, settings: Option<liveness::Settings>) -> io::Result<Box<dyn Neighbours>> {
-        self.memory.neighbours(settings)
-    }
-
-    fn announcements(&mut self) -> io::Result<Box<dyn Announcements>> {
-        self.memory.announcements()
-    }
-
-    async fn changed(&mut self, ours: &Ours) {
-        self.memory.changed(ours).await;
-    }
-
-    fn reopen(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }
 

@@ -13,10 +13,11 @@ use super::{
     leftovers::{self, Baseline},
     verdict::{Report, Verdict},
 };
-use crate::lab::error::{Doing, LabError};
+use crate::lab::{
+    error::{Doing, LabError},
+    world::mishaps::END,
+};
 
-/// How long the proxy may take to end: Kubernetes kills after 30 s.
-const END: Duration = Duration::from_secs(25);
 /// How long it is away.
 const AWAY: Duration = Duration::from_millis(500);
 /// How long its connections to load balancers that left may stay.
@@ -38,7 +39,7 @@ async fn terminate(run: &mut Run) -> Result<Verdict, LabError> {
     let start = Instant::now();
     let mut verdict = Verdict::new("the proxy ends when asked", true);
     for proxy in &mut run.world.proxies {
-        let process = proxy.process.take().ok_or("it does not run").doing(|| "end the proxy".into())?;
+        let process = proxy.ending()?;
         let log = process.tail(super::LOG);
         let status = process.terminate(END).await.doing(|| "wait for the proxy".into())?;
         if !status.is_some_and(|status| status.success()) {

@@ -134,7 +134,7 @@ impl World {
     }
 
     fn running_proxy(&mut self, node: usize) -> Result<Process, LabError> {
-        let process = self.proxies.get_mut(node).and_then(|proxy| proxy.process.take());
-        process.ok_or("it does not run").doing(|| format!("end the proxy of node {node}"))
+        let proxy = self.proxies.get_mut(node).ok_or("there is none");
+        proxy.doing(|| format!("end the proxy of node {node}"))?.ending()
     }
 }

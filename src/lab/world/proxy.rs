@@ -51,6 +51,15 @@ impl Proxy {
         self.process.as_mut().ok_or("it does not run").doing(|| format!("find {name}"))
     }
 
+    /// Its process, to be ended: it does not run any more for the lab.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn ending(&mut self) -> Result<Process, LabError> {
+        let name = self.name();
+        self.process.take().ok_or("it does not run").doing(|| format!("end {name}"))
+    }
+
     /// Its health socket, seen from here.
     pub fn health_socket(&self) -> PathBuf {
         let pid = self.process.as_ref().map_or(0, Process::pid);
