@@ -281,18 +281,18 @@ fn every_promise_names_a_test_that_exists_or_says_pending() {
 }
 
 #[test]
-fn the_readme_has_every_variable_with_its_default_and_meaning() {
-    let readme = read("README.md");
+fn the_configuration_page_has_every_variable() {
+    let page = read("docs/configuration.md");
     let escaped = |text: &str| text.replace('<', "&lt;").replace('>', "&gt;");
     let missing = meridio_proxy::proxy::config::VARIABLES.iter().filter_map(|variable| {
         let alias = variable.alias.map(|alias| format!(", `{alias}`")).unwrap_or_default();
         let default =
             if variable.default.is_empty() { String::new() } else { format!("`{}`", variable.default) };
         let row = format!("| `{}`{alias} | {default} | {} |", variable.name, escaped(variable.meaning));
-        (!readme.contains(&row)).then_some(row)
+        (!page.contains(&row)).then_some(row)
     });
     let missing: Vec<_> = missing.collect();
-    assert!(missing.is_empty(), "README.md lacks:\n{}", missing.join("\n"));
+    assert!(missing.is_empty(), "docs/configuration.md lacks:\n{}", missing.join("\n"));
 }
 
 #[test]

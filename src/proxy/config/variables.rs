@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! List every environment variable that the proxy reads, with its default and meaning.
 //!
-//! One table: the parser takes its defaults from it, `--help` prints it, and the README's table is compared with it.
+//! One table: the parser takes its defaults from it, `--help` prints it, and a test compares
+//! `docs/configuration.md` with it.
 
 /// An environment variable of the proxy.
 #[derive(Clone, Copy, Debug)]
