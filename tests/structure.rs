@@ -239,6 +239,20 @@ struct Promise {
     proof: String,
 }
 
+/// The tests among `file#test, file#test` that are not in the tree.
+fn missing(proof: &str) -> impl Iterator<Item = String> {
+    proof.split(',').map(|one| one.trim().trim_matches('`')).filter_map(|one| {
+        let Some((file, name)) = one.split_once('#') else {
+            return Some(format!("`{one}` is not `file#test`"));
+        };
+        let Ok(text) = fs::read_to_string(root().join(file)) else {
+            return Some(format!("no file {file}"));
+        };
+        let found = text.contains(&format!("fn {name}(")) || text.contains(&format!("\"{name}\""));
+        (!found).then(|| format!("{file} has no test or verdict `{name}`"))
+    })
+}
+
 fn promises() -> Vec<Promise> {
     let text = read("SPECIFICATION.md");
     let rows = text.lines().filter_map(|line| {
@@ -263,18 +277,62 @@ fn every_promise_names_a_test_that_exists_or_says_pending() {
         if proof == "*pending*" {
             continue;
         }
-        for one in proof.split(',').map(|one| one.trim().trim_matches('`')) {
-            let Some((file, name)) = one.split_once('#') else {
-                wrong.push(format!("{number}: `{one}` is neither `file#test` nor *pending*"));
-                continue;
-            };
-            let Ok(text) = fs::read_to_string(root().join(file)) else {
-                wrong.push(format!("{number}: no file {file}"));
-                continue;
-            };
-            if !text.contains(&format!("fn {name}(")) && !text.contains(&format!("\"{name}\"")) {
-                wrong.push(format!("{number}: {file} has no test or verdict `{name}`"));
+        wrong.extend(missing(proof).map(|gap| format!("{number}: {gap}")));
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Rows of docs/compatibility.md: code or number of an issue, state, and the tests that hold it.
+fn behaviours() -> Vec<[String; 3]> {
+    let text = read("docs/compatibility.md");
+    let rows = text.lines().map(|line| line.trim_matches('|').split('|').map(str::trim).collect());
+    let rows = rows.filter_map(|cells: Vec<_>| {
+        let [code, _, state, _, proof] = cells[..] else { return None };
+        code.contains(|c: char| c.is_ascii_digit()).then(|| [code, state, proof].map(str::to_owned))
+    });
+    rows.collect()
+}
+
+#[test]
+fn every_row_of_the_compatibility_page_names_its_test() {
+    let rows = behaviours();
+    assert!(rows.len() >= 100, "only {} rows were read", rows.len());
+    let mut wrong = Vec::new();
+    let mut codes = BTreeSet::new();
+    for [code, state, proof] in &rows {
+        if !codes.insert(code) {
+            wrong.push(format!("{code}: used twice"));
+        }
+        match (state.as_str(), proof.as_str()) {
+            ("dropped" | "not built", "-") => {}
+            ("kept" | "repaired" | "held" | "in part", _) => {
+                wrong.extend(missing(proof).map(|gap| format!("{code}: {gap}")));
             }
+            _ => wrong.push(format!("{code}: state `{state}`, held by `{proof}`")),
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The codes at the begin of a test's name: B16 of `b16_a_name`, L12 and G21 of `l12_g21_a_name`.
+fn codes(name: &str) -> impl Iterator<Item = String> {
+    let code = |part: &str| {
+        let (letter, digits) = part.split_at_checked(1)?;
+        let number = digits.parse::<u8>().ok().filter(|_| digits.len() == 2)?;
+        ["b", "e", "g", "l"].contains(&letter).then(|| format!("{}{number}", letter.to_uppercase()))
+    };
+    name.split('_').map_while(code)
+}
+
+#[test]
+fn every_code_in_a_test_name_is_on_the_compatibility_page() {
+    let listed: BTreeSet<_> = behaviours().into_iter().map(|[code, ..]| code).collect();
+    let mut wrong = Vec::new();
+    for file in ["src", "tests"].into_iter().flat_map(|folder| files(folder, &["rs"])) {
+        for function in read(&file).split("fn ").skip(1) {
+            let name = function.split('(').next().unwrap_or_default();
+            let unknown = codes(name).filter(|code| !listed.contains(code));
+            wrong.extend(unknown.map(|code| format!("{}: `{name}`: no {code}", file.display())));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
