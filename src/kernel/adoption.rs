@@ -1,20 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Keep what an earlier process left in the kernel until its place is taken or its load balancer is known to be gone.
+//! Keeps the objects that an earlier process left in the kernel until they have a successor, or
+//! their load balancer is known to be gone.
 //!
-//! The earlier process may have been this program or the Go proxy. Traffic runs over what it left, so all of it becomes records at
-//! the first dump: a port with a forwarder's alias belongs to the connection that the alias names, and each next hop is a record of
-//! its own, as nothing in the kernel connects it with a link. Other ports are not ours.
+//! The earlier process may have been this program or the Go proxy. These objects still carry
+//! traffic, so all of them become records at the first dump: a port with a forwarder's alias
+//! belongs to the connection that the alias names, and each next hop gets a record of its own,
+//! because nothing in the kernel connects it with a link. Ports without such an alias are not ours.
 //!
-//! No clock releases a record, and neither does an attempt that failed. What does:
-//! 1. Its link is claimed, or its next hop is: the record of that connection has it from then on.
+//! A record is released neither by time nor by an attempt that failed, but only when:
+//! 1. Its link or its next hop is claimed: the record of that connection owns it from then on.
 //! 2. Its link is gone.
-//! 3. Another link of the same load balancer carries frames: the old one leaves. (Forwarders remove those of targets.)
-//! 4. Its connection is of a load balancer that the registry does not have, by a complete picture that has at least one and that was
-//!    taken after the proxy became ready. Of a lone next hop that is known when the addresses of all of them are.
+//! 3. Another link of the same load balancer carries frames: the old one leaves. (Forwarders remove
+//!    those of targets.)
+//! 4. Its connection leads to a load balancer that the registry does not have. The registry's list
+//!    must be complete, not empty, and newer than the moment at which the proxy became ready. For a
+//!    lone next hop, the addresses of all load balancers must be known.
 //! 5. Its next hop is withdrawn, so that its link can be replaced.
 //!
-//! VIP rules are released by the first VIP list: until then they are not touched.
+//! VIP rules are released by the first VIP list; until then they are not touched.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -24,7 +28,7 @@ use std::{
 use super::{Attachment, Observed, Ours, PeerId, Role, claims::Declared};
 use crate::api::{Family, InterfaceName};
 
-/// What an earlier process left.
+/// The objects that an earlier process left.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Adoption {
     pub(super) peers: BTreeMap<PeerId, Left>,
@@ -32,16 +36,16 @@ pub(super) struct Adoption {
     pub(super) vips: bool,
 }
 
-/// What an earlier process left of one connection.
+/// The objects that an earlier process left of one connection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Left {
-    /// Its links, all ports of the bridge; none if it is a lone next hop.
+    /// Its links, all ports of the bridge; none for a lone next hop.
     pub(super) links: BTreeSet<InterfaceName>,
     pub(super) next_hops: BTreeSet<IpAddr>,
 }
 
 impl Adoption {
-    /// Keep what the first dump shows.
+    /// Creates records of the objects in the first dump.
     pub(super) fn of(observed: &Observed, ours: &Ours) -> Self {
         let mut peers = BTreeMap::<PeerId, Left>::new();
         let ports = observed.bridge(ours).into_iter().flat_map(|bridge| observed.ports_of(bridge.index));
@@ -57,7 +61,8 @@ impl Adoption {
         Self { peers, vips: observed.rules.iter().any(|rule| rule.routes_vip(ours)) }
     }
 
-    /// Release what is due; the links that are to leave the bridge.
+    /// Releases the records that have a reason to go; returns the links that have to leave the
+    /// bridge.
     pub(super) fn release(
         &mut self,
         declared: &Declared,
@@ -90,13 +95,13 @@ impl Adoption {
         leaving
     }
 
-    /// All links that it keeps in the bridge.
+    /// All links that the records keep in the bridge.
     pub(super) fn links(&self) -> impl Iterator<Item = &InterfaceName> {
         self.peers.values().flat_map(|left| &left.links)
     }
 }
 
-/// A picture of the registry by which a record may be released.
+/// The list of load balancers in the registry, by which a record may be released.
 struct Registry<'a> {
     declared: &'a Declared,
     ids: &'a BTreeSet<String>,
@@ -114,7 +119,7 @@ impl<'a> Registry<'a> {
         Some(Self { declared, ids, addressed: ids.iter().all(addressed) })
     }
 
-    /// Whether a record is known to be of a load balancer that is gone.
+    /// Whether the load balancer of a record is known to be gone.
     fn lacks(&self, id: &PeerId, linked: bool) -> bool {
         let unknown = if linked { !self.ids.contains(&*id.id) } else { self.addressed };
         id.role == Role::LoadBalancer && unknown && !self.declared.peers.contains_key(id)

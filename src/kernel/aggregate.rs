@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Write a set of addresses with the fewest prefixes.
+//! Represents a set of addresses by the smallest number of prefixes.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -8,7 +8,8 @@ use ipnet::IpNet;
 
 use crate::api::Family;
 
-/// A prefix of either family as bits from the left, so that both are handled alike. Ordered by address, then by length.
+/// A prefix as left-aligned bits, so that both families are handled alike. Ordered by address, then
+/// by length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Prefix {
     pub(super) bits: u128,
@@ -61,7 +62,8 @@ impl Prefix {
     }
 }
 
-/// The fewest prefixes of a family that contain exactly the same addresses: sorted, disjoint, no two mergeable.
+/// The smallest list of prefixes of a family that contains exactly these addresses: sorted,
+/// disjoint, no two mergeable.
 pub(super) fn aggregate(nets: impl IntoIterator<Item = IpNet>, family: Family) -> Vec<Prefix> {
     let mut sorted: Vec<Prefix> =
         nets.into_iter().filter(|net| Family::of_net(net) == family).map(Prefix::of).collect();

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Make the changes of a plan, so that one that fails does not stop the others.
+//! Makes the changes of a plan. A change that fails does not stop the others.
 //!
-//! Two kinds of changes depend on others: a link becomes a port only if all leak stops are in, and a VIP rule is removed only if
-//! those that replace it are in. What is left out is planned again by the next pass.
+//! Two kinds of changes depend on others: a link becomes a port only if all leak stops are in
+//! place, and a VIP rule is removed only if the rules that replace it are in place. The next pass
+//! plans the omitted changes again.
 
 mod isolate;
 
@@ -15,10 +16,10 @@ use std::{
 use self::isolate::{is_of_a_next_hop, isolate};
 use super::{Action, Backend, Failure, Observed, Op, Ours, Refusal, rule::priority};
 
-/// Changes that are made before a plan may be left.
+/// Number of changes after which a plan may be left.
 const BATCH: usize = 64;
 
-/// What became of a plan.
+/// The outcome of a plan.
 #[derive(Debug, Default)]
 pub(super) struct Applied {
     /// The plan was left before its end.
@@ -27,14 +28,16 @@ pub(super) struct Applied {
     pub(super) writes: u64,
     /// Changes that failed.
     pub(super) failures: Vec<Failure>,
-    /// Next hops that the kernel does not take into a route, and its answers.
+    /// Next hops that the kernel does not accept in a route, with its answers.
     pub(super) refused: BTreeMap<IpAddr, String>,
 }
 
-/// Make the changes, in order. A plan is left before the VIP rules if a caller may wait to see what
-/// was made (a target does not wait for thousands of rules), and after a batch if something else
-/// has been declared (`outdated`), or has changed in the kernel: a next hop that goes or comes does
-/// not wait either. As the order of a plan breaks nothing on the way, it may be left anywhere.
+/// Makes the changes, in order.
+///
+/// A plan may be left at any change, because its order breaks nothing on the way. It is left in two
+/// places: before the VIP rules, if a caller may be waiting for the changes made so far (a target
+/// does not wait for thousands of rules); and after a batch, if something else has been declared
+/// (`outdated`) or has changed in the kernel (a next hop that comes or goes does not wait either).
 ///
 /// A route that is refused because of one next hop is made with the others.
 pub(super) async fn apply<B: Backend>(
@@ -73,7 +76,7 @@ pub(super) async fn apply<B: Backend>(
 }
 
 impl Applied {
-    /// Note a change that was refused, after trying what can be done without it.
+    /// Records a refused change, after trying the part of it that is possible.
     async fn refusal<B: Backend>(
         &mut self,
         backend: &mut B,
@@ -94,7 +97,7 @@ impl Applied {
     }
 }
 
-/// A line for a change; at the default level not for each of thousands.
+/// Logs a change; thousands of similar ones are not logged at the default level.
 fn trace(op: &Op) {
     match is_bulk(op) {
         true => tracing::trace!(%op, "done"),
@@ -102,14 +105,14 @@ fn trace(op: &Op) {
     }
 }
 
-/// What others depend on.
+/// The kinds of changes on which others depend.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Ground {
     LeakStop,
     VipRules,
 }
 
-/// Whether a change is one of many, none of which a caller waits for alone.
+/// Whether a change is one of many for which no caller waits.
 fn is_bulk(op: &Op) -> bool {
     match op {
         Op::AddRule(_) => provides(op) != Some(Ground::LeakStop),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Define what the reconciler needs of a kernel.
+//! The operations of a kernel that the reconciler uses.
 
 use std::{fmt, future::Future, io};
 
@@ -13,17 +13,17 @@ use crate::api::Family;
 
 /// A kernel: the real one by netlink, or one in memory.
 pub trait Backend: Send + 'static {
-    /// Read everything that may be ours.
+    /// Reads everything that may be ours.
     ///
     /// # Errors
-    /// The kernel's answer, or the end of the connection to it.
+    /// The kernel refuses, or the connection to it breaks.
     fn dump(&mut self, ours: &Ours) -> impl Future<Output = Result<Observed, Refusal>> + Send;
 
-    /// Read again what has changed since `observed` was read, which was the last that
-    /// [`dump`](Self::dump) or this has returned. After an error, only a dump is of use.
+    /// Reads the objects that have changed since `observed` was read. `observed` must be the result
+    /// of the last [`dump`](Self::dump) or `refresh`. After an error, only a dump can be used.
     ///
     /// # Errors
-    /// The kernel's answer, or the end of the connection to it.
+    /// The kernel refuses, or the connection to it breaks.
     fn refresh(
         &mut self,
         ours: &Ours,
@@ -33,17 +33,17 @@ pub trait Backend: Send + 'static {
         self.dump(ours)
     }
 
-    /// Make one change. Adding what is there and removing what is gone succeed.
+    /// Makes one change. Adding an object that exists and removing one that does not both succeed.
     ///
     /// # Errors
-    /// The kernel's answer, or the end of the connection to it.
+    /// The kernel refuses, or the connection to it breaks.
     fn apply(&mut self, ours: &Ours, op: &Op) -> impl Future<Output = Result<(), Refusal>> + Send;
 
-    /// The sysctls that are not as these families need them.
+    /// The sysctls whose values are wrong for these families.
     fn wrong_sysctls(&mut self, ours: &Ours, families: &[Family]) -> Vec<WrongSysctl>;
 
     /// A view of the neighbours on our bridge, for probes with these settings; without settings,
-    /// the kernel asks by its own timers. It has its own connection to the kernel.
+    /// the kernel solicits by its own timers. The view has its own connection to the kernel.
     ///
     /// # Errors
     /// The error of the socket call.
@@ -55,30 +55,30 @@ pub trait Backend: Send + 'static {
     /// The error of the socket call: `EPERM` without NET_RAW.
     fn announcements(&mut self) -> io::Result<Box<dyn Announcements>>;
 
-    /// Wait until something that may be ours has changed, or changes may have been missed. Changes made before the call count,
-    /// and so may our own. Cancel-safe.
+    /// Waits until something that may be ours has changed, or changes may have been missed. Changes
+    /// made before the call count, and so may changes by this process. Cancel-safe.
     fn changed(&mut self, ours: &Ours) -> impl Future<Output = ()> + Send;
 
-    /// Whether something but rules has changed since the last dump began, as far as that has been
-    /// reported: a plan of thousands of rules is then left for it. Does not wait. A backend without
-    /// events has none.
+    /// Whether anything but rules is reported to have changed since the last dump began; a plan of
+    /// thousands of rules is then left early. Does not wait. A backend without events returns
+    /// false.
     fn overtaken(&mut self, _ours: &Ours) -> bool {
         false
     }
 
-    /// Replace the connection to the kernel by a fresh one.
+    /// Replaces the connection to the kernel by a new one.
     ///
     /// # Errors
     /// The error of the socket call.
     fn reopen(&mut self) -> io::Result<()>;
 }
 
-/// The kernel's answer to something that it did not do.
+/// The answer of a kernel that did not carry out a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// The error number; 0 if the connection broke before an answer came.
     pub errno: i32,
-    /// What the kernel says about it (extended acknowledgement), or what broke.
+    /// The kernel's explanation (extended acknowledgement), or the reason why the connection broke.
     pub text: Option<String>,
 }
 
@@ -108,7 +108,7 @@ impl fmt::Display for Refusal {
 
 impl std::error::Error for Refusal {}
 
-/// Error numbers with a meaning here.
+/// Error numbers that are handled.
 pub(super) mod errno {
     pub(in crate::kernel) const ENOENT: i32 = 2;
     pub(in crate::kernel) const ESRCH: i32 = 3;
@@ -126,7 +126,7 @@ pub(super) mod errno {
     pub(in crate::kernel) const ENETUNREACH: i32 = 101;
 }
 
-/// Whether an answer means that the change is in effect already.
+/// Whether an answer means that the change is already in effect.
 pub(super) fn in_effect(op: &Op, errno: i32) -> bool {
     match op {
         Op::AddRule(_) | Op::AddAddress(_) | Op::CreateBridge(_) => errno == errno::EEXIST,

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Collect what everyone declares.
+//! Collects the declarations of all callers.
 //!
-//! Here is only what callers of the handle have declared, behind a mutex that is held for moments. What the reconciler remembers
-//! about the kernel is its own: see `remembered.rs`.
+//! This module holds only the declarations made through the handle, behind a mutex that is held for
+//! moments. The state that the reconciler remembers about the kernel belongs to the reconciler: see
+//! `remembered.rs`.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,7 +18,7 @@ use tokio::{sync::Notify, time::Instant};
 use super::{Ends, PeerId, Rule, Settings};
 use crate::api::{Dual, InterfaceName};
 
-/// What the handle and its guards share with the reconciler.
+/// State that the handle and its guards share with the reconciler.
 pub(super) struct Claims {
     pub(super) settings: Settings,
     state: Mutex<State>,
@@ -32,7 +33,7 @@ pub(super) struct State {
     guards: u64,
 }
 
-/// Everything that is declared at a moment.
+/// All declarations at a moment.
 #[derive(Clone, Default)]
 pub(super) struct Declared {
     /// Counts declarations.
@@ -47,26 +48,26 @@ pub(super) struct Declared {
     pub(super) doubted: BTreeMap<PeerId, BTreeSet<u64>>,
     /// Connection ids of all load balancers that the registry has.
     pub(super) registered: Option<Arc<BTreeSet<String>>>,
-    /// Since when the proxy is ready.
+    /// When the proxy became ready.
     pub(super) ready: Option<Instant>,
     pub(super) stopping: bool,
 }
 
-/// What guards hold of one connection, by guard.
+/// The claims on one connection, by guard.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Claimed {
     links: BTreeMap<u64, (InterfaceName, Ends)>,
     next_hops: BTreeMap<u64, IpAddr>,
 }
 
-/// What has been declared since the reconciler last asked, and cannot be seen in [`Declared`].
+/// Declarations since the reconciler last took them that are not visible in [`Declared`].
 #[derive(Debug, Default)]
 pub(super) struct Notes {
     /// Links that have lost their last guard.
     pub(super) released: BTreeSet<InterfaceName>,
-    /// Next hops that may have another link behind them than before.
+    /// Next hops that may be behind another link than before.
     pub(super) linked_anew: BTreeSet<IpAddr>,
-    /// Next hops of an earlier process that are to be withdrawn.
+    /// Next hops of an earlier process to withdraw.
     pub(super) withdrawn: BTreeSet<IpAddr>,
 }
 
@@ -75,7 +76,7 @@ impl Claims {
         Self { settings, state: Mutex::default(), changed: Notify::new() }
     }
 
-    /// Declare something and wake the reconciler.
+    /// Changes the declarations and wakes the reconciler.
     pub(super) fn declare<T>(&self, declare: impl FnOnce(&mut State) -> T) -> T {
         let result = {
             let mut state = self.lock();
@@ -86,7 +87,7 @@ impl Claims {
         result
     }
 
-    /// What is declared now, and what was noted since the last call.
+    /// The current declarations, and the notes since the last call.
     pub(super) fn take(&self) -> (Declared, Notes) {
         let mut state = self.lock();
         (state.declared.clone(), std::mem::take(&mut state.notes))
@@ -111,7 +112,7 @@ impl Claimed {
         self.links.values().map(|(name, _)| name)
     }
 
-    /// Addresses that are to be next hops.
+    /// Addresses that should be next hops.
     pub(super) fn next_hops(&self) -> impl Iterator<Item = IpAddr> {
         self.next_hops.values().copied()
     }
@@ -193,7 +194,7 @@ impl State {
         }
     }
 
-    /// A picture from before the proxy was ready is not kept.
+    /// A list from before the proxy was ready is ignored.
     pub(super) fn set_registered(&mut self, ids: BTreeSet<String>) {
         if self.declared.ready.is_some() {
             self.declared.registered = Some(Arc::new(ids));
@@ -225,7 +226,7 @@ impl State {
         Arc::make_mut(self.declared.peers.entry(peer.clone()).or_default())
     }
 
-    /// Remove something of a connection; the record goes with the last.
+    /// Removes a claim on a connection; the record goes with its last claim.
     fn release<T>(&mut self, peer: &PeerId, remove: impl FnOnce(&mut Claimed) -> Option<T>) -> Option<T> {
         let claimed = Arc::make_mut(self.declared.peers.get_mut(peer)?);
         let removed = remove(claimed);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Hold what should be true in the kernel for one conduit.
+//! The desired state of the kernel for one conduit.
 
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
@@ -9,29 +9,30 @@ use ipnet::IpNet;
 use super::{Mac, Ours, Rule};
 use crate::api::InterfaceName;
 
-/// What should be true. [`plan()`](super::plan()) says what is missing for it.
+/// The desired state. [`plan()`](super::plan()) computes the changes that lead to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Desired {
-    /// What is ours.
+    /// The marks of our objects.
     pub ours: Ours,
-    /// Address of the bridge if it is to be created.
+    /// Address of the bridge if it has to be created.
     pub mac: Mac,
-    /// Whether the bridge and all that stops leaks stay. Without it, both go as soon as the bridge has no port.
+    /// Whether the bridge and all leak stops stay. Otherwise both go as soon as the bridge has no
+    /// port.
     pub present: bool,
-    /// Addresses of the bridge, with the length of their subnets; `None` leaves what is there.
+    /// Addresses of the bridge, with the length of their subnets; `None` leaves the present ones.
     pub addresses: Option<BTreeSet<IpNet>>,
-    /// Links that are to be ports. They need not exist yet.
+    /// Links that should be ports. They need not exist yet.
     pub ports: BTreeSet<InterfaceName>,
-    /// Links that are no longer to be ports.
+    /// Links that should no longer be ports.
     pub leaving: BTreeSet<InterfaceName>,
-    /// Neighbours that the default routes of our table lead to.
+    /// Neighbours to which the default routes of our table should lead.
     pub next_hops: BTreeSet<IpAddr>,
-    /// Rules for the VIPs; `None` (the VIPs are not known) leaves what is there.
+    /// Rules for the VIPs; `None` (the VIPs are unknown) leaves the present ones.
     pub vip_rules: Option<Arc<BTreeSet<Rule>>>,
 }
 
 impl Desired {
-    /// Only the leak stop and the bridge: what holds before anything is known.
+    /// Only the leak stops and the bridge: the desired state before anything is declared.
     pub fn nothing(ours: Ours, mac: Mac) -> Self {
         Self {
             ours,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Declare what should be true, and see what is.
+//! The handle by which elements declare the desired state and read the present one.
 
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
@@ -18,8 +18,9 @@ use super::{
 };
 use crate::api::{Dual, InterfaceName};
 
-/// Handle on the desired state of one conduit. Clones share the state. Declaring never waits: the reconciler makes true what was
-/// declared, tries again what fails, and tells in [`Status`].
+/// Handle on the desired state of one conduit. Clones share the state. Declaring never waits: the
+/// reconciler brings the kernel to the declared state, repeats changes that fail, and reports in
+/// [`Status`].
 ///
 /// ```
 /// # use meridio_proxy::{api::Dual, chain::Tasks, kernel::{Ends, Kernel, Memory, PeerId, Settings}};
@@ -74,90 +75,100 @@ pub struct DoubtGuard {
 }
 
 impl Kernel {
-    /// Wait until the reconciler has ended, and why: it was stopped, or it panicked. What it left in the kernel stays, and what is
-    /// declared has no effect any more.
+    /// Waits until the reconciler has ended, and returns the reason: it was stopped, or it
+    /// panicked. Its objects stay in the kernel, and declarations have no effect any more.
     pub async fn ended(&self) -> String {
         let mut end = self.end.clone();
         let why = end.wait_for(Option::is_some).await.ok().and_then(|why| why.clone());
         why.unwrap_or_else(|| "its thread has ended".to_owned())
     }
 
-    /// Desire that the link of a connection is a port of the bridge, as long as the guard lives.
-    /// The link may appear later. Until it is a port, and after it was one, what it receives is
-    /// forwarded nowhere. The gateway that the addresses of the connection belong to stays, and
-    /// those of the other end are announced when another link is behind them. Several guards for
-    /// one link count as one.
+    /// Declares the link of a connection as a port of the bridge, for as long as the guard lives.
+    ///
+    /// The link may appear later. While it is not a port, packets that it receives are forwarded
+    /// nowhere. The gateway whose subnet contains the addresses of the connection stays. The
+    /// addresses of the other end are announced when another link is behind them. Several guards
+    /// for one link count as one.
     pub fn port(&self, peer: &PeerId, link: InterfaceName, ends: Ends) -> PortGuard {
         let guard = self.claims.declare(|state| state.claim_port(peer, link, ends));
         PortGuard { claims: self.claims.clone(), peer: peer.clone(), guard }
     }
 
-    /// Desire that packets from VIPs may go to this address of a load balancer, as long as the guard lives. It is installed while
-    /// the connection's link is a port that carries frames, the address is in the subnet of a gateway, and it answers. Several
-    /// guards for one address count as one.
+    /// Declares an address of a load balancer as a next hop for packets from VIPs, for as long as
+    /// the guard lives.
+    ///
+    /// The next hop is installed while the connection's link is a port that carries frames, the
+    /// address is in the subnet of a gateway, and the address answers. Several guards for one
+    /// address count as one.
     pub fn next_hop(&self, peer: &PeerId, address: IpAddr) -> NextHopGuard {
         let guard = self.claims.declare(|state| state.claim_next_hop(peer, address));
         NextHopGuard { claims: self.claims.clone(), peer: peer.clone(), guard }
     }
 
-    /// Withdraw next hops that an earlier process left, so that their links can be replaced. Those that are declared stay.
+    /// Withdraws next hops that an earlier process left, so that their links can be replaced.
+    /// Declared next hops stay.
     pub fn withdraw(&self, addresses: impl IntoIterator<Item = IpAddr>) {
         self.claims.declare(|state| state.withdraw(addresses));
     }
 
-    /// Report whether a next hop answers. Until the first report it counts as one that does.
+    /// Reports whether a next hop answers. Until the first report it counts as answering.
     pub fn set_answers(&self, address: IpAddr, answers: bool) {
         self.claims.declare(|state| state.set_answers(address, answers));
     }
 
-    /// Prefer the next hops of other load balancers to those of this one, as long as the guard lives: there is reason to doubt that
-    /// it forwards. If no other answers, its own stay.
+    /// Prefers the next hops of other load balancers to those of this one, for as long as the guard
+    /// lives, because this one may not forward. If no other answers, its next hops stay.
     pub fn doubt(&self, peer: &PeerId) -> DoubtGuard {
         let guard = self.claims.declare(|state| state.doubt(peer));
         DoubtGuard { claims: self.claims.clone(), peer: peer.clone(), guard }
     }
 
-    /// Ask a next hop for its link-layer address again: the link behind it may have been made anew where this kernel does not see it.
-    /// Without effect on an address that nobody has declared.
+    /// Invalidates the neighbour entry of a next hop, so that its link-layer address is resolved
+    /// again: the link behind it may have been replaced where this kernel does not see it. Has no
+    /// effect on an address that is not declared.
     pub fn linked_anew(&self, address: IpAddr) {
         self.claims.declare(|state| state.link_anew(address));
     }
 
-    /// Set the addresses of the bridge, with the length of their subnets. A former one stays as long as a connection lies in its
-    /// subnet, and for the adoption time at least.
+    /// Sets the addresses of the bridge, with the length of their subnets. A former address stays
+    /// for as long as a connection lies in its subnet, and at least for the adoption time.
     pub fn set_gateways(&self, gateways: Dual<IpNet>) {
         self.claims.declare(|state| state.set_gateways(gateways));
     }
 
-    /// Set the VIPs, of both families. An empty list after a non-empty one takes effect after the grace time. Their number
-    /// is for the caller to bound: the kernel takes seconds to insert 10,000 rules.
+    /// Sets the VIPs of both families. An empty list after a non-empty one takes effect after the
+    /// grace time. The caller must bound their number: the kernel takes seconds to insert 10,000
+    /// rules.
     pub fn set_vips(&self, vips: &[IpNet]) {
         let rules = Arc::new(vip_rules(&self.claims.settings.ours, vips));
         self.claims.declare(|state| state.set_vips(rules));
     }
 
-    /// Declare that the proxy is ready: from now on, what an earlier process left may be found to be abandoned. Once is enough.
+    /// Declares that the proxy is ready. From then on, objects that an earlier process left may be
+    /// found to be abandoned. Further calls have no effect.
     pub fn ready(&self) {
         self.claims.declare(State::ready);
     }
 
-    /// Declare the connection ids of all load balancers that the registry has, by a complete picture. What an earlier process left
-    /// of others is released. A picture that is empty, or was taken before the proxy was [`ready`](Self::ready), releases nothing.
+    /// Declares the connection ids of all load balancers in the registry. The list must be
+    /// complete. Objects that an earlier process left of other load balancers are released. A list
+    /// that is empty, or from before the proxy was [`ready`](Self::ready), releases nothing.
     pub fn set_registered(&self, ids: BTreeSet<String>) {
         self.claims.declare(|state| state.set_registered(ids));
     }
 
-    /// State of the kernel, as of the last look at it.
+    /// State of the kernel, as of the last read.
     pub fn status(&self) -> watch::Receiver<Status> {
         self.status.clone()
     }
 
-    /// Which next hops answer probes, as far as that has been found out. Without probes, nothing is.
+    /// Which next hops answer probes, as far as is known. Without probes nothing is known.
     pub fn verdicts(&self) -> watch::Receiver<Verdicts> {
         self.verdicts.clone()
     }
 
-    /// Wait until a pass has had everything that was declared before the call. It is then true, or [`Status`] says why not.
+    /// Waits until a pass has processed everything that was declared before the call. It is then in
+    /// effect, or [`Status`] has the reason why not.
     pub async fn settled(&self) {
         let revision = self.claims.revision();
         let mut status = self.status.clone();
@@ -166,9 +177,9 @@ impl Kernel {
             .await;
     }
 
-    /// Withdraw next hops and VIP rules, then the bridge, then the leak stop, and end the reconciler. If the bridge still has
-    /// ports, it stays, with the leak stop, for a successor. Guards that live longer have no effect. Returns at the deadline, at
-    /// the latest.
+    /// Withdraws next hops and VIP rules, then the bridge, then the leak stops, and ends the
+    /// reconciler. If the bridge still has ports, the bridge and the leak stops stay for a
+    /// successor. Guards that live longer have no effect. Returns at the deadline at the latest.
     pub async fn stop(self, deadline: Instant) {
         self.claims.declare(State::stop);
         let mut status = self.status.clone();

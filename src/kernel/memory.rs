@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Behave like the kernel, in memory: the twin of the netlink backend, for tests.
+//! A kernel in memory, for tests.
 //!
-//! It answers as Linux does in everything that a plan may ask for, and a contract test compares the two step by step. Whatever
-//! others do to a kernel (links that come and go, rules of the Go proxy) tests do by [`Memory::change`].
+//! It behaves as Linux does in everything that a plan may request; a contract test compares the two
+//! step by step. Tests make the changes of other programs (links that come and go, rules of the Go
+//! proxy) by [`Memory::change`].
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -36,34 +37,35 @@ struct Shared {
 #[derive(Default)]
 struct State {
     world: World,
-    /// Changes asked for so far.
+    /// Number of changes requested so far.
     asked: u64,
     /// Changes made so far.
     made: Vec<Op>,
-    /// Answers to single changes, by how many were asked for before.
+    /// Error numbers for single changes, by the number of changes requested before.
     refusals: BTreeMap<u64, i32>,
-    /// Answer to all changes.
+    /// Error number for all changes.
     refuse_all: Option<i32>,
-    /// Answer to dumps.
+    /// Error number for dumps.
     blind: Option<i32>,
     wrong_sysctls: Vec<WrongSysctl>,
     /// Neighbours that do not answer.
     silent: BTreeSet<IpAddr>,
-    /// Neighbours that have been asked.
+    /// Neighbours that have been solicited.
     asked_for: BTreeSet<IpAddr>,
-    /// MAC addresses of neighbours; of others they follow from the IP address.
+    /// MAC addresses of neighbours. A neighbour that is not listed has one derived from its IP
+    /// address.
     macs: BTreeMap<IpAddr, Mac>,
     announced: Vec<(IpAddr, Mac)>,
-    /// Others have changed something since the last dump.
+    /// Another program has changed something since the last dump.
     overtaken: bool,
     /// Announcements are not permitted.
     without_announcements: bool,
-    /// Neighbours cannot be looked at.
+    /// Neighbours cannot be read.
     without_neighbours: bool,
 }
 
 impl Memory {
-    /// Do to the kernel what others may do.
+    /// Changes the kernel as another program would.
     pub fn change<T>(&self, change: impl FnOnce(&mut World) -> T) -> T {
         let result = {
             let mut state = self.lock();
@@ -74,7 +76,7 @@ impl Memory {
         result
     }
 
-    /// Add a link that is up, and return its index. An existing link of that name stays.
+    /// Adds a link that is up, and returns its index. An existing link of that name stays.
     ///
     /// # Panics
     /// If the name is not an interface name.
@@ -94,57 +96,57 @@ impl Memory {
         self.change(|world| world.add_link(name, link))
     }
 
-    /// Remove a link by name.
+    /// Removes a link by name.
     pub fn remove_link(&self, name: &str) {
         if let Ok(name) = name.parse() {
             self.change(|world| world.remove_link(&name));
         }
     }
 
-    /// Refuse the change that is asked for after `skip` others, once.
+    /// Refuses, once, the change that follows `skip` others.
     pub fn refuse(&self, skip: u64, errno: i32) {
         let mut state = self.lock();
         let at = state.asked + skip;
         state.refusals.insert(at, errno);
     }
 
-    /// Refuse all changes, or none any more.
+    /// Refuses all changes; `None` accepts them again.
     pub fn refuse_all(&self, errno: Option<i32>) {
         self.lock().refuse_all = errno;
     }
 
-    /// Refuse all dumps, or none any more.
+    /// Refuses all dumps; `None` accepts them again.
     pub fn refuse_dumps(&self, errno: Option<i32>) {
         self.lock().blind = errno;
     }
 
-    /// Set the sysctls that are wrong. Like the real ones, they are not reported.
+    /// Sets the sysctls whose values are wrong. As in Linux, this is not reported.
     pub fn set_wrong_sysctls(&self, wrong: Vec<WrongSysctl>) {
         self.lock().wrong_sysctls = wrong;
     }
 
-    /// Let a neighbour fall silent, or answer again.
+    /// Makes a neighbour fall silent, or answer again.
     pub fn set_silent(&self, address: IpAddr, silent: bool) {
         let silent_ones = &mut self.lock().silent;
         _ = if silent { silent_ones.insert(address) } else { silent_ones.remove(&address) };
     }
 
-    /// Set the MAC address that a neighbour answers with.
+    /// Sets the MAC address with which a neighbour answers.
     pub fn set_mac(&self, address: IpAddr, mac: Mac) {
         self.lock().macs.insert(address, mac);
     }
 
-    /// Let the kernel have no entry of any neighbour.
+    /// Empties the neighbour table.
     pub fn forget_neighbours(&self) {
         self.lock().asked_for.clear();
     }
 
-    /// Refuse the socket that announcements need, as Linux does without NET_RAW.
+    /// Refuses the socket for announcements, as Linux does without NET_RAW.
     pub fn forbid_announcements(&self) {
         self.lock().without_announcements = true;
     }
 
-    /// Refuse the socket that probes need.
+    /// Refuses the socket for probes.
     pub fn forbid_neighbours(&self) {
         self.lock().without_neighbours = true;
     }
@@ -154,7 +156,7 @@ impl Memory {
         self.lock().announced.clone()
     }
 
-    /// What a dump shows.
+    /// The state that a dump returns.
     pub fn observed(&self, ours: &Ours) -> Observed {
         self.lock().world.observed(ours)
     }
@@ -164,12 +166,12 @@ impl Memory {
         self.lock().made.clone()
     }
 
-    /// Changes made since the last call, in order; they are forgotten here.
+    /// Takes the changes made since the last call, in order.
     pub fn take_made(&self) -> Vec<Op> {
         std::mem::take(&mut self.lock().made)
     }
 
-    /// How many changes the reconciler has asked for so far.
+    /// Number of changes that the reconciler has requested so far.
     pub fn asked(&self) -> u64 {
         self.lock().asked
     }

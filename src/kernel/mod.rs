@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Keep one conduit's bridge, addresses, routes and rules as declared.
+//! Keeps the bridge, addresses, routes and rules of one conduit as declared.
 //!
-//! Elements never command the kernel: they declare through a [`Kernel`] handle what should be true, and one reconciler makes it
-//! so. All decisions are in [`plan()`], a pure function of a picture of the kernel ([`Observed`]) and the desired state
-//! ([`Desired`]); a [`Backend`] reads the one and makes the changes ([`Op`]) that the plan asks for.
+//! Elements never change the kernel directly. They declare the desired state through a [`Kernel`]
+//! handle, and one reconciler establishes it. All decisions are in [`plan()`], a pure function of
+//! an observed state ([`Observed`]) and the desired state ([`Desired`]). A [`Backend`] reads the
+//! observed state and makes the changes ([`Op`]) of the plan.
 //!
 //! ```text
 //!  elements ── claims ──▶ Desired ──┐
@@ -13,23 +14,28 @@
 //!     └─────── events: dump again ◀────────────────────────┘
 //! ```
 //!
-//! # What it makes
-//! - A bridge with the gateways as its addresses; links that connections name become its ports.
-//! - In table 1, a default route over all next hops, each with the bridge as device, and behind it a blackhole.
-//! - Rules that send what enters by the bridge from a VIP to table 1 ([`vip_rules`]).
-//! - Leak stops: what enters by the bridge, or by a link that is not yet or no longer its port, and is from no VIP, is dropped
-//!   before table main. They are in before anything else, and go last.
+//! # Objects in the kernel
+//! - A bridge with the gateways as its addresses. The links that connections name become its ports.
+//! - In table 1, a default route over all next hops, each with the bridge as device, and a
+//!   blackhole of a higher metric.
+//! - Rules that send packets from a VIP that enter by the bridge to table 1 ([`vip_rules`]).
+//! - Leak stops: rules that drop all other packets that enter by the bridge, or by a link that is
+//!   not yet or no longer its port, before they reach table main. They are added before and removed
+//!   after everything else.
 //!
 //! # Announcements
 //! When another link is behind an address, its new MAC address is announced; see [`announce`].
 //!
-//! # What an earlier process left
-//! It is kept, whether this program or the Go proxy made it, until its place is taken; see `adoption.rs`.
+//! # Objects of an earlier process
+//! They are kept, whether this program or the Go proxy made them, until they have a successor; see
+//! `adoption.rs`.
 //!
 //! # Known limits
-//! - A rule of someone else between priority 30003 and 32765 may still route what enters by the bridge.
-//! - Ports whose own addresses are in the bridge's subnet: if an address of the bridge is added after theirs, replies of the pod
-//!   itself may leave by a port. Forwarded packets are not concerned, since next hops name their device.
+//! - Another program's rule with a priority between 30003 and 32765 may still route packets that
+//!   enter by the bridge.
+//! - Ports whose own addresses are in the bridge's subnet: if an address of the bridge is added
+//!   after theirs, replies of the pod itself may leave by a port. Forwarded packets are not
+//!   affected, because next hops name their device.
 
 mod adoption;
 mod aggregate;

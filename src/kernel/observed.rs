@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Hold one picture of the kernel: what a dump shows of the objects that may be ours.
+//! The observed state of the kernel: the objects in a dump that may be ours.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,19 +23,21 @@ pub struct Observed {
     pub addresses: BTreeSet<IpNet>,
     /// Default routes of our table.
     pub routes: Vec<Route>,
-    /// Rules that [`Rule`] can express. The same rule may occur twice.
+    /// Rules that [`Rule`] can represent. The same rule may occur twice.
     pub rules: Vec<Rule>,
     /// The kernel has no IPv6.
     pub without_v6: bool,
 }
 
-/// Settings of a bridge that keep frames or addresses from it. A bridge that we make has none of them.
+/// Settings with which a bridge withholds frames or addresses. All are off on a bridge that this
+/// program creates.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BridgeSettings {
-    /// After a query for multicast listeners by any port, multicast frames reach only the ports that have answered it. Neighbour
-    /// discovery then does not find those that come later.
+    /// After any port has sent a query for multicast listeners, multicast frames reach only the
+    /// ports that have answered it. Neighbour discovery then does not find hosts that come later.
     pub multicast_snooping: bool,
-    /// The spanning tree protocol is on: a port carries nothing for the first 30 s, or for as long as others claim to be the root.
+    /// The spanning tree protocol is on: a port carries nothing for the first 30 s, or for as long
+    /// as other hosts claim to be the root.
     pub spanning_tree: bool,
     /// `disable_ipv6` is set: the bridge takes no IPv6 address and no IPv6 route leads to it.
     pub v6_disabled: bool,
@@ -48,24 +50,26 @@ pub struct Link {
     pub index: u32,
     /// Its MAC address, if it has one.
     pub mac: Option<Mac>,
-    /// Its alias. Forwarders write `client-<id>` on links to a target, `server-<id>` on links to a load balancer.
+    /// Its alias. Forwarders write `client-<id>` on links to a target, `server-<id>` on links to a
+    /// load balancer.
     pub alias: Option<String>,
     /// Administratively up.
     pub up: bool,
-    /// It carries frames: up, and so is its far end.
+    /// It carries frames: it is up, and so is its far end.
     pub running: bool,
     /// Index of the bridge it is a port of.
     pub controller: Option<u32>,
-    /// What it is, as far as it matters here.
+    /// Its kind, as far as plans distinguish it.
     pub kind: LinkKind,
 }
 
-/// What a link is, as far as it matters here.
+/// The kinds of links that plans distinguish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LinkKind {
     /// A bridge.
     Bridge,
-    /// A way out of the pod: loopback, or the device of a default route of table main. Never made a port.
+    /// An interface of the pod's own traffic: loopback, or the device of a default route of table
+    /// main. Never made a port.
     Primary,
     /// Anything else.
     Other,
@@ -76,31 +80,31 @@ pub enum LinkKind {
 pub struct Route {
     /// The family of the packets.
     pub family: Family,
-    /// The lowest wins.
+    /// The route with the lowest metric is used.
     pub metric: u32,
-    /// `proto`: who made it.
+    /// `proto`: the program that made it.
     pub protocol: u8,
-    /// Where packets go.
+    /// The destination of its packets.
     pub target: Target,
 }
 
-/// Where a route leads.
+/// The destination of a route.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Target {
     /// To one or more next hops, chosen by flow.
     Hops(BTreeSet<Hop>),
-    /// Dropped.
+    /// Packets are dropped.
     Blackhole,
-    /// Anything that this process does not make.
+    /// Any destination that this process does not make.
     Foreign,
 }
 
-/// A next hop as the kernel holds it.
+/// A next hop, as in a dump.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Hop {
     /// The neighbour.
     pub via: IpAddr,
-    /// Index of the device on which it is looked for.
+    /// Index of the device on which the neighbour is resolved.
     pub device: u32,
 }
 
@@ -120,7 +124,7 @@ impl Observed {
         self.links.iter().filter(move |(_, link)| link.controller == Some(index))
     }
 
-    /// The links whose leak stop is in, of each family.
+    /// The links whose leak stop is in place, for each family.
     pub(super) fn leak_stops(&self, ours: &Ours) -> Dual<BTreeSet<&InterfaceName>> {
         let mut stops = Dual::default();
         for rule in &self.rules {
@@ -146,7 +150,7 @@ impl Observed {
 }
 
 impl Route {
-    /// The next hops, if that is where it leads.
+    /// The next hops, if the route leads to next hops.
     pub fn hops(&self) -> Option<&BTreeSet<Hop>> {
         match &self.target {
             Target::Hops(hops) => Some(hops),
@@ -159,7 +163,8 @@ impl Route {
 pub(super) mod metric {
     use crate::api::Family;
 
-    /// The kernel's own defaults, which the Go proxy has too: replacing its route needs the same metric.
+    /// The kernel's own defaults, which the Go proxy uses too: only a route of the same metric
+    /// replaces its route.
     pub(in crate::kernel) const fn working(family: Family) -> u32 {
         match family {
             Family::V4 => 0,

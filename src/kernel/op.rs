@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Name one change of the kernel.
+//! One change of the kernel.
 
 use std::{collections::BTreeSet, fmt, net::IpAddr};
 
@@ -9,14 +9,15 @@ use ipnet::IpNet;
 use super::{Mac, Rule};
 use crate::api::{Family, InterfaceName};
 
-/// One change of the kernel. Adding what is there and removing what is gone both succeed.
+/// One change of the kernel. Adding an object that exists and removing one that does not both
+/// succeed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Op {
     /// Add a rule.
     AddRule(Rule),
-    /// Remove a rule; one of them if there are several.
+    /// Remove a rule. If there are several equal rules, one of them is removed.
     DeleteRule(Rule),
-    /// Create our bridge, up.
+    /// Create our bridge and set it up.
     CreateBridge(Mac),
     /// Set our bridge up.
     RaiseBridge,
@@ -28,17 +29,20 @@ pub enum Op {
     AddAddress(IpNet),
     /// Remove an address from our bridge.
     DeleteAddress(IpNet),
-    /// Make these next hops, by way of our bridge, the default route of our table, in place of what has the same metric.
+    /// Make these next hops, by way of our bridge, the default route of our table. Replaces a route
+    /// of the same metric.
     SetNextHops(Family, BTreeSet<IpAddr>),
-    /// Forget the link-layer address of a neighbour on our bridge, so that it is asked for when it is next used.
+    /// Remove the neighbour entry of an address on our bridge, so that its link-layer address is
+    /// resolved again.
     ForgetNeighbour(IpAddr),
-    /// Add the blackhole behind the default route of our table, in place of what has the same metric.
+    /// Add the blackhole behind the default route of our table. Replaces a route of the same
+    /// metric.
     SetBlackhole(Family),
     /// Remove the default route with a metric from our table.
     DeleteRoute(Family, u32),
     /// Make the link with this index a port of our bridge.
     Attach(InterfaceName, u32),
-    /// Make the link with this index a port of nothing.
+    /// Take the link with this index out of its bridge.
     Detach(InterfaceName, u32),
 }
 

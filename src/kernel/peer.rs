@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Describe the connections of the kernel port: one record for each load balancer and each target.
+//! The records of connections: one for each load balancer and each target.
 //!
-//! A record is declared by the elements, or adopted from what an earlier process left. Ports, next hops, neighbours to ask and
-//! [`Status`](super::Status) follow from the records and from nothing else.
+//! A record is declared by the elements, or adopted from the objects of an earlier process. Ports,
+//! next hops, the neighbours to probe and [`Status`](super::Status) are derived from the records
+//! alone.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -25,7 +26,7 @@ pub enum Role {
 }
 
 impl Role {
-    /// How forwarders begin the alias of such a link in this network namespace.
+    /// The prefix of the alias that forwarders give to such a link in this network namespace.
     const fn alias(self) -> &'static str {
         match self {
             Role::LoadBalancer => "server-",
@@ -34,7 +35,8 @@ impl Role {
     }
 }
 
-/// Names a connection: by its other end, and by its id at the client (segment 0 of the path), as the aliases of links do.
+/// The name of a connection: its other end, and its id at the client (segment 0 of the path), as in
+/// the aliases of links.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PeerId {
     /// The other end.
@@ -54,7 +56,7 @@ impl PeerId {
         Self { role: Role::Target, id: id.into() }
     }
 
-    /// The connection that a forwarder made a link for; none if the alias is not a forwarder's.
+    /// The connection for which a forwarder made a link; `None` if the alias is not a forwarder's.
     pub fn of_alias(alias: &str) -> Option<Self> {
         [Role::LoadBalancer, Role::Target].into_iter().find_map(|role| {
             let id = alias.strip_prefix(role.alias()).filter(|id| !id.is_empty())?;
@@ -72,7 +74,7 @@ impl fmt::Display for PeerId {
     }
 }
 
-/// The addresses of a connection, at its two ends.
+/// The addresses of a connection at its two ends.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ends {
     /// Those of the proxy's end.
@@ -81,12 +83,12 @@ pub struct Ends {
     pub far: Arc<[IpAddr]>,
 }
 
-/// How a link of a connection stands in the kernel. The last is the best.
+/// The state of a connection's link in the kernel. The last is the best.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Attachment {
     /// It does not exist.
     Missing,
-    /// It is the bridge itself or a way out of the pod, and never made a port.
+    /// It is the bridge itself or an interface of the pod's own traffic, and is never made a port.
     Foreign,
     /// It exists and is not a port of the bridge.
     Detached,
@@ -97,7 +99,7 @@ pub enum Attachment {
 }
 
 impl Attachment {
-    /// How a dump shows a link.
+    /// The state of a link in a dump.
     pub(super) fn of(name: &InterfaceName, observed: &Observed, ours: &Ours) -> Self {
         let bridge = observed.bridge(ours).map(|bridge| bridge.index);
         match observed.link(name) {
@@ -128,25 +130,25 @@ impl fmt::Display for Attachment {
     }
 }
 
-/// One connection, as it was declared or adopted, and as the kernel shows it.
+/// One connection, as it was declared or adopted, with its state in the kernel.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Peer {
     /// An earlier process left it, and no element has declared it.
     pub adopted: bool,
     /// Its links. There are two while one replaces the other.
     pub links: BTreeMap<InterfaceName, Attachment>,
-    /// Indices of its links that are ports and carry frames: another index is another link.
+    /// Indices of its links that are ports and carry frames. Another index means another link.
     pub running: BTreeSet<u32>,
     /// Addresses of its other end, as declared.
     pub addresses: BTreeSet<IpAddr>,
-    /// The addresses of a load balancer, and whether each is to be a next hop.
+    /// The addresses of a load balancer, and whether each is a next hop.
     pub next_hops: BTreeMap<IpAddr, Result<(), Withheld>>,
 }
 
 /// Whether packets reach the other end of a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Reach {
-    /// Nothing has probed its addresses yet.
+    /// None of its addresses has been probed yet.
     #[default]
     Unknown,
     /// Its link carries frames, and one of its addresses answers.
@@ -156,8 +158,9 @@ pub enum Reach {
 }
 
 impl Peer {
-    /// Why no packet can be sent to its other end; none if one of its links carries frames. Of an adopted connection the link
-    /// may be unknown: it is then taken for good.
+    /// The reason why no packet can be sent to its other end; `None` if one of its links carries
+    /// frames. The link of an adopted connection may be unknown; it is then assumed to carry
+    /// frames.
     pub(super) fn unlinked(&self) -> Option<Withheld> {
         match self.links.iter().max_by_key(|(_, attachment)| **attachment) {
             Some((_, Attachment::Running)) => None,
@@ -168,14 +171,14 @@ impl Peer {
     }
 }
 
-/// Why a next hop is left out of the default route.
+/// The reason why a next hop is left out of the default route.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Withheld {
     /// The connection has no link.
     NoLink,
     /// Its link is not a port that carries frames.
     Link(InterfaceName, Attachment),
-    /// No address that the bridge has is of the same subnet.
+    /// It is in no subnet of an address of the bridge.
     OffLink,
     /// It is an address of the bridge.
     Own,
@@ -185,7 +188,7 @@ pub enum Withheld {
     Refused(String),
     /// It does not answer.
     Silent,
-    /// There is reason to doubt that it forwards, and there are others.
+    /// It may not forward, and others can be used.
     Doubted,
 }
 

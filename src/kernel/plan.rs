@@ -1,16 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Compare what is with what should be, and say what to change, in an order that breaks nothing on the way.
+//! Compares the observed with the desired state, and returns the changes in an order that breaks
+//! nothing on the way.
 //!
-//! 1. The leak stops come first and go last, so that no packet finds the way to the primary network in between.
-//! 2. What carries traffic is added from the ground up (bridge, addresses, ports, routes, VIP rules) before anything is removed. What
-//!    concerns single connections comes before the VIP rules, which may be thousands.
-//! 3. Rules are added from high priorities to low and removed from low to high: a `goto` never leads nowhere.
-//! 4. A default route is replaced, never removed and added; it is removed only when no next hop is left.
+//! 1. The leak stops are added first and removed last, so that no packet takes the primary network
+//!    in between.
+//! 2. The objects that carry traffic are added from the ground up (bridge, addresses, ports,
+//!    routes, VIP rules) before anything is removed. Changes for single connections come before the
+//!    VIP rules, of which there may be thousands.
+//! 3. Rules are added from high priorities to low and removed from low to high, so that a `goto`
+//!    always has a destination.
+//! 4. A default route is replaced, never removed and added; it is removed only when no next hop is
+//!    left.
 //! 5. Ports leave after their next hops.
-//! 6. What the bridge cannot take (IPv6, while that is disabled) is not asked for.
-//! 7. What is not ours stays: other tables, rules of other shapes, links that no connection has named. If the name of the bridge is
-//!    taken by a link of another kind, only the leak stops are added.
+//! 6. A change that the bridge cannot accept (IPv6, while that is disabled) is not requested.
+//! 7. Objects that are not ours stay: other tables, rules of other shapes, links that no connection
+//!    has named. If a link of another kind has the name of the bridge, only the leak stops are
+//!    added.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,7 +29,8 @@ use super::{
 };
 use crate::api::{Dual, Family, InterfaceName};
 
-/// What to change, in order. Empty if everything is as desired, or waits for something that only others can bring.
+/// The changes that lead to the desired state, in order. Empty if the state is reached, or if it
+/// waits for something that only other programs can provide.
 pub fn plan(observed: &Observed, desired: &Desired) -> Vec<Op> {
     let bridge = observed.bridge(&desired.ours);
     let keep = desired.present || bridge.is_some_and(|link| observed.ports_of(link.index).next().is_some());
@@ -50,7 +57,7 @@ struct Plan<'a> {
     observed: &'a Observed,
     desired: &'a Desired,
     bridge: Option<u32>,
-    /// The bridge and what stops leaks are to be there.
+    /// The bridge and the leak stops are desired.
     keep: bool,
     ops: Vec<Op>,
 }
@@ -103,9 +110,9 @@ impl Plan<'_> {
         out
     }
 
-    /// The links that need a leak stop: the bridge, and every link that is, will be or was a port of a
-    /// connection, as long as it exists. Outside of the bridge, a link answers ARP for the gateway with
-    /// its own address, and its packets would take the primary network.
+    /// The links that need a leak stop: the bridge, and every existing link that is, will be or was
+    /// a port of a connection. Outside of the bridge, a link answers ARP for the gateway with its
+    /// own address, and its packets would take the primary network.
     fn leak_stopped(&self) -> BTreeSet<&InterfaceName> {
         let Desired { ours, ports, leaving, .. } = self.desired;
         let exists = |name: &&InterfaceName| self.observed.link(name).is_some();
@@ -163,7 +170,7 @@ impl Plan<'_> {
         }
     }
 
-    /// Whether the bridge takes nothing of a family.
+    /// Whether the bridge accepts nothing of a family.
     fn is_disabled(&self, family: Family) -> bool {
         family == Family::V6 && (self.observed.without_v6 || self.observed.bridge_settings.v6_disabled)
     }
@@ -182,7 +189,7 @@ impl Plan<'_> {
             && there.iter().all(|hop| Some(hop.device) == self.bridge && hops.contains(&hop.via))
     }
 
-    /// Links that are to become ports, as far as they exist.
+    /// Makes ports of the desired links, as far as they exist.
     fn ports(&mut self) {
         for name in &self.desired.ports {
             if let Some(link) = self.observed.link(name) {
@@ -194,13 +201,15 @@ impl Plan<'_> {
         }
     }
 
-    /// A link that must never be a port: the bridge itself, or a way out of the pod.
+    /// Whether a link must never be a port: the bridge itself, or an interface of the pod's own
+    /// traffic.
     fn primary(&self, name: &InterfaceName) -> bool {
         let primary = |link: &Link| link.kind == LinkKind::Primary;
         *name == self.desired.ours.bridge || self.observed.link(name).is_some_and(primary)
     }
 
-    /// Links that are no longer to be ports, addresses that are no longer ours, and the bridge if nothing needs it.
+    /// Removes links that should no longer be ports, addresses that are no longer ours, and the
+    /// bridge if nothing needs it.
     fn leave(&mut self) {
         let Some(bridge) = self.bridge else { return };
         for name in self.desired.leaving.difference(&self.desired.ports) {

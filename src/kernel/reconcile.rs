@@ -1,19 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Keeps the kernel as it was declared.
+//! Keeps the kernel in the declared state.
 //!
-//! A pass is: read, compare, change, read again. Passes start when something is declared, when the
-//! kernel reports a change, when time changes the desired state, and at the resync for what no event
-//! has reported. At once when idle; when busy, a pass waits for as long as the last one took, twice
-//! over (but no longer than a target that joins can wait), and so takes what has come meanwhile as
-//! one batch. A pass that finds everything as desired writes nothing.
+//! A pass reads the kernel, compares, makes the changes and reads again. A pass starts when
+//! something is declared, when the kernel reports a change, when time changes the desired state,
+//! and at the resync, which finds changes without an event. An idle reconciler starts at once. A
+//! busy one waits for twice the duration of the last pass (but no longer than a target that joins
+//! can wait), and so handles the declarations that have arrived meanwhile as one batch. A pass that
+//! finds the desired state writes nothing.
 //!
-//! A pass reads what events have reported as changed, so that its cost follows from what happens and
-//! not from what stands. It reads everything at the resync, after a failure, and before it takes a
-//! change for one without effect.
+//! A pass reads only the objects that events have reported as changed, so that its cost depends on
+//! the number of changes and not on the number of objects. It reads everything at the resync, after
+//! a failure, and before it concludes that a change had no effect.
 //!
-//! What each look shows is published at once, what was refused and up to which revision a pass came
-//! at its end.
+//! The result of each read is published at once; refusals, and the revision that a pass has
+//! reached, are published at its end.
 
 mod drift;
 mod progress;
@@ -40,9 +41,9 @@ use super::{
     sysctls,
 };
 
-/// Longest pause between a pass and what was declared meanwhile.
+/// Longest pause between a pass and the declarations that arrived during it.
 const MAX_PAUSE: Duration = Duration::from_millis(250);
-/// First pause after a pass that failed; doubled each time.
+/// First pause after a failed pass; it doubles each time.
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 
 /// The loop that owns the connection to the kernel.
@@ -54,18 +55,18 @@ pub(super) struct Reconciler<B> {
     /// Parts that could not be started.
     missing: Vec<Degraded>,
     status: watch::Sender<Status>,
-    /// Passes in a row that did not reach the desired state.
+    /// Number of consecutive passes that did not reach the desired state.
     failed: u32,
     drift: Drift,
-    /// When the next pass is due if nothing happens.
+    /// When the next pass is due without any event.
     due: Instant,
-    /// What the last look has shown; none if everything is to be read.
+    /// The result of the last read; `None` if everything has to be read.
     picture: Option<Observed>,
-    /// When everything is to be read.
+    /// When everything has to be read.
     resync: Instant,
 }
 
-/// What a pass found at its end.
+/// The result of a pass.
 struct Outcome {
     snapshot: Snapshot,
     observed: Observed,
@@ -95,7 +96,7 @@ impl<B: Backend> Reconciler<B> {
         }
     }
 
-    /// Run until [`stop`](super::Kernel::stop) has been called and everything is withdrawn.
+    /// Runs until [`stop`](super::Kernel::stop) has been called and everything is withdrawn.
     pub(super) async fn run(mut self) {
         loop {
             let started = Instant::now();
@@ -111,7 +112,7 @@ impl<B: Backend> Reconciler<B> {
         }
     }
 
-    /// Wait for a reason to make a pass, but not less than until `earliest`.
+    /// Waits for a reason to make a pass, but at least until `earliest`.
     async fn wait(&mut self, earliest: Instant) {
         let events_from = match self.failed {
             0 => earliest,
@@ -159,7 +160,7 @@ impl<B: Backend> Reconciler<B> {
             self.forget_neighbours(linked_anew).await;
             let left = plan(&observed, &snapshot.desired);
             if progress.was_tried(&left) && !whole {
-                continue; // an event of its effect may have been lost
+                continue; // an event of the change may have been lost
             }
             if progress.is_new() {
                 progress.drift = self.drift.of(&snapshot.desired, &left);
@@ -181,7 +182,8 @@ impl<B: Backend> Reconciler<B> {
         }
     }
 
-    /// Make a snapshot of what should be true given a dump, and find the next hops that were claimed or linked anew.
+    /// Takes a snapshot of the desired state, given a dump, and finds the next hops that were
+    /// claimed or linked again.
     fn look(&mut self, observed: &Observed) -> (Snapshot, BTreeSet<IpAddr>) {
         let (settings, now) = (&self.claims.settings, Instant::now());
         let (declared, notes) = self.claims.take();
@@ -192,10 +194,10 @@ impl<B: Backend> Reconciler<B> {
         (snapshot, linked_anew)
     }
 
-    /// Remove the neighbour entries of addresses that were claimed or linked again. A peer whose
+    /// Removes the neighbour entries of addresses that were claimed or linked again. A peer whose
     /// link was made again has another link-layer address at the same IP address, and the kernel
-    /// would send to the old one for up to a minute. What is forgotten is no desired state, so it
-    /// does not count as a write.
+    /// would send to the old one for up to a minute. The neighbour table is not part of the desired
+    /// state, so this does not count as a write.
     async fn forget_neighbours(&mut self, linked_anew: BTreeSet<IpAddr>) {
         for address in linked_anew {
             let op = Op::ForgetNeighbour(address);
@@ -205,8 +207,8 @@ impl<B: Backend> Reconciler<B> {
         }
     }
 
-    /// Read the kernel, as far as it has changed since the last look; all of it once more on a fresh
-    /// connection if that fails. Also returns whether all of it was read.
+    /// Reads the changes since the last read; if that fails, everything, once more on a new
+    /// connection. Also returns whether everything was read.
     async fn read(&mut self) -> Result<(Observed, bool), Failure> {
         let claims = Arc::clone(&self.claims);
         let ours = &claims.settings.ours;
@@ -230,7 +232,7 @@ impl<B: Backend> Reconciler<B> {
         }
     }
 
-    /// Publish the outcome, and decide when to look again.
+    /// Publishes the outcome, and decides when to read again.
     fn conclude(&mut self, outcome: Outcome) -> bool {
         let Outcome { snapshot, observed, progress, end } = outcome;
         let Progress { tried, drift, writes, failures, .. } = progress;
@@ -266,7 +268,7 @@ impl<B: Backend> Reconciler<B> {
             status.degraded.extend((done && left_for_successor).then_some(Degraded::LeftForSuccessor));
             status.list(failures);
         });
-        // A pass that does not come to its end may do so because events of its changes are lost.
+        // A pass may fail to reach its end because events of its changes were lost.
         self.picture = done.then_some(observed);
         done
     }
@@ -276,12 +278,14 @@ impl<B: Backend> Reconciler<B> {
         self.sysctls.degraded().chain(self.missing.iter().cloned())
     }
 
-    /// Look for sysctls that are wrong, if it is time to. Nothing reports when one is set right: that is looked for more often.
+    /// Checks the sysctls if it is time to. No event reports that a sysctl was corrected, so wrong
+    /// ones are checked more often.
     fn check_sysctls(&mut self, observed: &Observed) {
         let (settings, now) = (&self.claims.settings, Instant::now());
         if self.sysctls.is_due(observed, now) {
             let wrong = self.backend.wrong_sysctls(&settings.ours, settings.families);
-            // Half of it, so that the next resync, which may be early, is not missed.
+            // Half of the interval, so that the check is not later than the next resync, which may
+            // be early.
             let pause = if wrong.is_empty() { settings.resync / 2 } else { settings.max_backoff };
             self.sysctls.take(wrong, observed, now + pause);
         }

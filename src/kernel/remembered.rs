@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Remember what earlier dumps have shown, as far as it decides about the next step.
+//! The state that the reconciler remembers from earlier dumps, as far as the next step depends on
+//! it.
 //!
-//! All of it belongs to the reconciler: it changes with each look at the kernel and at nothing else.
+//! It belongs to the reconciler alone and changes only with a read of the kernel.
 
 mod former;
 mod leaving;
@@ -25,29 +26,29 @@ use super::{
 };
 use crate::api::{Dual, Family, InterfaceName};
 
-/// What is remembered about earlier dumps.
+/// State remembered from earlier dumps.
 #[derive(Default)]
 pub(super) struct Remembered {
-    /// What an earlier process left; none before the first dump.
+    /// Objects that an earlier process left; `None` before the first dump.
     pub(super) adoption: Option<Adoption>,
     /// Links that are claimed.
     pub(super) links: BTreeMap<InterfaceName, Watched>,
-    /// Links that were claimed, or left by an earlier process, and are no longer.
+    /// Links that were claimed, or left by an earlier process, and no longer are.
     pub(super) leaving: Leaving,
     /// Addresses that the bridge had before its gateways.
     pub(super) former: Former,
-    /// The VIPs that hold.
+    /// The VIPs in effect.
     pub(super) vips: VipList,
-    /// The last next hops of a family of which not all were silent.
+    /// For each family, the next hops of the last moment at which at least one answered.
     pub(super) answering: Dual<BTreeSet<IpAddr>>,
-    /// Next hops that the kernel does not take into a route.
+    /// Next hops that the kernel does not accept in a route.
     pub(super) refused: BTreeMap<IpAddr, RefusedHop>,
 }
 
 /// A claimed link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Watched {
-    /// When it was seen claimed first, or was gone again.
+    /// When it was first seen to be claimed, or last seen to be gone.
     pub(super) since: Instant,
     /// A dump has shown it.
     seen: bool,
@@ -55,7 +56,7 @@ pub(super) struct Watched {
     port: Option<u32>,
 }
 
-/// A next hop that the kernel does not take into a route.
+/// A next hop that the kernel does not accept in a route.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct RefusedHop {
     /// The kernel's answer.
@@ -65,8 +66,8 @@ pub(super) struct RefusedHop {
 }
 
 impl Remembered {
-    /// Take in a dump, and what was declared by then; the first dump decides what is adopted.
-    /// Returns the addresses that may have another link behind them than at the last look.
+    /// Takes a dump and the declarations so far; the first dump decides which objects are adopted.
+    /// Returns the addresses that may be behind another link than at the last read.
     pub(super) fn look(
         &mut self,
         declared: &Declared,
@@ -110,7 +111,8 @@ impl Remembered {
         self.adoption = Some(adoption);
     }
 
-    /// Move what is claimed no more to what leaves, and forget what has left.
+    /// Moves links that are no longer claimed to the leaving ones, and forgets those that have
+    /// left.
     fn leave(
         &mut self,
         declared: &Declared,
@@ -138,9 +140,9 @@ impl Remembered {
         self.leaving.expire(|link| observed.link(link).is_some(), now, declared.stopping);
     }
 
-    /// Look at the claimed links, and find the addresses that have another link behind them than
-    /// before. A forwarder may make a link anew while its connection goes on. Only what is a port
-    /// counts: before, no neighbour could be asked by it.
+    /// Compares the claimed links with the last read, and returns the addresses that are behind
+    /// another link than before. A forwarder may replace a link while its connection continues.
+    /// Only ports count: before a link is a port, no neighbour can be resolved over it.
     fn watch(
         &mut self,
         declared: &Declared,
@@ -170,7 +172,8 @@ impl Remembered {
         anew
     }
 
-    /// Note the next hops of each family that are to be installed, so that the last ones can stay if all become silent.
+    /// Remembers the next hops of each family that should be installed, so that the last ones can
+    /// stay if all become silent.
     pub(super) fn keep(&mut self, next_hops: &BTreeSet<IpAddr>) {
         for family in Family::BOTH {
             let hops: BTreeSet<_> =
@@ -181,14 +184,16 @@ impl Remembered {
         }
     }
 
-    /// Note next hops that the kernel has not taken into a route: they are left out for a while.
+    /// Remembers next hops that the kernel has not accepted in a route: they are left out for a
+    /// while.
     pub(super) fn refuse(&mut self, refused: BTreeMap<IpAddr, String>, until: Instant) {
         let refused = refused.into_iter().map(|(hop, answer)| (hop, RefusedHop { answer, until }));
         self.refused.extend(refused);
     }
 }
 
-/// The rules of some VIPs, and of those that the rules of an earlier process have: it may have had newer ones.
+/// The rules of some VIPs, and of those in the rules of an earlier process, which may have had
+/// newer ones.
 fn with_left(vips: &[IpNet], observed: &Observed, settings: &Settings) -> BTreeSet<Rule> {
     let left = observed.rules.iter().filter(|rule| rule.routes_vip(&settings.ours));
     let all: Vec<_> = left.filter_map(|rule| rule.source).chain(vips.iter().copied()).collect();

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Describe policy rules of the kinds this process makes, and those of an earlier process that it understands.
+//! Policy rules of the kinds that this process makes, and those of an earlier process that it
+//! recognises.
 
 use std::fmt;
 
@@ -9,24 +10,26 @@ use ipnet::IpNet;
 use super::Ours;
 use crate::api::{Family, InterfaceName};
 
-/// Priorities of our rules. Rules that the Go proxy makes get theirs from the kernel: 32765 and downwards.
+/// Priorities of our rules. The kernel chooses those of the Go proxy's rules: 32765 and downwards.
 pub(super) mod priority {
-    /// VIPs, as long as they are few.
+    /// VIPs, while they are few.
     pub(in crate::kernel) const FLAT: u32 = 30_000;
-    /// The way into the tree of VIPs.
+    /// The entry to the tree of VIPs.
     pub(in crate::kernel) const ROOT: u32 = 30_001;
-    /// The way into the tree if its root has no common prefix: a rule without `from` would be "File exists" beside one with it.
+    /// The entry to the tree if its root has no common prefix: the kernel refuses a rule without
+    /// `from` beside one with `from` at the same priority ("File exists").
     pub(in crate::kernel) const ROOT_OF_ALL: u32 = 30_002;
     /// A VIP of length 0, alone for the same reason.
     pub(in crate::kernel) const ALL: u32 = 30_003;
-    /// What enters by one of our links and is from no VIP ends here: the last before table main, so that it stands after the Go
-    /// proxy's rules too.
+    /// Drops packets that enter by one of our links and are not from a VIP: the last rule before
+    /// table main, so that it also comes after the Go proxy's rules.
     pub(in crate::kernel) const LEAK_STOP: u32 = 32_765;
     /// Blocks of the tree: behind table main, where only the goto of the root leads.
     pub(in crate::kernel) const TREE: u32 = 0x1_0000;
 }
 
-/// A policy rule with at most a source and an input interface as selectors. Ordered by priority first.
+/// A policy rule with at most a source and an input interface as selectors. Ordered by priority
+/// first.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Rule {
     /// Rules are walked from low to high.
@@ -37,25 +40,28 @@ pub struct Rule {
     pub source: Option<IpNet>,
     /// `iif`; the interface need not exist.
     pub input: Option<InterfaceName>,
-    /// What happens to a packet that matches.
+    /// The action for packets that match.
     pub action: Action,
-    /// `protocol`: who made it.
+    /// `protocol`: the program that made it.
     pub protocol: u8,
 }
 
-/// What a rule does.
+/// The effect of a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Action {
-    /// Look up the destination in a table; go on if it has no route.
+    /// Look the destination up in a table, and continue with the next rule if the table has no
+    /// route.
     Lookup(u32),
-    /// Go on at the first rule with this priority; skipped while there is none.
+    /// Continue at the first rule of this priority; without such a rule, the goto is skipped.
     Goto(u32),
-    /// Drop, without an answer. `prohibit` and `unreachable` would send one by the primary network.
+    /// Drop without an answer. The answer of `prohibit` and `unreachable` would leave by the
+    /// primary network.
     Blackhole,
 }
 
 impl Rule {
-    /// Drop what enters by a link. Packets to this host are not concerned: table local comes first.
+    /// Drops packets that enter by a link. Packets to this host are not affected: table local comes
+    /// first.
     pub(super) fn leak_stop(ours: &Ours, family: Family, link: &InterfaceName) -> Self {
         let (priority, action) = (priority::LEAK_STOP, Action::Blackhole);
         Self { priority, family, source: None, input: Some(link.clone()), action, protocol: ours.protocol }
@@ -68,12 +74,14 @@ impl Rule {
         self.input.as_ref().filter(|_| stop)
     }
 
-    /// Whether it sends a source to our table: a VIP rule of ours or of the Go proxy (which does not tag what it makes).
+    /// Whether it sends a source to our table: a VIP rule of ours or of the Go proxy (which does
+    /// not tag its rules).
     pub(super) fn routes_vip(&self, ours: &Ours) -> bool {
         self.action == Action::Lookup(ours.table) && (self.protocol == ours.protocol || self.made_by_go(ours))
     }
 
-    /// Whether it has the shape of the Go proxy's VIP rules: `from X lookup 1`, no tag. `ip rule add` leaves protocol boot.
+    /// Whether it has the shape of the Go proxy's VIP rules: `from X lookup 1` without a tag. `ip
+    /// rule add` leaves protocol boot.
     pub(super) fn made_by_go(&self, ours: &Ours) -> bool {
         const UNTAGGED: [u8; 2] = [0, 3];
         let shape =
@@ -83,7 +91,7 @@ impl Rule {
 }
 
 impl fmt::Display for Rule {
-    /// As `ip rule` prints it.
+    /// Formats as `ip rule` does.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:", self.priority)?;
         match &self.source {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Name what belongs to this process in the kernel, and how long it waits.
+//! Marks of the objects that belong to this process, and the settings of the reconciler.
 
 use std::{fmt, time::Duration};
 
@@ -9,19 +9,19 @@ use ipnet::IpNet;
 use super::liveness;
 use crate::api::{Family, InterfaceName};
 
-/// What marks an object in the kernel as ours: everything else is left alone.
+/// The marks by which an object in the kernel is ours; all other objects are left alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ours {
-    /// The bridge that all links of the conduit are ports of.
+    /// The bridge of which all links of the conduit are ports.
     pub bridge: InterfaceName,
-    /// The routing table that VIP sources are looked up in.
+    /// The routing table in which VIP sources are looked up.
     pub table: u32,
     /// The protocol number (`rtm_protocol`, `FRA_PROTOCOL`) on our routes and rules.
     pub protocol: u8,
 }
 
 impl Default for Ours {
-    /// `bridge0`, table 1 (both as Meridio's Go proxy has them), protocol 200.
+    /// `bridge0`, table 1 (both as in Meridio's Go proxy), protocol 200.
     fn default() -> Self {
         #[allow(clippy::expect_used)] // a constant
         let bridge = "bridge0".parse().expect("an interface name");
@@ -32,28 +32,29 @@ impl Default for Ours {
 /// Settings of the reconciler of one conduit.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// What is ours.
+    /// The marks of our objects.
     pub ours: Ours,
     /// The families of the conduit.
     pub families: &'static [Family],
-    /// Address of the bridge if we create it; a bridge that exists keeps its own.
+    /// Address of the bridge if this process creates it; an existing bridge keeps its own.
     pub mac: Mac,
-    /// VIPs of an earlier process. Together with those that its rules have, they hold until the first list. If empty, its rules are
-    /// not touched until then.
+    /// VIPs of an earlier process. They hold until the first list, together with those in the rules
+    /// of that process. If empty, these rules are not touched until then.
     pub restored_vips: Vec<IpNet>,
     /// How long the last VIPs stay when an empty list follows a non-empty one.
     pub empty_vips_grace: Duration,
-    /// How long former gateways stay at least, and leak stops of links that never appeared. When it has passed since the proxy is
-    /// ready, links of an earlier process that are not claimed are named.
+    /// Minimum time for which former gateways stay, and leak stops of links that never appeared.
+    /// When it has passed since the proxy became ready, links of an earlier process that are not
+    /// claimed are reported.
     pub adoption: Duration,
-    /// How long a claimed link may not exist before it is named.
+    /// How long a claimed link may be missing before it is reported.
     pub appearance: Duration,
-    /// Time between full comparisons when no event arrives; ± 10 %.
+    /// Time between full comparisons without events; ± 10 %.
     pub resync: Duration,
     /// How load balancers are probed; `None` if they are not.
     pub liveness: Option<liveness::Settings>,
-    /// Whether changed MAC addresses of the bridge, and of what is connected to it, are announced
-    /// to its neighbours.
+    /// Whether changed MAC addresses of the bridge, and of the peers connected to it, are announced
+    /// to their neighbours.
     pub announce: bool,
     /// Longest pause between attempts while something fails.
     pub max_backoff: Duration,
@@ -83,13 +84,13 @@ impl Settings {
 pub struct Mac(pub [u8; 6]);
 
 impl Mac {
-    /// The address in the bytes of a netlink attribute; none if it is not an Ethernet address.
+    /// The address in the bytes of a netlink attribute; `None` if it is not an Ethernet address.
     pub(super) fn of(bytes: &[u8]) -> Option<Self> {
         bytes.try_into().ok().map(Self)
     }
 
-    /// A locally administered unicast address that depends on nothing but the texts. A bridge that is made anew with the same
-    /// gateway address then keeps its neighbours' caches valid.
+    /// A locally administered unicast address that depends on the texts alone. A bridge that is
+    /// created again with the same gateway address then keeps its neighbours' caches valid.
     ///
     /// ```
     /// # use meridio_proxy::kernel::Mac;

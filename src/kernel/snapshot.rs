@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Make one desired state of what is declared, what is remembered, and what a dump shows.
+//! Combines declarations, remembered state and a dump into the desired state.
 
 mod next_hops;
 
@@ -20,7 +20,7 @@ use super::{
 };
 use crate::api::{Dual, InterfaceName};
 
-/// What should be true at a moment, and why that is not all that was declared.
+/// The desired state at a moment, with the reasons why it is less than was declared.
 pub(super) struct Snapshot {
     pub(super) revision: u64,
     pub(super) desired: Desired,
@@ -33,7 +33,7 @@ pub(super) struct Snapshot {
     pub(super) due: Option<Instant>,
 }
 
-/// What a snapshot is made of.
+/// The sources of a snapshot.
 #[derive(Clone, Copy)]
 pub(super) struct Sources<'a> {
     pub(super) declared: &'a Declared,
@@ -77,7 +77,7 @@ impl Sources<'_> {
         }
     }
 
-    /// The records: what is declared, and beside it what an earlier process left.
+    /// The records: declared ones, and those of objects that an earlier process left.
     fn peers(&self) -> BTreeMap<PeerId, Peer> {
         let ours = &self.settings.ours;
         let link = |name: &InterfaceName| (name.clone(), Attachment::of(name, self.observed, ours));
@@ -132,13 +132,13 @@ impl Sources<'_> {
         out
     }
 
-    /// Links that an earlier process left and nobody has claimed for a while.
+    /// Links that an earlier process left and that are still not claimed after the adoption time.
     fn orphans(&self) -> BTreeSet<InterfaceName> {
         let left = self.remembered.adoption.iter().filter(|_| self.patience_is_over());
         left.flat_map(|adoption| adoption.links()).cloned().collect()
     }
 
-    /// Whether what an earlier process left should have been claimed by now.
+    /// Whether the objects of an earlier process should have been claimed by now.
     fn patience_is_over(&self) -> bool {
         self.patience().is_some_and(|until| self.now >= until)
     }
@@ -147,12 +147,13 @@ impl Sources<'_> {
         self.declared.ready.map(|ready| ready + self.settings.adoption)
     }
 
-    /// Until when a claimed link that does not exist is no fault.
+    /// Until when a claimed link may be missing without a fault.
     fn expected_until(&self, link: &InterfaceName) -> Option<Instant> {
         self.remembered.links.get(link).map(|watched| watched.since + self.settings.appearance)
     }
 
-    /// When time changes something next. What is over and still there (links that others have not removed) counts no more.
+    /// When time changes the desired state next. Deadlines that have passed (links that other
+    /// programs have not removed) are not counted.
     fn due(&self) -> Option<Instant> {
         let former = self.remembered.former.due();
         let missing = |name: &&InterfaceName| self.observed.link(name).is_none();
@@ -166,7 +167,8 @@ impl Sources<'_> {
     }
 }
 
-/// What stays after a stop: ports that exist keep the bridge and its leak stop, but nothing leads out.
+/// The desired state after a stop: existing ports keep the bridge and its leak stop, but no route
+/// leads out.
 fn stopped(desired: Desired) -> Desired {
     Desired {
         next_hops: BTreeSet::new(),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Start a reconciler, and beside it what probes load balancers and announces addresses.
+//! Starts a reconciler with its prober of load balancers and its announcer of addresses.
 
 use std::{any::Any, io, panic::AssertUnwindSafe, sync::Arc, thread, time::Duration};
 
@@ -19,11 +19,11 @@ use super::{
 };
 use crate::chain::Tasks;
 
-/// Longest wait for the end of the reconciler's thread.
+/// Timeout for the end of the reconciler's thread.
 const LAST_CHANGE: Duration = Duration::from_secs(2);
 
 impl Kernel {
-    /// Start the reconciler as a task of the current runtime: for a kernel in memory, also under
+    /// Starts the reconciler as a task of the current runtime: for a kernel in memory, also under
     /// paused time.
     pub fn start<B: Backend>(settings: Settings, backend: B, tasks: &Tasks) -> Self {
         let (kernel, reconciler) = prepare(settings, backend);
@@ -31,10 +31,10 @@ impl Kernel {
         kernel
     }
 
-    /// Start the reconciler on a thread with its own runtime, so that nothing else that this
-    /// process does can delay it. The thread is in the network namespace of the caller, as are the
-    /// sockets that `open` makes on it. It ends with the tasks, whose stop waits, for two seconds
-    /// at most, for the change that is being made: after it nothing is written.
+    /// Starts the reconciler on a thread with its own runtime, so that other work of this process
+    /// cannot delay it. The thread is in the network namespace of the caller, as are the sockets
+    /// that `open` creates on it. It ends with the tasks, whose stop waits for the change in
+    /// progress, at most two seconds; nothing is written after it.
     ///
     /// # Errors
     /// Those of `open`, and of starting a thread or a runtime.
@@ -75,7 +75,7 @@ impl Kernel {
     }
 }
 
-/// The handle, and what is to be run. If that panics, the handle knows why.
+/// The handle, and the future to run. If that panics, the handle reports why.
 fn prepare<B: Backend>(
     settings: Settings,
     mut backend: B,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Report what the kernel holds, as seen by the last dump, and what is wrong.
+//! The state of the kernel, as of the last dump, and its faults.
 
 mod faults;
 
@@ -20,48 +20,52 @@ use super::{
 };
 use crate::api::{Dual, Family, InterfaceName};
 
-/// Most failures that a status lists.
+/// Maximum number of failures in a status.
 const MAX_FAILURES: usize = 16;
 
-/// State of the kernel as the last dump showed it, and what came of the last pass of the reconciler.
+/// State of the kernel as of the last dump, with the outcome of the reconciler's last pass.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Status {
-    /// The last pass had everything that was declared up to this revision.
+    /// The last pass included all declarations up to this revision.
     pub revision: u64,
-    /// The bridge is there and up, and what enters by it without being from a VIP is dropped. Before this holds, no target must
-    /// be answered.
+    /// The bridge exists and is up, and packets that enter by it are dropped unless they are from a
+    /// VIP. No target may be answered before this is true.
     pub leak_stop: bool,
     /// MAC address of the bridge.
     pub bridge: Option<Mac>,
     /// Declared gateways that the bridge has.
     pub gateways: Dual<IpNet>,
-    /// Next hops in the default route of each family, by way of the bridge. Installed and read back, not merely asked for.
+    /// Next hops in the default route of each family, by way of the bridge, as read back from the
+    /// kernel.
     pub next_hops: Dual<BTreeSet<IpAddr>>,
     /// Claimed links that are ports.
     pub ports: BTreeSet<InterfaceName>,
-    /// Claimed links that are not: they do not exist yet, or the kernel refused.
+    /// Claimed links that are not ports: they do not exist yet, or the kernel refused.
     pub pending: BTreeSet<InterfaceName>,
-    /// Claimed links whose leak stop is in, in every family that the kernel has. None while the kernel cannot be read.
+    /// Claimed links whose leak stop is in place, in every family of the kernel. Empty while the
+    /// kernel cannot be read.
     pub leak_stopped: BTreeSet<InterfaceName>,
-    /// Every connection, as it was declared or adopted, and as the kernel shows it.
+    /// Every connection, as it was declared or adopted, with its state in the kernel.
     pub peers: Arc<BTreeMap<PeerId, Peer>>,
-    /// Whether addresses of load balancers answer, as last reported. Of others nothing is known.
+    /// Whether addresses of load balancers answer, as last reported. An address that is not listed
+    /// has not been probed.
     pub answers: BTreeMap<IpAddr, bool>,
     /// All VIP rules are in place. False until the VIPs are known.
     pub vips: bool,
-    /// Links that an earlier process left in the bridge and no connection has claimed since the proxy is ready. They stay.
+    /// Links that an earlier process left in the bridge and that no connection has claimed since
+    /// the proxy became ready. They stay.
     pub orphans: BTreeSet<InterfaceName>,
     /// Passes made.
     pub passes: u64,
-    /// Changes that others made and the last pass took back.
+    /// Number of other programs' changes that the last pass reverted.
     pub drift: usize,
-    /// Such changes were found within the time of a resync.
+    /// The last such changes are more recent than a resync interval.
     pub drifting: bool,
     /// Changes that the reconciler has made since it started.
     pub writes: u64,
-    /// What the last pass could not do, at most 16.
+    /// The changes and reads of the last pass that failed, at most 16.
     pub failures: Vec<Failure>,
-    /// Why the state is not, or not yet, what was declared.
+    /// The reasons why the state differs from the declared one, or does not match it yet.
     pub degraded: Vec<Degraded>,
     /// The reconciler has ended.
     pub stopped: bool,
@@ -70,22 +74,23 @@ pub struct Status {
 /// A change that the kernel refused, or a dump that failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// What was tried; `None` is the dump.
+    /// The refused change; `None` is the dump.
     pub op: Option<Op>,
-    /// The answer.
+    /// The kernel's answer.
     pub refusal: Refusal,
 }
 
-/// A reason why the state is not what was declared.
+/// A reason why the state differs from the declared one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Degraded {
-    /// The kernel cannot be read or written, or others undo what is changed.
+    /// The kernel cannot be read or changed, or another program reverts the changes.
     Failing,
-    /// A sysctl is not as needed. The init container sets them.
+    /// A sysctl has a wrong value. The init container sets them.
     Sysctl(WrongSysctl),
     /// A link that is not a bridge has the name of our bridge. Rename or remove it.
     NameTaken(InterfaceName),
-    /// A link of a connection cannot be made a port: it must not be one, or has not appeared in time.
+    /// A link of a connection cannot be made a port: it must not be one, or has not appeared in
+    /// time.
     Unattached(PeerId, InterfaceName, Attachment),
     /// A next hop of a connection is left out of the default route.
     Withheld(PeerId, IpAddr, Withheld),
@@ -95,11 +100,12 @@ pub enum Degraded {
     NotProbed(String),
     /// Changed MAC addresses are not announced, for this reason.
     NotAnnounced(String),
-    /// An empty VIP list arrived; the VIPs before it stay for the grace time.
+    /// An empty VIP list has arrived; the previous VIPs stay for the grace time.
     VipsHeld,
-    /// Something that an earlier process left is still kept.
+    /// Some objects of an earlier process are still kept.
     Adopted,
-    /// The reconciler has stopped, and left the bridge and its leak stop because it still has ports.
+    /// The reconciler has stopped, and left the bridge and its leak stops because the bridge still
+    /// has ports.
     LeftForSuccessor,
 }
 
@@ -109,12 +115,12 @@ impl Status {
         self.next_hops.get(Family::of(address)).is_some_and(|hops| hops.contains(&address))
     }
 
-    /// Whether something that an earlier process left has no successor yet.
+    /// Whether some objects of an earlier process have no successor yet.
     pub fn adopts(&self) -> bool {
         self.peers.values().any(|peer| peer.adopted)
     }
 
-    /// Whether changed MAC addresses are announced, if they are to be.
+    /// Whether changed MAC addresses are announced, if that is enabled.
     pub fn announces(&self) -> bool {
         !self.degraded.iter().any(|degraded| matches!(degraded, Degraded::NotAnnounced(_)))
     }
@@ -138,7 +144,7 @@ impl Status {
         }
     }
 
-    /// Fill in what a dump shows of what was desired.
+    /// Updates the status from a dump and the snapshot that belongs to it.
     pub(super) fn read(&mut self, observed: &Observed, snapshot: &Snapshot) {
         let Snapshot { desired, gateways, peers, answers, .. } = snapshot;
         let bridge = observed.bridge(&desired.ours);
@@ -168,7 +174,7 @@ impl Status {
             desired.vip_rules.as_ref().is_some_and(|vips| vips.iter().all(|rule| rules.contains(rule)));
     }
 
-    /// List the first failures.
+    /// Keeps the first failures.
     pub(super) fn list(&mut self, failures: Vec<Failure>) {
         self.failures = failures;
         self.failures.truncate(MAX_FAILURES);

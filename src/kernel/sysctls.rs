@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Check the sysctls that the data plane depends on, and name what a wrong one breaks.
+//! Checks the sysctls on which the data plane depends, and names the effect of each wrong one.
 //!
-//! They are set by a privileged init container; this process only reads `/proc/sys`, in the network namespace of the thread. The
-//! reconciler checks them at start and at every resync, and more often while one is wrong.
+//! A privileged init container sets them; this process only reads `/proc/sys`, in the network
+//! namespace of the thread. The reconciler checks them at start and at every resync, and more often
+//! while one is wrong.
 
 mod check;
 mod needed;
@@ -14,7 +15,7 @@ pub(super) use self::check::Check;
 use self::needed::{NEEDED, Needed};
 use crate::api::{Family, InterfaceName};
 
-/// A sysctl that is not as needed.
+/// A sysctl whose value is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WrongSysctl {
     /// The family whose packets it concerns.
@@ -25,14 +26,14 @@ pub struct WrongSysctl {
     pub value: Result<String, io::ErrorKind>,
     /// The value that is needed.
     pub needed: &'static str,
-    /// What does not work with this value.
+    /// The function that fails with this value.
     pub breaks: &'static str,
-    /// Nothing of the family is forwarded with this value.
+    /// With this value, no packet of the family is forwarded.
     pub stops: bool,
 }
 
-/// The sysctls that are not as some families need them, with those of the bridge. One of the bridge is not listed beside the one of
-/// all interfaces.
+/// The sysctls of all interfaces and of the bridge whose values are wrong for some families. One of
+/// the bridge is not listed beside the one of all interfaces.
 pub fn wrong_sysctls(families: &[Family], bridge: &InterfaceName) -> Vec<WrongSysctl> {
     wrong_under(Path::new("/proc/sys"), families, bridge)
 }

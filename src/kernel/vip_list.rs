@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Decide which VIPs hold: the last list, except that an empty one after a non-empty one waits.
+//! Decides which VIPs are in effect: the last list, except that an empty one after a non-empty one
+//! is delayed.
 //!
-//! An empty list is more often a service that has lost its memory than a trench without VIPs, and taking all rules away stops
-//! all egress. So the last list stays for a grace time, and this is said aloud.
+//! An empty list more often comes from a service that has lost its state than from a trench without
+//! VIPs, and removing all rules stops all egress. So the last list stays for a grace time, and a
+//! warning is reported.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -11,31 +13,31 @@ use tokio::time::Instant;
 
 use super::Rule;
 
-/// The VIPs that hold.
+/// The VIPs in effect.
 #[derive(Debug, Default)]
 pub(super) struct VipList {
-    /// Rules of an earlier process stand for the list before the first.
+    /// Rules of an earlier process take the place of a list before the first one.
     kept: bool,
-    /// The last list, whether it holds or not.
+    /// The last list, whether it is in effect or not.
     taken: Option<Arc<BTreeSet<Rule>>>,
-    /// Rules of the list that holds; none before the first.
+    /// Rules of the list in effect; `None` before the first.
     rules: Option<Arc<BTreeSet<Rule>>>,
     /// When an empty list takes effect.
     empty_at: Option<Instant>,
 }
 
 impl VipList {
-    /// Before the first list. `kept` says whether rules of an earlier process stand for one.
+    /// No list yet. With `kept`, rules of an earlier process take its place.
     pub(super) fn after(kept: bool) -> Self {
         Self { kept, ..Self::default() }
     }
 
-    /// Before the first list, but with the rules of a list that an earlier process had.
+    /// No list yet, but the rules of a list that an earlier process had.
     pub(super) fn restored(rules: BTreeSet<Rule>) -> Self {
         Self { rules: Some(Arc::new(rules)), ..Self::default() }
     }
 
-    /// Take the rules of a list, if it is not the last one taken.
+    /// Takes the rules of a list, if it differs from the last one taken.
     pub(super) fn take(&mut self, list: Option<&Arc<BTreeSet<Rule>>>, empty_at: Instant) {
         let Some(list) = list else { return };
         if self.taken.as_ref().is_some_and(|taken| Arc::ptr_eq(taken, list)) {
@@ -51,7 +53,7 @@ impl VipList {
         }
     }
 
-    /// Let an empty list take effect if it is time.
+    /// Puts an empty list into effect if it is time.
     pub(super) fn expire(&mut self, now: Instant) {
         if self.empty_at.is_some_and(|at| now >= at) {
             tracing::warn!("the VIP list has stayed empty: all VIPs are withdrawn");
@@ -60,7 +62,7 @@ impl VipList {
         }
     }
 
-    /// Rules of the list that holds; `None` as long as none is known.
+    /// Rules of the list in effect; `None` while no list is known.
     pub(super) fn rules(&self) -> Option<Arc<BTreeSet<Rule>>> {
         self.rules.clone()
     }

@@ -1,18 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Turn VIPs into the rules that send their packets to our table.
+//! Translates VIPs into the rules that send their packets to our table.
 //!
-//! The kernel walks rules one by one, so a rule for each VIP costs most of the throughput at a few thousand of them. More than
-//! [`LEAF`] prefixes of a family therefore become a radix tree of `goto` rules:
-//! 1. A *block* belongs to the longest common prefix of some VIPs; its priority depends on nothing but that prefix.
-//! 2. A block of at most [`LEAF`] prefixes has a rule for each. A larger one is split at the next [`STEP`] bits: a part with one
-//!    prefix is a rule, a larger part a `goto` to the block of its own common prefix.
-//! 3. Behind its rules, a block drops: whoever came here entered by the bridge and is from no VIP.
-//! 4. The root is one rule before table main, the blocks lie behind it. A longer prefix has a higher priority number, as `goto`
-//!    leads only forwards. Two blocks with equal numbers do each other no harm: their prefixes are disjoint.
+//! The kernel tries rules one by one, so a rule for each VIP costs most of the throughput at a few
+//! thousand of them. More than [`LEAF`] prefixes of a family therefore become a radix tree of
+//! `goto` rules:
+//! 1. A *block* belongs to the longest common prefix of some VIPs; its priority depends on that
+//!    prefix alone.
+//! 2. A block of at most [`LEAF`] prefixes has a rule for each. A larger one is split at the next
+//!    [`STEP`] bits: a part with one prefix is a rule, a larger part a `goto` to the block of its
+//!    own common prefix.
+//! 3. The last rule of a block drops: packets that reach it entered by the bridge and are not from
+//!    a VIP.
+//! 4. The root is one rule before table main, the blocks lie behind it. A longer prefix has a
+//!    higher priority number, because `goto` leads only forwards. Two blocks may have equal
+//!    numbers, because their prefixes are disjoint.
 //!
-//! What a block contains depends only on the VIPs below its prefix, so one VIP more or less changes a few rules, wherever it lies.
-//! All rules have `iif <bridge>`: the pod's own packets see one of them.
+//! The contents of a block depend only on the VIPs below its prefix, so adding or removing one VIP
+//! changes only a few rules, wherever it lies. All rules have `iif <bridge>`; the pod's own packets
+//! are compared only with the root.
 
 use std::collections::BTreeSet;
 
@@ -25,7 +31,7 @@ use super::{
 };
 use crate::api::Family;
 
-/// Most prefixes that are walked one by one.
+/// Maximum number of prefixes in a block without further blocks.
 const LEAF: usize = 8;
 /// Bits of an address by which a block is split.
 const STEP: u8 = 2;
@@ -60,7 +66,8 @@ impl Tree<'_> {
         }
     }
 
-    /// Write the block of some prefixes (rules 1 to 3). They are sorted and disjoint, and more than one.
+    /// Writes the block of some prefixes (rules 1 to 3). They are sorted and disjoint, and more
+    /// than one.
     fn block(&mut self, prefixes: &[Prefix]) {
         let top = common(prefixes);
         let priority = block(top);
@@ -104,8 +111,8 @@ fn common(prefixes: &[Prefix]) -> Prefix {
     }
 }
 
-/// The priority of the block of a prefix: in the order of lengths, and within a length spread by the bits. The one after it is
-/// the end of the block.
+/// The priority of the block of a prefix: ordered by length, and within a length spread by the
+/// bits. The next number is the end of the block.
 fn block(prefix: Prefix) -> u32 {
     const SPREAD: u128 = 0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835;
     let spread = (prefix.bits >> 1).wrapping_mul(SPREAD) >> (128 - 23);

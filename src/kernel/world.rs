@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Model the part of Linux that a plan touches, with the error numbers that Linux answers.
+//! A model of the part of Linux that plans change, with the error numbers of Linux.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,7 +15,7 @@ use super::{
 };
 use crate::api::{Family, InterfaceName};
 
-/// Most ports that a bridge takes: a port's number has ten bits, and 0 is none.
+/// Maximum number of ports of a bridge: a port's number has ten bits, and 0 is not used.
 const MAX_PORTS: usize = 1023;
 
 /// State of a kernel in memory.
@@ -29,17 +29,17 @@ pub struct World {
     pub addresses: Vec<(u32, IpNet)>,
     /// Default routes of our table.
     pub routes: Vec<Route>,
-    /// Rules, in the order in which they are walked.
+    /// Rules, in the order in which they are tried.
     pub rules: Vec<Rule>,
-    /// Next hops that no route may have, for whatever reason.
+    /// Next hops that the kernel refuses in a route.
     pub invalid_hops: BTreeSet<IpAddr>,
-    /// Most ports of a bridge; none: 1023.
+    /// Maximum number of ports of a bridge; `None` is 1023.
     pub most_ports: Option<usize>,
     last_index: u32,
 }
 
 impl World {
-    /// Add a link and return its index, which is chosen here. An existing link of that name stays.
+    /// Adds a link and returns its index. An existing link of that name stays.
     pub fn add_link(&mut self, name: InterfaceName, link: Link) -> u32 {
         if let Some(link) = self.links.get(&name) {
             return link.index;
@@ -50,7 +50,7 @@ impl World {
         index
     }
 
-    /// Remove a link, with its addresses and routes; its ports become free.
+    /// Removes a link, with its addresses and routes; its ports become free.
     pub fn remove_link(&mut self, name: &InterfaceName) {
         let Some(Link { index, .. }) = self.links.remove(name) else { return };
         self.addresses.retain(|(link, _)| *link != index);
@@ -60,7 +60,7 @@ impl World {
         self.flush_routes(index, &Family::BOTH);
     }
 
-    /// Set a link down that is up: its routes go, and its IPv6 addresses.
+    /// Sets a link down that is up: its routes and its IPv6 addresses are removed.
     pub fn set_down(&mut self, name: &InterfaceName) {
         let Some(link) = self.links.get_mut(name).filter(|link| link.up) else { return };
         (link.up, link.running) = (false, false);
@@ -69,7 +69,7 @@ impl World {
         self.flush_routes(index, &Family::BOTH);
     }
 
-    /// Disable IPv6 on all links, or enable it again. What there was of it is gone, except rules.
+    /// Disables IPv6 on all links, or enables it again. All IPv6 objects except rules are removed.
     pub fn disable_v6(&mut self, disabled: bool) {
         self.bridge_settings.v6_disabled = disabled;
         if disabled {
@@ -78,17 +78,17 @@ impl World {
         }
     }
 
-    /// Let a link lose its carrier, or have it again: its far end is set down, or up.
+    /// Takes the carrier of a link away or gives it back: its far end is set down or up.
     pub fn set_running(&mut self, name: &InterfaceName, running: bool) {
         if let Some(link) = self.links.get_mut(name) {
             link.running = link.up && running;
         }
     }
 
-    /// Add a rule behind those of its priority.
+    /// Adds a rule behind those of its priority.
     ///
     /// # Errors
-    /// `EEXIST` if the rule would find another.
+    /// `EEXIST` if the kernel would take another rule for this one.
     pub fn add_rule(&mut self, rule: Rule) -> Result<(), i32> {
         if self.rules.iter().any(|there| found_by(there, &rule)) {
             return Err(errno::EEXIST);
@@ -194,7 +194,7 @@ impl World {
         let primary = !self.addresses[..at].iter().any(beside);
         self.addresses.remove(at);
         if primary && Family::of_net(net) == Family::V4 {
-            self.addresses.retain(|there| !beside(there)); // its secondaries go with it
+            self.addresses.retain(|there| !beside(there)); // its secondary addresses go with it
         }
         let left =
             |family| self.addresses.iter().any(|(of, net)| *of == link && Family::of_net(net) == family);
@@ -261,8 +261,8 @@ fn is_broadcast(net: &IpNet, address: &IpAddr) -> bool {
     matches!(net, IpNet::V4(net) if net.prefix_len() < 31) && net.broadcast() == *address
 }
 
-/// Whether Linux takes a rule for the one that a request names: a request without a source names those with one too, and the
-/// target of a goto does not count.
+/// Whether Linux takes a rule for the one that a request names: a request without a source also
+/// matches rules with one, and the destination of a goto is ignored.
 fn found_by(there: &Rule, request: &Rule) -> bool {
     let kind = |rule: &Rule| match rule.action {
         Action::Lookup(table) => (1, table),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Write the frames that announce an address: a gratuitous ARP request (RFC 5227 §3), or an
+//! Builds the frames that announce an address: a gratuitous ARP request (RFC 5227 §3), or an
 //! unsolicited neighbor advertisement with the override flag (RFC 4861 §7.2.6).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -19,7 +19,7 @@ use crate::kernel::Mac;
 const ALL_NODES_GROUP: EthernetAddress = EthernetAddress([0x33, 0x33, 0, 0, 0, 1]);
 /// Every node of a link.
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
-/// Receivers drop neighbor discovery that a router may have forwarded.
+/// Receivers drop neighbor discovery messages that a router may have forwarded.
 const HOP_LIMIT: u8 = 255;
 
 /// The frame with which an address announces its link-layer address.
@@ -65,7 +65,7 @@ fn unsolicited_advertisement(address: Ipv6Addr, mac: EthernetAddress) -> Vec<u8>
     frame
 }
 
-/// A frame with room for its payload, and where that begins.
+/// A frame with room for its payload, and the offset of the payload.
 fn frame(
     ethertype: EthernetProtocol,
     src_addr: EthernetAddress,
@@ -112,7 +112,7 @@ mod tests {
         assert_eq!(checksum(ip, icmp), 0xffff);
     }
 
-    /// Sum of an ICMPv6 message with its pseudo header, which is all ones if its checksum is right.
+    /// Sum of an ICMPv6 message with its pseudo header; it is all ones if the checksum is right.
     fn checksum(ip: &[u8], icmp: &[u8]) -> u16 {
         let length = u32::try_from(icmp.len()).unwrap().to_be_bytes();
         let pseudo = [&ip[8..40], &length, &[0, 0, 0, 58]].concat();

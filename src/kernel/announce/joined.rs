@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Load balancers whose links have become ports.
+//! Tracks load balancers whose links have become ports.
 //!
-//! A load balancer that asks for the MAC address of a target before its link is a port gets no
-//! answer, and keeps packets back until it asks again, a second later. So the targets are announced
-//! to it as soon as its link is a port, but at most once a second: a link that comes and goes does
-//! not make every target announced each time.
+//! A load balancer that resolves the MAC address of a target before its link is a port gets no
+//! answer, and holds its packets back until it tries again, a second later. So the targets are
+//! announced to it as soon as its link is a port, but at most once a second: a link that comes and
+//! goes does not cause an announcement of every target each time.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -28,12 +28,12 @@ struct Joining {
     ports: BTreeSet<u32>,
     /// A link of it has become a port since the last announcement.
     waits: bool,
-    /// It is not announced to before.
+    /// Earliest time of the next announcement.
     due: Instant,
 }
 
 impl Joined {
-    /// Take over the ports of each load balancer.
+    /// Updates the ports of each load balancer.
     pub(super) fn follow(&mut self, peers: &BTreeMap<PeerId, Peer>, now: Instant) {
         self.0.retain(|id, _| peers.contains_key(id));
         for (id, peer) in peers.iter().filter(|(id, _)| id.role == Role::LoadBalancer) {
@@ -52,7 +52,8 @@ impl Joined {
         self.0.values().any(|joining| joining.waits)
     }
 
-    /// Whether the targets are to be announced now. All load balancers that wait then hear it.
+    /// Whether the targets should be announced now. The announcement reaches all waiting load
+    /// balancers.
     pub(super) fn take(&mut self, now: Instant) -> bool {
         let is_due = self.0.values().any(|joining| joining.waits && joining.due <= now);
         for joining in self.0.values_mut().filter(|joining| is_due && joining.waits) {

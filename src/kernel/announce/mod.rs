@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Announce link-layer addresses that have changed.
+//! Announces link-layer addresses that have changed.
 //!
 //! A target whose link is made again keeps its IP addresses and has another MAC address. Load
-//! balancers that have the old one in their neighbour tables send to it until the kernel doubts the
+//! balancers with the old one in their neighbour tables send to it until the kernel verifies the
 //! entry, for up to a minute. So whenever another link is behind an address, its neighbours are
 //! sent a gratuitous ARP request or an unsolicited neighbor advertisement on its behalf. The MAC
-//! address is that of the kernel's neighbour table, after a fresh solicitation.
+//! address is that of the kernel's neighbour table, after a new solicitation.
 //!
 //! 1. The addresses of a connection are announced when a link of it has become a port that carries
 //!    frames, also for the first time: an earlier connection, or an earlier process, may have had
 //!    the same addresses on another link.
 //! 2. The gateways are announced when the MAC address of the bridge has changed, and when a process
-//!    sees the bridge first.
+//!    reads the bridge for the first time.
 //! 3. Each is announced five times, 200 ms apart, because nothing confirms an announcement.
 //! 4. The addresses of all targets are announced once when the link of a load balancer has become a
 //!    port; see `joined`.
@@ -43,18 +43,18 @@ use self::{
 };
 use super::{Mac, Ours, Refusal, Role, Status, claims::Claims, liveness::Neighbours};
 
-/// How often an address is announced that has another link behind it.
+/// Number of announcements of an address that has another link behind it.
 const TIMES: u32 = 5;
 /// Time between two announcements of an address.
 const SPACING: Duration = Duration::from_millis(200);
 /// Time between two rounds.
 const ROUND: Duration = Duration::from_millis(100);
-/// Most frames of a round.
+/// Maximum number of frames in a round.
 const MOST: usize = 100;
 
-/// Sends announcements to everything that is connected to our bridge. Calls do not wait.
+/// Sends announcements to all hosts connected to our bridge. Calls do not wait.
 pub trait Announcements: Send + 'static {
-    /// Announce that an address has this MAC address, once.
+    /// Announces once that an address has this MAC address.
     ///
     /// # Errors
     /// The error of the socket call.
@@ -67,21 +67,21 @@ pub(super) struct Announcer {
     announcements: Box<dyn Announcements>,
     claims: Arc<Claims>,
     status: watch::Receiver<Status>,
-    /// Indices of the ports behind each address, as of the last look.
+    /// Indices of the ports behind each address, as of the last read.
     ports: BTreeMap<IpAddr, BTreeSet<u32>>,
     /// Addresses of targets that have a port.
     targets: BTreeSet<IpAddr>,
     joined: Joined,
-    /// Addresses of which the kernel is asked for the MAC address.
+    /// Addresses whose MAC addresses are being resolved.
     sought: BTreeMap<IpAddr, Sought>,
     queue: BTreeMap<IpAddr, Queued>,
-    /// The gateways that were last announced, with the bridge's MAC address.
+    /// The gateways in the last announcement, with the bridge's MAC address.
     gateways: Option<(BTreeSet<IpAddr>, Mac)>,
-    /// Why the last round could not ask or send.
+    /// Why the last round could not resolve or send.
     failing: Option<String>,
 }
 
-/// Announcements that are still to be made of an address.
+/// The outstanding announcements of an address.
 struct Queued {
     mac: Mac,
     left: u32,
@@ -110,7 +110,7 @@ impl Announcer {
         }
     }
 
-    /// Run until the reconciler ends.
+    /// Runs until the reconciler ends.
     pub(super) async fn run(mut self) {
         let mut due = Instant::now();
         loop {
@@ -127,7 +127,7 @@ impl Announcer {
         }
     }
 
-    /// Find the addresses that have another link behind them than at the last look.
+    /// Finds the addresses that have another link behind them than at the last read.
     fn follow(&mut self, now: Instant) {
         let status = self.status.borrow_and_update();
         let mut ports = BTreeMap::<IpAddr, BTreeSet<u32>>::new();
@@ -172,7 +172,7 @@ impl Announcer {
         self.failing = failing;
     }
 
-    /// Queue the sought addresses whose MAC addresses are known, and have the others asked.
+    /// Queues the addresses whose MAC addresses are known, and solicits the others.
     fn seek(&mut self, now: Instant) -> Result<(), Refusal> {
         if self.joined.take(now) {
             for address in &self.targets {
@@ -208,7 +208,7 @@ impl Announcer {
         self.neighbours.ask(&unasked)
     }
 
-    /// Send the announcements that are due, at most [`MOST`].
+    /// Sends the announcements that are due, at most [`MOST`].
     fn send(&mut self, now: Instant) -> io::Result<()> {
         let due = self.queue.iter_mut().filter(|(_, queued)| queued.due <= now).take(MOST);
         let mut outcome = Ok(());

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Send announcements by a packet socket, which needs NET_RAW.
+//! Sends announcements by a packet socket, which needs NET_RAW.
 
 use std::{
     io,
@@ -22,7 +22,7 @@ use crate::{
 /// A packet socket that receives nothing.
 pub(in crate::kernel) struct PacketSocket {
     socket: OwnedFd,
-    /// Our bridge, as it was when a frame was last sent.
+    /// Socket address of our bridge, as of the last frame.
     bridge: Option<LinkAddr>,
 }
 
@@ -30,7 +30,7 @@ impl PacketSocket {
     /// # Errors
     /// That of the socket call: `EPERM` without NET_RAW.
     pub(in crate::kernel) fn open() -> io::Result<Self> {
-        // Without a protocol, no frame is delivered to it.
+        // A packet socket without a protocol receives no frame.
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let socket = socket(AddressFamily::Packet, SockType::Raw, flags, None)?;
         Ok(Self { socket, bridge: None })
@@ -52,7 +52,7 @@ impl Announcements for PacketSocket {
         if self.bridge.is_some() && self.send(&ours.bridge, &frame).is_ok() {
             return Ok(());
         }
-        self.bridge = None; // it may have been made again
+        self.bridge = None; // the bridge may have been created again
         self.send(&ours.bridge, &frame)
     }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Addresses whose MAC address is looked for.
+//! Addresses whose MAC addresses are being resolved.
 
 use std::time::Duration;
 
@@ -8,25 +8,26 @@ use tokio::time::Instant;
 
 use crate::kernel::liveness::Sight;
 
-/// How long an address is asked for its MAC address.
+/// How long the MAC address of an address is solicited.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// An address of which the kernel is asked for the MAC address.
+/// An address whose MAC address is being resolved.
 pub(super) struct Sought {
     pub(super) until: Instant,
     pub(super) needed: Needed,
-    /// How often it is to be announced.
+    /// Number of announcements to make.
     pub(super) times: u32,
 }
 
-/// Which entry of the neighbour table has the MAC address of a sought address.
+/// The entry of the neighbour table that has the MAC address of a sought address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Needed {
-    /// None that is there: another link is behind the address, and the entry may be of the former.
+    /// Not the present one: another link is behind the address, and the entry may be that of the
+    /// former link.
     Later,
-    /// One that the address has confirmed.
+    /// An entry that the address has confirmed.
     Answer,
-    /// The one to which the kernel would send.
+    /// The entry to which the kernel would send.
     Entry,
 }
 
@@ -45,7 +46,7 @@ impl Needed {
         }
     }
 
-    /// After the address has been asked.
+    /// The needed entry after a solicitation.
     pub(super) fn asked(self) -> Self {
         if self == Self::Later { Self::Answer } else { self }
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The announcer beside a reconciler, over the kernel in memory, under paused time.
+//! Tests the announcer beside a reconciler, over the kernel in memory, under paused time.
 
 use super::*;
 use crate::{
@@ -28,14 +28,14 @@ impl Rig {
         Self { tasks, linux, kernel }
     }
 
-    /// Declare a target whose link is there.
+    /// Declares a target with an existing link.
     fn target(&self, link: &str, address: &str) -> PortGuard {
         self.linux.add_link(link, None);
         let ends = Ends { near: [].into(), far: [ip(address)].into() };
         self.kernel.port(&PeerId::target(link), link.parse().unwrap(), ends)
     }
 
-    /// Declare a load balancer whose link is there.
+    /// Declares a load balancer with an existing link.
     fn balancer(&self, link: &str) -> PortGuard {
         self.linux.add_link(link, None);
         self.kernel.port(&PeerId::load_balancer(link), link.parse().unwrap(), Ends::default())

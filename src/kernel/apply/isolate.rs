@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Find the next hops because of which the kernel refuses a whole route.
+//! Finds the next hops because of which the kernel refuses a whole route.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,8 +12,9 @@ use crate::{
     kernel::{Backend, Observed, Op, Ours, backend::errno},
 };
 
-/// Install as many of the wanted next hops as the kernel takes, beginning with those that are installed, so that these carry traffic
-/// meanwhile. Returns those that it does not take, with its answers; `None` if the fault is not that of single ones.
+/// Installs as many of the wanted next hops as the kernel accepts, beginning with those that are
+/// installed, so that these carry traffic meanwhile. Returns those that it refuses, with its
+/// answers; `None` if the route is refused for another reason than single next hops.
 pub(super) async fn isolate<B: Backend>(
     backend: &mut B,
     (ours, observed): (&Ours, &Observed),
@@ -39,7 +40,7 @@ pub(super) async fn isolate<B: Backend>(
     (!taken.is_empty()).then_some(refused)
 }
 
-/// Whether the kernel answers so because of a next hop, and not because it lacks memory or permission.
+/// Whether the kernel refuses because of a next hop, and not because it lacks memory or permission.
 pub(super) fn is_of_a_next_hop(number: i32) -> bool {
     use errno::{EADDRNOTAVAIL, EHOSTUNREACH, EINVAL, ENETDOWN, ENETUNREACH};
     [EADDRNOTAVAIL, EHOSTUNREACH, EINVAL, ENETDOWN, ENETUNREACH].contains(&number)

@@ -1,17 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Judge from what the kernel knows of a neighbour whether it answers.
+//! Decides from the kernel's neighbour entry whether a neighbour answers.
 //!
-//! A *round* is a look at every neighbour, and a question to each that is not being asked already. What a look shows is the outcome
-//! of the round before.
+//! A *round* reads the entry of every neighbour, and solicits each that is not being solicited
+//! already. The entry that is read is the outcome of the previous round.
 //!
 //! 1. A neighbour that has not answered for as many rounds in a row as there are probes is silent.
-//! 2. A round that came late does not count against a neighbour: whoever was not asked in time, or not heard in time, is not to
-//!    blame. The kernel asks by its own timers, so one that it has given up is silent even then.
+//! 2. A late round does not count against a neighbour, because the neighbour may not have been
+//!    solicited or read in time. The kernel solicits by its own timers, so a neighbour that it has
+//!    given up is silent even then.
 //! 3. A silent neighbour answers again after two answers in a row.
-//! 4. Each time that it fell silent in the last minute doubles the answers that are needed, up to what ten seconds have room for: one
-//!    that comes and goes is left out until it stays.
-//! 5. What was set by an administrator is not asked, and counts as an answer.
+//! 4. Each time that it fell silent in the last minute doubles the number of answers that are
+//!    needed, up to the number that fits into ten seconds: a neighbour that comes and goes is left
+//!    out until it stays.
+//! 5. An entry set by an administrator is not solicited, and counts as an answer.
 
 use std::time::Duration;
 
@@ -19,51 +21,51 @@ use tokio::time::Instant;
 
 use super::Settings;
 
-/// Answers in a row after which a silent neighbour counts again.
+/// Number of consecutive answers after which a silent neighbour counts again.
 const ANSWERS: u32 = 2;
-/// Longest time for which a neighbour that answers is kept out.
+/// Longest time for which a neighbour that answers is left out.
 const LONGEST: Duration = Duration::from_secs(10);
-/// Time without a silence after which one of them is forgiven.
+/// Time without a silence after which the number of silences decreases by one.
 const FORGIVEN: Duration = Duration::from_secs(60);
-/// Most silences that are remembered.
+/// Maximum number of silences that are counted.
 const MOST_SILENCES: u32 = 16;
 
-/// What the kernel knows of a neighbour.
+/// The kernel's knowledge of a neighbour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sight {
-    /// It has answered since it was asked.
+    /// It has answered since it was solicited.
     Answered,
-    /// It is being asked and has not answered.
+    /// It is being solicited and has not answered.
     Asked,
-    /// An address is known that nobody has confirmed since.
+    /// It has an address that has not been confirmed since.
     Unconfirmed,
-    /// The kernel has asked as often as it does, without an answer.
+    /// The kernel has sent all its solicitations without an answer.
     GivenUp,
-    /// Nothing.
+    /// There is no entry.
     Unknown,
     /// An administrator has set its address.
     Fixed,
 }
 
-/// Whether one neighbour answers.
+/// The state of one neighbour.
 #[derive(Clone, Debug)]
 pub(super) struct Judge {
     answers: bool,
     /// It has answered, or been found silent.
     known: bool,
-    /// It has been asked in the round before.
+    /// It was solicited in the previous round.
     asked: bool,
     /// Rounds in a row without an answer.
     misses: u32,
     /// Rounds in a row with an answer.
     streak: u32,
-    /// Silences that are not forgiven, and when the next one will be.
+    /// Number of silences, and when it next decreases.
     silences: u32,
     forgiven: Instant,
 }
 
 impl Judge {
-    /// A neighbour counts as one that answers until it is found not to.
+    /// A neighbour counts as answering until it is found silent.
     pub(super) fn new(now: Instant) -> Self {
         Self { answers: true, known: false, asked: false, misses: 0, streak: 0, silences: 0, forgiven: now }
     }
@@ -74,12 +76,12 @@ impl Judge {
         self.answers
     }
 
-    /// Whether the neighbour answers, once that is found out.
+    /// Whether the neighbour answers, once this is known.
     pub(super) fn verdict(&self) -> Option<bool> {
         self.known.then_some(self.answers)
     }
 
-    /// It has not been asked for a while: the next look shows no outcome.
+    /// Begins again after a time without probes: the next entry read is not an outcome.
     pub(super) fn begin(&mut self) {
         self.asked = false;
         self.misses = 0;
@@ -91,7 +93,7 @@ impl Judge {
         self.answers && self.misses + 1 >= settings.probes
     }
 
-    /// Take the outcome of a round; true if the verdict changes.
+    /// Takes the outcome of a round; true if the verdict changes.
     pub(super) fn take(&mut self, sight: Sight, on_time: bool, now: Instant, settings: &Settings) -> bool {
         let asked = std::mem::replace(&mut self.asked, true);
         match sight {
@@ -137,7 +139,7 @@ impl Judge {
         back
     }
 
-    /// Answers in a row that are needed, by rules 3 and 4.
+    /// Number of consecutive answers needed, by rules 3 and 4.
     fn needed(&self, settings: &Settings) -> u32 {
         let room = LONGEST.as_millis() / settings.interval.as_millis().max(1);
         let most = u32::try_from(room).unwrap_or(u32::MAX).max(ANSWERS);

@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Find out whether load balancers answer, by the neighbour states of the kernel.
+//! Detects from the kernel's neighbour states whether load balancers answer.
 //!
-//! A load balancer may die without a trace: its link stays, and packets for it are sent into nothing. So its addresses are asked for
-//! their link-layer address several times a second. The kernel asks, and repeats what is not answered by timers that are set to the
-//! interval of the probes; here it is only told to, and looked at. That needs no more than NET_ADMIN: no packet socket.
+//! A load balancer may die without notice: its link stays, and packets to it are lost. So its
+//! addresses are probed for their link-layer address several times a second. The kernel sends the
+//! solicitations, and repeats unanswered ones by timers that are set to the interval of the probes;
+//! the prober only requests them and reads the result. That needs no more than NET_ADMIN: no packet
+//! socket.
 //!
-//! Only next hops that could carry packets are asked: those of links that are ports and up. What comes of it is declared as any
-//! other fact, so that a silent next hop leaves the route with the pass that follows at once, and comes back with its answers.
+//! Only next hops that could carry packets are probed: those whose links are ports and up. The
+//! result is declared like any other state, so that a silent next hop leaves the route with the
+//! pass that follows at once, and returns when it answers again.
 
 mod judge;
 
@@ -22,7 +25,7 @@ use self::judge::Judge;
 pub use self::judge::Sight;
 use super::{Mac, Ours, Refusal, Role, Status, Withheld, claims::Claims};
 
-/// Longest wait for the answer to the last probe: the others have an interval each.
+/// Timeout of the last probe; the others have an interval each.
 const LAST_ANSWER: Duration = Duration::from_millis(50);
 
 /// How load balancers are probed.
@@ -30,7 +33,7 @@ const LAST_ANSWER: Duration = Duration::from_millis(50);
 pub struct Settings {
     /// Time between two probes.
     pub interval: Duration,
-    /// Probes without an answer after which a load balancer is silent.
+    /// Number of unanswered probes after which a load balancer is silent.
     pub probes: u32,
 }
 
@@ -41,43 +44,43 @@ impl Default for Settings {
     }
 }
 
-/// What has been found out of each address: whether it answers. One that is not listed has not been found out yet.
+/// Whether each address answers. An address that is not listed is not known yet.
 pub type Verdicts = BTreeMap<IpAddr, bool>;
 
 /// An entry of the kernel's neighbour table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Neighbour {
-    /// Whether it has answered.
+    /// Its state.
     pub sight: Sight,
     /// Its MAC address, if the kernel has one.
     pub mac: Option<Mac>,
 }
 
-/// What the kernel knows of the neighbours on our bridge. Calls do not wait.
+/// The neighbour entries of our bridge. Calls do not wait.
 pub trait Neighbours: Send + 'static {
-    /// Read the entry of each address, in their order.
+    /// Reads the entry of each address, in their order.
     ///
     /// # Errors
     /// The kernel's answer, or that of the socket call.
     fn look(&mut self, ours: &Ours, addresses: &[IpAddr]) -> Result<Vec<Neighbour>, Refusal>;
 
-    /// Ask these addresses, of which so much is known.
+    /// Solicits these addresses, given their last states.
     ///
     /// # Errors
     /// That of the socket call.
     fn ask(&mut self, addresses: &[(IpAddr, Sight)]) -> Result<(), Refusal>;
 }
 
-/// Asks the next hops, and declares which answer.
+/// Probes the next hops, and declares which answer.
 pub(super) struct Prober {
     settings: Settings,
     neighbours: Box<dyn Neighbours>,
     claims: Arc<Claims>,
     status: watch::Receiver<Status>,
     verdicts: watch::Sender<Verdicts>,
-    /// Every next hop, and whether it is asked.
+    /// Every next hop, and whether it is probed.
     next_hops: BTreeMap<IpAddr, (Judge, bool)>,
-    /// The last look failed.
+    /// The last read failed.
     blind: bool,
 }
 
@@ -92,7 +95,7 @@ impl Prober {
         Self { settings, neighbours, claims, status, verdicts, next_hops: BTreeMap::new(), blind: false }
     }
 
-    /// Run until the reconciler ends.
+    /// Runs until the reconciler ends.
     pub(super) async fn run(mut self) {
         let mut due = Instant::now();
         loop {
@@ -113,7 +116,7 @@ impl Prober {
         }
     }
 
-    /// Take over which next hops there are, and which of them could carry packets.
+    /// Updates the next hops, and which of them could carry packets.
     fn follow(&mut self, now: Instant) {
         let mut there = BTreeMap::<IpAddr, bool>::new();
         let status = self.status.borrow_and_update();
@@ -140,7 +143,7 @@ impl Prober {
         self.publish();
     }
 
-    /// Look at every next hop, judge it, and ask those that are not being asked already.
+    /// Reads and judges every next hop, and solicits those that are not being solicited already.
     fn round(&mut self, now: Instant, on_time: bool) {
         let asked: Vec<IpAddr> =
             self.next_hops.iter().filter(|(_, (_, asked))| *asked).map(|(address, _)| *address).collect();
@@ -167,7 +170,8 @@ impl Prober {
         self.publish();
     }
 
-    /// What a call of the kernel brought. That calls fail is logged when it begins and when it ends.
+    /// The value of a call of the kernel. A series of failures is logged when it begins and when it
+    /// ends.
     fn seen<T>(&mut self, result: Result<T, Refusal>) -> Option<T> {
         match &result {
             Err(refusal) if !self.blind => tracing::warn!(%refusal, "load balancers are not probed"),
@@ -188,7 +192,8 @@ impl Prober {
         });
     }
 
-    /// Time until the next round: up to a tenth shorter than the interval, so that proxies do not ask in step.
+    /// Time until the next round: up to a tenth shorter than the interval, so that proxies do not
+    /// probe in step.
     fn pause(&self) -> Duration {
         let doubtful =
             self.next_hops.values().any(|(judge, asked)| *asked && judge.is_doubtful(&self.settings));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The prober beside a reconciler, over the kernel in memory, under paused time.
+//! Tests the prober beside a reconciler, over the kernel in memory, under paused time.
 
 use std::net::IpAddr;
 
@@ -44,7 +44,7 @@ async fn rig_over(linux: Memory) -> Rig {
 }
 
 impl Rig {
-    /// Wait until the status fits; returns how long that took.
+    /// Waits until the status fits; returns how long that took.
     async fn until(&self, fits: impl FnMut(&Status) -> bool) -> Duration {
         let start = Instant::now();
         let mut status = self.kernel.status();
@@ -53,7 +53,7 @@ impl Rig {
         start.elapsed()
     }
 
-    /// Wait until both have been found to answer.
+    /// Waits until both are known to answer.
     async fn known(&self) {
         let mut verdicts = self.kernel.verdicts();
         let both = |verdicts: &Verdicts| verdicts.len() == 2 && verdicts.values().all(|answers| *answers);

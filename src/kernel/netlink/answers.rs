@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Read the kernel's answers to one request: objects, an error with its text, and whether they show one moment.
+//! Collects the kernel's answers to one request: objects, an error with its text, and whether the
+//! answers form a consistent snapshot.
 
 use rtnetlink::{
     packet_core::{
@@ -19,12 +20,13 @@ const HEADER: usize = 16;
 #[derive(Debug, Default)]
 pub(super) struct Answers {
     pub(super) objects: Vec<RouteNetlinkMessage>,
-    /// The kernel changed while they were sent: objects may be missing, or there twice.
+    /// The kernel changed while the dump was sent: objects may be missing or listed twice.
     pub(super) interrupted: bool,
 }
 
 impl Answers {
-    /// Take one answer. The flag of an interruption and the error of a dump may both come with its end alone.
+    /// Adds one answer. The interruption flag and the error of a dump may both arrive only with its
+    /// last message.
     ///
     /// # Errors
     /// The kernel refuses the request, or answers were lost.
@@ -43,7 +45,8 @@ impl Answers {
     }
 }
 
-/// The error that refuses a request. Its attributes follow the request, of which a capped answer repeats only the header.
+/// The error that refuses a request. Its attributes follow the copy of the request; a capped answer
+/// copies only the header.
 fn refused(error: &ErrorMessage, flags: u16) -> Refusal {
     let request = match error.header.get(..4) {
         Some([a, b, c, d]) if flags & NLM_F_CAPPED == 0 => u32::from_ne_bytes([*a, *b, *c, *d]) as usize,
@@ -119,7 +122,7 @@ mod tests {
     #[test]
     fn the_text_of_an_error_is_found_whether_the_request_is_repeated_or_not() {
         let attributes = [attribute(2, &[0; 4]), attribute(1, PROBLEM)].concat();
-        // A request that looks like attributes itself.
+        // A request whose bytes look like attributes.
         let request = [attribute(1, b"not this\0"), vec![1]].concat();
         let padded = [&request[..], &[0; 3]].concat();
         let text = Some("Nexthop has invalid gateway".to_owned());

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Dump all links, rules, routes and neighbours of a network namespace, for `proxy --debug`.
+//! Dumps all links, rules, routes and neighbours of a network namespace, for `proxy --debug`.
 //!
-//! The names in JSON are those of Meridio's debug export v0.0.1; `input-interface`, `action` and
+//! The JSON names are those of Meridio's debug export v0.0.1; `input-interface`, `action` and
 //! `metric` are added. Reading needs no capability.
 
 use std::{collections::BTreeMap, io, net::IpAddr};
@@ -28,17 +28,17 @@ use super::{
 };
 use crate::kernel::{Mac, Refusal, backend::errno};
 
-/// Table of the pod's own addresses, whose routes are left out, as `ip route` does.
+/// Table local, whose routes are left out, as `ip route` does.
 const LOCAL: u32 = 255;
 
-/// What a network namespace has.
+/// The contents of a network namespace.
 #[derive(Debug, Default)]
 pub struct Dump {
     /// Links, with their addresses.
     pub interfaces: Vec<Interface>,
     /// Rules of both families.
     pub rules: Vec<DumpedRule>,
-    /// Routes of all tables but the local one, of both families.
+    /// Routes of all tables except local, of both families.
     pub routes: Vec<DumpedRoute>,
     /// Neighbours of both families.
     pub neighbours: Vec<DumpedNeighbour>,
@@ -109,10 +109,10 @@ pub struct DumpedNeighbour {
     interface_index: u32,
 }
 
-/// Dump the network namespace of the calling thread.
+/// Dumps the network namespace of the calling thread.
 ///
 /// # Errors
-/// No socket, or the kernel's answer.
+/// The netlink socket cannot be opened, or the kernel refuses a dump.
 pub async fn dump() -> Result<Dump, Refusal> {
     let requests = Requests::open(Checks::IfPossible).map_err(|error: io::Error| Refusal::broken(error))?;
     let mut interfaces = BTreeMap::new();
@@ -197,7 +197,7 @@ fn prefix(address: IpAddr, length: u8) -> String {
     IpNet::new(address, length).map(|net| net.to_string()).unwrap_or_default()
 }
 
-/// A selector that is missing selects everything of the family.
+/// A missing selector matches every address of the family.
 fn everything(family: AddressFamily) -> String {
     if family == AddressFamily::Inet { "0.0.0.0/0".to_owned() } else { "::/0".to_owned() }
 }

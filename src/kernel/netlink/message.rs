@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Write requests: dumps, and the message of each change.
+//! Builds netlink requests: dumps, and the message of each change.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -57,12 +57,13 @@ pub(super) fn get_rules(family: Family) -> RouteNetlinkMessage {
     RouteNetlinkMessage::GetRule(message)
 }
 
-/// Routes of a table. On a strict connection the builder's protocol and type would filter.
+/// Routes of a table. The protocol and type that the builder sets would act as filters on a strict
+/// connection.
 pub(super) fn get_routes(family: Family, table: u32) -> RouteNetlinkMessage {
     RouteNetlinkMessage::GetRoute(bare_route(family, table))
 }
 
-/// The message of a change, and its flags. The bridge is given by index.
+/// The message of a change, with its flags. `bridge` is the index of the bridge.
 pub(super) fn of(ours: &Ours, bridge: u32, op: &Op) -> (RouteNetlinkMessage, u16) {
     const ADD: u16 = NLM_F_CREATE | NLM_F_EXCL;
     const REPLACE: u16 = NLM_F_CREATE | NLM_F_REPLACE;
@@ -90,7 +91,8 @@ pub(super) fn of(ours: &Ours, bridge: u32, op: &Op) -> (RouteNetlinkMessage, u16
             let mut message = bare_route(*family, ours.table);
             message.header.scope = RouteScope::NoWhere;
             match metric {
-                // To IPv4, 0 is any metric: the type keeps the blackhole out of it.
+                // For IPv4, metric 0 matches any route. The type distinguishes the working route
+                // from the blackhole.
                 0 => message.header.kind = RouteType::Unicast,
                 metric => message.attributes.push(RouteAttribute::Priority(*metric)),
             }
@@ -101,13 +103,14 @@ pub(super) fn of(ours: &Ours, bridge: u32, op: &Op) -> (RouteNetlinkMessage, u16
     }
 }
 
-/// The settings of a bridge that it floods with, by its index.
+/// Switches multicast snooping and the spanning tree protocol of a bridge off, by its index.
 fn configured(bridge: u32) -> LinkMessage {
     let bridge = LinkMessageBuilder::<LinkBridge>::new_with_info_kind(InfoKind::Bridge).index(bridge);
     bridge.mcast_snooping(false).stp_state(BridgeStpState::Disabled).build()
 }
 
-/// A rule. Without an action it would be accepted, and every lookup that matches it would fail.
+/// A rule. The kernel accepts a rule without an action, but every lookup that matches it then
+/// fails.
 fn rule(rule: &Rule) -> RuleMessage {
     let mut message = RuleMessage::default();
     message.header.family = address_family(rule.family);
@@ -131,8 +134,8 @@ fn rule(rule: &Rule) -> RuleMessage {
     message
 }
 
-/// An address. Duplicate address detection would keep an IPv6 address unusable for a second, and for ever if the bridge of an
-/// earlier process still answers somewhere.
+/// An address. Duplicate address detection would keep an IPv6 address unusable for a second, or
+/// permanently if the bridge of an earlier process still answers for it.
 fn address(net: &IpNet, link: u32) -> AddressMessage {
     let length = net.prefix_len();
     match net.addr() {
@@ -157,7 +160,8 @@ pub(super) fn neighbour(address: IpAddr, link: u32) -> NeighbourMessage {
     message
 }
 
-/// The route over some next hops. Its metric is the kernel's default for the family, which a v4 message must not name.
+/// The route over some next hops. Its metric is the kernel's default for the family; an IPv4
+/// message must leave it out.
 fn next_hops(ours: &Ours, family: Family, hops: impl Iterator<Item = RouteNextHop>) -> RouteMessage {
     let mut message = route(ours, family);
     message.attributes.push(RouteAttribute::MultiPath(hops.collect()));
@@ -167,7 +171,8 @@ fn next_hops(ours: &Ours, family: Family, hops: impl Iterator<Item = RouteNextHo
     message
 }
 
-/// A neighbour by way of a device. Without a device the kernel may choose a port, if that has an address in the same subnet.
+/// A next hop with its device. Without a device the kernel may choose a port that has an address in
+/// the same subnet.
 fn next_hop(via: IpAddr, device: u32) -> RouteNextHop {
     let builder = match Family::of(via) {
         Family::V4 => RouteNextHopBuilder::new_ipv4(),
@@ -192,7 +197,7 @@ fn route(ours: &Ours, family: Family) -> RouteMessage {
     message
 }
 
-/// A default route of a table, without anything else that would be a key to find it by.
+/// A default route of a table, without any other attribute that the kernel would use as a key.
 fn bare_route(family: Family, table: u32) -> RouteMessage {
     let mut builder = RouteMessageBuilder::<IpAddr>::new();
     builder.get_mut().header.address_family = address_family(family);

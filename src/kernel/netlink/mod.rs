@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Read and write the kernel of the current network namespace by rtnetlink.
+//! Reads and changes the kernel of the current network namespace by rtnetlink.
 //!
-//! Needs `CAP_NET_ADMIN` in the user namespace that owns the network namespace; without it every change is refused with `EPERM`.
+//! Needs `CAP_NET_ADMIN` in the user namespace that owns the network namespace; without it every
+//! change is refused with `EPERM`.
 
 mod answers;
 pub(super) mod dump;
@@ -31,19 +32,19 @@ use super::{
 };
 use crate::api::Family;
 
-/// The kernel of the network namespace that the thread was in when it was opened.
+/// The kernel of the network namespace in which the calling thread was when this was opened.
 pub struct Netlink {
     requests: Requests,
     watch: Watch,
     checks: Checks,
-    /// Index of our bridge at the last look.
+    /// Index of our bridge, as of the last read.
     bridge: Option<u32>,
-    /// Indices of the devices of default routes of table main at the last look.
+    /// Indices of the devices of table main's default routes, as of the last read.
     primary: BTreeSet<u32>,
 }
 
 impl Netlink {
-    /// Open the sockets, on a thread of a tokio runtime.
+    /// Opens the sockets. Must be called on a thread of a tokio runtime.
     ///
     /// # Errors
     /// Those of the socket calls.
@@ -61,7 +62,8 @@ impl Netlink {
         })
     }
 
-    /// Index of the bridge, if a change needs it (else 0); none if there is no bridge.
+    /// Index of the bridge, or 0 if the change does not need it; `None` if it is needed and does
+    /// not exist.
     async fn bridge_for(&mut self, ours: &Ours, op: &Op) -> Result<Option<u32>, Refusal> {
         let needed = matches!(
             op,
@@ -132,7 +134,7 @@ impl Backend for Netlink {
     }
 }
 
-/// A family as netlink numbers it.
+/// The netlink number of a family.
 const fn address_family(family: Family) -> AddressFamily {
     match family {
         Family::V4 => AddressFamily::Inet,

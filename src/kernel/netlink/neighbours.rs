@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Look at neighbours, and have them asked, on a socket of its own.
+//! Reads and probes neighbours, on a separate socket.
 //!
-//! The kernel answers a request while it is being sent, so that nothing here waits. Requests go out many in one datagram.
+//! The kernel answers a request while the request is being sent, so nothing here waits. Several
+//! requests share a datagram.
 
 use std::{io, net::IpAddr, time::Duration};
 
@@ -28,21 +29,22 @@ use crate::{
     },
 };
 
-/// Most requests in one datagram.
+/// Maximum number of requests in a datagram.
 const BATCH: usize = 32;
-/// How often the timers are set again: others may have changed them.
+/// How often the timers are set again, in case another program has changed them.
 const TIMERS: Duration = Duration::from_secs(60);
 
 /// A socket for neighbours.
 pub(super) struct NeighbourSocket {
     socket: Socket,
-    /// The timers to set; none leaves them as they are.
+    /// The timers to set; `None` leaves them unchanged.
     settings: Option<Settings>,
-    /// Index of our bridge, while it is the same.
+    /// Index of our bridge, while the bridge is the same.
     bridge: Option<u32>,
-    /// When the timers are to be set again.
+    /// When the timers are set again.
     timers: Option<Instant>,
-    /// Families in which the kernel repeats a question by its own timers, so slowly that it has to be told to each time.
+    /// Families whose timers could not be set, so that the kernel repeats a solicitation too
+    /// slowly: these are probed each time.
     slow: [bool; 2],
     sequence: u32,
 }
@@ -74,11 +76,11 @@ impl NeighbourSocket {
         Ok(bridge)
     }
 
-    /// Set the timers of both families. A family that refuses is told to ask each time.
+    /// Sets the timers of both families. A family whose timers cannot be set is probed each time.
     fn set_all_timers(&mut self, bridge: u32, settings: Settings) -> Result<(), Refusal> {
         for (family, slow) in [(Family::V4, 0), (Family::V6, 1)] {
             let set = self.set_timers(family, bridge, settings)?;
-            // Without IPv6 on the bridge there are no timers of it, and nobody to ask.
+            // Without IPv6 on the bridge there are no IPv6 timers and no IPv6 neighbours.
             let failed = set.err().filter(|refusal| refusal.errno != errno::ENOENT);
             if let Some(refusal) = failed.as_ref().filter(|_| !self.slow[slow]) {
                 tracing::warn!(%family, %refusal, "the timers of neighbours cannot be set");
@@ -88,8 +90,8 @@ impl NeighbourSocket {
         Ok(())
     }
 
-    /// Have the kernel repeat what is not answered, as often as there are probes: first to the known link-layer address, then to all,
-    /// as another may have it now.
+    /// Lets the kernel repeat unanswered solicitations as often as there are probes: first to the
+    /// known link-layer address, then to all, because another host may have the address by now.
     fn set_timers(
         &mut self,
         family: Family,
@@ -113,7 +115,7 @@ impl NeighbourSocket {
         Ok(answers.pop().unwrap_or(Ok(None)).map(drop))
     }
 
-    /// Send requests, and return what is answered to each: an object, nothing, or a refusal.
+    /// Sends requests and returns the answer to each: an object, nothing, or a refusal.
     #[allow(clippy::type_complexity)]
     fn ask_all(
         &mut self,
@@ -134,7 +136,7 @@ impl NeighbourSocket {
                     NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest).map_err(Refusal::broken)?;
                 let length = (message.header.length as usize).next_multiple_of(4).max(16);
                 rest = rest.get(length..).unwrap_or_default();
-                // What is left of earlier requests has another number.
+                // Answers to earlier requests have another number.
                 let at = message.header.sequence_number.wrapping_sub(first) as usize;
                 if let Some(answer) = answers.get_mut(at) {
                     *answer = object(message);
@@ -143,7 +145,7 @@ impl NeighbourSocket {
         }
     }
 
-    /// Send requests in one datagram; returns how many.
+    /// Sends requests in one datagram and returns how many were sent.
     fn send(
         &mut self,
         requests: impl IntoIterator<Item = (RouteNetlinkMessage, u16)>,
@@ -180,7 +182,7 @@ impl Neighbours for NeighbourSocket {
                         neighbours.push(Neighbour { sight: Sight::Unknown, mac: None });
                     }
                     Err(refusal) => {
-                        self.bridge = None; // it may have been made again
+                        self.bridge = None; // the bridge may have been created again
                         return Err(refusal);
                     }
                     Ok(_) => return Err(Refusal::broken("no answer about a neighbour")),
@@ -204,18 +206,18 @@ impl Neighbours for NeighbourSocket {
     }
 }
 
-/// How the kernel is told to ask.
+/// How the kernel is made to solicit a neighbour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Question {
-    /// Doubt the known address, so that the next question is asked at once.
+    /// Mark the known address as stale, so that the next `Probe` solicits at once.
     Doubt,
-    /// Ask whether the known address is still right.
+    /// Verify the known address.
     Probe,
-    /// Ask for the address as for a packet that is to be sent.
+    /// Resolve the address, as for a packet to it.
     Resolve,
 }
 
-/// What to do about a neighbour of which so much is known.
+/// The requests that a neighbour in this state needs.
 fn questions(sight: Sight, slow: bool) -> impl Iterator<Item = Question> {
     use Question::{Doubt, Probe, Resolve};
     let questions: &[Question] = match sight {

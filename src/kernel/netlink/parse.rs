@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Read what the kernel shows.
+//! Parses netlink messages of the kernel.
 
 use std::{collections::BTreeSet, net::IpAddr};
 
@@ -21,7 +21,7 @@ use crate::{
     kernel::{Action, BridgeSettings, Hop, Link, LinkKind, Mac, Ours, Route, Rule, Target},
 };
 
-/// A link and its name; none if its name is not one that NSM could use.
+/// A link and its name; `None` if NSM could not use that name.
 pub(super) fn link(message: &LinkMessage) -> Option<(InterfaceName, Link)> {
     let mut mac = None;
     let (mut name, mut alias, mut controller) = (None, None, None);
@@ -79,7 +79,7 @@ pub(super) fn bridge_settings(message: &LinkMessage) -> BridgeSettings {
     settings
 }
 
-/// An address of a link; none if it belongs to another, or is of scope link.
+/// An address of a link; `None` if it belongs to another link, or has scope link.
 pub(super) fn address(message: &AddressMessage, link: u32) -> Option<IpNet> {
     if message.header.index != link || message.header.scope == AddressScope::Link {
         return None;
@@ -100,7 +100,7 @@ pub(super) fn net(message: &AddressMessage) -> Option<IpNet> {
     IpNet::new(local.or(remote)?, message.header.prefix_len).ok()
 }
 
-/// A rule; none if it selects packets by anything else than source and input interface.
+/// A rule; `None` if it selects packets by anything but source and input interface.
 pub(super) fn rule(message: &RuleMessage, ours: &Ours) -> Option<Rule> {
     let header = &message.header;
     let family = family(header.family)?;
@@ -127,7 +127,7 @@ pub(super) fn rule(message: &RuleMessage, ours: &Ours) -> Option<Rule> {
         RuleAction::Blackhole => Action::Blackhole,
         _ => return None,
     };
-    // An attribute that this version does not know selects nothing on a rule that this program made.
+    // On a rule that this program made, an attribute unknown to this version selects no packets.
     if unknown || (future && protocol != ours.protocol) {
         return None;
     }
@@ -136,7 +136,7 @@ pub(super) fn rule(message: &RuleMessage, ours: &Ours) -> Option<Rule> {
     Some(Rule { priority, family, source, input, action, protocol })
 }
 
-/// A default route, and the devices it leads out by.
+/// A default route, and its output devices.
 pub(super) struct DefaultRoute {
     pub(super) route: Route,
     pub(super) devices: BTreeSet<u32>,
@@ -174,7 +174,8 @@ pub(super) fn default_route(message: &RouteMessage, wanted: u32) -> Option<Defau
     Some(DefaultRoute { route: Route { family, metric, protocol, target }, devices })
 }
 
-/// Neighbour and device of a next hop: one hop of several, or the only one, which the kernel writes into the route itself.
+/// Neighbour and device of a next hop: one hop of several, or the only one, which the kernel writes
+/// into the route itself.
 fn nexthop(attributes: &[RouteAttribute], device: Option<u32>) -> (Option<IpAddr>, Option<u32>) {
     let (mut via, mut device) = (None, device);
     for attribute in attributes {
@@ -196,7 +197,7 @@ pub(super) fn route_address(address: &RouteAddress) -> Option<IpAddr> {
     }
 }
 
-/// The table of a route: the attribute where there is one, as the header has room for 8 bits.
+/// The table of a route: the attribute if present, because the header has room for 8 bits only.
 pub(super) fn table(message: &RouteMessage) -> u32 {
     let attribute = message.attributes.iter().find_map(|attribute| match attribute {
         RouteAttribute::Table(table) => Some(*table),

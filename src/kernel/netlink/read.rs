@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Reads the kernel: everything, or what has changed since the last look.
+//! Reads the kernel: everything, or the objects that have changed since the last read.
 
 use std::collections::BTreeSet;
 
@@ -17,7 +17,7 @@ use crate::{
 };
 
 impl Netlink {
-    /// Read everything.
+    /// Reads everything.
     pub(super) async fn all(&mut self, ours: &Ours) -> Result<Observed, Refusal> {
         drop(self.watch.changes(ours, self.bridge));
         let mut observed = Observed::default();
@@ -30,8 +30,8 @@ impl Netlink {
         Ok(observed)
     }
 
-    /// Read again what has changed since a look. A change of the ways out of the pod, which is rare,
-    /// leads to a look at everything.
+    /// Reads the objects that have changed since `observed` was read. If the default routes of
+    /// table main have changed, which is rare, everything is read.
     pub(super) async fn again(&mut self, ours: &Ours, mut observed: Observed) -> Result<Observed, Refusal> {
         let mut changes = self.watch.changes(ours, self.bridge);
         if changes.everything || changes.primary {
@@ -68,8 +68,9 @@ impl Netlink {
         Ok(())
     }
 
-    /// Links that have changed, and our bridge, whose settings change without an event. Linux removes
-    /// routes without an event when a link goes down or away, and with the addresses of the bridge.
+    /// Links that have changed, and our bridge, whose settings change without an event. Linux
+    /// removes routes without an event when a link goes down or is deleted, and with the addresses
+    /// of the bridge.
     async fn changed_links(
         &mut self,
         observed: &mut Observed,
@@ -99,7 +100,7 @@ impl Netlink {
         Ok(())
     }
 
-    /// A link that may have changed, or be gone.
+    /// A link that may have changed or may have been deleted.
     async fn changed_link(
         &self,
         observed: &mut Observed,
@@ -126,7 +127,8 @@ impl Netlink {
         Ok(())
     }
 
-    /// Rules of both families. Of a dump of rules Linux does not report whether changes interrupted it: their events do.
+    /// Rules of both families. Linux does not report whether changes interrupted a dump of rules;
+    /// the events of the rules show it.
     async fn rules(&mut self, observed: &mut Observed, ours: &Ours) -> Result<(), Refusal> {
         let mut attempts = Attempts::default();
         loop {
@@ -171,7 +173,7 @@ impl Netlink {
         Ok(())
     }
 
-    /// Mark the devices of the default routes of table main.
+    /// Marks the devices of the default routes of table main.
     async fn primary(&mut self, observed: &mut Observed) -> Result<(), Refusal> {
         self.primary.clear();
         for family in observed.families() {
@@ -182,7 +184,7 @@ impl Netlink {
         Ok(())
     }
 
-    /// Default routes of a table. A table without routes does not exist for the kernel.
+    /// Default routes of a table. For the kernel, a table without routes does not exist.
     async fn default_routes(
         &mut self,
         family: Family,
@@ -197,7 +199,7 @@ impl Netlink {
     }
 }
 
-/// Take a link into a picture.
+/// Adds a link to `observed`.
 fn take_link(observed: &mut Observed, message: &LinkMessage, ours: &Ours) -> Option<Link> {
     let (name, link) = parse::link(message)?;
     if name == ours.bridge {
@@ -207,14 +209,14 @@ fn take_link(observed: &mut Observed, message: &LinkMessage, ours: &Ours) -> Opt
     Some(link)
 }
 
-/// Mark the ways out of the pod.
+/// Marks the devices by which the pod's own traffic leaves.
 fn mark(observed: &mut Observed, primary: &BTreeSet<u32>) {
     let ways = |link: &&mut Link| link.kind == LinkKind::Other && primary.contains(&link.index);
     observed.links.values_mut().filter(ways).for_each(|link| link.kind = LinkKind::Primary);
 }
 
-/// Apply an event of a rule to a picture. Returns false if the picture has not the rule that is gone:
-/// it is no picture of the kernel then.
+/// Applies the event of a rule to `observed`. Returns false if `observed` does not have the removed
+/// rule: it then differs from the kernel and cannot be used.
 fn apply(observed: &mut Observed, change: &RuleChange, ours: &Ours) -> bool {
     let rules = &mut observed.rules;
     match change {

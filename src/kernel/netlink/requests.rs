@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Ask the kernel: dumps, each of one moment, and changes.
+//! Sends requests to the kernel: dumps, each a consistent snapshot, and changes.
 
 use std::{io, time::Duration};
 
@@ -16,19 +16,20 @@ use tokio::{task::JoinHandle, time::sleep};
 use super::answers::Answers;
 use crate::kernel::{Refusal, backend::errno};
 
-/// Longest wait for one answer; the kernel answers while the request is being sent.
+/// Timeout of one answer. The kernel answers while the request is being sent.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How often a dump is asked for because the kernel changed while it was made.
+/// How often a dump that a change interrupts is attempted.
 const ATTEMPTS: u32 = 4;
-/// Pause after the first interrupted dump; longer after each further one.
+/// Pause after the first interrupted dump; it grows with each further one.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// What a connection asks of its socket beyond what every kernel has.
+/// Socket options that a connection requests beyond those of every kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Checks {
-    /// Errors with a text (Linux 4.12), and dumps that the kernel filters (Linux 4.20), where the kernel has them.
+    /// Errors with a text (Linux 4.12) and dumps filtered by the kernel (Linux 4.20), where the
+    /// kernel supports them.
     IfPossible,
-    /// Neither, as on older kernels.
+    /// None of them, as on older kernels.
     #[cfg(test)]
     None,
 }
@@ -40,7 +41,8 @@ pub(super) struct Requests {
 }
 
 impl Requests {
-    /// Open a connection. Whoever dumps must filter: a kernel may ignore by which link or table a dump was asked for.
+    /// Opens a connection. A caller that dumps must filter the result: a kernel may ignore the link
+    /// or the table of the request.
     pub(super) fn open(checks: Checks) -> io::Result<Self> {
         let (mut connection, handle, _) = rtnetlink::new_connection()?;
         connection.set_forward_done(true);
@@ -53,7 +55,7 @@ impl Requests {
         Ok(Self { handle, connection: tokio::spawn(connection) })
     }
 
-    /// All messages of a dump of one moment.
+    /// Dumps until a dump is a consistent snapshot, and returns all its messages.
     pub(super) async fn dump(
         &self,
         message: RouteNetlinkMessage,
@@ -63,7 +65,7 @@ impl Requests {
         whole(|| self.ask(request.clone())).await
     }
 
-    /// One link; none if it does not exist.
+    /// One link; `None` if it does not exist.
     pub(super) async fn get(
         &self,
         message: RouteNetlinkMessage,
@@ -74,7 +76,7 @@ impl Requests {
         Ok(answers.and_then(|mut answers| answers.objects.pop()))
     }
 
-    /// Make a change and wait for the acknowledgement.
+    /// Makes a change and waits for the acknowledgement.
     pub(super) async fn change(&self, message: RouteNetlinkMessage, flags: u16) -> Result<(), Refusal> {
         let mut request = NetlinkMessage::from(message);
         request.header.flags = NLM_F_REQUEST | NLM_F_ACK | flags;
@@ -105,7 +107,7 @@ impl Drop for Requests {
     }
 }
 
-/// An answer; none if the kernel refused with this error number.
+/// An answer; `None` if the kernel refused with this error number.
 pub(super) fn unless<T>(errno: i32, answer: Result<T, Refusal>) -> Result<Option<T>, Refusal> {
     match answer {
         Err(refusal) if refusal.errno == errno => Ok(None),
@@ -113,7 +115,7 @@ pub(super) fn unless<T>(errno: i32, answer: Result<T, Refusal>) -> Result<Option
     }
 }
 
-/// Go on without a socket option that the kernel does not have.
+/// Ignores that the kernel does not have a socket option.
 fn optional(option: &str, set: io::Result<()>) -> io::Result<()> {
     match set {
         Err(error) if error.raw_os_error() == Some(errno::ENOPROTOOPT) => {
@@ -124,7 +126,8 @@ fn optional(option: &str, set: io::Result<()>) -> io::Result<()> {
     }
 }
 
-/// Dump until nothing changes meanwhile. What was interrupted is no picture of the kernel: objects may be missing, or there twice.
+/// Dumps until no change interrupts the dump. An interrupted dump cannot be used: objects may be
+/// missing or listed twice.
 async fn whole<F: Future<Output = Result<Answers, Refusal>>>(
     mut dump: impl FnMut() -> F,
 ) -> Result<Vec<RouteNetlinkMessage>, Refusal> {
@@ -138,15 +141,15 @@ async fn whole<F: Future<Output = Result<Answers, Refusal>>>(
     }
 }
 
-/// Counts dumps that changes interrupt.
+/// Counts the dumps that changes have interrupted.
 #[derive(Default)]
 pub(super) struct Attempts(u32);
 
 impl Attempts {
-    /// Wait before the next dump, a little longer each time.
+    /// Waits before the next dump, a little longer each time.
     ///
     /// # Errors
-    /// There have been enough: the kernel cannot be read for now.
+    /// The maximum number of attempts is reached: the kernel cannot be read at present.
     pub(super) async fn again(&mut self) -> Result<(), Refusal> {
         self.0 += 1;
         if self.0 < ATTEMPTS {

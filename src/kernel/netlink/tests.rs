@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Dumps of a kernel that changes meanwhile, and of one that neither filters nor explains.
+//! Tests dumps of a kernel that changes during the dump, and of a kernel that neither filters nor
+//! explains.
 
 use std::{
     sync::{
@@ -25,7 +26,8 @@ use crate::kernel::{
 
 const EINVAL: i32 = 22;
 
-/// The bridge and what else there may be: default routes of other tables, addresses of other links, rules.
+/// The bridge, and other objects that a dump must leave out: default routes of other tables,
+/// addresses of other links, rules.
 async fn crowd(real: &mut Netlink) {
     let ours = Ours::default();
     real.apply(&ours, &Op::CreateBridge(Mac([2, 0, 0, 0, 0, 1]))).await.unwrap();

@@ -2,9 +2,9 @@
 
 //! Receives events of objects that may be ours.
 //!
-//! An event that may concern us leads to a pass, which reads what [`Changes`] names again. A socket
-//! that has overflowed (`ENOBUFS`) leads to a full dump. Events wait in the socket's buffer, whose
-//! size bounds them.
+//! An event that may concern us leads to a pass, which reads the objects that [`Changes`] names. A
+//! socket that has overflowed (`ENOBUFS`) leads to a full dump. Events wait in the socket's buffer,
+//! whose size bounds them.
 
 mod changes;
 
@@ -17,24 +17,24 @@ use crate::kernel::Ours;
 
 /// Multicast groups: links, and addresses, routes and rules of both families.
 const GROUPS: [u32; 7] = [1, 5, 7, 8, 9, 11, 19];
-/// Buffer asked for; the kernel grants what `net.core.rmem_max` allows.
+/// Buffer size to request; `net.core.rmem_max` limits the size that the kernel grants.
 const BUFFER: u32 = 1 << 20;
-/// Most messages that are read before the caller hears of them.
+/// Maximum number of messages read before the caller is notified.
 const BATCH: usize = 4096;
-/// Pause before a fresh socket is tried again.
+/// Pause before a new socket is tried.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// A socket that receives events.
 pub(super) struct Watch {
     socket: TokioSocket,
     broken: bool,
-    /// An event that may concern us has been heard and not been reported.
+    /// An event that may concern us has arrived and has not been reported.
     pending: bool,
-    /// Something but a rule has changed since the last look, or may have.
+    /// Something other than a rule has, or may have, changed since the last read.
     overtaken: bool,
-    /// How often a rule has changed, or may have.
+    /// How often a rule has, or may have, changed.
     rules: u64,
-    /// What has changed since the last look.
+    /// The changes since the last read.
     changes: Changes,
 }
 
@@ -58,8 +58,8 @@ impl Watch {
         })
     }
 
-    /// Take what has changed so far: a look at the kernel that begins now shows it. While no events
-    /// arrive, everything may have.
+    /// Takes the changes so far; a read that begins now shows them. While events cannot be
+    /// received, everything may have changed.
     pub(super) fn changes(&mut self, ours: &Ours, bridge: Option<u32>) -> Changes {
         self.hear(ours, bridge);
         self.pending = false;
@@ -70,24 +70,25 @@ impl Watch {
         }
     }
 
-    /// Forget the changes of rules so far: a dump of the rules that begins now shows them.
+    /// Forgets the rule changes so far; a dump of the rules that begins now shows them.
     pub(super) fn forget_rules(&mut self) {
         self.changes.forget_rules();
     }
 
-    /// Whether something but a rule has changed since [`changes`](Self::changes).
+    /// Whether something other than a rule has changed since [`changes`](Self::changes).
     pub(super) fn overtaken(&mut self, ours: &Ours, bridge: Option<u32>) -> bool {
         self.hear(ours, bridge);
         self.overtaken
     }
 
-    /// How often a rule has changed so far, or may have.
+    /// How often a rule has, or may have, changed so far.
     pub(super) fn rule_changes(&mut self, ours: &Ours, bridge: Option<u32>) -> u64 {
         self.hear(ours, bridge);
         self.rules
     }
 
-    /// Wait for an event that may concern us, or for the loss of some. Takes all that are there.
+    /// Waits for an event that may concern us, or for the loss of events. Takes all events that
+    /// have arrived.
     pub(super) async fn changed(&mut self, ours: &Ours, bridge: Option<u32>) {
         if self.broken {
             match Self::open() {
@@ -120,7 +121,7 @@ impl Watch {
         .await;
     }
 
-    /// Take what has arrived so far, without waiting.
+    /// Takes the events that have arrived, without waiting.
     fn hear(&mut self, ours: &Ours, bridge: Option<u32>) {
         for _ in 0..BATCH {
             if self.broken {
@@ -142,7 +143,7 @@ impl Watch {
         self.rules += u64::from(heard.rule);
     }
 
-    /// Note an error of the socket.
+    /// Records an error of the socket.
     fn lost(&mut self, error: &io::Error) {
         const ENOBUFS: i32 = 105;
         self.broken = error.raw_os_error() != Some(ENOBUFS);

@@ -87,7 +87,7 @@ fn a_fresh_kernel_is_built_from_the_ground_up_behind_the_leak_stop() {
     assert_eq!(ops, expected);
 }
 
-/// What others do to a whole state, and what is then to be done.
+/// Changes by other programs to a complete state, and the plan that follows.
 #[test]
 fn whatever_is_changed_by_others_is_taken_back_and_no_more() {
     type Change = fn(&mut World);
@@ -249,7 +249,7 @@ fn without_ipv6_nothing_is_asked_of_it() {
     assert_eq!(ops.iter().filter(only_address).count(), 0, "{ops:?}");
 }
 
-/// Everything that a desired state may contain, a part of it at a time.
+/// Any desired state; each part may be present or absent.
 fn some_desired() -> impl Strategy<Value = Desired> {
     let names: Vec<InterfaceName> = ["lb-1", "lb-2", "target-1", "target-2", "eth0"].map(name).into();
     let nets: Vec<IpNet> =
@@ -281,7 +281,8 @@ fn some_desired() -> impl Strategy<Value = Desired> {
     })
 }
 
-/// A kernel in which links exist or not, in another bridge or not, beside what others have made.
+/// A kernel in which each link may exist, and may be in another bridge, with objects of other
+/// programs.
 fn some_world() -> impl Strategy<Value = World> {
     let links: Vec<&str> = vec!["lb-1", "lb-2", "target-1", "target-2"];
     (subsequence(links, 0..=4), any::<bool>(), any::<bool>()).prop_map(|(links, other_bridge, go)| {
@@ -312,7 +313,7 @@ proptest! {
         let before = foreign(&world);
         let mut world = made(world, &from);
         for _ in 0..2 {
-            // A rest is possible once: a bridge that goes only when its last port has left.
+            // A second plan may be needed once: the bridge goes only when its last port has left.
             world = made(world, &to);
         }
         let rest = plan(&world.observed(&ours()), &to);
@@ -332,7 +333,7 @@ proptest! {
         let mut backend = linux.clone();
         let ops = plan(&world.observed(&ours()), &to);
         let at = at % ops.len().max(1);
-        // A route that is refused once is made at the second try.
+        // A route that is refused once is made at the second attempt.
         let failing = ops.get(at).filter(|op| !matches!(op, Op::SetNextHops(_, hops) if hops.len() > 1)).cloned();
         linux.refuse(at as u64, errno::EHOSTUNREACH);
         let (mut failed, mut left) = (None, true);

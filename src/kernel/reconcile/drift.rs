@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Find what others have changed: what is to be done although the last pass left everything as it is still desired.
+//! Detects changes by other programs: changes that a plan makes although the last pass reached the
+//! same desired state.
 //!
-//! A link that appears has to be made a port and is no drift.
+//! A link that appears has to be made a port; that is not drift.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -10,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::kernel::{Desired, Observed, Op};
 
-/// What the last pass left, and when others were found to have changed it.
+/// The state that the last pass left, and when it was last found changed by another program.
 #[derive(Default)]
 pub(super) struct Drift {
     left: Option<Left>,
@@ -24,7 +25,7 @@ struct Left {
 }
 
 impl Drift {
-    /// How many changes of a plan take back what others have done.
+    /// Number of changes of a plan that revert changes of other programs.
     pub(super) fn of(&self, desired: &Desired, plan: &[Op]) -> usize {
         let Some(left) = self.left.as_ref().filter(|left| left.desired == *desired) else { return 0 };
         let ours = |op: &&Op| match op {
@@ -34,14 +35,15 @@ impl Drift {
         plan.iter().filter(ours).count()
     }
 
-    /// Note what a pass has found at its first look. Drift counts as recent for some time: it may be a fight.
+    /// Records the drift at the first read of a pass. It counts as recent for some time, because
+    /// another program may keep reverting.
     pub(super) fn note(&mut self, found: usize, recent: Duration) {
         let now = Instant::now();
         let last = self.last.filter(|at| now < *at + recent);
         self.last = if found > 0 { Some(now) } else { last };
     }
 
-    /// Note what a pass leaves, if it is all that is desired.
+    /// Records the state that a pass leaves, if it is the desired one.
     pub(super) fn leave(&mut self, reached: Option<(&Desired, &Observed)>) {
         self.left = reached.map(|(desired, observed)| {
             let bridge = observed.bridge(&desired.ours);
@@ -50,7 +52,7 @@ impl Drift {
         });
     }
 
-    /// Whether others have changed something recently.
+    /// Whether another program has changed something recently.
     pub(super) fn is_recent(&self) -> bool {
         self.last.is_some()
     }

@@ -1,18 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Count what a pass has done, and decide when it is over.
+//! Counts the work of a pass, and decides when the pass is over.
 //!
-//! A pass goes on as long as its plans change: what is declared meanwhile becomes part of it, and so does what was not possible before
-//! something else was made. So that a stream of declarations cannot keep a pass from its end, the number of plans is bounded.
+//! A pass continues as long as its plans change: declarations that arrive meanwhile become part of
+//! it, and so do changes that were not possible before others were made. The number of plans is
+//! bounded, so that a stream of declarations cannot keep a pass from its end.
 
 use crate::kernel::{Failure, Op, apply::Applied};
 
-/// Attempts within a pass at the same changes: one, and one more on a fresh connection.
+/// Number of attempts within a pass at the same changes: one, and one more on a new connection.
 const ATTEMPTS: usize = 2;
-/// Most plans of a pass.
+/// Maximum number of plans of a pass.
 pub(super) const ROUNDS: usize = 16;
 
-/// What a pass has done so far.
+/// The work of a pass so far.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
     /// Plans made or begun.
@@ -24,21 +25,21 @@ pub(super) struct Progress {
     reopened: bool,
     /// The last revision whose plan was not left before its end.
     pub(super) tried: Option<u64>,
-    /// Changes of the first plan that take back what others have done.
+    /// Number of changes of the first plan that revert changes of other programs.
     pub(super) drift: usize,
     pub(super) writes: u64,
-    /// What the last plan could not do.
+    /// The changes of the last plan that failed.
     pub(super) failures: Vec<Failure>,
 }
 
-/// How a pass ended.
+/// The end of a pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
-    /// All is as desired.
+    /// The desired state is reached.
     Reached,
-    /// The kernel does not do what it is asked for.
+    /// The kernel does not make the requested changes.
     Failing,
-    /// More was declared meanwhile than one pass takes.
+    /// More was declared meanwhile than one pass can process.
     Unfinished,
 }
 
@@ -48,12 +49,12 @@ impl Progress {
         self.rounds == 0
     }
 
-    /// Whether exactly this was to be done before, and was not left.
+    /// Whether exactly this plan has been attempted, and was not left before its end.
     pub(super) fn was_tried(&self, left: &[Op]) -> bool {
         self.attempts > 0 && !left.is_empty() && self.plan == left
     }
 
-    /// Whether the pass is over, and how, given what is left to do.
+    /// Whether and how the pass ends, given the remaining changes.
     pub(super) fn end(&mut self, left: &[Op]) -> Option<End> {
         let exhausted = self.attempts >= ATTEMPTS && self.plan == left;
         if left.is_empty() {
@@ -67,7 +68,8 @@ impl Progress {
         }
     }
 
-    /// Take what became of the plan for a revision. True if a fresh connection should be tried: once in a pass.
+    /// Takes the outcome of the plan for a revision. True if a new connection should be tried: once
+    /// in a pass.
     pub(super) fn take(&mut self, revision: u64, plan: Vec<Op>, applied: Applied) -> bool {
         self.rounds += 1;
         self.writes += applied.writes;

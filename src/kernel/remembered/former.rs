@@ -2,8 +2,9 @@
 
 //! Addresses that the bridge had before its gateways, and that connections may still use.
 //!
-//! One stays for as long as a connection lies in its subnet, and for a while: forwarders do not change the routes of a link that is
-//! there. It goes at once when it has become the address of a connection.
+//! A former address stays for as long as a connection lies in its subnet, and for a minimum time:
+//! forwarders do not change the routes of an existing link. It is removed at once when it becomes
+//! the address of a connection.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,19 +22,19 @@ use crate::{
 /// Former gateways.
 #[derive(Debug, Default)]
 pub(in crate::kernel) struct Former {
-    /// Gateways at the last look.
+    /// Gateways at the last read.
     gateways: Dual<IpNet>,
-    /// How long each stays at least; none: that time begins when the proxy is ready.
+    /// Minimum time for which each stays; `None` until the proxy is ready, when that time begins.
     kept: BTreeMap<IpNet, Option<Instant>>,
 }
 
 impl Former {
-    /// What the bridge has at the first look.
+    /// The bridge's addresses at the first read.
     pub(super) fn of(observed: &Observed) -> Self {
         Self { gateways: Dual::NONE, kept: observed.addresses.iter().map(|net| (*net, None)).collect() }
     }
 
-    /// Follow the gateways and the connections. True if the gateways have changed.
+    /// Updates the gateways and the connections. True if the gateways have changed.
     pub(super) fn follow(
         &mut self,
         declared: &Declared,
@@ -61,13 +62,13 @@ impl Former {
         self.kept.keys()
     }
 
-    /// When time alone may make some of them go.
+    /// When time alone may remove some of them.
     pub(in crate::kernel) fn due(&self) -> impl Iterator<Item = Instant> {
         self.kept.values().filter_map(|end| *end)
     }
 }
 
-/// Where connections lie.
+/// The addresses in use by connections.
 struct Occupied {
     addresses: BTreeSet<IpAddr>,
     /// An earlier process left links whose addresses are not known.

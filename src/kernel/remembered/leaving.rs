@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Links that nobody claims any more and whose leak stops stay.
+//! Links that are no longer claimed and whose leak stops stay.
 //!
-//! A link that exists keeps its leak stop. One that has been there and is gone needs none. One that has never been there may still
-//! appear, as a forwarder may finish a Request that has failed for us: it is waited for, but not for ever, and not for any number
-//! of them.
+//! An existing link keeps its leak stop. A link that existed and is gone needs none. A link that
+//! never existed may still appear, because a forwarder may complete a Request that has failed here:
+//! its leak stop stays for a limited time, and the number of such links is limited.
 
 use std::collections::BTreeMap;
 
@@ -12,23 +12,23 @@ use tokio::time::Instant;
 
 use crate::api::InterfaceName;
 
-/// Most links that are waited for. Of more, those that have been waited for longest are given up.
+/// Maximum number of links that may still appear. Beyond it, the oldest are given up.
 const MAX_AWAITED: usize = 128;
 
-/// Links that were claimed, or left by an earlier process, and are no longer.
+/// Links that were claimed, or left by an earlier process, and no longer are.
 #[derive(Debug, Default)]
 pub(in crate::kernel) struct Leaving(BTreeMap<InterfaceName, Link>);
 
 #[derive(Clone, Copy, Debug)]
 struct Link {
-    /// Until when it is waited for if it has never been there.
+    /// Until when the leak stop stays if the link never existed.
     until: Instant,
-    /// A look has shown it.
+    /// A dump has shown it.
     seen: bool,
 }
 
 impl Leaving {
-    /// Keep the leak stop of a link, and note whether a look has shown the link.
+    /// Keeps the leak stop of a link, and records whether a dump has shown the link.
     pub(super) fn insert(&mut self, name: InterfaceName, until: Instant, seen: bool) {
         self.0.insert(name, Link { until, seen });
         let awaited = self.0.iter().filter(|(_, link)| !link.seen);
@@ -40,12 +40,12 @@ impl Leaving {
         }
     }
 
-    /// Forget a link: it is claimed.
+    /// Forgets a link because it is claimed.
     pub(super) fn remove(&mut self, name: &InterfaceName) {
         self.0.remove(name);
     }
 
-    /// Forget the links that a look does not show and that are not waited for; when `stopping`, none is.
+    /// Forgets the links that do not exist and may no longer appear; when `stopping`, none may.
     pub(super) fn expire(&mut self, exists: impl Fn(&InterfaceName) -> bool, now: Instant, stopping: bool) {
         self.0.retain(|name, link| {
             let there = exists(name);
@@ -58,7 +58,7 @@ impl Leaving {
         self.0.keys()
     }
 
-    /// When time alone makes some of them go.
+    /// When time alone removes some of them.
     pub(in crate::kernel) fn due(&self) -> impl Iterator<Item = Instant> {
         self.0.values().filter(|link| !link.seen).map(|link| link.until)
     }
@@ -77,7 +77,7 @@ mod tests {
     #[test]
     fn a_link_is_kept_while_it_exists_and_awaited_only_before() {
         let (now, minute) = (Instant::now(), Duration::from_secs(60));
-        // (a look has shown it before, it exists, the time is up, stopping) and whether it is kept.
+        // (a dump has shown it, it exists, the time is up, stopping) and whether it is kept.
         let table = [
             ((true, true, true, true), true),
             ((true, false, false, false), false),

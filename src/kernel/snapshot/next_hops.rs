@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Decide which addresses of load balancers are next hops.
+//! Decides which addresses of load balancers are next hops.
 //!
 //! 1. Its connection has a link that is a port and carries frames.
-//! 2. It lies in a subnet of an address that the bridge has, and is neither that address nor the subnet's network or broadcast address.
+//! 2. It lies in a subnet of an address of the bridge, and is neither that address nor the subnet's
+//!    network or broadcast address.
 //! 3. The kernel has not refused a route with it.
-//! 4. It answers. If none of a family does, the last ones that did stay: to drop all traffic is no better.
+//! 4. It answers. If none of a family does, the last ones that did stay: dropping all traffic would
+//!    be no better.
 //! 5. It is not in doubt, unless all that answer are.
 //!
-//! One that two connections have is a next hop if it may be one for either.
+//! An address of two connections is a next hop if it may be one for either.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,17 +24,18 @@ use crate::{
     kernel::{Observed, Peer, PeerId, Role, Withheld, claims::Declared, remembered::Remembered},
 };
 
-/// What the decision depends on beside the records.
+/// The state on which the decision depends beside the records.
 pub(super) struct Ground<'a> {
     pub(super) observed: &'a Observed,
-    /// Addresses that the bridge is to have; none if those that it has.
+    /// Addresses that the bridge should have; `None` means those that it has.
     pub(super) addresses: Option<&'a BTreeSet<IpNet>>,
     pub(super) declared: &'a Declared,
     pub(super) remembered: &'a Remembered,
 }
 
 impl Ground<'_> {
-    /// Decide for each next hop of the records, and return those that are to be installed, with the families of which none answers.
+    /// Decides for each next hop of the records. Returns those to install, and the families in
+    /// which none answers.
     pub(super) fn choose(&self, peers: &mut BTreeMap<PeerId, Peer>) -> (BTreeSet<IpAddr>, Vec<Family>) {
         let mut possible = BTreeSet::new();
         for peer in peers.iter_mut().filter(|(id, _)| id.role == Role::LoadBalancer).map(|(_, peer)| peer) {

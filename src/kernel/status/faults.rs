@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Name what is wrong, each thing once and by the part of the service that it concerns.
+//! Texts for everything that is wrong, each fault once, by the part of the service that it
+//! concerns.
 
 use std::{collections::BTreeMap, net::IpAddr};
 
@@ -10,17 +11,17 @@ use crate::{
     kernel::{Op, PeerId, Role, Withheld},
 };
 
-/// What is wrong, in texts that stay the same for as long as it is.
+/// The faults, in texts that do not change while the fault lasts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Faults {
-    /// What concerns the way out over the load balancers, or everything.
+    /// Faults of the path over the load balancers, or of everything.
     pub egress: Vec<String>,
-    /// What concerns the links of targets alone.
+    /// Faults that concern only the links of targets.
     pub targets: Vec<String>,
 }
 
 impl Status {
-    /// Everything that is wrong. What is only kept for a while after a restart is not.
+    /// All faults. Objects that are only kept for a while after a restart are not faults.
     pub fn faults(&self) -> Faults {
         let mut faults = Faults::default();
         for failure in &self.failures {
@@ -50,7 +51,7 @@ impl Status {
         faults
     }
 
-    /// Next hops that are left out, of one connection and for one reason together.
+    /// Next hops that are left out, grouped by connection and reason.
     fn withheld(&self) -> impl Iterator<Item = String> {
         let mut found = BTreeMap::<(&PeerId, String), Vec<IpAddr>>::new();
         for degraded in &self.degraded {
@@ -119,7 +120,7 @@ mod tests {
         let gone =
             "load balancer lb-1: next hop 172.16.1.2, fd00::2 is left out: its link lb-1 does not exist";
         let attach = Some(Op::Attach(link("t-1"), 7));
-        // what is wrong, faults of egress, faults of targets
+        // status, faults of egress, faults of targets
         #[rustfmt::skip]
         let table = [
             (with(&[]), vec![], vec![]),

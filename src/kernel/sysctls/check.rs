@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Decide when the sysctls are checked.
+//! Decides when the sysctls are checked.
 
 use tokio::time::Instant;
 
@@ -11,20 +11,21 @@ use crate::kernel::{Degraded, Observed};
 #[derive(Debug, Default)]
 pub(in crate::kernel) struct Check {
     wrong: Vec<WrongSysctl>,
-    /// When the next is due; none before the first.
+    /// When the next one is due; `None` before the first.
     due: Option<Instant>,
     /// IPv6 was disabled on the bridge then.
     v6_disabled: bool,
 }
 
 impl Check {
-    /// Whether a pass should check again: the time has come, or its dump shows what only a sysctl can have done.
+    /// Whether a pass should check again: it is time, or its dump shows a change that only a sysctl
+    /// can have caused.
     pub(in crate::kernel) fn is_due(&self, observed: &Observed, now: Instant) -> bool {
         let changed = observed.bridge_settings.v6_disabled != self.v6_disabled;
         changed || self.due.is_none_or(|due| due <= now)
     }
 
-    /// Take the sysctls that are wrong now. The next check is due at `due`.
+    /// Takes the sysctls that are wrong now. The next check is due at `due`.
     pub(in crate::kernel) fn take(&mut self, wrong: Vec<WrongSysctl>, observed: &Observed, due: Instant) {
         self.v6_disabled = observed.bridge_settings.v6_disabled;
         self.due = Some(due);
@@ -36,7 +37,8 @@ impl Check {
         self.wrong.iter().cloned().map(Degraded::Sysctl)
     }
 
-    /// When a pass is needed for the next check: while none is wrong, those that are made anyway are enough.
+    /// When a pass is needed for the next check. While no sysctl is wrong, the regular passes are
+    /// enough.
     pub(in crate::kernel) fn due(&self) -> Option<Instant> {
         self.due.filter(|_| !self.wrong.is_empty())
     }

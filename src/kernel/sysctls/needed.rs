@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! List the sysctls that are needed.
+//! The list of needed sysctls.
 
 use crate::api::Family;
 
-/// Stands for the bridge in a key.
+/// Placeholder for the bridge in a key.
 pub(super) const BRIDGE: &str = "BRIDGE";
 
 /// A sysctl that is needed.
@@ -13,9 +13,9 @@ pub(super) struct Needed {
     pub(super) key: &'static str,
     pub(super) value: &'static str,
     pub(super) breaks: &'static str,
-    /// Absent means that nothing is wrong: the bridge is not there yet.
+    /// It may be absent, because the bridge may not exist yet.
     pub(super) may_be_absent: bool,
-    /// The value with which nothing is forwarded.
+    /// The value with which no packet is forwarded.
     pub(super) stops_with: Option<&'static str>,
 }
 

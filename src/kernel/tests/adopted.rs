@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! How long the kernel in memory keeps what an earlier process left, under paused time.
+//! Tests how long the kernel in memory keeps the objects of an earlier process, under paused time.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -16,8 +16,8 @@ use crate::{
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// What a killed process left: ports `lb-1` and `lb-2` with next hops 172.16.1.2 and 172.16.1.4, a target's port `target-1`, and
-/// `tap-1`, which is no connection's.
+/// The objects of a killed process: ports `lb-1` and `lb-2` with next hops 172.16.1.2 and
+/// 172.16.1.4, a target's port `target-1`, and `tap-1`, which belongs to no connection.
 async fn left() -> Memory {
     let ours = Ours::default();
     let mut linux = Memory::default();

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! What an earlier process left: made as the Go proxy makes it, or left by this program when it was killed.
+//! Tests the adoption of objects that the Go proxy has made, or that a killed process of this
+//! program has left.
 
 use std::time::Duration;
 
@@ -21,8 +22,9 @@ use crate::{
     kernel::{Degraded, Ends, Kernel, PeerId, Settings},
 };
 
-/// The Go proxy with one load balancer and one target: its bridge with an address, ports that have addresses of their own, a
-/// multipath route without devices in table 1, untagged rules without priorities.
+/// The objects of a Go proxy with one load balancer and one target: its bridge with an address,
+/// ports that have addresses of their own, a multipath route without devices in table 1, untagged
+/// rules without priorities.
 fn left_by_go() {
     add_bridge("bridge0", MAC_OF_GO);
     add_address("bridge0", "172.16.1.1/24");
@@ -217,7 +219,7 @@ fn the_go_proxy_takes_over_what_a_killed_process_left() {
         routed("20.0.0.1", "bridge0", &["172.16.1.2"]);
         killed.stop().await;
         drop(lb);
-        // What the Go proxy does: it takes the bridge as it is, adds its rules, and replaces the route.
+        // The Go proxy uses the existing bridge, adds its rules, and replaces the route.
         add_rule(&Rule::lookup(0, "20.0.0.1/32", 1));
         add_rule(&Rule::lookup(0, "20.0.0.77/32", 1));
         replace_route(1, &[("172.16.1.4", None), ("172.16.1.6", None)]);

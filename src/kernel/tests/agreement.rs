@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Hold a dump of the hand under test to what the witness sees.
+//! Compares a dump of the backend under test with the objects that the witness reads.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ use crate::{
     kernel::{Action, Hop, Observed, Ours, Route, Rule, Target},
 };
 
-/// Links, addresses, rules and routes are those that the witness sees, no more and no fewer.
+/// The dump has the links, addresses, rules and routes of the witness, and no others.
 pub(in crate::kernel) fn agrees(observed: &Observed) {
     let seen = Seen(witness::links());
     seen.links(observed);

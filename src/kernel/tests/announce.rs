@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Announcements over a real kernel: a load balancer takes over the MAC address of a target whose
-//! link is made again.
+//! Tests announcements over a real kernel: a load balancer learns the new MAC address of a target
+//! whose link is made again.
 
 use std::{
     net::{IpAddr, Ipv6Addr, UdpSocket},
@@ -22,7 +22,7 @@ use crate::{
 const TARGET: [&str; 2] = ["172.16.1.9", "fd00::9"];
 const OLD: [u8; 6] = [2, 0, 0, 0, 0, 0x99];
 
-/// The other end of a link, in a network namespace of its own, with addresses.
+/// The other end of a link, in a separate network namespace, with addresses.
 fn connect(link: &str, addresses: [&'static str; 2]) -> Far {
     let (far, peer) = (Far::new(), format!("{link}p"));
     add_veth(link, &peer);
@@ -36,7 +36,7 @@ fn connect(link: &str, addresses: [&'static str; 2]) -> Far {
     far
 }
 
-/// An address as a socket of both families sends to it.
+/// An address in the form that a socket of both families uses.
 fn mapped(address: IpAddr) -> Ipv6Addr {
     match address {
         IpAddr::V4(address) => address.to_ipv6_mapped(),
@@ -44,8 +44,8 @@ fn mapped(address: IpAddr) -> Ipv6Addr {
     }
 }
 
-/// Wait until a second has passed without an announcement of an address. The five of a target are
-/// nearer to each other.
+/// Waits until a second has passed without an announcement of an address. The five of a target are
+/// less than a second apart.
 async fn quiet(balancer: &Far, address: IpAddr) {
     let outdated =
         || balancer.run(move || neighbours("lb-0p").get(&address).map(Vec::as_slice) == Some(&OLD));
@@ -62,7 +62,7 @@ fn declare(kernel: &Kernel, link: &str) -> PortGuard {
     kernel.port(&PeerId::target("target-1"), name(link), Ends { near: [].into(), far: far.into() })
 }
 
-/// What the load balancer has of the target's and the gateway's addresses.
+/// The load balancer's entries of the target's and the gateway's addresses.
 fn known(balancer: &Far) -> Vec<(IpAddr, Vec<u8>)> {
     balancer.run(|| neighbours("lb-1p").into_iter().collect())
 }
@@ -103,7 +103,8 @@ fn a_load_balancer_learns_the_mac_of_a_target_that_is_connected_again() {
     });
 }
 
-/// A load balancer asks before its link is a port, and would ask again after an hour.
+/// A load balancer that resolves the target before its link is a port, and would retry after an
+/// hour.
 #[test]
 fn a_load_balancer_that_asked_too_early_learns_the_targets() {
     in_netns(|| async {

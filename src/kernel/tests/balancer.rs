@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! A load balancer as the elements declare it: a link that is a port, and its addresses as next hops.
+//! A load balancer as elements declare it: a link that is a port, and its addresses as next hops.
 
 use super::{
     netns::name,
@@ -8,13 +8,13 @@ use super::{
 };
 use crate::kernel::{Ends, Kernel, Memory, NextHopGuard, PeerId, PortGuard};
 
-/// What is declared of a load balancer, until it is dropped.
+/// The declarations of a load balancer, until they are dropped.
 pub(in crate::kernel) struct Balancer {
     pub(super) port: PortGuard,
     pub(super) next_hops: Vec<NextHopGuard>,
 }
 
-/// Declare a load balancer whose connection is named after its link.
+/// Declares a load balancer whose connection is named after its link.
 pub(in crate::kernel) fn declare(kernel: &Kernel, link: &str, addresses: &[&str]) -> Balancer {
     let peer = PeerId::load_balancer(link);
     let port = kernel.port(&peer, name(link), Ends::default());
@@ -22,7 +22,7 @@ pub(in crate::kernel) fn declare(kernel: &Kernel, link: &str, addresses: &[&str]
     Balancer { port, next_hops: addresses.iter().map(next_hop).collect() }
 }
 
-/// Declare a load balancer whose link is in a kernel in memory.
+/// Declares a load balancer whose link is in a kernel in memory.
 pub(in crate::kernel) fn in_memory(
     linux: &Memory,
     kernel: &Kernel,
@@ -33,19 +33,20 @@ pub(in crate::kernel) fn in_memory(
     declare(kernel, link, addresses)
 }
 
-/// Make the link of a load balancer in this network namespace. Its far end is named after it, with a `p`.
+/// Creates the link of a load balancer in this network namespace. Its far end is named after it,
+/// with a `p`.
 pub(in crate::kernel) fn make_link(link: &str) {
     let far = format!("{link}p");
     add_veth(link, &far);
     for end in [link, far.as_str()] {
-        // Link-local addresses come at once then, and not in the middle of a test.
+        // Link-local addresses then appear at once, and not in the middle of a test.
         std::fs::write(format!("/proc/sys/net/ipv6/conf/{end}/accept_dad"), "0").unwrap();
     }
     change_link(link, |link| link.up());
     change_link(&far, |far| far.up());
 }
 
-/// Declare a load balancer whose link is in this network namespace.
+/// Declares a load balancer whose link is in this network namespace.
 pub(in crate::kernel) fn in_netns(kernel: &Kernel, link: &str, addresses: &[&str]) -> Balancer {
     make_link(link);
     declare(kernel, link, addresses)

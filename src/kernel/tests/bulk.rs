@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Many VIPs over a real kernel: single connections do not wait for them.
+//! Tests many VIPs over a real kernel: single connections do not wait for them.
 
 use std::{net::Ipv4Addr, time::Duration};
 
@@ -18,7 +18,7 @@ use crate::{
     kernel::{Ends, PeerId},
 };
 
-/// VIPs that are no neighbours, so that each has rules of its own.
+/// VIPs that are not adjacent, so that each has its own rules.
 fn ten_thousand() -> Vec<IpNet> {
     (0..10_000u32).map(|n| IpNet::from(std::net::IpAddr::from(Ipv4Addr::from(0x1400_0000 + 2 * n)))).collect()
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The real kernel, read as the reconciler reads it and, beside it, as a whole: what events have not
-//! reported fails the test.
+//! A real kernel whose incremental reads are compared with full ones: a test fails if events have
+//! missed a change.
 
 use std::{io, time::Duration};
 
@@ -10,7 +10,7 @@ use tokio::time::sleep;
 use super::over::Over;
 use crate::kernel::{Backend, Netlink, Observed, Ours, Refusal};
 
-/// Looks before a difference is none of a change that happens just now.
+/// Number of reads after which a difference is not caused by a change in progress.
 const LOOKS: usize = 20;
 
 /// A kernel that is read twice.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Hold the kernel in memory to what the real one does: the same steps on both, compared after each.
+//! Holds the kernel in memory to the real one: makes the same steps on both and compares them after
+//! each.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,11 +21,11 @@ use crate::{
 
 const LINKS: [&str; 3] = ["p1", "p2", "p3"];
 const NETS: [&str; 5] = ["172.16.1.1/24", "172.16.1.200/24", "172.16.2.1/24", "fd00::1/64", "fd00::c8/64"];
-/// The last two never fit.
+/// The last two are a broadcast address and an address in no subnet.
 const HOPS: [&str; 7] =
     ["172.16.1.2", "172.16.1.3", "172.16.2.2", "fd00::2", "fd00::3", "172.16.1.255", "10.9.9.9"];
 
-/// One step: a change through the backend, or what others do.
+/// One step: a change through the backend, or by another program.
 #[derive(Clone, Debug)]
 enum Step {
     Ours(Op),
@@ -99,7 +100,8 @@ fn rule(random: &mut StdRng, family: Family) -> Rule {
     }
 }
 
-/// A picture in which the links' indices are names, as they differ between the two.
+/// The observed state with names in place of the links' indices, which differ between the two
+/// kernels.
 fn named(observed: &Observed) -> BTreeMap<&'static str, Vec<String>> {
     let by_index = |index: u32| {
         let named = observed.links.iter().find(|(_, link)| link.index == index);

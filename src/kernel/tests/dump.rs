@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The dump of a network namespace with a proxy's bridge, routes and rules.
+//! Tests the dump of a network namespace with a proxy's bridge, routes and rules.
 
 use serde_json::{Value, json};
 

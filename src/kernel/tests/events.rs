@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! A kernel whose events are lost, without a sign of it.
+//! Tests a kernel whose events are lost without notice.
 
 use super::over::Over;
 use crate::{
@@ -9,7 +9,7 @@ use crate::{
     kernel::{Ends, Kernel, Memory, Observed, Ours, PeerId, Refusal, Settings},
 };
 
-/// A kernel in memory of which a refresh shows no change.
+/// A kernel in memory whose refresh shows no change.
 struct Deaf(Memory);
 
 impl Over for Deaf {

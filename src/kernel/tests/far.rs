@@ -13,7 +13,7 @@ use super::witness::change_link;
 
 type Work = Box<dyn FnOnce() + Send>;
 
-/// A network namespace with a thread in it that does what a test asks for.
+/// A network namespace with a thread in it that runs the functions of a test.
 pub(in crate::kernel) struct Far {
     netns: File,
     work: Option<mpsc::Sender<Work>>,
@@ -33,12 +33,12 @@ impl Far {
         Self { netns: File::open(netns).unwrap(), work: Some(work), thread: Some(thread) }
     }
 
-    /// Move a link into the namespace.
+    /// Moves a link into the namespace.
     pub(in crate::kernel) fn take(&self, link: &str) {
         change_link(link, |link| link.setns_by_fd(self.netns.as_raw_fd()));
     }
 
-    /// Do something in the namespace, and wait for it.
+    /// Runs a function in the namespace, and waits for it.
     pub(in crate::kernel) fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
         let (tell, told) = mpsc::channel();
         let work = Box::new(move || drop(tell.send(work())));

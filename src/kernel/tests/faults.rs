@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Every change refused once, and every change refused for ever, over the kernel in memory.
+//! Tests each change refused once, and each change refused always, over the kernel in memory.
 
 use std::time::Duration;
 
@@ -41,7 +41,7 @@ fn picture(linux: &Memory) -> Observed {
     observed
 }
 
-/// Wait until a pass ends at which all is well.
+/// Waits until a pass ends without a fault.
 async fn whole(kernel: &Kernel) -> Status {
     kernel.settled().await;
     let mut status = kernel.status();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The handle over the kernel in memory, under paused time.
+//! Tests the handle over the kernel in memory, under paused time.
 
 use std::time::Duration;
 
@@ -52,7 +52,7 @@ impl Rig {
         self.linux.observed(&Ours::default()).rules.iter().map(ToString::to_string).collect()
     }
 
-    /// Wait for a state under paused time.
+    /// Waits for a status under paused time.
     async fn until(&self, what: impl FnMut(&Status) -> bool) -> Status {
         let mut status = self.kernel.status();
         let found = tokio::time::timeout(Duration::from_secs(300), status.wait_for(what)).await;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The handle over a real kernel.
+//! Tests the handle over a real kernel.
 
 use std::time::Duration;
 
@@ -125,7 +125,7 @@ fn e09_e10_nothing_from_the_bridge_finds_the_primary_network_at_any_time() {
         let settings = Settings { empty_vips_grace: Duration::ZERO, ..settings() };
         let kernel = start_with(settings, &tasks).await;
         kernel.settled().await;
-        all_dropped("bridge0"); // before anything is known
+        all_dropped("bridge0"); // before anything is declared
         kernel.set_gateways(gateways());
         kernel.set_vips(&vips());
         kernel.settled().await;
@@ -246,7 +246,7 @@ fn a_load_balancer_that_is_connected_again_is_asked_for_its_link_layer_address()
             || neighbours("bridge0").into_iter().filter(|(_, mac)| mac == &OLD).map(|(address, _)| address);
         assert!(old().eq([first, second, first_v6]), "{:?}", neighbours("bridge0"));
 
-        // The next hops of the first go and come; the reconciler may see both at once.
+        // The next hops of the first are removed and added; the reconciler may see both at once.
         let [Balancer { port: _port, next_hops }, _other] = hops;
         drop(next_hops);
         let lb = PeerId::load_balancer("lb-1");
@@ -273,7 +273,7 @@ fn a_load_balancer_whose_link_is_made_again_while_it_is_connected_is_asked_too()
         kernel.settled().await;
         let old =
             || neighbours("bridge0").into_iter().filter(|(_, mac)| mac == &OLD).map(|(address, _)| address);
-        // Forgetting what is not known yet must be over before anything is known.
+        // The entries must have been removed before the new ones are learned.
         status(&kernel, |status| status.ports.contains(&name("nsm-6"))).await;
         [v4, v6, other].iter().for_each(|address| set_neighbour("bridge0", *address, OLD));
         delete_link("nsm-6");

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Load balancers that die without a trace, over a real kernel.
+//! Tests load balancers that die without notice, over a real kernel.
 
 use std::{
     collections::BTreeSet,
@@ -30,7 +30,7 @@ use crate::{
 const ONE: [&str; 2] = ["172.16.1.2", "fd00::2"];
 const TWO: [&str; 2] = ["172.16.1.4", "fd00::4"];
 
-/// A load balancer in a network namespace of its own.
+/// A load balancer in a separate network namespace.
 struct Lb {
     far: Far,
     link: &'static str,
@@ -58,7 +58,7 @@ impl Lb {
         });
     }
 
-    /// The link stays up, and nobody answers.
+    /// The link stays up, but no longer answers.
     fn die(&self) {
         let link = format!("{}p", self.link);
         self.far.run(move || flush_addresses(&link));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! What is declared while a pass is under way.
+//! Tests declarations that arrive during a pass.
 
 use std::{
     io,
@@ -24,7 +24,8 @@ use crate::{
     },
 };
 
-/// A kernel in memory. Whenever it is read, one more next hop is claimed, up to a number; each change takes its time.
+/// A kernel in memory. Each read of it claims one more next hop, up to a number; each change takes
+/// some time.
 #[derive(Clone, Default)]
 struct Busy {
     linux: Memory,
@@ -55,7 +56,8 @@ impl Busy {
         kernel
     }
 
-    /// Wait until everything is claimed and settled; then what was told at each look, and at the end.
+    /// Waits until everything is claimed and settled; returns the status at each read, and at the
+    /// end.
     async fn told(&self, kernel: &Kernel) -> Vec<Status> {
         while self.claimed.lock().unwrap().len() < self.most.into() {
             kernel.settled().await;

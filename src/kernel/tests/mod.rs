@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Tests of the whole: the handle over the kernel in memory, and over a real one in a namespace of its own.
+//! Tests the whole part: the handle over the kernel in memory, and over a real one in a separate
+//! namespace.
 
 mod adopted;
 mod adoption;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Neighbour discovery by way of a bridge on which a query for multicast listeners has been heard.
+//! Tests neighbour discovery over a bridge on which a query for multicast listeners has been sent.
 
 use std::{
     fs,
@@ -23,7 +23,7 @@ use crate::chain::Tasks;
 
 const LATE: &str = "fd00::9";
 
-/// A neighbour that asks for multicast listeners by a port of the bridge: any port may.
+/// A neighbour that queries for multicast listeners over a port of the bridge; any port may.
 fn querier() -> Far {
     let far = Far::new();
     add_veth("nsm-q", "nsm-qp");
@@ -39,7 +39,7 @@ fn querier() -> Far {
     far
 }
 
-/// How often this namespace has asked for multicast listeners, and how often it has reported itself as one.
+/// Number of queries for multicast listeners that this namespace has sent, and of its own reports.
 fn multicast_messages() -> (u64, u64) {
     let counters = fs::read_to_string("/proc/thread-self/net/snmp6").unwrap();
     let counter = |name: &str| {
@@ -49,11 +49,12 @@ fn multicast_messages() -> (u64, u64) {
     (counter("Icmp6InGroupMembQueries "), counter("Icmp6OutMLDv2Reports "))
 }
 
-/// No report can follow after this time without one: detection of a duplicate address takes up to
-/// 2 s, and the report of the address that it has found unique up to another.
+/// After this time without a report none follows: detection of a duplicate address takes up to 2 s,
+/// and the report of the address that it has found unique up to another 2 s.
 const SILENCE: Duration = Duration::from_secs(4);
 
-/// A neighbour whose link becomes a port when it has long reported which multicast it listens to.
+/// A neighbour whose link becomes a port long after the neighbour has reported its multicast
+/// groups.
 async fn late() -> Far {
     let far = Far::new();
     add_veth("nsm-9", "nsm-9p");
@@ -74,12 +75,12 @@ async fn late() -> Far {
     far
 }
 
-/// How far the neighbour is known.
+/// The state of the neighbour's entry.
 fn known() -> Option<NeighbourState> {
     neighbour("bridge0", LATE.parse().unwrap())
 }
 
-/// Send it something, for which its link-layer address is needed.
+/// Sends a packet to it, for which its link-layer address is needed.
 fn ask() -> Option<NeighbourState> {
     let late = SocketAddr::new(LATE.parse().unwrap(), 9);
     drop(UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).unwrap().send_to(b"?", late));
@@ -89,7 +90,7 @@ fn ask() -> Option<NeighbourState> {
 #[test]
 fn a_query_for_listeners_does_not_hide_a_port_that_comes_later() {
     in_netns(|| async {
-        add_bridge("bridge0", [2, 0, 0, 0, 0, 1]); // as the Go proxy makes it
+        add_bridge("bridge0", [2, 0, 0, 0, 0, 1]); // as the Go proxy creates it
         change_link("bridge0", |link| link.up());
         add_address("bridge0", "fd00::1/64");
         assert!(snooping("bridge0"), "the trap is there");

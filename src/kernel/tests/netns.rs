@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Run a test in a network namespace of its own.
+//! Runs a test in a separate network namespace.
 
 use std::{fs, future::Future, net::IpAddr, panic::resume_unwind, thread, time::Duration};
 
@@ -18,7 +18,7 @@ use crate::{
     kernel::{Kernel, Settings, Status},
 };
 
-/// What the init container sets.
+/// The sysctls that the init container sets.
 const SYSCTLS: [(&str, &str); 7] = [
     ("net.ipv4.conf.all.forwarding", "1"),
     ("net.ipv6.conf.all.forwarding", "1"),
@@ -29,13 +29,14 @@ const SYSCTLS: [(&str, &str); 7] = [
     ("net.ipv6.conf.all.accept_dad", "0"),
 ];
 
-/// Set a sysctl of this network namespace.
+/// Sets a sysctl of this network namespace.
 pub(super) fn set_sysctl(key: &str, value: &str) {
     fs::write(format!("/proc/sys/{}", key.replace('.', "/")), value)
         .unwrap_or_else(|error| panic!("this test needs a writable /proc/sys/net ({key}: {error})"));
 }
 
-/// Run a test on a thread in a fresh network namespace, which ends with it. What the test spawns is in the namespace too.
+/// Runs a test on a thread in a new network namespace, which ends with it. Tasks that the test
+/// spawns are in the namespace too.
 pub(in crate::kernel) fn in_netns<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 'static) {
     let run = || {
         if let Err(error) = unshare(CloneFlags::CLONE_NEWNET) {
@@ -54,7 +55,7 @@ pub(in crate::kernel) fn in_netns<F: Future<Output = ()>>(test: impl FnOnce() ->
     }
 }
 
-/// What a packet with this source meets that enters by this link, on its way to somewhere far.
+/// The route of a packet to a remote address, with this source, that enters by this link.
 pub(super) fn egress(source: &str, input: &str) -> Result<Way, Errno> {
     let source: IpAddr = source.parse().unwrap();
     let to = if source.is_ipv6() { "2001:db8::1" } else { "198.51.100.1" };
@@ -83,17 +84,17 @@ pub(super) fn settings() -> Settings {
     Settings::of("trench", "conduit", "node")
 }
 
-/// A reconciler over the kernel of this namespace.
+/// Starts a reconciler over the kernel of this namespace.
 pub(super) async fn start(tasks: &Tasks) -> Kernel {
     start_with(settings(), tasks).await
 }
 
-/// A reconciler over the kernel of this namespace, with settings.
+/// Starts a reconciler over the kernel of this namespace, with settings.
 pub(super) async fn start_with(settings: Settings, tasks: &Tasks) -> Kernel {
     Kernel::start_on_thread(settings, Checked::open, tasks).await.unwrap()
 }
 
-/// Wait until a question has the answer yes, and show the last state if it never has.
+/// Waits until a value fits, and fails with the last value if it never does.
 pub(super) async fn eventually<T: std::fmt::Debug>(look: impl Fn() -> T, fits: impl Fn(&T) -> bool) -> T {
     let give_up = Instant::now() + Duration::from_secs(20);
     loop {
@@ -106,7 +107,7 @@ pub(super) async fn eventually<T: std::fmt::Debug>(look: impl Fn() -> T, fits: i
     }
 }
 
-/// Wait until the status fits, and show the last one if it never does.
+/// Waits until the status fits, and fails with the last one if it never does.
 pub(super) async fn status(kernel: &Kernel, mut fits: impl FnMut(&Status) -> bool) -> Status {
     let mut status = kernel.status();
     let found = tokio::time::timeout(Duration::from_secs(20), status.wait_for(|status| fits(status))).await;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! A kernel over another one: a test replaces the methods that it is about.
+//! A backend over another one: a test replaces the methods that it is about.
 
 use std::{future::Future, io};
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Which next hops follow from the records of connections, over the kernel in memory.
+//! Tests which next hops follow from the records of connections, over the kernel in memory.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -50,14 +50,14 @@ impl Rig {
         in_memory(&self.linux, &self.kernel, link, &[hop])
     }
 
-    /// Wait for a state under paused time.
+    /// Waits for a status under paused time.
     async fn until(&self, fits: impl FnMut(&Status) -> bool) -> Status {
         let mut status = self.kernel.status();
         let found = tokio::time::timeout(Duration::from_secs(300), status.wait_for(fits)).await;
         found.unwrap_or_else(|_| panic!("still {:?}", self.kernel.status().borrow().clone())).unwrap().clone()
     }
 
-    /// Wait until these are the next hops, and no pass is under way.
+    /// Waits until these are the next hops, and no pass is under way.
     async fn installed(&self, hops: &[&str]) -> Status {
         let expected = Some(hops.iter().map(|hop| address(hop)).collect());
         self.until(|status| status.next_hops.v4 == expected).await;

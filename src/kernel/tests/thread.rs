@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The reconciler on a thread of its own, over a kernel whose answers take their time.
+//! Tests the reconciler on a separate thread, over a kernel that answers late.
 
 use std::{
     io,
@@ -25,7 +25,7 @@ use crate::{
     },
 };
 
-/// A kernel that reports each change, and makes it when the test lets it.
+/// A kernel that reports each change, and makes it when the test allows it.
 struct Slow {
     memory: Memory,
     asked: Sender<()>,
@@ -54,7 +54,7 @@ impl Drop for Slow {
     }
 }
 
-/// A kernel whose dump is a bug.
+/// A kernel whose dump panics.
 struct Broken;
 
 impl Backend for Broken {
@@ -92,13 +92,13 @@ async fn a_panic_of_the_reconciler_is_known_with_its_message() {
     let on_thread = Kernel::start_on_thread(settings.clone(), || Ok(Broken), &tasks).await.unwrap();
     for kernel in [on_thread, Kernel::start(settings, Broken, &tasks)] {
         assert_eq!(kernel.ended().await, "it panicked: as the test wants");
-        kernel.settled().await; // does not wait for what will never be
+        kernel.settled().await; // does not wait for a pass that will never come
         assert!(kernel.status().changed().await.is_err());
     }
     tasks.stop().await;
 }
 
-/// What a test holds of a slow kernel.
+/// A slow kernel, with the channels by which a test controls it.
 struct Rig {
     tasks: Tasks,
     memory: Memory,
@@ -107,7 +107,7 @@ struct Rig {
     ended: Arc<AtomicBool>,
 }
 
-/// Started, and in the middle of its first change.
+/// Starts it, and waits until it is in the middle of its first change.
 async fn writing() -> Rig {
     let (tasks, memory, ended) = (Tasks::default(), Memory::default(), Arc::new(AtomicBool::new(false)));
     let ((asked, mut asking), (let_go, goes)) = (channel(1), mpsc::channel());

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! What Linux does without saying so, each of which has once stopped traffic.
+//! Tests undocumented behaviour of Linux, each of which has once stopped traffic.
 
 use std::{
     collections::BTreeSet,
@@ -121,7 +121,8 @@ fn a_rule_that_is_there_twice_is_made_one() {
     in_netns(|| async {
         let tasks = Tasks::default();
         let (kernel, _hops) = working(&tasks).await;
-        // The kernel refuses an equal rule only if it is asked to, as the witness asks; another priority gets around it.
+        // The kernel refuses an equal rule only with `NLM_F_EXCL`, which the witness sets; another
+        // priority makes the rule a different one.
         let twin = Rule::lookup(29_999, "20.0.0.1/32", 1).iif("bridge0").protocol(200);
         add_rule(&twin);
         eventually(rules, |rules| !rules.contains(&twin)).await;
@@ -135,7 +136,7 @@ fn a_rule_that_is_there_twice_is_made_one() {
     });
 }
 
-/// A thread in a namespace of its own, to which a link is moved.
+/// Runs a function on a thread in a separate namespace, to which a link is moved.
 fn neighbour<T: Send + 'static>(
     link: &str,
     work: impl FnOnce() -> T + Send + 'static,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! How much is written: nothing when all is well, and a change of one VIP in its place only.
+//! Tests how much is written: nothing in the desired state, and only the affected rules when one
+//! VIP changes.
 
 use std::time::Duration;
 
@@ -18,13 +19,13 @@ use crate::{
     kernel::{Kernel, Settings, Status},
 };
 
-/// Addresses without neighbours, so that none is merged with another.
+/// Addresses that are not adjacent, so that none is merged with another.
 fn thousand() -> Vec<IpNet> {
     (0..1000u32).map(|i| format!("20.{}.{}.{}/32", i % 7, i / 100, i % 100 * 2).parse().unwrap()).collect()
 }
 
 async fn with_thousand_vips(tasks: &Tasks) -> (Kernel, Balancer) {
-    // Link-local addresses, which Linux adds a while after a link is up, are no writes of ours.
+    // Link-local addresses, which Linux adds a while after a link is up, are not writes of ours.
     std::fs::write("/proc/sys/net/ipv6/conf/default/addr_gen_mode", "1").unwrap();
     let often = Settings { resync: Duration::from_millis(20), ..settings() };
     let kernel = start_with(often, tasks).await;

@@ -10,7 +10,7 @@ use crate::{
     kernel::{Desired, Mac, Observed, Op, plan, world::World},
 };
 
-/// What the kernel does with a packet, walking the rules as it does.
+/// The result of walking the rules for a packet, as the kernel does.
 #[derive(Debug, PartialEq)]
 enum Fate {
     Routed(usize),
@@ -18,7 +18,8 @@ enum Fate {
     PrimaryNetwork,
 }
 
-/// Table main has a route to everywhere, and its rule is at 32766. The rules are in their order.
+/// Assumes that table main has a route to every address; its rule is at 32766. The rules are
+/// sorted.
 fn walk(rules: &[Rule], source: IpAddr, input: &InterfaceName) -> Fate {
     let (mut seen, mut at) = (0, 0);
     let beyond = rules.first().is_some_and(|rule| rule.priority > 32_766);
@@ -144,7 +145,8 @@ fn a_goto_leads_forwards_to_a_block_that_exists() {
     }
 }
 
-/// Small sets of prefixes that are near each other, so that parts merge, split and contain one another.
+/// Small sets of prefixes that are near each other, so that parts merge, split and contain one
+/// another.
 fn prefixes() -> impl Strategy<Value = Vec<IpNet>> {
     let v4 = (0u32..1 << 10, 22u8..=32).prop_map(|(at, len)| {
         let address = Ipv4Addr::from(0x1400_0000 | at << 3);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The rules, as a table and for any sequence of rounds.
+//! Tests the rules, as a table and for any sequence of rounds.
 
 use proptest::prelude::*;
 
@@ -33,7 +33,7 @@ impl Rounds {
         self.judge.answers()
     }
 
-    /// Rounds until the verdict is another one.
+    /// Rounds until the verdict is `answers`.
     fn until(&mut self, answers: bool, sight: Sight) -> u32 {
         (1..1000).find(|_| self.round(sight) == answers).unwrap()
     }
@@ -132,7 +132,7 @@ proptest! {
         for (index, (sight, on_time)) in rounds.into_iter().enumerate() {
             let before = judge.judge.answers();
             let after = judge.take(sight, on_time);
-            // What says nothing: the first look, and what is late and no final word.
+            // The first read and late rounds without a final result are not counted.
             if index > 0 && (on_time || sight == GivenUp || is_answer(sight)) || is_answer(sight) {
                 seen.push((sight, on_time));
             }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Collects which objects events report as changed, so that only these are read again.
+//! Collects the objects that events report as changed, so that only these are read again.
 //!
 //! Links are named by index and read again, as are addresses and routes, of which there are few.
-//! Rules may be thousands and cannot be read one by one: their events carry the whole rule. The
+//! Rules may be thousands and cannot be read one by one, but their events carry the whole rule. The
 //! collection is bounded; beyond the bound, everything is read.
 
 use std::{collections::BTreeSet, mem};
@@ -16,19 +16,19 @@ use rtnetlink::{
 use super::super::{message::MAIN, parse};
 use crate::kernel::Ours;
 
-/// Most links that are read one by one.
+/// Maximum number of links read one by one.
 const MAX_LINKS: usize = 64;
-/// Most events of rules that are applied one by one.
+/// Maximum number of rule events applied one by one.
 const MAX_RULES: usize = 256;
 
-/// The objects that may have changed since the last look.
+/// The objects that may have changed since the last read.
 #[derive(Debug, Default)]
 pub(in crate::kernel::netlink) struct Changes {
-    /// Events were lost, or there were too many of them.
+    /// Events were lost, or there were more than the bounds allow.
     pub(in crate::kernel::netlink) everything: bool,
     /// Indices of links.
     pub(in crate::kernel::netlink) links: BTreeSet<u32>,
-    /// Addresses of our bridge, or of any link while our bridge is not known.
+    /// Addresses of our bridge, or of any link while the bridge's index is unknown.
     pub(in crate::kernel::netlink) addresses: bool,
     /// Routes of our table.
     pub(in crate::kernel::netlink) routes: bool,
@@ -38,12 +38,12 @@ pub(in crate::kernel::netlink) struct Changes {
     pub(in crate::kernel::netlink) rules: RuleChanges,
 }
 
-/// Events of rules.
+/// Changes of rules.
 #[derive(Debug)]
 pub(in crate::kernel::netlink) enum RuleChanges {
-    /// These are all.
+    /// All events of rules, in order.
     Events(Vec<RuleChange>),
-    /// There were too many.
+    /// More events than [`MAX_RULES`].
     Many,
 }
 
@@ -61,12 +61,12 @@ impl Default for RuleChanges {
 }
 
 impl Changes {
-    /// Anything may have changed.
+    /// Everything may have changed.
     pub(super) fn everything() -> Self {
         Self { everything: true, ..Self::default() }
     }
 
-    /// Take the events of a datagram. Returns what they mean for a pass.
+    /// Takes the events of a datagram and returns their effect on a pass.
     pub(super) fn take(&mut self, datagram: &[u8], ours: &Ours, bridge: Option<u32>) -> Heard {
         let mut heard = Heard::default();
         let mut rest = datagram;
@@ -82,9 +82,9 @@ impl Changes {
         heard
     }
 
-    /// Take an event, if it may concern us. Messages of family `AF_BRIDGE` do not: taking a port
-    /// out of a bridge sends a `DELLINK` of that family while the link lives on, and a `NEWLINK` of
-    /// no family beside it.
+    /// Takes an event, if it may concern us. Messages of family `AF_BRIDGE` do not: taking a port
+    /// out of a bridge sends a `DELLINK` of that family although the link still exists, and a
+    /// `NEWLINK` of no family beside it.
     fn event(&mut self, event: RouteNetlinkMessage, ours: &Ours, bridge: Option<u32>) -> Heard {
         use RouteNetlinkMessage::{
             DelAddress, DelLink, DelRoute, DelRule, NewAddress, NewLink, NewRoute, NewRule,
@@ -123,13 +123,13 @@ impl Changes {
         Heard { concerns: true, overtakes: false, rule: true }
     }
 
-    /// Take something that is no event: anything may have changed.
+    /// Handles a message that is not an event: everything may have changed.
     fn unknown(&mut self) -> Heard {
         *self = Self::everything();
         Heard { concerns: true, overtakes: true, rule: true }
     }
 
-    /// Forget the events of rules: a dump of the rules shows them.
+    /// Forgets the events of rules; a dump of the rules shows them.
     pub(super) fn forget_rules(&mut self) {
         drop(mem::take(&mut self.rules));
     }
@@ -140,14 +140,14 @@ fn is_main_default(route: &RouteMessage) -> bool {
     route.header.destination_prefix_length == 0 && parse::table(route) == MAIN
 }
 
-/// What a datagram means for a pass.
+/// The effect of a datagram on a pass.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Heard {
-    /// An event that may concern us.
+    /// It has an event that may concern us.
     pub(super) concerns: bool,
-    /// Such an event of something but a rule.
+    /// It has such an event of an object other than a rule.
     pub(super) overtakes: bool,
-    /// An event of a rule.
+    /// It has an event of a rule.
     pub(super) rule: bool,
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Which events lead to a look at the kernel.
+//! Tests which events lead to a read of the kernel.
 
 use super::*;
 use crate::kernel::tests::{

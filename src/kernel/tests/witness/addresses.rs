@@ -52,12 +52,12 @@ pub(super) fn messages() -> Vec<AddressMessage> {
     dump(&GetAddress(AddressMessage::default())).into_iter().map(address).collect()
 }
 
-/// Add an address that is usable at once.
+/// Adds an address that is usable at once.
 pub(crate) fn add_address(link: &str, net: &str) {
     change(&NewAddress(message(link, net.parse().unwrap())), ADD);
 }
 
-/// Remove the addresses of global scope from a link.
+/// Removes the addresses of global scope from a link.
 pub(crate) fn flush_addresses(link: &str) {
     for address in addresses(link).iter().filter(|address| address.scope == AddressScope::Universe) {
         change(&DelAddress(message(link, address.net)), 0);

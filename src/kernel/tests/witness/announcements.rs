@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Hear what the kernel announces.
+//! Receives the events of the kernel.
 
 use std::{io, time::Duration};
 
@@ -10,10 +10,10 @@ use rtnetlink::{
     sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE},
 };
 
-/// Groups: links, and addresses, routes and rules of both families.
+/// Multicast groups: links, and addresses, routes and rules of both families.
 const GROUPS: [u32; 7] = [1, 5, 7, 8, 9, 11, 19];
 
-/// Hears every change of the namespace.
+/// Receives the events of every change of the namespace.
 pub(crate) struct Announcements(Socket);
 
 impl Announcements {
@@ -26,7 +26,7 @@ impl Announcements {
         Self(socket)
     }
 
-    /// What has been announced since the last call.
+    /// The events since the last call.
     pub(crate) fn heard(&self) -> Vec<RouteNetlinkMessage> {
         let mut heard = Vec::new();
         loop {
@@ -38,7 +38,8 @@ impl Announcements {
         }
     }
 
-    /// Wait until links have stopped announcing that they settle (carrier and operational state follow a change by a second).
+    /// Waits until links have stopped reporting that they settle (carrier and operational state
+    /// follow a change by a second).
     pub(crate) async fn quiet(&self) {
         let mut silent = 0;
         while silent < 75 {

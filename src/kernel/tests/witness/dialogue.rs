@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Ask the kernel and read what it answers, on a socket for this one dialogue.
+//! Sends a request to the kernel and reads the answers, on a socket for this request alone.
 
 use rtnetlink::{
     packet_core::{
@@ -12,11 +12,11 @@ use rtnetlink::{
 };
 use rustix::io::Errno;
 
-/// Flags of a request that makes what is not there yet.
+/// Flags of a request that creates an object.
 pub(super) const ADD: u16 = NLM_F_CREATE | NLM_F_EXCL;
 pub(super) const REPLACE: u16 = NLM_F_CREATE | NLM_F_REPLACE;
 
-/// Everything of a kind. A dump that was disturbed by a change is asked for again.
+/// All objects of a kind. A dump that a change has interrupted is repeated.
 pub(super) fn dump(request: &RouteNetlinkMessage) -> Vec<RouteNetlinkMessage> {
     loop {
         match ask(request, NLM_F_DUMP) {
@@ -27,12 +27,13 @@ pub(super) fn dump(request: &RouteNetlinkMessage) -> Vec<RouteNetlinkMessage> {
     }
 }
 
-/// Make a change.
+/// Makes a change.
 pub(super) fn change(request: &RouteNetlinkMessage, flags: u16) {
     ask(request, flags).unwrap_or_else(|errno| panic!("{request:?}: {errno}"));
 }
 
-/// All answers to a request, or the error by which the kernel refuses it; `INTR` if the answers are not of one moment.
+/// All answers to a request, or the error by which the kernel refuses it; `INTR` if the answers are
+/// not a consistent snapshot.
 pub(super) fn ask(request: &RouteNetlinkMessage, flags: u16) -> Result<Vec<RouteNetlinkMessage>, Errno> {
     let mut message = NetlinkMessage::from(request.clone());
     message.header.flags = NLM_F_REQUEST | NLM_F_ACK | flags;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Links: bridges, veth pairs, and what they are ports of.
+//! Links: bridges, veth pairs, and their ports.
 
 use rtnetlink::{
     LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth,
@@ -21,7 +21,7 @@ pub(crate) struct Link {
     pub(crate) name: String,
     pub(crate) alias: Option<String>,
     pub(crate) mac: [u8; 6],
-    /// Name of the bridge that it is a port of.
+    /// Name of the bridge of which it is a port.
     pub(crate) controller: Option<String>,
     pub(crate) up: bool,
 }
@@ -57,18 +57,18 @@ pub(super) fn messages() -> Vec<LinkMessage> {
     dump(&GetLink(LinkMessage::default())).into_iter().map(link).collect()
 }
 
-/// The link of a name.
+/// The link with a name.
 pub(crate) fn link(name: &str) -> Link {
     let found = links().into_iter().find(|link| link.name == name);
     found.unwrap_or_else(|| panic!("no link {name}"))
 }
 
-/// Index of the link of a name.
+/// Index of the link with a name.
 pub(crate) fn index(name: &str) -> u32 {
     link(name).index
 }
 
-/// Name of the link of an index; one that is gone meanwhile is called by its index.
+/// Name of the link with an index; the index itself if the link is gone.
 pub(crate) fn name(index: u32) -> String {
     name_in(&links(), index)
 }
@@ -78,18 +78,18 @@ fn name_in(links: &[Link], index: u32) -> String {
     found.map_or_else(|| format!("link {index}"), |link| link.name.clone())
 }
 
-/// Make a bridge, down.
+/// Creates a bridge, down.
 pub(crate) fn add_bridge(name: &str, mac: [u8; 6]) {
     change(&NewLink(LinkBridge::new(name).address(mac.into()).build()), ADD);
 }
 
-/// Switch multicast snooping and the spanning tree protocol of a bridge on.
+/// Switches multicast snooping and the spanning tree protocol of a bridge on.
 pub(crate) fn snoop(name: &str) {
     let settings = bridge(name).mcast_snooping(true).stp_state(BridgeStpState::KernelStp);
     change(&NewLink(settings.build()), 0);
 }
 
-/// Make a bridge ask for multicast listeners, once and soon, and want their answers within 100 ms.
+/// Makes a bridge query for multicast listeners, once and soon, with answers within 100 ms.
 pub(crate) fn query(name: &str) {
     let settings = bridge(name).mcast_startup_query_count(1).mcast_query_response_interval(10);
     change(&NewLink(settings.mcast_querier(true).build()), 0);
@@ -118,18 +118,18 @@ pub(crate) fn snooping(name: &str) -> bool {
     })
 }
 
-/// Make a link a port of a bridge, and set it up.
+/// Makes a link a port of a bridge, and sets it up.
 pub(crate) fn set_port(name: &str, bridge: &str) {
     let bridge = index(bridge);
     change_link(name, |link| link.controller(bridge).up());
 }
 
-/// Make a pair of links, both down.
+/// Creates a pair of links, both down.
 pub(crate) fn add_veth(name: &str, peer: &str) {
     change(&NewLink(LinkVeth::new(name, peer).build()), ADD);
 }
 
-/// Change what a link is: `up()`, `alias(…)`, `controller(…)`.
+/// Changes a link: `up()`, `alias(…)`, `controller(…)`.
 pub(crate) fn change_link(
     name: &str,
     to: impl FnOnce(LinkMessageBuilder<LinkUnspec>) -> LinkMessageBuilder<LinkUnspec>,
@@ -137,7 +137,7 @@ pub(crate) fn change_link(
     change(&NewLink(to(LinkUnspec::new_with_index(index(name))).build()), 0);
 }
 
-/// Remove a link. Its peer goes with it.
+/// Removes a link. Its peer goes with it.
 pub(crate) fn delete_link(name: &str) {
     change(&DelLink(LinkUnspec::new_with_index(index(name)).build()), 0);
 }

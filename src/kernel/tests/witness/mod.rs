@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! A second hand on the kernel of this thread's namespace: it sets scenes up and says what is there.
+//! A second implementation for the kernel of this thread's namespace: it sets tests up and reads
+//! the result.
 //!
-//! It shares nothing with the hand under test but the crate that encodes messages, so a mistake in either shows. It belongs to
-//! tests: what the kernel refuses it panics over, unless a refusal is an answer.
+//! It shares nothing with the implementation under test but the crate that encodes messages, so a
+//! mistake in either shows. It panics on a refusal of the kernel, unless the refusal is the answer.
 
 mod addresses;
 mod announcements;

@@ -29,7 +29,7 @@ pub(crate) fn neighbours(link: &str) -> BTreeMap<IpAddr, Vec<u8>> {
     known.collect()
 }
 
-/// How far the kernel knows a neighbour on a link; `None` if it has not been asked for.
+/// The state of a neighbour's entry on a link; `None` without an entry.
 pub(crate) fn neighbour(link: &str, address: IpAddr) -> Option<NeighbourState> {
     let (link, wanted) = (index(link), NeighbourAttribute::Destination(address.into()));
     dump(&GetNeighbour(NeighbourMessage::default())).into_iter().find_map(|answer| match answer {
@@ -57,12 +57,12 @@ fn seen(message: &NeighbourMessage) -> Option<(IpAddr, Vec<u8>)> {
     Some((address?, mac?))
 }
 
-/// Set the link-layer address of a neighbour, for good.
+/// Sets the link-layer address of a neighbour permanently.
 pub(crate) fn set_neighbour(link: &str, address: IpAddr, mac: [u8; 6]) {
     note_neighbour(link, address, mac, NeighbourState::Permanent);
 }
 
-/// Let a link have a neighbour with this MAC address, as if it had just answered.
+/// Adds a neighbour with this MAC address to a link, as if it had just answered.
 pub(crate) fn learn_neighbour(link: &str, address: IpAddr, mac: [u8; 6]) {
     note_neighbour(link, address, mac, NeighbourState::Reachable);
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Routes, and what the kernel would do with a packet.
+//! Routes, and the route that the kernel chooses for a packet.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -26,14 +26,14 @@ pub(crate) const MAIN: u32 = 254;
 pub(crate) struct Route {
     pub(crate) to: IpNet,
     pub(crate) metric: u32,
-    /// Who made it.
+    /// The program that made it.
     pub(crate) protocol: u8,
     pub(crate) kind: RouteType,
-    /// Where it leads, in the kernel's order; nowhere if it is a blackhole.
+    /// Its next hops, in the kernel's order; none if it is a blackhole.
     pub(crate) hops: Vec<NextHop>,
 }
 
-/// Where a route leads.
+/// A next hop of a route.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct NextHop {
     pub(crate) via: Option<IpAddr>,
@@ -41,7 +41,7 @@ pub(crate) struct NextHop {
     pub(crate) dev: String,
 }
 
-/// The way out that a packet finds.
+/// The next hop that a packet takes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Way {
     pub(crate) hop: NextHop,
@@ -71,7 +71,7 @@ fn seen(message: &RouteMessage) -> Route {
         hops: hop(&message.attributes, None).into_iter().collect(),
     };
     if route.kind == RouteType::BlackHole {
-        route.hops.clear(); // to IPv6 it is a route by `lo`
+        route.hops.clear(); // in IPv6 it is a route by `lo`
     }
     for attribute in &message.attributes {
         match attribute {
@@ -141,12 +141,12 @@ fn empty(family: Family) -> RouteMessage {
     message
 }
 
-/// Add a default route to a table. Where no link is given the kernel chooses one.
+/// Adds a default route to a table. If no link is given, the kernel chooses one.
 pub(crate) fn add_route(table: u32, hops: &[(&str, Option<&str>)]) {
     change(&NewRoute(default_route(table, hops)), ADD);
 }
 
-/// Replace the default route of a table, as [`add_route`] adds it.
+/// Replaces the default route of a table, as [`add_route`] adds it.
 pub(crate) fn replace_route(table: u32, hops: &[(&str, Option<&str>)]) {
     change(&NewRoute(default_route(table, hops)), REPLACE);
 }
@@ -166,10 +166,11 @@ fn default_route(table: u32, hops: &[(&str, Option<&str>)]) -> RouteMessage {
     message
 }
 
-/// The way of a packet to an address: one of this host's own, or one with a source that enters by a link.
+/// The route of a packet to an address: one of this host's own, or one with a source that enters by
+/// a link.
 ///
 /// # Errors
-/// The kernel's reason why there is none: `INVAL` of a blackhole, `NETUNREACH` without a route.
+/// The kernel's reason for having no route: `INVAL` of a blackhole, `NETUNREACH` without a route.
 pub(crate) fn route_get(to: IpAddr, from: Option<(IpAddr, &str)>) -> Result<Way, Errno> {
     let mut request = empty(Family::of(to));
     request.header.flags = RouteFlags::LookupTable;

@@ -17,16 +17,16 @@ use crate::api::Family;
 pub(crate) struct Rule {
     pub(crate) family: Family,
     pub(crate) priority: u32,
-    /// Matches what source and input interface do not.
+    /// Matches the packets that source and input interface do not.
     pub(crate) inverted: bool,
     pub(crate) from: Option<IpNet>,
     pub(crate) iif: Option<String>,
     pub(crate) action: Action,
-    /// Who made it; 0 if it does not say.
+    /// The program that made it; 0 if unknown.
     pub(crate) protocol: u8,
 }
 
-/// What a rule does.
+/// The effect of a rule.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Action {
     Lookup(u32),
@@ -35,25 +35,25 @@ pub(crate) enum Action {
 }
 
 impl Rule {
-    /// What comes from a prefix is looked up in a table.
+    /// Looks up packets from a prefix in a table.
     pub(crate) fn lookup(priority: u32, from: &str, table: u32) -> Self {
         let from: IpNet = from.parse().unwrap();
         let (family, action) = (Family::of_net(&from), Action::Lookup(table));
         Self { family, priority, inverted: false, from: Some(from), iif: None, action, protocol: 0 }
     }
 
-    /// It is about what enters by this link alone.
+    /// Restricts the rule to packets that enter by this link.
     pub(crate) fn iif(self, link: &str) -> Self {
         Self { iif: Some(link.to_owned()), ..self }
     }
 
-    /// It says who made it.
+    /// Sets the program that made it.
     pub(crate) fn protocol(self, protocol: u8) -> Self {
         Self { protocol, ..self }
     }
 }
 
-/// All rules, IPv4 first, in the order in which packets meet them.
+/// All rules, IPv4 first, in the order in which they are tried.
 pub(crate) fn rules() -> Vec<Rule> {
     messages().iter().map(seen).collect()
 }
@@ -102,12 +102,12 @@ pub(super) fn messages() -> Vec<RuleMessage> {
     [AddressFamily::Inet, AddressFamily::Inet6].into_iter().flat_map(of).map(rule).collect()
 }
 
-/// Add a rule. The kernel chooses the priority if it is 0.
+/// Adds a rule. The kernel chooses the priority if it is 0.
 pub(crate) fn add_rule(rule: &Rule) {
     change(&NewRule(message(rule)), ADD);
 }
 
-/// Remove a rule.
+/// Removes a rule.
 pub(crate) fn delete_rule(rule: &Rule) {
     change(&DelRule(message(rule)), 0);
 }

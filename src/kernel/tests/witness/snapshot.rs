@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Everything that a namespace has, to be compared with what it has later.
+//! Takes a snapshot of a namespace, to compare it with a later one.
 
 use rtnetlink::packet_route::{
     RouteNetlinkMessage::{self, NewAddress, NewLink, NewRoute, NewRule},
@@ -12,7 +12,7 @@ use rtnetlink::packet_route::{
 use super::{addresses, links, routes, rules};
 use crate::api::Family;
 
-/// Links, addresses, rules and routes with all that the kernel says of them, except counters and times.
+/// Links, addresses, rules and routes with all their attributes, except counters and times.
 pub(crate) fn snapshot() -> Vec<RouteNetlinkMessage> {
     let mut all = Vec::new();
     for mut link in links::messages() {
@@ -31,7 +31,8 @@ pub(crate) fn snapshot() -> Vec<RouteNetlinkMessage> {
     all
 }
 
-/// Drop what changes by itself; bridges and their ports count their timers down.
+/// Whether an attribute changes only with the link. Removes its parts that change by themselves:
+/// bridges and their ports count timers down.
 fn stays_of_link(attribute: &mut LinkAttribute) -> bool {
     match attribute {
         LinkAttribute::Stats(_) | LinkAttribute::Stats64(_) => return false,
