@@ -185,7 +185,8 @@ impl<B: Backend> Reconciler<B> {
     /// Takes a snapshot of the desired state, given a dump, and finds the next hops that were
     /// claimed or linked again.
     fn look(&mut self, observed: &Observed) -> (Snapshot, BTreeSet<IpAddr>) {
-        let (settings, now) = (&self.claims.settings, Instant::now());
+        let settings = &self.claims.settings;
+        let now = Instant::now();
         let (declared, notes) = self.claims.take();
         let linked_anew = self.remembered.look(&declared, notes, observed, settings, now);
         let remembered = &self.remembered;
@@ -281,7 +282,8 @@ impl<B: Backend> Reconciler<B> {
     /// Checks the sysctls if it is time to. No event reports that a sysctl was corrected, so wrong
     /// ones are checked more often.
     fn check_sysctls(&mut self, observed: &Observed) {
-        let (settings, now) = (&self.claims.settings, Instant::now());
+        let settings = &self.claims.settings;
+        let now = Instant::now();
         if self.sysctls.is_due(observed, now) {
             let wrong = self.backend.wrong_sysctls(&settings.ours, settings.families);
             // Half of the interval, so that the check is not later than the next resync, which may

@@ -63,7 +63,8 @@ impl Rule {
     /// Drops packets that enter by a link. Packets to this host are not affected: table local comes
     /// first.
     pub(super) fn leak_stop(ours: &Ours, family: Family, link: &InterfaceName) -> Self {
-        let (priority, action) = (priority::LEAK_STOP, Action::Blackhole);
+        let priority = priority::LEAK_STOP;
+        let action = Action::Blackhole;
         Self { priority, family, source: None, input: Some(link.clone()), action, protocol: ours.protocol }
     }
 

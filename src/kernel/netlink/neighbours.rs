@@ -150,7 +150,8 @@ impl NeighbourSocket {
         &mut self,
         requests: impl IntoIterator<Item = (RouteNetlinkMessage, u16)>,
     ) -> Result<usize, Refusal> {
-        let (mut bytes, mut count) = (Vec::new(), 0);
+        let mut bytes = Vec::new();
+        let mut count = 0;
         for (request, flags) in requests {
             self.sequence = self.sequence.wrapping_add(1);
             let mut message = NetlinkMessage::from(request);

@@ -24,7 +24,9 @@ use crate::{
 /// A link and its name; `None` if NSM could not use that name.
 pub(super) fn link(message: &LinkMessage) -> Option<(InterfaceName, Link)> {
     let mut mac = None;
-    let (mut name, mut alias, mut controller) = (None, None, None);
+    let mut name = None;
+    let mut alias = None;
+    let mut controller = None;
     let loopback = message.header.flags.contains(LinkFlags::Loopback);
     let mut kind = if loopback { LinkKind::Primary } else { LinkKind::Other };
     for attribute in &message.attributes {
@@ -40,7 +42,8 @@ pub(super) fn link(message: &LinkMessage) -> Option<(InterfaceName, Link)> {
         }
     }
     let has = |flag| message.header.flags.contains(flag);
-    let (up, running) = (has(LinkFlags::Up), has(LinkFlags::Running));
+    let up = has(LinkFlags::Up);
+    let running = has(LinkFlags::Running);
     Some((name?, Link { index: message.header.index, mac, alias, up, running, controller, kind }))
 }
 
@@ -104,8 +107,12 @@ pub(super) fn net(message: &AddressMessage) -> Option<IpNet> {
 pub(super) fn rule(message: &RuleMessage, ours: &Ours) -> Option<Rule> {
     let header = &message.header;
     let family = family(header.family)?;
-    let (mut priority, mut source, mut input) = (0, None, None);
-    let (mut goto, mut protocol, mut table) = (0, 0, u32::from(header.table));
+    let mut priority = 0;
+    let mut source = None;
+    let mut input = None;
+    let mut goto = 0;
+    let mut protocol = 0;
+    let mut table = u32::from(header.table);
     let mut unknown = header.dst_len != 0 || header.tos != 0 || header.flags.contains(RuleFlags::Invert);
     let mut future = false;
     for attribute in &message.attributes {
@@ -170,14 +177,16 @@ pub(super) fn default_route(message: &RouteMessage, wanted: u32) -> Option<Defau
         (RouteType::Unicast, Some(hops)) => Target::Hops(hops),
         _ => Target::Foreign,
     };
-    let (family, protocol) = (family(header.address_family)?, u8::from(header.protocol));
+    let family = family(header.address_family)?;
+    let protocol = u8::from(header.protocol);
     Some(DefaultRoute { route: Route { family, metric, protocol, target }, devices })
 }
 
 /// Neighbour and device of a next hop: one hop of several, or the only one, which the kernel writes
 /// into the route itself.
 fn nexthop(attributes: &[RouteAttribute], device: Option<u32>) -> (Option<IpAddr>, Option<u32>) {
-    let (mut via, mut device) = (None, device);
+    let mut via = None;
+    let mut device = device;
     for attribute in attributes {
         match attribute {
             RouteAttribute::Gateway(gateway) => via = route_address(gateway),

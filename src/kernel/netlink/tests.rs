@@ -57,7 +57,8 @@ async fn crowd(real: &mut Netlink) {
 fn a_kernel_without_strict_checks_shows_the_same() {
     in_netns(|| async {
         let ours = Ours::default();
-        let (mut strict, mut old) = (Netlink::open().unwrap(), Netlink::with(Checks::None).unwrap());
+        let mut strict = Netlink::open().unwrap();
+        let mut old = Netlink::with(Checks::None).unwrap();
         crowd(&mut old).await;
         let seen = old.dump(&ours).await.unwrap();
         assert_eq!(seen, strict.dump(&ours).await.unwrap());

@@ -336,7 +336,8 @@ proptest! {
         // A route that is refused once is made at the second attempt.
         let failing = ops.get(at).filter(|op| !matches!(op, Op::SetNextHops(_, hops) if hops.len() > 1)).cloned();
         linux.refuse(at as u64, errno::EHOSTUNREACH);
-        let (mut failed, mut left) = (None, true);
+        let mut failed = None;
+        let mut left = true;
         while left {
             let observed = linux.observed(&ours());
             let ops = plan(&observed, &to);

@@ -76,7 +76,8 @@ mod tests {
 
     #[test]
     fn a_link_is_kept_while_it_exists_and_awaited_only_before() {
-        let (now, minute) = (Instant::now(), Duration::from_secs(60));
+        let now = Instant::now();
+        let minute = Duration::from_secs(60);
         // (a dump has shown it, it exists, the time is up, stopping) and whether it is kept.
         let table = [
             ((true, true, true, true), true),

@@ -83,7 +83,8 @@ impl Ground<'_> {
 
     /// Rule 4.
     fn answering(&self, possible: &BTreeSet<IpAddr>) -> (BTreeSet<IpAddr>, Vec<Family>) {
-        let (mut chosen, mut silent) = (BTreeSet::new(), Vec::new());
+        let mut chosen = BTreeSet::new();
+        let mut silent = Vec::new();
         for family in Family::BOTH {
             let all: BTreeSet<_> =
                 possible.iter().copied().filter(|hop| Family::of(*hop) == family).collect();

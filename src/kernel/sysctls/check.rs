@@ -52,8 +52,10 @@ mod tests {
 
     #[test]
     fn it_is_due_at_first_at_its_time_and_when_ipv6_comes_or_goes() {
-        let (now, later) = (Instant::now(), Instant::now() + Duration::from_secs(90));
-        let (mut check, mut observed) = (Check::default(), Observed::default());
+        let now = Instant::now();
+        let later = Instant::now() + Duration::from_secs(90);
+        let mut check = Check::default();
+        let mut observed = Observed::default();
         assert!(check.is_due(&observed, now));
         check.take(Vec::new(), &observed, later);
         assert_eq!([now, later].map(|now| check.is_due(&observed, now)), [false, true]);

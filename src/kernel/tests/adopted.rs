@@ -57,7 +57,8 @@ struct Rig {
 }
 
 async fn rig() -> Rig {
-    let (tasks, linux) = (Tasks::default(), left().await);
+    let tasks = Tasks::default();
+    let linux = left().await;
     let kernel = Kernel::start(Settings::of("trench", "conduit", "node"), linux.clone(), &tasks);
     Rig { tasks, linux, kernel }
 }

@@ -24,7 +24,8 @@ const OLD: [u8; 6] = [2, 0, 0, 0, 0, 0x99];
 
 /// The other end of a link, in a separate network namespace, with addresses.
 fn connect(link: &str, addresses: [&'static str; 2]) -> Far {
-    let (far, peer) = (Far::new(), format!("{link}p"));
+    let far = Far::new();
+    let peer = format!("{link}p");
     add_veth(link, &peer);
     far.take(&peer);
     change_link(link, |link| link.up());

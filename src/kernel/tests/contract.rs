@@ -189,7 +189,8 @@ fn a_hundred_random_steps_lead_both_kernels_to_the_same_state() {
             let ours = Ours::default();
             let mut random = StdRng::seed_from_u64(seed);
             let memory = Memory::default();
-            let (mut twin, mut real) = (memory.clone(), Checked::open().unwrap());
+            let mut twin = memory.clone();
+            let mut real = Checked::open().unwrap();
             let mut reals_view = real.dump(&ours).await.unwrap();
             let mut taken = Vec::new();
             for _ in 0..100 {
@@ -225,7 +226,8 @@ fn both_kernels_refuse_the_port_that_a_bridge_has_no_room_for() {
         const PAIRS: usize = 512; // both ends are ports: one more than there is room for
         let ours = Ours::default();
         let memory = Memory::default();
-        let (mut twin, mut real) = (memory.clone(), Netlink::open().unwrap());
+        let mut twin = memory.clone();
+        let mut real = Netlink::open().unwrap();
         let create = Op::CreateBridge(Mac([2, 0, 0, 0, 0, 1]));
         twin.apply(&ours, &create).await.unwrap();
         real.apply(&ours, &create).await.unwrap();

@@ -51,7 +51,8 @@ impl Lb {
     }
 
     fn answer(&self) {
-        let (link, addresses) = (format!("{}p", self.link), self.addresses);
+        let link = format!("{}p", self.link);
+        let addresses = self.addresses;
         self.far.run(move || {
             add_address(&link, &format!("{}/24", addresses[0]));
             add_address(&link, &format!("{}/64", addresses[1]));

@@ -159,7 +159,8 @@ async fn a_target_that_joins_while_thousands_of_vips_go_in_is_told_of_its_leak_s
     kernel.set_vips(&Vec::from_iter(vips));
     let mut status = kernel.status();
     let mut joined = async |name: &str| {
-        let (link, start) = (name.parse().unwrap(), Instant::now());
+        let link = name.parse().unwrap();
+        let start = Instant::now();
         let port = kernel.port(&PeerId::target(name), name.parse().unwrap(), Ends::default());
         status.wait_for(|status| status.leak_stopped.contains(&link)).await.unwrap();
         assert!(start.elapsed() < Duration::from_millis(500), "{name}: {:?}", start.elapsed());

@@ -64,7 +64,8 @@ async fn late() -> Far {
         change_link("nsm-9p", |link| link.up());
         add_address("nsm-9p", &format!("{LATE}/64"));
     });
-    let (mut reported, mut last) = (0, Instant::now());
+    let mut reported = 0;
+    let mut last = Instant::now();
     while reported == 0 || last.elapsed() < SILENCE {
         let now = far.run(|| multicast_messages().1);
         if now != reported {

@@ -22,7 +22,8 @@ struct Rig {
 
 /// One gateway of IPv4, and one VIP.
 fn rig() -> Rig {
-    let (tasks, linux) = (Tasks::default(), Memory::default());
+    let tasks = Tasks::default();
+    let linux = Memory::default();
     let kernel = Kernel::start(Settings::of("trench", "conduit", "node"), linux.clone(), &tasks);
     kernel.set_gateways(gateway("172.16.1.1/24"));
     kernel.set_vips(&["20.0.0.1/32".parse().unwrap()]);
@@ -178,7 +179,8 @@ async fn a_next_hop_that_does_not_answer_is_left_out_unless_none_does() {
 async fn a_next_hop_in_doubt_is_left_out_while_others_answer() {
     let (rig, _both) = Rig::balanced().await;
     let [first, second] = ["lb-1", "lb-2"].map(PeerId::load_balancer);
-    let (doubt, again) = (rig.kernel.doubt(&second), rig.kernel.doubt(&second));
+    let doubt = rig.kernel.doubt(&second);
+    let again = rig.kernel.doubt(&second);
     let status = rig.installed(&["172.16.1.2"]).await;
     assert_eq!(status.degraded, [withheld("lb-2", "172.16.1.4", Withheld::Doubted)]);
     drop(again);

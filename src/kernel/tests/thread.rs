@@ -109,7 +109,9 @@ struct Rig {
 
 /// Starts it, and waits until it is in the middle of its first change.
 async fn writing() -> Rig {
-    let (tasks, memory, ended) = (Tasks::default(), Memory::default(), Arc::new(AtomicBool::new(false)));
+    let tasks = Tasks::default();
+    let memory = Memory::default();
+    let ended = Arc::new(AtomicBool::new(false));
     let ((asked, mut asking), (let_go, goes)) = (channel(1), mpsc::channel());
     let backend = Slow { memory: memory.clone(), asked, let_go: goes, ended: Arc::clone(&ended) };
     let settings = Settings::of("trench", "conduit", "node");

@@ -149,7 +149,8 @@ fn neighbour<T: Send + 'static>(
         started.recv().unwrap();
         work()
     });
-    let (process, task) = (std::process::id(), told.recv().unwrap());
+    let process = std::process::id();
+    let task = told.recv().unwrap();
     let netns = std::fs::File::open(format!("/proc/{process}/task/{task}/ns/net")).unwrap();
     change_link(link, |link| link.setns_by_fd(netns.as_raw_fd()));
     go.send(()).unwrap();

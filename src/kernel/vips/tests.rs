@@ -21,7 +21,8 @@ enum Fate {
 /// Assumes that table main has a route to every address; its rule is at 32766. The rules are
 /// sorted.
 fn walk(rules: &[Rule], source: IpAddr, input: &InterfaceName) -> Fate {
-    let (mut seen, mut at) = (0, 0);
+    let mut seen = 0;
+    let mut at = 0;
     let beyond = rules.first().is_some_and(|rule| rule.priority > 32_766);
     while let Some(rule) = rules.get(at).filter(|rule| rule.priority <= 32_766 || beyond) {
         at += 1;

@@ -31,7 +31,9 @@ pub(crate) fn addresses(link: &str) -> Vec<Address> {
 }
 
 fn seen(message: &AddressMessage) -> Address {
-    let (mut local, mut address, mut flags) = (None, None, None);
+    let mut local = None;
+    let mut address = None;
+    let mut flags = None;
     for attribute in &message.attributes {
         match attribute {
             AddressAttribute::Local(there) => local = Some(*there),

@@ -36,7 +36,8 @@ pub(crate) fn links() -> Vec<Link> {
 
 fn seen(message: &LinkMessage) -> (Link, Option<u32>) {
     let up = message.header.flags.contains(LinkFlags::Up);
-    let (mut link, mut controller) = (Link { index: message.header.index, up, ..Link::default() }, None);
+    let mut link = Link { index: message.header.index, up, ..Link::default() };
+    let mut controller = None;
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::IfName(name) => link.name.clone_from(name),

@@ -31,7 +31,8 @@ pub(crate) fn neighbours(link: &str) -> BTreeMap<IpAddr, Vec<u8>> {
 
 /// The state of a neighbour's entry on a link; `None` without an entry.
 pub(crate) fn neighbour(link: &str, address: IpAddr) -> Option<NeighbourState> {
-    let (link, wanted) = (index(link), NeighbourAttribute::Destination(address.into()));
+    let link = index(link);
+    let wanted = NeighbourAttribute::Destination(address.into());
     dump(&GetNeighbour(NeighbourMessage::default())).into_iter().find_map(|answer| match answer {
         NewNeighbour(it) if it.header.ifindex == link && it.attributes.contains(&wanted) => {
             Some(it.header.state)
@@ -41,7 +42,8 @@ pub(crate) fn neighbour(link: &str, address: IpAddr) -> Option<NeighbourState> {
 }
 
 fn seen(message: &NeighbourMessage) -> Option<(IpAddr, Vec<u8>)> {
-    let (mut address, mut mac) = (None, None);
+    let mut address = None;
+    let mut mac = None;
     for attribute in &message.attributes {
         match attribute {
             NeighbourAttribute::Destination(NeighbourAddress::Inet(there)) => {

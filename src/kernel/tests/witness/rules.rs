@@ -38,7 +38,8 @@ impl Rule {
     /// Looks up packets from a prefix in a table.
     pub(crate) fn lookup(priority: u32, from: &str, table: u32) -> Self {
         let from: IpNet = from.parse().unwrap();
-        let (family, action) = (Family::of_net(&from), Action::Lookup(table));
+        let family = Family::of_net(&from);
+        let action = Action::Lookup(table);
         Self { family, priority, inverted: false, from: Some(from), iif: None, action, protocol: 0 }
     }
 
@@ -60,8 +61,12 @@ pub(crate) fn rules() -> Vec<Rule> {
 
 fn seen(message: &RuleMessage) -> Rule {
     let header = &message.header;
-    let (mut priority, mut from, mut iif, mut protocol) = (0, None, None, 0);
-    let (mut table, mut goto) = (u32::from(header.table), None);
+    let mut priority = 0;
+    let mut from = None;
+    let mut iif = None;
+    let mut protocol = 0;
+    let mut table = u32::from(header.table);
+    let mut goto = None;
     for attribute in &message.attributes {
         match attribute {
             RuleAttribute::Priority(there) => priority = *there,
@@ -114,7 +119,8 @@ pub(crate) fn delete_rule(rule: &Rule) {
 
 fn message(rule: &Rule) -> RuleMessage {
     let mut message = RuleMessage::default();
-    let (header, attributes) = (&mut message.header, &mut message.attributes);
+    let header = &mut message.header;
+    let attributes = &mut message.attributes;
     header.family = match rule.family {
         Family::V4 => AddressFamily::Inet,
         Family::V6 => AddressFamily::Inet6,
