@@ -7,7 +7,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 # Tests make network namespaces: an ordinary user may do that as root of a user namespace. `cargo test --no-run` builds this program.
 AS_ROOT := $(TARGET)/debug/lab exec
 
-.PHONY: lab lab-full chaos test lint examples interop bench bench-twin image
+.PHONY: lab lab-full chaos test lint examples interop bench bench-twin image pictures
 
 lab: ## Run the whole data path in namespaces: real mTLS, real traffic. LAB="--json --keep" passes arguments on.
 	@.ci/require rust cc namespaces
@@ -56,6 +56,12 @@ bench-twin: ## Measure the proxy beside the twin of the Go proxy, in one run.
 	@.ci/require rust cc go namespaces
 	$(MAKE) -C tests/interop build
 	$(CARGO) bench --locked --bench twin
+
+pictures: ## Draw the README's picture of the lab from a run.
+	@.ci/require rust cc namespaces
+	$(CARGO) build --release --locked --bins
+	$(TARGET)/release/lab >$(TARGET)/lab.txt
+	$(TARGET)/release/lab svg <$(TARGET)/lab.txt >docs/pictures/lab.svg
 
 image: ## Build the container image. IMAGE, RUST_IMAGE and RUNTIME_IMAGE choose names.
 	@.ci/require docker

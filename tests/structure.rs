@@ -22,8 +22,9 @@ const FLOORS: [(&str, usize); 8] = [
 ];
 
 /// Rooms of `src/lab`, and its single files, in the same manner.
-const ROOMS: [(&str, usize); 12] = [
+const ROOMS: [(&str, usize); 13] = [
     ("error", 0),
+    ("svg", 0),
     ("topology", 0),
     ("network", 1),
     ("pods", 2),
@@ -336,6 +337,19 @@ fn every_code_in_a_test_name_is_on_the_compatibility_page() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_picture_of_the_lab_shows_verdicts_that_it_has() {
+    let picture = read("docs/pictures/lab.svg");
+    let names = picture.split("<tspan class=\"name\">").skip(1).filter_map(|rest| rest.split('<').next());
+    let names: BTreeSet<_> = names.collect();
+    let code: String = files("src/lab/run", &["rs"]).iter().map(read).collect();
+    let unknown: Vec<_> = names.iter().filter(|name| !code.contains(&format!("\"{name}\""))).collect();
+    assert!(unknown.is_empty(), "run `make pictures`: the lab has no verdicts {unknown:?}");
+    let drawn = read("src/lab/svg.rs");
+    let missing: Vec<_> = names.iter().filter(|name| !drawn.contains(&format!("\"{name}\""))).collect();
+    assert!(missing.is_empty() && names.len() == 9, "run `make pictures`: {missing:?} are not drawn");
 }
 
 #[test]

@@ -29,6 +29,7 @@ pub mod network;
 pub mod pods;
 pub mod program;
 pub mod run;
+mod svg;
 pub mod topology;
 pub mod traffic;
 pub mod world;

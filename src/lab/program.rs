@@ -1,7 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Be the program `lab`: read its arguments, enter the namespaces, run, report.
 
-use std::{ffi::OsString, fs, io, path::PathBuf};
+use std::{
+    ffi::OsString,
+    fs,
+    io::{self, Read},
+    path::PathBuf,
+};
 
 use super::{
     control_plane::peers,
@@ -9,6 +14,7 @@ use super::{
     error::{Doing, LabError, explain},
     pods::ground::{self, Ground},
     run::{Run, plan::Plan, verdict::Report},
+    svg,
     topology::Topology,
 };
 
@@ -17,6 +23,7 @@ Run the proxy between load balancers and targets, in namespaces of its own, and 
 
 Usage: lab [--full] [--only FAULT,...] [--skip FAULT,...] [--chaos N] [--seed S] [--json] [--keep] [--smallest] [--peers DIR] [--proxy PROGRAM]
        lab exec COMMAND [ARG...]
+       lab svg
 
   --full      after the first look, let everything go wrong that can, one after the other
   --only A,B  of the first look only what is needed, then these faults
@@ -33,14 +40,18 @@ Usage: lab [--full] [--only FAULT,...] [--skip FAULT,...] [--chaos N] [--seed S]
 
   exec        run COMMAND as root, with its exit status: as it is for root, else in a user namespace in which the user is root
               and may make namespaces; `make test` runs the tests by it
+  svg         read the output of a run from stdin and print some of its lines as a picture
 
 Needs nothing but Linux: root, or a kernel that allows user namespaces. Exit status 0 only if every verdict is true.";
 
 /// The arguments of a run.
-const ACCEPTED: &str = "--full, --only FAULT,..., --skip FAULT,..., --chaos N, --seed S, --json, --keep, --smallest, --peers DIR, --proxy PROGRAM, --help, or exec COMMAND";
+const ACCEPTED: &str = "--full, --only FAULT,..., --skip FAULT,..., --chaos N, --seed S, --json, --keep, --smallest, --peers DIR, --proxy PROGRAM, --help, exec COMMAND, or svg";
 
 /// First argument that asks for a command instead of a run.
 const EXEC: &str = "exec";
+
+/// First argument that asks for a picture of an output.
+const SVG: &str = "svg";
 
 /// What the arguments ask for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -123,6 +134,9 @@ pub fn main(mut arguments: Vec<OsString>) -> u8 {
     if arguments.first().is_some_and(|first| first == EXEC) {
         return exec(&arguments[1..]);
     }
+    if arguments.first().is_some_and(|first| first == SVG) {
+        return draw();
+    }
     let inside = arguments.first().is_some_and(|first| first == INSIDE);
     if inside {
         arguments.remove(0);
@@ -152,6 +166,16 @@ fn exec(arguments: &[OsString]) -> u8 {
     };
     eprintln!("lab: {}", explain(&enter::exec(program, arguments)));
     1
+}
+
+fn draw() -> u8 {
+    let mut output = String::new();
+    if let Err(error) = io::stdin().read_to_string(&mut output) {
+        eprintln!("lab: `{SVG}` cannot read the output of a run: {error}");
+        return 1;
+    }
+    print!("{}", svg::draw(&output));
+    0
 }
 
 fn enter(arguments: &[OsString]) -> Result<u8, String> {
