@@ -55,3 +55,10 @@ pub mod kernel;
 pub mod lab;
 pub mod proxy;
 pub mod transport;
+
+/// The Rust of the guides, compiled and run by `cargo test --doc`.
+#[cfg(doctest)]
+mod guides {
+    #[doc = include_str!("../README.md")]
+    struct Readme;
+}

@@ -353,6 +353,15 @@ fn the_picture_of_the_lab_shows_verdicts_that_it_has() {
 }
 
 #[test]
+fn the_picture_of_a_request_shows_the_rows_of_the_endpoint_chain() {
+    let picture = read("docs/pictures/request.svg");
+    let drawn = picture.split("class=\"row ").skip(1).filter_map(|rest| rest.split(['>', '<']).nth(1));
+    let rows = read("tests/rows/main.rs");
+    let rows = rows.split("(Side::Endpoint, \"").skip(1).filter_map(|rest| rest.split('"').next());
+    assert_eq!(drawn.collect::<Vec<_>>(), rows.collect::<Vec<_>>());
+}
+
+#[test]
 fn the_configuration_page_has_every_variable() {
     let page = read("docs/configuration.md");
     let escaped = |text: &str| text.replace('<', "&lt;").replace('>', "&gt;");
