@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Read the command line: flags as Go's `flag` takes them, with one dash or two, and two commands.
+//! Parses the command line: flags as Go's `flag` accepts them, with one dash or two, and two
+//! commands.
 
 use std::{fmt::Write, path::PathBuf, time::Duration};
 
@@ -8,15 +9,15 @@ use super::{
     health,
 };
 
-/// Time that a probe has for each of connecting and calling, as in Meridio's manifests.
+/// Timeout of a probe for each of connecting and calling, as in Meridio's manifests.
 const PROBE_LIMIT: Duration = Duration::from_millis(400);
 
-/// What to do.
+/// The commands of the program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     /// Run the proxy.
     Run,
-    /// Print what the proxy is and which variables it reads.
+    /// Print a description of the proxy and the variables that it reads.
     Help,
     /// Print the version.
     Version,
@@ -24,18 +25,18 @@ pub enum Command {
     Chains,
     /// Print the state of the network.
     Debug,
-    /// Ask a running proxy for its health.
+    /// Query the health of a running proxy.
     Probe {
         /// Service name; empty for the server itself.
         service: String,
         /// The health socket.
         socket: PathBuf,
-        /// Time for each of connecting and calling.
+        /// Timeout for each of connecting and calling.
         limit: Duration,
     },
 }
 
-/// The command line makes no sense. The text says which argument and what is accepted.
+/// The command line is not accepted. The text names the argument and the accepted ones.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{argument}` is not accepted (accepted: {accepted}); see --help")]
 pub struct UsageError {
@@ -44,7 +45,7 @@ pub struct UsageError {
 }
 
 impl Command {
-    /// Parse arguments, without the program's name.
+    /// Parses arguments, without the program's name.
     ///
     /// # Errors
     /// [`UsageError`] for the first argument that is not accepted.

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Check that the process may configure the network, and use what it is permitted.
+//! Checks the capability to configure the network, and raises the permitted capabilities.
 //!
-//! A container that does not run as root has NET_ADMIN only in its permitted set if the binary's file capabilities say `=p`
-//! (with `=ep` it could not even start where a capability is missing). So what is permitted is made effective here.
-//! Capabilities belong to a thread and are inherited: call [`raise`] before the runtime starts its threads.
+//! In a container that does not run as root, NET_ADMIN is only in the permitted set if the binary
+//! has the file capability `=p` (with `=ep` it could not even start where a capability is missing).
+//! So permitted capabilities are made effective here. Capabilities belong to a thread and are
+//! inherited: call [`raise`] before the runtime starts its threads.
 
 use std::io;
 
@@ -18,19 +19,19 @@ pub enum CapabilityError {
          (run as root, or add NET_ADMIN to the container's capabilities and to the file: setcap cap_net_admin=p)"
     )]
     NetAdmin,
-    /// The kernel refuses to tell or to set capabilities; a seccomp profile may forbid it.
+    /// The kernel refuses to read or set capabilities; a seccomp profile may forbid it.
     #[error("cannot use capabilities")]
     Kernel(#[from] io::Error),
 }
 
-/// What the process may do beyond configuring the network.
+/// Optional capabilities of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capabilities {
     /// NET_RAW: addresses can be announced to neighbours.
     pub net_raw: bool,
 }
 
-/// Make NET_ADMIN, and NET_RAW if permitted, effective for this thread and those it starts.
+/// Makes NET_ADMIN, and NET_RAW if permitted, effective for this thread and its children.
 ///
 /// # Errors
 /// [`CapabilityError`]; the proxy cannot work then.
@@ -43,7 +44,7 @@ pub fn raise() -> Result<Capabilities, CapabilityError> {
     Ok(found)
 }
 
-/// The sets to use, given those at hand.
+/// The sets to use, given the present ones.
 fn wanted(sets: CapabilitySets) -> Result<(CapabilitySets, Capabilities), CapabilityError> {
     if !sets.permitted.contains(CapabilitySet::NET_ADMIN) {
         return Err(CapabilityError::NetAdmin);

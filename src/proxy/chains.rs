@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The two chains of the proxy, in request order: what a row does before it passes a Request on happens from top to bottom, what it
-//! does with the answer from bottom to top. Comments stand where moving a row would be a bug that no declared order refuses.
+//! The two chains of the proxy, in request order: before passing a Request on, rows act from top to
+//! bottom; on the response, from bottom to top. Comments mark the rows whose move would be a bug
+//! that no declared order refuses.
 
 use std::{sync::Arc, time::Duration};
 
@@ -33,16 +34,16 @@ use crate::{
     transport::{Dialer, monitor::Connections},
 };
 
-/// What the chains need of the rest of the proxy.
+/// The parts of the proxy on which the chains depend.
 #[derive(Clone)]
 pub struct Parts {
     /// Name of the proxy in every path: its pod's name.
     pub name: String,
-    /// How long the tokens of this hop live.
+    /// Lifetime of the tokens of this hop.
     pub token_lifetime: Duration,
     /// MTU of all links, in bytes.
     pub mtu: u32,
-    /// The network namespace in which the links are made.
+    /// The network namespace of the links.
     pub netns: Netns,
     /// Names of the links in that namespace.
     pub names: Names,
@@ -58,7 +59,7 @@ pub struct Parts {
     pub connections: Connections,
     /// Load balancers' connections that carry egress.
     pub egress: Egress,
-    /// How nsmgr is reached.
+    /// Connects to nsmgr.
     pub dialer: Dialer,
     /// Owner of the lanes and timers.
     pub tasks: Tasks,
@@ -76,7 +77,7 @@ pub fn endpoint(parts: &Parts) -> Chain {
         .layer("metadata", MetadataLayer)
         .with(Timeout)
         .with(Monitor::new(parts.connections.clone()))
-        // below monitor and timeout: they see the path that the caller gets
+        // below monitor and timeout, which need the path that the caller gets
         .with(TrimPath::default())
         .with(mechanism::Endpoint::new(parts.names.clone()))
         .with(ipam::Endpoint::new(parts.leases.clone(), parts.gateways.clone(), parts.vips.clone()))

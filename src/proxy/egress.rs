@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Decide whether targets' traffic leaves: the health of `Egress`.
+//! Derives the health of `Egress`: whether targets' traffic can leave.
 //!
 //! 1. At least one connection to a load balancer is established and not being closed.
 //! 2. In every enabled family the kernel has a next hop, as read back from it.
-//! 3. A list of VIPs has been accepted, or none was refused. A list that is refused after one that was accepted is only named.
-//! 4. No sysctl stops the traffic of an enabled family. Another one that is wrong is only named.
+//! 3. A list of VIPs has been accepted, or none was refused. A list refused after an accepted one
+//!    is only reported.
+//! 4. No sysctl stops the traffic of an enabled family. Other wrong sysctls are only reported.
 //!
-//! A connection alone is not enough: its link may not have appeared, or the kernel may have refused the route.
+//! A connection alone is not enough: its link may not have appeared, or the kernel may have refused
+//! the route.
 
 use tokio::sync::watch;
 
@@ -21,10 +23,10 @@ use crate::{
     kernel::{self, Degraded, WrongSysctl},
 };
 
-/// Most faults that a reason names.
+/// Maximum number of faults in a reason.
 const FAULTS: usize = 4;
 
-/// Report the health of egress, on every change of what it depends on, until one of them ends.
+/// Reports the health of egress on every change of its inputs, until one of them ends.
 pub async fn report(
     families: &'static [Family],
     egress: Egress,
@@ -64,7 +66,7 @@ pub async fn report(
     }
 }
 
-/// Rules 1 and 2: what is there, or what is missing and why.
+/// Rules 1 and 2: the next hops, or the reason for having none.
 fn verdict(
     families: &[Family],
     connected: usize,
@@ -95,7 +97,7 @@ fn why(family: Family, kernel: &kernel::Status) -> String {
     }
 }
 
-/// Rule 3: a verdict by the others, and what is to be said of the VIPs.
+/// Rule 3: the verdict by the other rules, with the reason why VIPs are missing.
 fn with_vips(verdict: Result<String, String>, vips: &Vips) -> Result<String, String> {
     let Some(count) = vips.refused else { return verdict };
     let refused = format!("the list of {count} VIPs is refused (accepted: {MAX_VIPS})");
@@ -113,7 +115,7 @@ fn wrong_sysctls(kernel: &kernel::Status) -> impl Iterator<Item = &WrongSysctl> 
     })
 }
 
-/// Rule 4: a verdict by the others, unless a sysctl stops all traffic of a family.
+/// Rule 4: the verdict by the other rules, unless a sysctl stops all traffic of a family.
 fn with_sysctls(verdict: Result<String, String>, wrong: &[WrongSysctl]) -> Result<String, String> {
     let stops: Vec<_> = wrong.iter().filter(|sysctl| sysctl.stops).map(ToString::to_string).collect();
     match verdict {
@@ -137,7 +139,7 @@ mod tests {
         kernel::Status { next_hops, ..kernel::Status::default() }
     }
 
-    /// A load balancer of whose next hop no pass has reported anything yet.
+    /// A load balancer with a next hop on which no pass has reported yet.
     fn declared() -> kernel::Status {
         let hop = ("172.16.1.2".parse().unwrap(), Ok(()));
         let peer = kernel::Peer { next_hops: [hop].into(), ..kernel::Peer::default() };
@@ -148,7 +150,7 @@ mod tests {
     #[test]
     fn l16_g28_egress_serves_only_with_a_connection_and_an_installed_next_hop_per_family() {
         let (both, v4): (&[Family], &[Family]) = (&Family::BOTH, &[Family::V4]);
-        // families, connections, next hops, and what is said
+        // families, connections, next hops, and the reported text
         let table = [
             (both, 0, hops(&["172.16.1.2"], &["fd00::2"]), Err("load balancers not known yet")),
             (both, 1, hops(&[], &[]), Err("no IPv4 next hop")),

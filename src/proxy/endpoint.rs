@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Serve the endpoint chain on a socket of its own, offer it to targets, and check that it answers.
+//! Serves the endpoint chain on a unix socket, offers it to targets, and checks that it answers.
 //!
-//! The socket lies in a directory with a random name, `/tmp/<name><random>/listen.on`: a socket that another user left behind
-//! cannot be in the way. What a killed predecessor of the same name left there is removed.
+//! The socket lies in a directory with a random name, `/tmp/<name><random>/listen.on`, so that a
+//! socket of another user cannot be in the way. Directories of killed predecessors of the same name
+//! are removed.
 
 mod directory;
 
@@ -39,20 +40,20 @@ use crate::{
 const DRAIN: Duration = Duration::from_secs(1);
 /// Time between two checks of the own endpoint.
 const CHECK_EVERY: Duration = Duration::from_secs(5);
-/// Longest check.
+/// Timeout of a check.
 const CHECK_WITHIN: Duration = Duration::from_secs(4);
 /// Label by which targets find the proxy of their node.
 const NODE_NAME: &str = "nodeName";
 
-/// Why the endpoint cannot be served.
+/// The reason why the endpoint cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum EndpointError {
-    /// No directory can be made for the socket. Mount a writable volume there.
+    /// No directory can be created for the socket. Mount a writable volume there.
     #[error("cannot make a directory for the socket in {parent}")]
     Directory {
-        /// Where.
+        /// The parent directory.
         parent: PathBuf,
-        /// What the file system says.
+        /// The error of the file system.
         source: io::Error,
     },
     /// The socket cannot be listened on.
@@ -71,10 +72,11 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// Listen below `parent` and serve a chain, what it publishes, and health, over mutual TLS.
+    /// Listens below `parent` and serves a chain, the connections it publishes, and health, over
+    /// mutual TLS.
     ///
     /// # Errors
-    /// [`EndpointError`]; nothing is left then.
+    /// [`EndpointError`]; nothing is left behind then.
     pub async fn serve(
         parent: &Path,
         name: &str,
@@ -104,7 +106,7 @@ impl Endpoint {
         &self.socket
     }
 
-    /// Stop listening, end the streams, and give calls in progress a second.
+    /// Stops listening, ends the streams, and gives calls in progress a second.
     pub async fn stop(mut self, deadline: Instant) {
         self.stop.cancel();
         let ended = self.ended.wait_for(|ended| *ended);
@@ -114,7 +116,8 @@ impl Endpoint {
     }
 }
 
-/// What is registered: the network service of the conduit, for targets of the same node, and this endpoint of it.
+/// The registration: the network service of the conduit, for targets of the same node, and this
+/// endpoint of it.
 pub fn offer(name: &str, service: &str, node: &str, socket: &Path) -> Offer {
     let same_node = || [(NODE_NAME.to_owned(), "{{.nodeName}}".to_owned())].into();
     let rule = Match {
@@ -139,8 +142,9 @@ pub fn offer(name: &str, service: &str, node: &str, socket: &Path) -> Offer {
     Offer { service: Some(network_service), endpoint, socket: Some(socket.to_owned()) }
 }
 
-/// Check every five seconds over mutual TLS that the endpoint answers, and report it, for ever. Without an identity it cannot be
-/// checked, nor would a restart bring one: Liveness does not depend on that.
+/// Checks every five seconds over mutual TLS that the endpoint answers, and reports the result.
+/// Does not return. Without an identity the endpoint cannot be checked; a restart would not help,
+/// so Liveness does not depend on that.
 pub async fn check(dialer: Dialer, limit: Duration, health: Health) {
     let mut ticks = interval(CHECK_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -157,7 +161,7 @@ pub async fn check(dialer: Dialer, limit: Duration, health: Health) {
     }
 }
 
-/// Connect within the dialer's timeout, and call within `limit`.
+/// Connects within the dialer's timeout, and calls within `limit`.
 async fn check_once(dialer: &Dialer, limit: Duration) -> Result<(), String> {
     let last = Instant::now() + CHECK_WITHIN;
     let wire =

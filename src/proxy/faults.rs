@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Report what is wrong with the state of the kernel in health, where each thing is logged when it begins and when it ends.
+//! Reports faults of the kernel's state in health, where each is logged when it begins and when it
+//! ends.
 
 use tokio::sync::watch;
 
@@ -9,7 +10,7 @@ use crate::kernel;
 /// The source of these degradations.
 const SOURCE: &str = "kernel";
 
-/// Follow the state of the kernel until its reconciler ends.
+/// Reports the state of the kernel until its reconciler ends.
 pub async fn report(mut kernel: watch::Receiver<kernel::Status>, health: Health) {
     loop {
         let faults = kernel.borrow_and_update().faults();
@@ -33,7 +34,8 @@ mod tests {
         proxy::log::testing::logged,
     };
 
-    /// A target's port that the kernel refuses for ten minutes, and a load balancer whose link is gone for as long.
+    /// A target's port that the kernel refuses for ten minutes, and a load balancer whose link is
+    /// missing as long.
     async fn ten_bad_minutes(health: &Health) {
         let (tasks, linux) = (Tasks::default(), Memory::default());
         let kernel = Kernel::start(Settings::of("trench", "conduit", "node"), linux.clone(), &tasks);
@@ -70,7 +72,7 @@ mod tests {
             runtime.unwrap().block_on(ten_bad_minutes(&Health::default()));
         });
         let with = |text: &str| lines.iter().filter(|line| line.contains(text)).count();
-        // The next hop is left out at once, its link is named after ten seconds in its place.
+        // The next hop is left out at once; after ten seconds its link is reported instead.
         let begun = with("\"message\":\"degraded\"");
         let over = with("\"message\":\"no longer degraded\"");
         assert_eq!((begun, over, with("nsm-1")), (3, 3, 2), "{lines:#?}");

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Lease the addresses of the bridge and keep them: the gateways of all targets.
+//! Leases the addresses of the bridge and holds them: the gateways of all targets.
 //!
-//! IPAM knows them under the name [`BRIDGE`], which must be renewed or the node's whole prefix is collected. If IPAM answers other
-//! addresses on a renewal, the bridge gets those, and new and refreshed targets are told. Addresses of an earlier process are used
-//! without waiting for IPAM, which then confirms them or answers others.
+//! IPAM records them under the name [`BRIDGE`]; without renewal it collects the node's whole
+//! prefix. If IPAM returns other addresses on a renewal, the bridge gets those, and new and
+//! refreshed targets receive them. Addresses of an earlier process are used without waiting for
+//! IPAM, which then confirms or replaces them.
 
 use std::time::Duration;
 
@@ -21,12 +22,12 @@ use crate::{
     transport::{Backoff, causes},
 };
 
-/// Time for one attempt.
+/// Timeout of one attempt.
 const ATTEMPT: Duration = Duration::from_secs(10);
 /// First and longest pause between attempts.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(2));
 
-/// Said of IPAM while it has moved addresses in use.
+/// Degradation of IPAM while it has moved addresses in use.
 const MOVED: &str = "IPAM has moved addresses to others, connections are made anew";
 
 /// The addresses of the bridge, held for as long as this lives.
@@ -37,7 +38,8 @@ pub struct Gateways {
 }
 
 impl Gateways {
-    /// Lease the addresses, however long that takes, and declare them to the kernel. Health says what is waited on.
+    /// Leases the addresses, however long that takes, and declares them to the kernel. Health shows
+    /// the step that is waited for.
     ///
     /// # Errors
     /// The leases have been stopped.
@@ -56,13 +58,14 @@ impl Gateways {
         Ok(Self { current, _task: tasks.guarded(keeper.keep()) })
     }
 
-    /// The addresses now and from now on, with the length of the node's prefix.
+    /// The addresses and their changes, with the length of the node's prefix.
     pub fn current(&self) -> watch::Receiver<ipam::Gateways> {
         self.current.clone()
     }
 }
 
-/// Hold the addresses of the ports, so that no target that joins waits for them. Ends only when the leases are stopped.
+/// Holds the addresses of the ports, so that no joining target waits for them. Ends only when the
+/// leases are stopped.
 pub async fn hold_ports(leases: Leases) {
     let mut pauses = Backoff::new(PAUSES.0, PAUSES.1);
     loop {
@@ -100,7 +103,7 @@ struct Keeper {
 }
 
 impl Keeper {
-    /// Follow what renewals answer, until the leases are stopped.
+    /// Follows the results of renewals, until the leases are stopped.
     async fn keep(mut self) {
         let mut status = self.leases.status();
         loop {

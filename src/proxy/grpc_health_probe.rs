@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Take the arguments of `grpc_health_probe`, which the probes in Meridio's manifests call.
+//! Parses the arguments of `grpc_health_probe`, which the probes in Meridio's manifests call.
 //!
-//! In the image that name is a link to the proxy, so that manifests need no change. Flags have one dash or two, and their value
-//! behind `=` or as the next argument.
+//! In the image that name is a link to the proxy, so that manifests need no change. Flags have one
+//! dash or two, and their value behind `=` or as the next argument.
 
 use std::{path::Path, time::Duration};
 
@@ -23,14 +23,14 @@ pub fn is_meant(program: &str) -> bool {
     Path::new(program).file_name().is_some_and(|name| name == NAME)
 }
 
-/// Parse the arguments, without the program's name.
+/// Parses the arguments, without the program's name.
 ///
 /// # Errors
 /// [`UsageError`] for the first argument that is not accepted.
 pub fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Command, UsageError> {
     let mut arguments = arguments.into_iter();
     let (mut service, mut socket) = (String::new(), health::SOCKET.to_owned());
-    let mut limits = [Duration::from_secs(1); 2]; // for connecting and for calling, as the original has them
+    let mut limits = [Duration::from_secs(1); 2]; // for connecting and for calling, as in the original
     while let Some(argument) = arguments.next() {
         let (name, value) = match flag(&argument).and_then(|flag| flag.split_once('=')) {
             Some((name, value)) => (name, Some(value.to_owned())),

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Put the chains on a kernel and an IPAM in memory: to print them, to test them, to measure them.
+//! Puts the chains on a kernel and an IPAM in memory, for printing, tests and benchmarks.
 
 use std::{io, time::Duration};
 
@@ -32,10 +32,10 @@ pub(super) async fn left_by_an_earlier_process() -> Memory {
     linux
 }
 
-/// Parts of which nothing leaves this process: no gateways, no identity, and nobody to dial. Replace what matters:
-/// `Parts { mtu: 9000, ..parts("px", &tasks)? }`.
+/// Parts without any peer: no gateways, no identity, and a dialer that reaches nothing. Replace the
+/// parts that matter: `Parts { mtu: 9000, ..parts("px", &tasks)? }`.
 ///
-/// Call it inside a tokio runtime.
+/// Must be called inside a tokio runtime.
 ///
 /// # Errors
 /// `/proc` is not mounted.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The product: configuration, health, logs, and how the parts come up and go down.
+//! The product: configuration, health, logs, start and shutdown of the parts.
 
 pub mod app;
 pub mod arguments;

@@ -1,16 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Know the links of the pod that no connection may name: loopback, the bridge, and the way to the primary network.
+//! Identifies the links of the pod that no connection may name: loopback, the bridge, and the
+//! devices of the primary network.
 //!
-//! A peer chooses the names of some links. One that says `eth0` must not have its way: that link would become a port of the bridge.
+//! Peers choose the names of some links. A peer that names `eth0` must be refused: that link would
+//! become a port of the bridge.
 
 use std::fs;
 
 use crate::api::InterfaceName;
 
-/// Longest routing table that is read, in bytes. A pod has a handful of routes.
+/// Maximum size of a routing table, in bytes. A pod has a handful of routes.
 const MAX_TABLE: usize = 1 << 20;
 
-/// Whether a link of this name belongs to no connection. Reads two small files of `/proc`; it does not wait for anything.
+/// Whether a link of this name belongs to no connection. Reads two small files of `/proc` and does
+/// not wait.
 pub fn is_foreign(name: &InterfaceName, bridge: &InterfaceName) -> bool {
     let name = name.as_str();
     if name == "lo" || name == bridge.as_str() {
@@ -30,7 +33,8 @@ fn ipv4_defaults(table: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Devices of default routes: destination of length zero. Loopback holds the kernel's own unreachable default.
+/// Devices of default routes: destination of length zero. Loopback holds the kernel's own
+/// unreachable default.
 fn ipv6_defaults(table: &str) -> impl Iterator<Item = &str> {
     table.lines().filter_map(|line| {
         let fields: Vec<_> = line.split_whitespace().collect();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Keep the channels to IPAM and NSP, and say in health whether they are connected.
+//! Keeps the channels to IPAM and NSP, and reports in health whether they are connected.
 
 use tokio::sync::watch;
 
@@ -16,7 +16,7 @@ use crate::{
     transport::{Channel, ChannelSettings, Identity, Link, Target, origin},
 };
 
-/// What the proxy uses of other services of its trench.
+/// The proxy's clients of other services of its trench.
 #[derive(Debug)]
 pub struct Services {
     /// Addresses from IPAM.
@@ -26,8 +26,8 @@ pub struct Services {
 }
 
 impl Services {
-    /// Connect to both, in tasks of `tasks`, for as long as those live. Nothing is waited for. `restored` are the leases of an earlier
-    /// process.
+    /// Connects to both in tasks of `tasks`, for as long as those live. Does not wait. `restored`
+    /// are the leases of an earlier process.
     pub fn open(
         config: &Config,
         identity: &Identity,
@@ -58,12 +58,12 @@ impl Services {
     }
 }
 
-/// The conduit and the node of this proxy, as IPAM knows them.
+/// The conduit and the node of this proxy, as named in IPAM.
 pub(super) fn subnet(config: &Config) -> Subnet {
     Subnet { trench: config.trench.clone(), conduit: config.conduit.clone(), node: config.host.clone() }
 }
 
-/// Report every change of a channel's link, until the channel ends.
+/// Reports every change of a channel's state, until the channel ends.
 async fn report(mut link: watch::Receiver<Link>, part: Part, health: Health) {
     loop {
         let now = link.borrow_and_update().clone();

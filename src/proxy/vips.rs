@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Follow the VIPs of the trench, as the NSP lists them.
+//! Follows the VIPs of the trench, as the NSP lists them.
 //!
-//! Every answer of the NSP is a complete list. It is read as far as it makes sense, and published if it differs from the list
-//! before. What makes no sense is reported once, by name and value, for as long as it stays in the list. A list of more than
-//! [`MAX_VIPS`] entries is refused whole, reported once, and named in the health of `Egress`. Whatever happens to the watch, the last
-//! list stays.
+//! Every message of the NSP is a complete list. Its valid entries are published if they differ from
+//! the previous list. An invalid entry is reported once, by name and value, for as long as it stays
+//! in the list. A list of more than [`MAX_VIPS`] entries is refused as a whole, reported once, and
+//! shown in the health of `Egress`. The last list stays when the watch fails.
 //!
 //! # Known limits
-//! An empty list is passed on, although a restarted NSP sends one before it has read its configuration: only the
-//! [kernel](crate::kernel) knows what would be cut.
+//! An empty list is passed on, although a restarted NSP sends one before it has read its
+//! configuration: only the [kernel](crate::kernel) can decide, because it has the rules that would
+//! be removed.
 
 mod list;
 
@@ -35,30 +36,32 @@ use crate::{
     transport::Backoff,
 };
 
-/// Most entries of a list; a longer one is refused whole. The kernel takes seconds to insert 10,000 rules.
+/// Maximum number of entries in a list; a longer one is refused as a whole. The kernel takes
+/// seconds to insert 10,000 rules.
 pub const MAX_VIPS: usize = 20_000;
-/// Largest answer in bytes: the most VIPs, with long names.
+/// Maximum message size in bytes: the maximum number of VIPs, with long names.
 const MAX_ANSWER: usize = 16 << 20;
-/// Wait before subscribing again: at first, and at most.
+/// First and longest wait before subscribing again.
 const RETRY: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(5)];
-/// The list comes at once. A subscription without one has failed after this time.
+/// Timeout of the first list. The NSP sends it at once; a subscription without one has failed.
 const FIRST_ANSWER: Duration = Duration::from_secs(10);
-/// A subscription that was quiet for this long is replaced: it may have gone mute.
+/// A subscription without a message for this long is replaced: its connection may be dead.
 const QUIET: Duration = Duration::from_secs(300);
 
-/// What is known of the VIPs.
+/// The state of the VIPs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Vips {
-    /// The last list that was accepted: sorted, each once, without host bits. `None` until there is one.
+    /// The last list that was accepted: sorted, without duplicates and host bits. `None` until
+    /// there is one.
     pub list: Option<Arc<[IpNet]>>,
-    /// The list is that of an earlier process, as the NSP has not answered yet.
+    /// The list is that of an earlier process, because the NSP has not answered yet.
     pub restored: bool,
     /// Number of entries of the NSP's present list, if it was refused.
     pub refused: Option<usize>,
 }
 
-/// Follow the VIPs of a trench in a task of `tasks`, for as long as somebody receives them. `restored` is the list of an earlier
-/// process.
+/// Follows the VIPs of a trench in a task of `tasks`, for as long as the receiver lives. `restored`
+/// is the list of an earlier process.
 pub fn follow<T>(
     client: ConfigurationManagerClient<T>,
     trench: impl Into<String>,
@@ -90,8 +93,8 @@ where
 }
 
 /// Declares every list of the NSP to the kernel and publishes it to the endpoint chain, until the
-/// follower ends. A restored list is only published. An empty list is only declared: the kernel keeps
-/// the list before it for a grace time, and a target that refreshes meanwhile keeps its VIPs.
+/// follower ends. A restored list is only published. An empty list is only declared: the kernel
+/// keeps the list before it for a grace time, and a target that refreshes meanwhile keeps its VIPs.
 pub async fn declare(mut vips: watch::Receiver<Vips>, kernel: Kernel, publish: watch::Sender<Listed>) {
     let mut declared = None;
     loop {
@@ -139,7 +142,7 @@ where
         }
     }
 
-    /// Subscribe, and take lists until the subscription fails (error) or is quiet.
+    /// Subscribes, and takes lists until the subscription fails (error) or is quiet.
     async fn subscription(&mut self) -> Result<(), Status> {
         let late = |_| Status::deadline_exceeded("no list in time");
         let filter = Vip { trench: Some(self.trench.clone()), ..Vip::default() };
@@ -156,7 +159,7 @@ where
         }
     }
 
-    /// Read a list, unless it is too long.
+    /// Reads a list, unless it is too long.
     fn take(&mut self, list: &[Vip]) {
         self.backoff.reset();
         self.failure = None;
@@ -177,7 +180,7 @@ where
         });
     }
 
-    /// Report what is new among the complaints, and publish the VIPs if they differ.
+    /// Reports the complaints that are new, and publishes the VIPs if they differ.
     fn accept(&mut self, list: List) {
         for complaint in list.complaints.iter().filter(|complaint| !self.reported.contains(complaint)) {
             tracing::error!(name = complaint.name, value = complaint.value, "{}", complaint.problem);
@@ -200,9 +203,9 @@ where
         });
     }
 
-    /// Say why there is no watch, once for a row of the same failure.
+    /// Logs why the watch failed; repeats of the same error are logged at debug.
     fn failed(&mut self, error: &Status) {
-        // A field called `message` would hide what the line says.
+        // A field called `message` would replace the message of the line.
         let (code, error, known) = (error.code(), error.message(), self.publish.borrow().list.is_some());
         if self.failure.replace(code) == Some(code) {
             tracing::debug!(?code, error, known, "still no watch of VIPs");

@@ -1,18 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Bring the conduit up, stage by stage, and take it down in reverse.
+//! Brings the conduit up, stage by stage, and takes it down in reverse.
 //!
-//! 1. **kernel**: look at what there is, adopt it, and stop leaks; the addresses of the bridge and the VIPs are those of the snapshot,
-//!    if there is one.
-//! 2. **identity**: wait for an SVID.
-//! 3. **services**: connect to IPAM and NSP.
-//! 4. **gateways**: wait for the addresses of the bridge, unless the snapshot has them.
-//! 5. **listen**: serve the endpoint chain, once the kernel stops leaks.
-//! 6. **VIPs**: follow them, and keep the snapshot.
-//! 7. **mesh**: find load balancers and connect to them.
-//! 8. **register**: offer the endpoint to targets, and check that it answers.
+//! 1. **kernel**: reads the present state, adopts it, and stops leaks; the addresses of the bridge
+//!    and the VIPs are those of the snapshot, if there is one.
+//! 2. **identity**: waits for an SVID.
+//! 3. **services**: connects to IPAM and NSP.
+//! 4. **gateways**: waits for the addresses of the bridge, unless the snapshot has them.
+//! 5. **listen**: serves the endpoint chain, once the kernel stops leaks.
+//! 6. **VIPs**: follows them, and writes the snapshot.
+//! 7. **mesh**: finds load balancers and connects to them.
+//! 8. **register**: offers the endpoint to targets, and checks that it answers.
 //!
-//! Each stage puts a guard into [`Up`], and `Up::down` ends them from the last to the first. What a stage waits on is said in the
-//! log and in health, and waiting may be given up at any time by dropping the future.
+//! Each stage puts a guard into [`Up`], and `Up::down` ends them from the last to the first. A
+//! stage that waits is shown in the log and in health; dropping the future ends the wait at any
+//! time.
 
 use std::{future::ready, path::Path, sync::Arc};
 
@@ -54,7 +55,7 @@ use crate::{
 /// Directory for the socket of the endpoint.
 const SOCKETS: &str = "/tmp";
 
-/// What is up: one guard per stage, in the order of the stages.
+/// The guards of the stages, in their order.
 #[derive(Default)]
 pub(super) struct Up {
     pub(super) kernel: Option<Kernel>,
@@ -68,14 +69,14 @@ pub(super) struct Up {
     pub(super) watches: Vec<Task>,
 }
 
-/// What an earlier process kept, and where.
+/// The snapshot of an earlier process, and its file.
 pub(super) struct Kept {
     file: Option<snapshot::File>,
     restored: snapshot::Snapshot,
 }
 
 impl Up {
-    /// The first stage: what an earlier process kept, and the kernel.
+    /// The first stage: the snapshot of an earlier process, and the kernel.
     pub(super) async fn kernel(
         &mut self,
         config: &Config,
@@ -93,7 +94,7 @@ impl Up {
         Ok((kernel, Kept { file, restored }))
     }
 
-    /// All other stages. What has come up by the time this ends or is dropped is in `self`.
+    /// All other stages. When this ends or is dropped, `self` holds the guards so far.
     pub(super) async fn bring(
         &mut self,
         (kernel, Kept { file, restored }): (&Kernel, Kept),
@@ -152,7 +153,7 @@ impl Up {
         let status = watch::Sender::new(mesh::Status::default());
         let service = config.network_service_name.as_str();
         let seen = status.subscribe();
-        // What is not connected has nothing to lose when the registry forgets it.
+        // The registry may forget a load balancer that is not connected without any loss.
         let dead = move |name: &str| seen.borrow().links.get(name) != Some(&LinkState::Connected);
         let registry = registry::Client::new(parts.dialer.clone(), config.request_timeout);
         let discovery = Discovery::start(registry, service, Arc::new(dead), discovery::Settings::default());
@@ -190,14 +191,15 @@ impl Up {
         self.registration = Some(registration);
     }
 
-    /// Leave everything as it is, since the kernel cannot be changed any more: a successor continues it.
+    /// Leaves everything in place, because the kernel cannot be changed any more; a successor
+    /// continues it.
     pub(super) fn abandon(self, health: &Health) {
         for part in [Part::Egress, Part::Endpoint] {
             health.set(part, false, "the kernel is not reconciled any more");
         }
     }
 
-    /// Wait until the registry refuses the endpoint for good; for ever if it does not, or if nothing is registered.
+    /// Waits until the registry refuses the endpoint permanently. Does not return otherwise.
     pub(super) async fn refused(&self) -> Arc<registry::Error> {
         if let Some(registration) = &self.registration {
             let mut state = registration.state();
@@ -255,7 +257,8 @@ fn parts(
     })
 }
 
-/// Finish a chain. A chain that ends here answers what it was asked; below `connect` nothing is ever called.
+/// Completes a chain. One that ends here returns the connection of the call; below `connect` this
+/// end is never called.
 fn build(chain: Chain) -> Result<Next, WrongOrder> {
     chain.build(tower::service_fn(|call: Call| ready(Ok::<_, Error>(call.into_connection()))))
 }

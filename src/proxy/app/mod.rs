@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Run the proxy as a process: logs, signals, bring-up, shutdown, exit code.
+//! Runs the proxy as a process: logs, signals, start, shutdown, exit code.
 
 mod bring_up;
 mod print;
@@ -29,20 +29,20 @@ use crate::{
     transport::{ListenError, causes, descriptors, registry},
 };
 
-/// Threads that run calls. The kernel has its own, so that calls cannot starve it.
+/// Threads that run calls. The kernel has a separate one, so that calls cannot starve it.
 const WORKERS: usize = 2;
-/// Descriptors with which peers may have as many connections as the proxy keeps.
+/// Number of descriptors that lets peers have as many connections as the proxy keeps.
 const FEW: u64 = 2176;
-/// Time for the tasks that are left at the end, and for the last spans.
+/// Time for the remaining tasks at the end, and for the last spans.
 const FLUSH: Duration = Duration::from_secs(1);
 
-/// Why the proxy ends before it serves, or cannot serve on.
+/// The reason why the proxy ends before it serves, or stops serving.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    /// Without NET_ADMIN nothing can be done.
+    /// The proxy cannot work without NET_ADMIN.
     #[error("not permitted to configure the network")]
     Capabilities(#[from] CapabilityError),
-    /// The runtime, the signals or the log cannot be set up; the system is short of something.
+    /// The runtime, the signals or the log cannot be set up; the system lacks some resource.
     #[error("cannot start")]
     System(#[from] io::Error),
     /// Another subscriber is installed: the proxy must be the only program in its process.
@@ -54,25 +54,26 @@ pub enum Failure {
     /// The leases ended while the proxy was coming up.
     #[error("cannot lease addresses")]
     Leases(#[from] LeaseError),
-    /// The reconciler ended by itself. This is a bug. What it left in the kernel carries traffic, so nothing is taken down.
+    /// The reconciler ended by itself. This is a bug. Its objects in the kernel carry traffic, so
+    /// nothing is taken down.
     #[error("the kernel is not reconciled any more: {0}")]
     Kernel(String),
     /// A row of a chain stands in the wrong place. This is a bug.
     #[error("a chain is in the wrong order")]
     Order(#[from] WrongOrder),
-    /// Targets cannot be listened for.
+    /// The proxy cannot listen for targets.
     #[error("cannot serve targets")]
     Endpoint(#[from] EndpointError),
     /// Another network service of this name is registered, so targets would not find this proxy.
     #[error("cannot be registered")]
     Refused(#[source] Arc<registry::Error>),
-    /// A second signal came while the proxy was going down. What was not done yet is left.
+    /// A second signal came during the shutdown. The remaining steps are skipped.
     #[error("ended by {} before all was taken down", .0.name)]
     Interrupted(Ending),
 }
 
-/// Run until a signal ends it. Exit code 0 after an orderly shutdown, 128 and the number of the signal if a second one cut it short,
-/// 1 with the reason in the log otherwise.
+/// Runs until a signal ends it. Exit code 0 after an orderly shutdown, 128 plus the number of the
+/// signal if a second one cut it short, 1 with the reason in the log otherwise.
 pub fn run() -> ExitCode {
     // Before the runtime: capabilities belong to threads, and its threads inherit them.
     let permitted = capabilities::raise();
@@ -82,12 +83,12 @@ pub fn run() -> ExitCode {
     }
 }
 
-/// Print both chains to stdout, one row per line.
+/// Prints both chains to stdout, one row per line.
 pub fn chains() -> ExitCode {
     print_out(print::chains())
 }
 
-/// Print the state of the network to stdout, as one line of JSON.
+/// Prints the state of the network to stdout, as one line of JSON.
 pub fn debug() -> ExitCode {
     print_out(async { debug::export().await.map(|line| line + "\n").map_err(io::Error::other) })
 }
@@ -104,13 +105,13 @@ fn print_out(text: impl Future<Output = io::Result<String>>) -> ExitCode {
     }
 }
 
-/// A line to stderr from a command that does not log.
+/// Prints a line to stderr, for a command that does not log.
 fn complain(error: &(dyn std::error::Error + 'static)) -> ExitCode {
     let _lost = io::Write::write_fmt(&mut io::stderr(), format_args!("proxy: {}\n", causes(error)));
     ExitCode::FAILURE
 }
 
-/// Ask the health socket of a running proxy; exit code 0 only if `service` is SERVING there.
+/// Queries the health socket of a running proxy; exit code 0 only if `service` is SERVING there.
 pub fn probe(socket: &Path, service: &str, limit: Duration) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -125,7 +126,7 @@ pub fn probe(socket: &Path, service: &str, limit: Duration) -> ExitCode {
     }
 }
 
-/// Say every mistake in a line of its own.
+/// Logs every mistake in a line of its own.
 fn refuse(mistakes: &Mistakes) -> ExitCode {
     let (layer, _verbosity) = log::layer(LogLevel::Info, io::stdout);
     tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
@@ -142,7 +143,7 @@ fn run_with(config: Config, permitted: Result<Capabilities, CapabilityError>) ->
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build();
     let ended = runtime.map_err(Failure::from).and_then(|runtime| {
         let ended = runtime.block_on(live(config, permitted));
-        // A look-up of a name may hang in a thread of its own.
+        // A name look-up may hang in its thread.
         runtime.shutdown_background();
         ended
     });
@@ -152,7 +153,7 @@ fn run_with(config: Config, permitted: Result<Capabilities, CapabilityError>) ->
             let error: &(dyn std::error::Error + 'static) = &failure;
             tracing::error!(critical = true, error, "proxy fails");
             if matches!(failure, Failure::System(_) | Failure::Log(_)) {
-                complain(error); // perhaps there is no log yet
+                complain(error); // there may be no log yet
             }
             match failure {
                 Failure::Interrupted(signal) => ExitCode::from(signal.exit_code()),
@@ -199,7 +200,8 @@ async fn live(config: Config, permitted: Result<Capabilities, CapabilityError>) 
     ended
 }
 
-/// Bring everything up, wait for the end, and take it down in reverse. A signal also ends a start that waits.
+/// Brings everything up, waits for the end, and takes it down in reverse. A signal also ends a
+/// start that waits.
 async fn serve(
     config: &Config,
     permitted: Result<Capabilities, CapabilityError>,
@@ -227,7 +229,7 @@ async fn serve(
     ended.map(drop)
 }
 
-/// Bring everything up; returns only why it cannot be, or cannot stay, up.
+/// Brings everything up; returns only the reason why it cannot be, or cannot stay, up.
 async fn until_refused(up: &mut Up, config: &Config, health: &Health, tasks: &Tasks) -> Failure {
     let (kernel, kept) = match up.kernel(config, health, tasks).await {
         Ok(first) => first,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Print both chains as they are built, without running them.
+//! Prints both chains as they are built, without running them.
 //!
-//! The rows are those of the real chains; what they stand on is in memory, and nothing is called.
+//! The rows are those of the real chains over a kernel and an IPAM in memory; nothing is called.
 
 use std::{fmt::Write, io};
 

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Take down what is up, from the last stage to the first, by one deadline.
+//! Takes down everything that is up, from the last stage to the first, by one deadline.
 //!
-//! The endpoint is unregistered while the connections to load balancers are closed, all at once. Each later step has until a moment
-//! that is counted from the begin of the shutdown, so that time that an earlier one did not need is not lost.
+//! The endpoint is unregistered while the connections to load balancers are closed, all at once.
+//! Each later step has until a moment counted from the beginning of the shutdown, so that it can
+//! use the time left over by an earlier one.
 //!
 //! A process that ends before it has served leaves the data path of an earlier one as it is.
 
@@ -16,13 +17,13 @@ use crate::{
     transport::{causes, registry::Registration},
 };
 
-/// How long unregistering may take, with its repetitions.
+/// Timeout of unregistering, with its retries.
 pub(super) const UNREGISTER: Duration = Duration::from_millis(2500);
 
-/// Longest time for releases: an IPAM that is away must not keep the process.
+/// Timeout of releases: an unavailable IPAM must not keep the process.
 const RELEASES: Duration = Duration::from_secs(4);
 
-/// When each step is given up, counted from the begin: 20 s for all. Kubernetes kills after 30 s.
+/// Deadlines of the steps, counted from the beginning: 20 s for all. Kubernetes kills after 30 s.
 mod by {
     use std::time::Duration;
 
@@ -33,7 +34,7 @@ mod by {
     pub(super) const KERNEL: Duration = Duration::from_secs(20);
 }
 
-/// Run the shutdown to its end, or until a second signal.
+/// Runs the shutdown to its end, or until a second signal.
 ///
 /// # Errors
 /// [`Failure::Interrupted`] with the second signal.
@@ -48,7 +49,7 @@ pub(super) async fn unless_interrupted(
 }
 
 impl Up {
-    /// Take down what is up. What hangs is left.
+    /// Takes down everything that is up. A step that hangs is abandoned at its deadline.
     pub(super) async fn down(mut self, health: &Health) {
         let begin = Instant::now();
         let served = self.endpoint.is_some();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Wait for the signals that end the proxy: SIGINT, SIGHUP, SIGTERM and SIGQUIT, as in Meridio.
+//! Waits for the signals that end the proxy: SIGINT, SIGHUP, SIGTERM and SIGQUIT, as in Meridio.
 
 use std::io;
 
@@ -24,7 +24,7 @@ impl Termination {
         })
     }
 
-    /// Wait for one of them. Cancel safe.
+    /// Waits for one of them. Cancel-safe.
     pub(super) async fn received(&mut self) -> Ending {
         let (name, number) = tokio::select! {
             _ = self.hup.recv() => ("SIGHUP", 1),
@@ -45,7 +45,7 @@ pub struct Ending {
 }
 
 impl Ending {
-    /// The exit code of a process that was ended by it, as shells count.
+    /// The exit code of a process ended by this signal, as in shells.
     pub fn exit_code(self) -> u8 {
         128 + self.number
     }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Wait for what a stage of the bring-up needs, saying so in the log and in health.
+//! Waits for the inputs of the stages, and reports each wait in the log and in health.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::{
     transport::{Identity, causes, discovery::Picture, registry::State},
 };
 
-/// How long to wait before saying again what is waited on.
+/// Time after which a continuing wait is logged again.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 pub(super) async fn identity(config: &Config, health: &Health, tasks: &Tasks) -> Identity {
@@ -34,7 +34,8 @@ pub(super) async fn identity(config: &Config, health: &Health, tasks: &Tasks) ->
     }
 }
 
-/// Wait until nothing that enters by the bridge can leave by the primary network: no target may be answered before.
+/// Waits until no packet that enters by the bridge can leave by the primary network: no target may
+/// be answered before.
 pub(super) async fn leak_stop(kernel: &Kernel, health: &Health) -> Result<(), Failure> {
     let step = "the leak stop";
     health.works_on(step, None);
@@ -53,7 +54,8 @@ pub(super) async fn leak_stop(kernel: &Kernel, health: &Health) -> Result<(), Fa
     }
 }
 
-/// Wait for the first registration. From then on the endpoint's own health says whether the start is over.
+/// Waits for the first registration. From then on the health of the endpoint shows whether the
+/// start is over.
 pub(super) async fn registered(mut state: watch::Receiver<State>, health: &Health) {
     health.waits_on("nsmgr, to register");
     loop {
@@ -73,7 +75,8 @@ pub(super) async fn registered(mut state: watch::Receiver<State>, health: &Healt
     }
 }
 
-/// Once the proxy is ready, declare which load balancers the registry has: what an earlier process left of others is released.
+/// Once the proxy is ready, declares the load balancers in the registry: objects that an earlier
+/// process left of others are released.
 pub(super) async fn declare_registered(
     health: Health,
     mut pictures: watch::Receiver<Option<Picture>>,

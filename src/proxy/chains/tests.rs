@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Both whole chains are held to the laws, with kernel and addresses in memory.
+//! Checks both whole chains against the laws, with kernel and addresses in memory.
 
 use std::{cell::Cell, sync::Arc};
 
@@ -21,7 +21,7 @@ mod balancer;
 
 const LIFETIME: Duration = Duration::from_secs(600);
 
-/// The rest of a proxy.
+/// A proxy without transport.
 struct Proxy {
     parts: Parts,
     linux: Memory,
@@ -45,7 +45,8 @@ impl Proxy {
         Parts { tasks: tasks.clone(), ..self.parts.clone() }
     }
 
-    /// Leases, ports, next hops, names, and connections that are monitored or carry egress.
+    /// Numbers of leases, ports, next hops, names, and connections that are monitored or carry
+    /// egress.
     fn held(&self) -> [usize; 6] {
         let Parts { kernel, leases, names, connections, egress, .. } = &self.parts;
         let (leases, kernel) = (leases.status().borrow().clone(), kernel.status().borrow().clone());
@@ -55,7 +56,7 @@ impl Proxy {
     }
 }
 
-/// The most that was seen of each, and the sum of what is seen now.
+/// The maximum of each number, and the sum of the present ones.
 #[derive(Default)]
 struct Most(Cell<[usize; 6]>);
 
@@ -67,7 +68,8 @@ impl Most {
     }
 }
 
-/// A hop in front of the proxy, or of the load balancer: its identity as it uses it, and as others see it.
+/// A hop before the proxy, or the load balancer: its identity as it uses it, and as others verify
+/// it.
 struct Hop(Arc<Svid>, Arc<Peer>);
 
 fn hop(authority: &Authority, name: &str) -> Hop {
@@ -76,7 +78,7 @@ fn hop(authority: &Authority, name: &str) -> Hop {
     Hop(Arc::new(svid), Arc::new(Peer::of(&leaf.certificate).unwrap()))
 }
 
-/// A target's calls as the transport hands them on: its path, and over which wire they came.
+/// A target's calls as the transport passes them on: its path, and the wire that it used.
 #[derive(Clone)]
 struct Target(Caller);
 
@@ -121,7 +123,7 @@ async fn the_chain_that_targets_call_keeps_the_laws() {
     proxy.parts.tasks.stop().await;
 }
 
-/// The caller inside the proxy: it names the path of each call, as the mesh does.
+/// The caller inside the proxy: it sets the path of each call, as the mesh does.
 #[derive(Clone)]
 struct Mesh;
 
@@ -139,7 +141,7 @@ impl Element for Mesh {
     }
 }
 
-/// The load balancer: its link has the name that was preferred and is there, and it publishes its connections.
+/// The load balancer: its link has the preferred name and exists, and it publishes its connections.
 struct LoadBalancer(Connections, Memory);
 
 impl Element for LoadBalancer {

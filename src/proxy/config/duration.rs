@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Parse durations as Go's `time.ParseDuration` does, bit for bit.
+//! Parses durations as Go's `time.ParseDuration` does, bit for bit.
 //!
-//! Manifests are written for a Go program, so `1m30s`, `1.5h`, `.5s`, `+3s`, `1µs` and `0` must mean the same here. The
-//! result is in nanoseconds and may be negative; whether that makes sense is for the variable to say.
+//! Manifests are written for a Go program, so `1m30s`, `1.5h`, `.5s`, `+3s`, `1µs` and `0` must
+//! have the same meaning here. The result is in nanoseconds and may be negative; the caller decides
+//! whether that is accepted.
 
-/// Why a text is not a Go duration.
+/// The reason why a text is not a Go duration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidDuration {
-    /// There is no number where one must be: the text is empty, or has a sign or a unit alone. Write `5s`.
+    /// A number is missing: the text is empty, or has a sign or a unit alone. Write `5s`.
     #[error("number missing")]
     NumberMissing,
     /// A number has no unit. Only `0` may stand alone.
@@ -62,7 +63,7 @@ pub fn parse_duration(text: &str) -> Result<i64, InvalidDuration> {
     }
 }
 
-/// One number with its unit, in nanoseconds, and what follows.
+/// One number with its unit, in nanoseconds, and the rest of the text.
 fn term(text: &str) -> Result<(u64, &str), InvalidDuration> {
     let (whole_digits, mut rest) = split_digits(text);
     let mut fraction_digits = "";
@@ -94,7 +95,8 @@ fn integer(digits: &str) -> Result<u64, InvalidDuration> {
     })
 }
 
-/// A decimal fraction of a unit. Like Go it ignores digits beyond 63 bits and truncates a float product.
+/// A decimal fraction of a unit. Like Go it ignores digits beyond 63 bits and truncates a float
+/// product.
 #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 fn fraction(digits: &str, unit: u64) -> u64 {
     let (mut value, mut scale) = (0u64, 1f64);
@@ -207,7 +209,7 @@ mod tests {
         }
     }
 
-    /// The form of Go's `Duration.String` from one hour upwards.
+    /// The format of Go's `Duration.String` from one hour upwards.
     fn as_go_prints(nanos: i64) -> String {
         let (sign, n) = (if nanos < 0 { "-" } else { "" }, nanos.unsigned_abs());
         let (hours, minutes) = (n / 3_600_000_000_000, n / 60_000_000_000 % 60);

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Turn environment variables into a typed configuration, or into a list of every mistake.
+//! Parses environment variables into a typed configuration, or into a list of all mistakes.
 //!
-//! The variables, their defaults, their names without `NSM_` and Go's duration syntax are those of Meridio's proxy, so an
-//! existing manifest works unchanged. Differences: an unknown `NSM_IP_FAMILY` is a mistake (there it silently means
-//! dualstack), and every mistake is reported at once. The environment and the arguments of
-//! the process are read only here.
+//! The variables, their defaults, their names without `NSM_` and Go's duration syntax are those of
+//! Meridio's proxy, so an existing manifest works unchanged. Differences: an unknown
+//! `NSM_IP_FAMILY` is a mistake (in Meridio it silently means dualstack), and all mistakes are
+//! reported at once. The environment and the arguments of the process are read only here.
 
 mod duration;
 mod reader;
@@ -22,7 +22,7 @@ pub use self::{
 use self::{reader::Reader, variables as var};
 use crate::{api::Family, kernel::liveness, proxy::telemetry::Destination, transport::Target};
 
-/// Shortest keepalive interval of a gRPC client.
+/// Minimum keepalive interval of a gRPC client.
 const LEAST_KEEPALIVE: Duration = Duration::from_secs(10);
 const MILLISECOND: Duration = Duration::from_millis(1);
 
@@ -36,12 +36,12 @@ pub fn environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os().map(|(name, value)| (name.to_string_lossy().into(), value.to_string_lossy().into()))
 }
 
-/// The name under which the program was started.
+/// The name by which the program was started.
 pub fn program() -> String {
     std::env::args_os().next().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
-/// How much is logged.
+/// The levels of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogLevel {
     /// State changes and failures.
@@ -59,15 +59,15 @@ pub struct Config {
     pub name: String,
     /// Network service that targets request.
     pub service_name: String,
-    /// Where nsmgr listens.
+    /// Address of nsmgr.
     pub connect_to: Target,
-    /// Time to dial nsmgr.
+    /// Timeout of dialing nsmgr.
     pub dial_timeout: Duration,
-    /// Time for one Request or Close.
+    /// Timeout of one Request or Close.
     pub request_timeout: Duration,
-    /// Longest lifetime of tokens.
+    /// Maximum lifetime of tokens.
     pub max_token_lifetime: Duration,
-    /// Where IPAM listens.
+    /// Address of IPAM.
     pub ipam_service: Target,
     /// Name of the node; empty if unknown.
     pub host: String,
@@ -77,17 +77,17 @@ pub struct Config {
     pub trench: String,
     /// Name of the conduit.
     pub conduit: String,
-    /// Where NSP listens: `<service>-<trench>.<namespace>:<port>`.
+    /// Address of NSP: `<service>-<trench>.<namespace>:<port>`.
     pub nsp_service: Target,
     /// Enabled families, IPv4 first. Never empty.
     pub families: &'static [Family],
-    /// How much is logged.
+    /// Level of the log.
     pub log_level: LogLevel,
     /// MTU of every connection, in bytes.
     pub mtu: u32,
-    /// Keepalive interval towards IPAM and NSP.
+    /// Keepalive interval of the channels to IPAM and NSP.
     pub grpc_keepalive_time: Duration,
-    /// Time for one probe of the own endpoint.
+    /// Timeout of one probe of the own endpoint.
     pub grpc_probe_rpc_timeout: Duration,
     /// Longest pause between attempts to connect.
     pub grpc_max_backoff: Duration,
@@ -97,18 +97,18 @@ pub struct Config {
     pub bridge_ip_renew_interval: Duration,
     /// How load balancers are probed; `None` if they are not.
     pub liveness: Option<liveness::Settings>,
-    /// File of the snapshot; `None` keeps none.
+    /// File of the snapshot; `None` disables it.
     pub snapshot_path: Option<PathBuf>,
     /// Address of the SPIFFE Workload API: `unix:///path` or `tcp://ip:port`.
     pub spiffe_endpoint_socket: String,
-    /// Where spans are exported to; `None` exports none.
+    /// Destination of exported spans; `None` disables the export.
     pub telemetry: Option<Destination>,
-    /// What is accepted but deserves a log line at start.
+    /// Warnings about accepted values, logged at start.
     pub warnings: Vec<String>,
 }
 
 impl Config {
-    /// Parse the environment of the process.
+    /// Parses the environment of the process.
     ///
     /// # Errors
     /// Every variable that is not accepted.
@@ -116,7 +116,7 @@ impl Config {
         Self::parse(|name| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned()))
     }
 
-    /// Parse variables that `get` looks up by name; `None` means unset.
+    /// Parses variables that `get` looks up by name; `None` means unset.
     ///
     /// # Errors
     /// Every variable that is not accepted.
@@ -159,7 +159,7 @@ impl Config {
         Ok(config)
     }
 
-    /// gRPC's servers take pings more often than that for an attack, and its clients do not send them.
+    /// gRPC servers treat more frequent pings as an attack, and gRPC clients do not send them.
     fn keep_alive_calmly(&mut self) {
         let asked = self.grpc_keepalive_time;
         if asked < LEAST_KEEPALIVE {

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Read variables one by one and collect every mistake instead of stopping at the first.
+//! Reads variables one by one and collects every mistake instead of stopping at the first.
 
 use std::{fmt, time::Duration};
 
 use super::{duration::parse_duration, variables::Variable};
 
-/// Longest value that is accepted, in bytes.
+/// Maximum length of a value, in bytes.
 const MAX_VALUE: usize = 1024;
-/// Longest part of a value that is repeated in a message, in characters.
+/// Maximum length of the part of a value shown in a message, in characters.
 const SHOWN: usize = 64;
 /// Longest duration that is accepted: one year. It keeps every later sum of times in range.
 const MAX_DURATION: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -16,11 +16,11 @@ const MAX_DURATION: Duration = Duration::from_secs(365 * 24 * 3600);
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{variable}={value:?} is not accepted (accepted: {accepted})")]
 pub struct Mistake {
-    /// The variable, under the name it was set by.
+    /// The variable, under the name by which it was set.
     pub variable: &'static str,
-    /// Its value, cut to 64 characters; credentials in an address are left out.
+    /// Its value, cut to 64 characters, without the credentials of an address.
     pub value: String,
-    /// What would be accepted.
+    /// The accepted values.
     pub accepted: String,
 }
 
@@ -45,7 +45,7 @@ pub(super) trait Get: Fn(&str) -> Option<String> {}
 
 impl<F: Fn(&str) -> Option<String>> Get for F {}
 
-/// Looks variables up with a given function and remembers what was wrong.
+/// Looks variables up with a given function and collects the mistakes.
 pub(super) struct Reader<G> {
     get: G,
     mistakes: Vec<Mistake>,
@@ -57,24 +57,24 @@ impl<G: Get> Reader<G> {
         Self { get, mistakes: Vec::new(), warnings: Vec::new() }
     }
 
-    /// What was read, if nothing was wrong.
+    /// The value read, if there was no mistake.
     pub(super) fn finish<T>(self, read: T) -> Result<T, Mistakes> {
         if self.mistakes.is_empty() { Ok(read) } else { Err(Mistakes(self.mistakes)) }
     }
 
-    /// What is accepted but deserves a log line, so far.
+    /// The warnings about accepted values so far.
     pub(super) fn take_warnings(&mut self) -> Vec<String> {
         std::mem::take(&mut self.warnings)
     }
 
-    /// Warn of the value of a variable, which is shown as in a mistake.
+    /// Adds a warning about the value of a variable, which is shown as in a mistake.
     pub(super) fn warn(&mut self, variable: Variable, text: impl fmt::Display) {
         let (name, value) = self.raw(variable);
         let value = shown(&value);
         self.warnings.push(format!("{name}={value:?} {text}"));
     }
 
-    /// The name under which a variable is set, and its value or its default.
+    /// The name by which a variable is set, and its value or its default.
     pub(super) fn raw(&self, variable: Variable) -> (&'static str, String) {
         let counts = |value: &String| !(variable.empty_is_unset && value.is_empty());
         let set = |name: &'static str| Some((name, (self.get)(name).filter(counts)?));
@@ -83,7 +83,8 @@ impl<G: Get> Reader<G> {
             .unwrap_or_else(|| (variable.name, variable.default.to_owned()))
     }
 
-    /// The meaning that `parse` finds in a value; otherwise a mistake, and a stand-in that never leaves [`finish`](Self::finish).
+    /// The value as parsed by `parse`; otherwise a mistake, and a default that never leaves
+    /// [`finish`](Self::finish).
     pub(super) fn value<T: Default>(
         &mut self,
         variable: Variable,
@@ -93,7 +94,7 @@ impl<G: Get> Reader<G> {
         self.value_or(variable, accepted, T::default, parse)
     }
 
-    /// Like [`value`](Self::value) with a stand-in of its own.
+    /// Like [`value`](Self::value), with an explicit default.
     pub(super) fn value_or<T>(
         &mut self,
         variable: Variable,
@@ -110,8 +111,8 @@ impl<G: Get> Reader<G> {
         })
     }
 
-    /// The meaning that `parse` finds in a value that must not end the start; otherwise a warning, which names what is done
-    /// `instead`.
+    /// The value as parsed by `parse`; otherwise a warning that names the behaviour used `instead`.
+    /// Such a mistake must not prevent the start.
     pub(super) fn lenient<T>(
         &mut self,
         variable: Variable,

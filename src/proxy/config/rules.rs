@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Say for each kind of variable which values are accepted and what they mean.
+//! Defines the accepted values of each kind of variable and their meaning.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -11,12 +11,12 @@ use super::{
 };
 use crate::{api::Family, kernel::liveness, transport::Target};
 
-/// Where a peer listens.
+/// The address of a peer.
 pub(super) fn target(r: &mut Reader<impl Get>, variable: Variable) -> Target {
     r.value_or(variable, "unix:///path or tcp://host:port", nowhere, |text| text.parse().ok())
 }
 
-/// The text of a target, for a library that parses it itself.
+/// The text of an address, for a library that parses it itself.
 pub(super) fn target_text(r: &mut Reader<impl Get>, variable: Variable) -> String {
     r.value(variable, "unix:///path or tcp://ip:port", |text| {
         let schemed = text.starts_with("unix:") || text.starts_with("tcp:");
@@ -35,7 +35,7 @@ fn nowhere() -> Target {
     Target::Tcp(String::new())
 }
 
-/// A name, or empty for unknown.
+/// A name; empty if unknown.
 pub(super) fn node(r: &mut Reader<impl Get>, variable: Variable) -> String {
     if r.raw(variable).1.is_empty() { String::new() } else { r.name(variable) }
 }
@@ -60,7 +60,7 @@ pub(super) fn families(r: &mut Reader<impl Get>, variable: Variable) -> &'static
     })
 }
 
-/// Unknown levels mean INFO, as in Meridio, but are not passed over in silence.
+/// As in Meridio, an unknown level means INFO; here it also causes a warning.
 pub(super) fn log_level(r: &mut Reader<impl Get>, variable: Variable) -> LogLevel {
     let level = r.lenient(variable, "TRACE, DEBUG or INFO", "INFO is used", |text| {
         Some(match text.to_ascii_uppercase().as_str() {
@@ -73,7 +73,8 @@ pub(super) fn log_level(r: &mut Reader<impl Get>, variable: Variable) -> LogLeve
     level.unwrap_or(LogLevel::Info)
 }
 
-/// The smallest MTU depends on the families: every IPv6 link carries 1280 bytes, every IPv4 host 576.
+/// The smallest MTU depends on the families: every IPv6 link carries 1280 bytes, every IPv4 host
+/// 576.
 pub(super) fn mtu(r: &mut Reader<impl Get>, variable: Variable, families: &[Family]) -> u32 {
     let least = if families == [Family::V4] { 576 } else { 1280 };
     r.value(variable, format!("{least} to 65535"), |text| {
@@ -81,7 +82,7 @@ pub(super) fn mtu(r: &mut Reader<impl Get>, variable: Variable, families: &[Fami
     })
 }
 
-/// How load balancers are probed. What is given of it is checked even if they are not.
+/// The settings of the load balancer probes. They are checked even if probes are disabled.
 pub(super) fn liveness(r: &mut Reader<impl Get>) -> Option<liveness::Settings> {
     let enabled: bool = r.value(var::LIVENESS_CHECK_ENABLED, "true or false", |text| text.parse().ok());
     let interval =
@@ -96,15 +97,15 @@ pub(super) fn liveness(r: &mut Reader<impl Get>) -> Option<liveness::Settings> {
     enabled.then_some(liveness::Settings { interval, probes })
 }
 
-/// A file by its absolute path; none if the variable is empty.
+/// The absolute path of a file; `None` if the variable is empty.
 pub(super) fn file(r: &mut Reader<impl Get>, variable: Variable) -> Option<PathBuf> {
     r.value(variable, ABSOLUTE, absolute)
 }
 
-/// What [`absolute`] accepts.
+/// The values that [`absolute`] accepts.
 pub(super) const ABSOLUTE: &str = "the absolute path of a file";
 
-/// An absolute path; none if the text is empty.
+/// An absolute path; `None` if the text is empty.
 pub(super) fn absolute(text: &str) -> Option<Option<PathBuf>> {
     (text.is_empty() || text.starts_with('/')).then(|| (!text.is_empty()).then(|| text.into()))
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Read where spans are exported to, by OpenTelemetry's rules: a value that makes no sense is warned of, and the default used.
+//! Reads the destination of exported spans, by OpenTelemetry's rules: an invalid value causes a
+//! warning, and the default is used.
 //!
 //! A mistake here must not cost a node its traffic.
 
@@ -14,8 +15,8 @@ use super::{
 };
 use crate::proxy::telemetry::{ClientFiles, DEFAULT_ENDPOINT, Destination};
 
-/// Where spans are exported to, if they are: TELEMETRY decides; left open, a set endpoint does. Where nothing is exported whatever
-/// the other variables are, they are not judged.
+/// The destination of spans, if they are exported: TELEMETRY decides; if it is unset, a set
+/// endpoint does. If nothing is exported in any case, the other variables are not checked.
 pub(super) fn destination(r: &mut Reader<impl Get>) -> Option<Destination> {
     let wanted = r.lenient(var::TELEMETRY, "true or false", "nothing is exported", |text| match text {
         "" => Some(None),
@@ -59,7 +60,7 @@ fn is_exporter_otlp(r: &mut Reader<impl Get>) -> bool {
     known.contains(&"otlp") || !known.contains(&"none")
 }
 
-/// The address of the collector; none if the variable is empty, or no address.
+/// The address of the collector; `None` if the variable is empty or invalid.
 fn endpoint(r: &mut Reader<impl Get>) -> Option<String> {
     let accepted = "http://host:port, https://host:port or host:port";
     let found = r.lenient(var::OTLP_ENDPOINT, accepted, "it is ignored", |text| match text {
@@ -73,7 +74,7 @@ fn endpoint(r: &mut Reader<impl Get>) -> Option<String> {
     Some(endpoint)
 }
 
-/// `host:port` is taken for http, and an IPv6 address needs no brackets.
+/// `host:port` means http, and an IPv6 address needs no brackets.
 fn url(text: &str) -> Option<String> {
     let (scheme, rest) = text.split_once("://").unwrap_or(("http", text));
     let scheme = scheme.to_ascii_lowercase();
@@ -85,7 +86,8 @@ fn url(text: &str) -> Option<String> {
     (matches!(url.scheme(), "http" | "https") && url.has_host() && given).then_some(whole)
 }
 
-/// An IPv6 address with or without a port, in brackets. What could be either is an address with a port.
+/// An IPv6 address with or without a port, in brackets. An ambiguous text is an address with a
+/// port.
 fn bracketed(authority: &str) -> Option<String> {
     let is_v6 = |text: &str| text.parse::<Ipv6Addr>().is_ok();
     match authority.rsplit_once(':') {
@@ -104,12 +106,12 @@ fn warn_of_protocol(r: &mut Reader<impl Get>) {
     }
 }
 
-/// A file by its absolute path; none if the variable is empty.
+/// The absolute path of a file; `None` if the variable is empty.
 fn file(r: &mut Reader<impl Get>, variable: Variable) -> Option<PathBuf> {
     r.lenient(variable, ABSOLUTE, "it is ignored", absolute).flatten()
 }
 
-/// A certificate and its key; one without the other is of no use.
+/// A certificate and its key; one without the other cannot be used.
 fn client_files(r: &mut Reader<impl Get>) -> Option<ClientFiles> {
     let certificate = file(r, var::OTLP_CLIENT_CERTIFICATE);
     match (certificate, file(r, var::OTLP_CLIENT_KEY)) {

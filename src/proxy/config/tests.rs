@@ -223,7 +223,7 @@ fn g01_a_malformed_variable_is_named_with_its_value_and_what_is_accepted() {
     }
 }
 
-/// Variables that have values which are not accepted. The others are only warned of.
+/// Variables that have refused values. The others only cause warnings.
 fn refusable() -> impl Iterator<Item = &'static Variable> {
     VARIABLES.iter().filter(|variable| variable.parsed && !variable.lenient)
 }
@@ -248,7 +248,7 @@ fn the_parser_asks_for_the_variables_of_the_table_and_no_others() {
     let asked = RefCell::new(BTreeSet::new());
     let _ = Config::parse(|name| {
         asked.borrow_mut().insert(name.to_owned());
-        // Where nothing is exported, not all are asked for.
+        // The other variables are read only if spans are exported.
         (name == "TELEMETRY").then(|| "true".to_owned())
     });
     let parsed = VARIABLES.iter().filter(|variable| variable.parsed);

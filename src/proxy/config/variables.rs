@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-//! List every environment variable that the proxy reads, with its default and meaning.
+//! Lists every environment variable that the proxy reads, with its default and meaning.
 //!
-//! One table: the parser takes its defaults from it, `--help` prints it, and a test compares
+//! The parser takes its defaults from this table, `--help` prints it, and a test compares
 //! `docs/configuration.md` with it.
 
 /// An environment variable of the proxy.
@@ -9,17 +9,19 @@
 pub struct Variable {
     /// Name, as in the pod's manifest.
     pub name: &'static str,
-    /// A second name that counts when the first is unset; Meridio's proxy reads some variables also without `NSM_`.
+    /// A second name that is used when the first is unset; Meridio's proxy reads some variables
+    /// also without `NSM_`.
     pub alias: Option<&'static str>,
     /// Value of an unset variable, as text. Empty means none.
     pub default: &'static str,
-    /// What it does, in one line.
+    /// Its effect, in one line.
     pub meaning: &'static str,
-    /// Whether the proxy parses it. The others are read by the OpenTelemetry SDK as its specification says.
+    /// Whether the proxy parses it. The others are read by the OpenTelemetry SDK, by its
+    /// specification.
     pub parsed: bool,
-    /// Whether a value that is not accepted is only warned of, and the default used.
+    /// Whether a value that is not accepted only causes a warning, and the default is used.
     pub lenient: bool,
-    /// Whether an empty value counts as unset, as OpenTelemetry's specification says of its variables.
+    /// Whether an empty value counts as unset, as in OpenTelemetry's specification.
     pub empty_is_unset: bool,
 }
 

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Print what `proxy --debug` prints: one line of JSON with the state of the network, in the format
-//! v0.0.1 of Meridio's debug export.
+//! Prints the output of `proxy --debug`: one line of JSON with the state of the network, in the
+//! format v0.0.1 of Meridio's debug export.
 //!
-//! Unlike the Go proxy's it has the routes of every table, the source of every rule, the index of a
-//! route's interface and the names of neighbour states. Values of variables whose names hint at
-//! secrets are masked. `conntrack-table` and `processes` are `null`, as there.
+//! Unlike the Go proxy's output it has the routes of every table, the source of every rule, the
+//! index of a route's interface and the names of neighbour states. Values of variables whose names
+//! hint at secrets are masked. `conntrack-table` and `processes` are `null`, as there.
 
 mod system;
 
@@ -19,9 +19,9 @@ use crate::kernel::{self, DumpedNeighbour, DumpedRoute, DumpedRule, Interface, R
 
 /// Version of the format.
 const FORMAT: &str = "v0.0.1";
-/// Parts of names of variables whose values are secrets.
+/// Parts of the names of secret variables.
 const SECRET: [&str; 7] = ["SECRET", "PASSWORD", "PASSWD", "TOKEN", "KEY", "CREDENTIAL", "HEADERS"];
-/// In place of a secret.
+/// Replaces a secret.
 const MASK: &str = "***";
 
 #[derive(Debug, Serialize)]

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Describe the machine from `/proc` and `/etc`. What cannot be read is left empty.
+//! Describes the machine from `/proc` and `/etc`. Facts that cannot be read are left empty.
 
 use std::{fs, path::Path};
 
@@ -33,7 +33,7 @@ struct Cpu {
     microcode: String,
 }
 
-/// The host, or the container as far as it hides it.
+/// The host, as far as the container shows it.
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Host {

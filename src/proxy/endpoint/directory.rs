@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A directory of its own for the endpoint's socket, and those that killed predecessors left.
+//! The directory of the endpoint's socket, and the clean-up of directories of killed predecessors.
 
 use std::{
     fs, io,
@@ -15,13 +15,13 @@ use super::EndpointError;
 
 /// Name of the socket in its directory.
 pub(super) const SOCKET: &str = "listen.on";
-/// Longest part of a pod's name in the path of its socket, in bytes: such paths have at most 107.
+/// Maximum length of a pod's name in the path of its socket, in bytes: such paths have at most 107.
 const NAME_IN_PATH: usize = 60;
 /// Digits behind the name.
 const DIGITS: usize = 10;
-/// Directories of predecessors that are looked at, at most.
+/// Maximum number of predecessors' directories that are checked.
 const MOST: usize = 100;
-/// How long a listener may take to show that it lives.
+/// How long a listener may take to answer.
 const ALIVE_WITHIN: Duration = Duration::from_millis(200);
 
 /// A directory that is removed on drop.
@@ -42,8 +42,9 @@ impl Directory {
         &self.0
     }
 
-    /// Remove the directories that killed predecessors of this name left in `parent`. One is removed only if it belongs to this user
-    /// and holds nothing but a socket that nobody listens on.
+    /// Removes the directories that killed predecessors of this name left in `parent`. One is
+    /// removed only if it belongs to this user and contains nothing but a socket without a
+    /// listener.
     pub(super) async fn clear(parent: &Path, name: &str) {
         for path in of_predecessors(parent, in_path(name)) {
             if is_left(&path).await {
@@ -91,7 +92,7 @@ async fn is_left(path: &Path) -> bool {
 
 impl Drop for Directory {
     fn drop(&mut self) {
-        // Whatever is in it is the socket, which its listener may still be about to remove.
+        // It contains only the socket, which its listener may still be about to remove.
         if let Err(error) = fs::remove_dir_all(&self.0) {
             tracing::warn!(directory = %self.0.display(), %error, "the directory of the socket is left");
         }

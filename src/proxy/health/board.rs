@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Derive the health of every service name from the state of four parts and the progress of the start.
+//! Derives the health of every service name from the state of four parts and the progress of the
+//! start.
 //!
 //! | name | SERVING if |
 //! | --- | --- |
@@ -8,7 +9,7 @@
 //! | `Liveness` | `NSMEndpoint` is, or lacks something that a restart would not bring; the start waits, or is not late |
 //! | the empty name, and NSM's own names of an endpoint's services | always: the server answers |
 //!
-//! A part that serves may be *degraded*: it does its work without something that it should have.
+//! A part that serves may be *degraded*: it works, but without something that it should have.
 
 mod degraded;
 mod start;
@@ -49,11 +50,11 @@ impl Part {
     }
 }
 
-/// Name of the aggregate that a readiness probe asks for.
+/// Name of the aggregate that readiness probes query.
 pub const READINESS: &str = "Readiness";
-/// Name of the aggregate that a liveness probe asks for.
+/// Name of the aggregate that liveness probes query.
 pub const LIVENESS: &str = "Liveness";
-/// Name that a startup probe asks for: the server itself.
+/// Name that startup probes query: the server itself.
 pub const SERVER: &str = "";
 
 /// Whether a service name is healthy, and why.
@@ -61,9 +62,9 @@ pub const SERVER: &str = "";
 pub struct Verdict {
     /// Whether the answer is SERVING.
     pub serving: bool,
-    /// Why it is as it is; never empty.
+    /// The reason of the answer; never empty.
     pub reason: String,
-    /// Each thing that it does without, while it serves or not.
+    /// Everything that is missing, whether it serves or not.
     pub degraded: Vec<String>,
 }
 
@@ -80,7 +81,8 @@ impl fmt::Display for Verdict {
 pub(super) struct State {
     pub(super) serving: bool,
     pub(super) reason: String,
-    /// It does not serve for lack of something outside the process, which a restart would not bring.
+    /// It does not serve because something outside the process is missing, which a restart would
+    /// not bring.
     pub(super) outside: bool,
 }
 
@@ -100,7 +102,7 @@ impl Default for Board {
 }
 
 impl Board {
-    /// Set the state of a part; returns the state before if it differs.
+    /// Sets the state of a part; returns the previous state if it differs.
     pub(super) fn set(&mut self, part: Part, mut state: State) -> Option<State> {
         if part == Part::Endpoint && state.serving {
             self.start = Start::Over;
@@ -112,22 +114,23 @@ impl Board {
         (*now != state).then(|| mem::replace(now, state))
     }
 
-    /// Replace what one source finds degraded in a part; returns what is new and what is over.
+    /// Replaces the degradations that one source has found in a part; returns those that begin and
+    /// those that end.
     pub(super) fn degrade(&mut self, part: Part, source: &'static str, found: Vec<String>) -> News {
         self.degraded[part as usize].replace(source, found)
     }
 
-    /// Note how far the start is; returns whether that is new.
+    /// Records the progress of the start; returns whether it has changed.
     pub(super) fn progress(&mut self, progress: Progress) -> bool {
         self.start.advance(progress)
     }
 
-    /// The step of the process itself that the start is at, if it waits on nothing.
+    /// The current step of the start inside the process, if it waits for nothing.
     pub(super) fn working_on(&self) -> Option<&'static str> {
         self.start.working_on()
     }
 
-    /// Note that the start is late with what it works on; returns whether Liveness depended on it.
+    /// Records that the current step of the start is late; returns whether that changes Liveness.
     pub(super) fn late(&mut self) -> bool {
         self.start.late()
     }

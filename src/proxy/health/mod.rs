@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Answer `grpc.health.v1` for the names that Meridio's probes ask for.
+//! Answers `grpc.health.v1` for the names that Meridio's probes query.
 //!
-//! [`Health`] is the handle with which the stages of the bring-up report; [`serve()`] answers on a unix socket without TLS, as
-//! Meridio does for its probes; [`Health::server`] is the same service for the own endpoint; [`probe()`] is the client.
+//! [`Health`] is the handle by which the stages of the start report; [`serve()`] answers on a unix
+//! socket without TLS, as Meridio does for its probes; [`Health::server`] is the same service for
+//! the own endpoint; [`probe()`] is the client.
 
 mod board;
 mod probe;
@@ -25,10 +26,10 @@ pub use self::{
 /// Socket that the probes of Meridio's manifests use.
 pub const SOCKET: &str = "/tmp/health.sock";
 
-/// How long a step of the start may take that waits on nothing outside the process.
+/// Maximum duration of a step of the start that waits for nothing outside the process.
 pub const PATIENCE: Duration = Duration::from_secs(600);
 
-/// The health of the proxy. Clones are one board.
+/// The health of the proxy. Clones share one board.
 #[derive(Clone, Debug)]
 pub struct Health(watch::Sender<Board>);
 
@@ -39,13 +40,14 @@ impl Default for Health {
 }
 
 impl Health {
-    /// Report whether a part serves and why. A change is logged with the aggregates, a change of only the reason if the part does
-    /// not serve.
+    /// Reports whether a part serves and why. A change is logged with the aggregates; a change of
+    /// the reason alone is logged only if the part does not serve.
     pub fn set(&self, part: Part, serving: bool, reason: impl Into<String>) {
         self.change(part, State { serving, reason: reason.into(), outside: false });
     }
 
-    /// Report that a part does not serve for lack of something outside the process: Liveness does not depend on it.
+    /// Reports that a part does not serve because something outside the process is missing.
+    /// Liveness does not depend on it.
     pub fn lacks(&self, part: Part, reason: impl Into<String>) {
         self.change(part, State { serving: false, reason: reason.into(), outside: true });
     }
@@ -61,8 +63,9 @@ impl Health {
         }
     }
 
-    /// Replace what `source` finds degraded in a part: what it does without. A degradation is logged when it begins and when it ends;
-    /// an empty list ends those of the source. Texts must not contain what changes all the time, such as a count.
+    /// Replaces the degradations that `source` has found in a part. A degradation is logged when it
+    /// begins and when it ends; an empty list ends those of the source. Texts must not contain
+    /// values that change all the time, such as a count.
     pub fn degrade(&self, part: Part, source: &'static str, found: impl IntoIterator<Item = String>) {
         let (found, mut news) = (found.into_iter().collect(), News::default());
         self.0.send_if_modified(|board| {
@@ -77,14 +80,16 @@ impl Health {
         }
     }
 
-    /// Name what the start waits on outside the process, as in `IPAM`. A restart would not bring it: Liveness is SERVING.
+    /// Reports the dependency outside the process that the start waits for, such as `IPAM`. A
+    /// restart would not bring it: Liveness is SERVING.
     pub fn waits_on(&self, what: &str) {
         if self.0.send_if_modified(|board| board.progress(Progress::Waits(what.to_owned()))) {
             tracing::info!(on = what, "start waits");
         }
     }
 
-    /// Name the step of the process itself that the start is at, as in `the leak stop`, and what failed in it.
+    /// Reports the current step of the start inside the process, such as `the leak stop`, and its
+    /// last failure.
     pub fn works_on(&self, step: &'static str, failure: Option<String>) {
         let failed = failure.clone();
         if self.0.send_if_modified(|board| board.progress(Progress::Works(step, failure))) {
@@ -92,7 +97,8 @@ impl Health {
         }
     }
 
-    /// Take Liveness down while a step of the process itself takes longer than `patience`. Run it for as long as the proxy lives.
+    /// Takes Liveness down while a step inside the process takes longer than `patience`. Run it for
+    /// as long as the proxy lives.
     pub fn watch_start(&self, patience: Duration) -> impl Future<Output = ()> + Send + 'static {
         let (health, mut board) = (self.clone(), self.subscribe());
         async move {
@@ -121,7 +127,7 @@ impl Health {
         self.0.borrow().of(service)
     }
 
-    /// Follow every change.
+    /// Subscribes to every change.
     pub fn subscribe(&self) -> watch::Receiver<Board> {
         self.0.subscribe()
     }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Ask a health socket for one service name, as `grpc_health_probe` does.
+//! Queries a health socket for one service name, as `grpc_health_probe` does.
 
 use std::{path::Path, time::Duration};
 
@@ -9,28 +9,29 @@ use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
 
-/// Why a probe did not see SERVING.
+/// The reason why a probe was not answered SERVING.
 #[derive(Debug, thiserror::Error)]
 pub enum ProbeError {
-    /// Nothing listens on the socket, or it did not answer in time. The proxy is starting, stuck or gone.
+    /// Nothing listens on the socket, or it did not answer in time. The proxy is starting, stuck or
+    /// gone.
     #[error("cannot connect to {socket}")]
     Connect {
-        /// The socket asked.
+        /// The queried socket.
         socket: String,
-        /// What the connection says.
+        /// The error of the connection.
         #[source]
         source: tower::BoxError,
     },
     /// The server answered with an error; NotFound means that it has no service of this name.
     #[error("{0}")]
     Call(Box<tonic::Status>),
-    /// The service is not healthy. The server's log says why.
+    /// The service is not healthy. The server's log has the reason.
     #[error("{0}")]
     Unhealthy(&'static str),
 }
 
 impl ProbeError {
-    /// Exit code, the same as that of `grpc_health_probe`.
+    /// The exit code, the same as that of `grpc_health_probe`.
     pub const fn code(&self) -> u8 {
         match self {
             ProbeError::Connect { .. } => 2,
@@ -40,7 +41,7 @@ impl ProbeError {
     }
 }
 
-/// Check a service on a unix socket; each of connect and call may take `limit`.
+/// Checks a service on a unix socket; `limit` is the timeout of each of connect and call.
 ///
 /// # Errors
 /// [`ProbeError`] unless the answer is SERVING.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Listen on the unix socket of the probes.
+//! Listens on the unix socket of the probes.
 
 use std::{future::pending, path::Path, time::Duration};
 
@@ -17,8 +17,8 @@ pub struct Served {
     _task: Task,
 }
 
-/// Serve health on a unix socket, without TLS. Its directory is created; a socket that nobody listens
-/// on any more is replaced.
+/// Serves health on a unix socket, without TLS. Creates its directory; replaces a socket that has
+/// no listener any more.
 ///
 /// # Errors
 /// [`ListenError`]; nothing is served then.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Serve Check and Watch from the board.
+//! Serves Check and Watch from the board.
 
 use std::pin::Pin;
 
@@ -41,7 +41,8 @@ impl health_server::Health for Service {
         }
     }
 
-    /// The state now, then every change. The stream of an unknown name says so and stays open, as the protocol asks for.
+    /// The present state, then every change. The stream of an unknown name reports that and stays
+    /// open, as the protocol requires.
     async fn watch(
         &self,
         request: Request<HealthCheckRequest>,

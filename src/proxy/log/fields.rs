@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Record the fields of events and spans as JSON.
+//! Records the fields of events and spans as JSON.
 //!
 //! Texts are cut to 2 KiB, because a peer may have written them.
 
@@ -10,10 +10,11 @@ use tracing::field::{Field, Visit};
 
 use crate::transport::causes;
 
-/// Longest text of a field, in bytes.
+/// Maximum length of a field's text, in bytes.
 pub(super) const MAX_TEXT: usize = 2048;
 
-/// Recorded fields. A name always has one JSON type: numbers and booleans as such, all else as text.
+/// Recorded fields. A name always has one JSON type: numbers and booleans as such, all others as
+/// text.
 #[derive(Default)]
 pub(super) struct Fields(pub(super) Map<String, Value>);
 
@@ -65,7 +66,7 @@ impl Visit for Fields {
     }
 }
 
-/// A text that refuses to grow beyond [`MAX_TEXT`].
+/// A text that does not grow beyond [`MAX_TEXT`].
 struct Cut(String);
 
 impl fmt::Write for Cut {

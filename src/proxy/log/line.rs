@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Write each event as one line of JSON with the keys of Meridio's logs.
+//! Writes each event as one line of JSON with the keys of Meridio's logs.
 //!
 //! ```json
 //! {"severity":"info","timestamp":"2026-11-24T18:10:00.123+00:00","service_id":"Meridio-proxy.kernel","message":"…","version":"1.0.0","extra_data":{…}}
 //! ```
-//! `extra_data` holds the fields of the event and of the spans around it; an inner field hides an outer one of the same name.
-//! A line that cannot be written is lost: there is nowhere else.
+//! `extra_data` holds the fields of the event and of the spans around it; an inner field hides an
+//! outer one of the same name. A line that cannot be written is lost, because there is no other
+//! place to report it.
 
 use std::{
     io::Write as _,
@@ -22,7 +23,8 @@ use super::fields::Fields;
 /// Version of the line's format.
 const FORMAT: &str = "1.0.0";
 
-/// A field with this name and the value `true` raises an error to severity `critical`: the process ends because of it.
+/// A field with this name and the value `true` raises an error to severity `critical`: the process
+/// ends because of it.
 pub const CRITICAL: &str = "critical";
 
 /// Layer that writes lines to `W`.

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Log as Meridio does: JSON lines, a level from the configuration, SIGUSR2 for TRACE and SIGUSR1 back.
+//! Logs as Meridio does: JSON lines, a level from the configuration, SIGUSR2 for TRACE and SIGUSR1
+//! back.
 //!
-//! Of other crates only warnings are logged, at TRACE also what they report at INFO, never more: h2 prints the headers of a
-//! call at DEBUG, and those contain tokens.
+//! Other crates are logged only at WARN, at TRACE also at INFO, and never below: h2 prints the
+//! headers of a call at DEBUG, and those contain tokens.
 
 mod fields;
 mod line;
@@ -43,7 +44,7 @@ where
     (lines.with_filter(verbosity.clone()), verbosity)
 }
 
-/// How much is logged now. Clones are one switch.
+/// The current level of the log. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Verbosity {
     configured: LogLevel,
@@ -56,16 +57,18 @@ impl Verbosity {
         if self.trace.load(Ordering::Relaxed) { LogLevel::Trace } else { self.configured }
     }
 
-    /// Log at TRACE, or go back to the configured level.
+    /// Logs at TRACE, or returns to the configured level.
     pub fn set_trace(&self, on: bool) {
         self.trace.store(on, Ordering::Relaxed);
         tracing::callsite::rebuild_interest_cache();
     }
 
-    /// Switch on SIGUSR2 and back on SIGUSR1, until dropped. The signals are caught from this call on.
+    /// Switches to TRACE on SIGUSR2 and back on SIGUSR1, until dropped. The signals are caught from
+    /// this call on.
     ///
     /// # Errors
-    /// The signals cannot be caught. They would end the process, so do not go on.
+    /// The signals cannot be caught. The caller must not continue, because they would end the
+    /// process.
     pub fn follow_signals(&self) -> io::Result<impl Future<Output = ()> + Send + 'static> {
         let (mut back, mut trace) =
             (signal(SignalKind::user_defined1())?, signal(SignalKind::user_defined2())?);
@@ -94,12 +97,13 @@ impl Verbosity {
     }
 }
 
-/// Where an event or span comes from.
+/// The origin of an event or span.
 enum Source {
     Own,
     /// The span of one row of a chain: it has no fields that a line would show.
     Row,
-    /// The OpenTelemetry SDK, whose failures [`telemetry`](super::telemetry) reports at a bounded rate.
+    /// The OpenTelemetry SDK, whose failures [`telemetry`](super::telemetry) reports at a bounded
+    /// rate.
     Exporter,
     Foreign,
 }
@@ -142,7 +146,7 @@ mod tests {
 
     use super::{testing::Lines, *};
 
-    /// Lines written for one event of each level and source, and for a row's span.
+    /// Number of lines written for one event of each level and source, and for a row's span.
     fn written(level: LogLevel, trace: bool) -> [bool; 7] {
         let lines = Lines::default();
         let (layer, verbosity) = layer(level, lines.clone());

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Collect log lines in memory.
+//! Collects log lines in memory.
 
 use std::{
     io,
@@ -12,7 +12,7 @@ use tracing_subscriber::{fmt::MakeWriter, prelude::*};
 use super::layer;
 use crate::proxy::config::LogLevel;
 
-/// What was written. Clones share it.
+/// The written lines. Clones share them.
 #[derive(Clone, Default)]
 pub(crate) struct Lines(Arc<Mutex<Vec<u8>>>);
 
@@ -45,10 +45,10 @@ impl<'a> MakeWriter<'a> for Lines {
     }
 }
 
-/// Let no thread decide alone whether a callsite is of interest.
+/// Makes all subscribers decide whether a callsite is of interest.
 ///
 /// While a process has one subscriber, the thread that reaches a callsite first decides for all,
-/// and a thread without a subscriber turns it off. With a second one, all are asked.
+/// and a thread without a subscriber turns it off. With a second one, all are queried.
 pub(crate) fn ask_all_subscribers() {
     static SECOND: OnceLock<Dispatch> = OnceLock::new();
     SECOND.get_or_init(|| Dispatch::new(NoSubscriber::default()));

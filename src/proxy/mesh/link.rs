@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Connect to one load balancer, for as long as it is wanted.
+//! Connects to one load balancer, for as long as it is wanted.
 //!
 //! ```text
 //!            ┌──────────── wanted again ───────────┐
@@ -11,11 +11,14 @@
 //!        └─────────────────────▶ closing ──────────┴──▶ (end)
 //! ```
 //! 1. The connection id is `<proxy>-<network service>-<endpoint>`: the same after a restart.
-//! 2. A Request that fails is repeated after 0.5 s, then after twice as long each time, up to 10 s, with jitter.
-//! 3. When the load balancer goes, a Request in progress is no longer waited for, and Close follows in any case.
-//! 4. Once established, refreshing and healing is the chain's business.
-//! 5. A recovered connection whose load balancer answers over its link is continued as it is, also when that fails at first. The
-//!    others are re-made one at a time, so that not all next hops go at once; but none waits longer than 5 s.
+//! 2. A Request that fails is repeated after 0.5 s, then after twice as long each time, up to 10 s,
+//!    with jitter.
+//! 3. When the load balancer goes, a Request in progress is no longer waited for, and Close follows
+//!    in any case.
+//! 4. Once the connection is established, the chain refreshes and heals it.
+//! 5. A recovered connection whose load balancer answers over its link is continued as it is, also
+//!    when that fails at first. The others are re-made one at a time, so that not all next hops go
+//!    at once; but none waits longer than 5 s.
 
 use std::{sync::Arc, time::Duration};
 
@@ -34,14 +37,15 @@ use crate::{
 
 /// First and longest pause between Requests (rule 2).
 const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
-/// First and longest pause before a manager that cannot be reached is asked again: that costs a dial on this machine.
+/// First and longest pause before an unreachable manager is tried again: that costs a dial on this
+/// machine.
 const ASKING: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(1));
 /// Longest wait for another recovered connection (rule 5).
 const TURN: Duration = Duration::from_secs(5);
 /// Payload of every connection: frames.
 const PAYLOAD: &str = "ETHERNET";
 
-/// What all links of a mesh share.
+/// State shared by all links of a mesh.
 pub(super) struct Common<R> {
     pub(super) settings: Settings,
     pub(super) chain: Next,
@@ -57,13 +61,13 @@ pub(super) struct Link<R> {
     wanted: watch::Receiver<bool>,
 }
 
-/// What a connection starts from.
+/// The initial state of a connection.
 enum Start {
-    /// Nothing was there.
+    /// There is no earlier connection.
     New,
-    /// What an earlier process left.
+    /// The connection of an earlier process.
     Recovered(Box<Connection>),
-    /// What an earlier process left; its link is made anew.
+    /// The connection of an earlier process; its link is made again.
     Replaced(Box<Connection>),
 }
 
@@ -75,7 +79,7 @@ impl<R: Recovery> Link<R> {
         link
     }
 
-    /// Run until the load balancer is not wanted and its connection is closed.
+    /// Runs until the load balancer is not wanted and its connection is closed.
     pub(super) async fn run(self) {
         let mut wanted = self.wanted.clone();
         while *wanted.borrow_and_update() {
@@ -94,12 +98,12 @@ impl<R: Recovery> Link<R> {
     }
 
     async fn unwanted(&self) {
-        // An error means that the mesh is gone, which wants nothing any more.
+        // An error means that the mesh is gone; nothing is wanted any more.
         let mut wanted = self.wanted.clone();
         let _gone = wanted.wait_for(|wanted| !wanted).await;
     }
 
-    /// Request until it succeeds.
+    /// Repeats the Request until it succeeds.
     async fn connect(&self) {
         self.report(LinkState::Requesting { error: None });
         let mut start = self.start().await;
@@ -165,7 +169,7 @@ impl<R: Recovery> Link<R> {
         connection
     }
 
-    /// Close once. If that fails, the chain goes on closing by itself.
+    /// Closes once. If that fails, the chain goes on closing by itself.
     async fn close(&self) {
         let context = Context::within(self.common.settings.request_timeout);
         match self.common.chain.close(Close { connection: self.base(), context }).await {
@@ -177,7 +181,7 @@ impl<R: Recovery> Link<R> {
         }
     }
 
-    /// Publish a state; returns whether it is another one than before.
+    /// Publishes a state; returns whether it has changed.
     fn report(&self, state: LinkState) -> bool {
         self.common.status.send_if_modified(|status| {
             let before = status.links.insert(self.endpoint.clone(), state.clone());

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Report to `heal` what the kernel port finds out about the links to load balancers.
+//! Reports the kernel's view of the links to load balancers to `heal`.
 
 use std::net::IpAddr;
 
@@ -13,7 +13,7 @@ use crate::{
     kernel::{Kernel, PeerId, Reach, Status},
 };
 
-/// The links to load balancers, as the kernel shows them and as their addresses are probed.
+/// The links to load balancers, as seen by the kernel and by the probes of their addresses.
 pub struct Links(Kernel);
 
 impl Links {
@@ -23,7 +23,7 @@ impl Links {
     }
 }
 
-/// The verdict that follows from what is reached.
+/// The verdict for a reach.
 pub(super) fn verdict(reach: Reach) -> Verdict {
     match reach {
         Reach::Unknown => Verdict::Unknown,

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Keep one connection to every load balancer that discovery shows.
+//! Keeps one connection to every load balancer that discovery lists.
 //!
-//! Each load balancer has a link with a task of its own, so none waits for another: not for its Request, not for its
-//! Close, not for its retries. An empty picture of discovery is a picture like any other here; whether it is to be believed
-//! is decided by discovery.
+//! Each load balancer has a link with a task of its own, so none waits for another: not for its
+//! Request, not for its Close, not for its retries. An empty list is treated like any other here;
+//! discovery decides whether it is plausible.
 //!
 //! # Shutdown
 //! [`Mesh::close`] closes all connections at once under one deadline.
@@ -37,28 +37,29 @@ use crate::{
     transport::discovery::Known,
 };
 
-/// Time for the last connections to be closed, if others have been.
+/// Time for the last connections to be closed after the first.
 const STRAGGLERS: Duration = Duration::from_secs(6);
 
-/// What is the same for all connections of a mesh.
+/// Settings of all connections of a mesh.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Name of this proxy: the first part of every connection id.
     pub name: String,
     /// Network service of the load balancers.
     pub network_service: String,
-    /// Time for one Request or Close.
+    /// Timeout of one Request or Close.
     pub request_timeout: Duration,
 }
 
 impl Settings {
-    /// The id of the connection to a load balancer: Meridio's, and the same after a restart.
+    /// The id of the connection to a load balancer: as in Meridio, and the same after a restart.
     pub fn connection_id(&self, endpoint: &str) -> String {
         format!("{}-{}-{endpoint}", self.name, self.network_service)
     }
 }
 
-/// The connections to the load balancers. Dropping it leaves them as they are and stops following discovery.
+/// The connections to the load balancers. Dropping it leaves them in place and stops following
+/// discovery.
 #[derive(Debug)]
 pub struct Mesh {
     status: watch::Receiver<Status>,
@@ -68,7 +69,8 @@ pub struct Mesh {
 }
 
 impl Mesh {
-    /// Keep a connection, requested and closed through `chain`, to each endpoint in `known`. The state is published to `status`.
+    /// Keeps a connection, requested and closed through `chain`, to each endpoint in `known`. The
+    /// state is published to `status`.
     pub fn start<R: Recovery>(
         settings: Settings,
         chain: Next,
@@ -90,13 +92,14 @@ impl Mesh {
         Self { status: watched, stop, ended, _task: task }
     }
 
-    /// The state of every connection now and from now on.
+    /// The state of every connection, and its changes.
     pub fn status(&self) -> watch::Receiver<Status> {
         self.status.clone()
     }
 
-    /// Close all connections at once, and cancel the Requests in progress. Returns when all are closed, or at the deadline. Once one is
-    /// closed, the others have until six seconds after the begin: those that hang then will not answer.
+    /// Closes all connections at once, and cancels the Requests in progress. Returns when all are
+    /// closed, or at the deadline. Once one is closed, the others have until six seconds after the
+    /// beginning: those that hang then will not answer.
     pub async fn close(mut self, deadline: Instant) {
         let stragglers = Instant::now() + STRAGGLERS;
         let (mut status, open) = (self.status.clone(), self.status.borrow().links.len());
@@ -117,7 +120,7 @@ impl Mesh {
     }
 }
 
-/// Starts a link for each endpoint and tells it when it is no longer wanted.
+/// Starts a link for each endpoint and stops it when the endpoint is no longer wanted.
 struct Driver<R> {
     common: Arc<link::Common<R>>,
     links: HashMap<String, watch::Sender<bool>>,
@@ -169,7 +172,8 @@ impl<R: Recovery> Driver<R> {
         }
     }
 
-    /// Forget a link that has ended. If it is wanted again meanwhile, the next round starts a new one.
+    /// Forgets a link that has ended. If it is wanted again meanwhile, the next round starts a new
+    /// one.
     fn reap(&mut self, id: Id) {
         if let Some(name) = self.names.remove(&id) {
             self.links.remove(&name);

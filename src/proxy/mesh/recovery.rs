@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Find the connection that an earlier process of this pod had, so that it is continued and not made twice.
+//! Finds the connection of an earlier process of this pod, so that it is continued and no second
+//! one is made.
 //!
-//! 1. The manager is asked before the first Request of a link. It has two seconds to answer, and is asked three times if it does not.
-//!    No Request is made before it can be reached: it would make a second connection beside the one that is there.
-//! 2. What counts is a connection as the manager publishes it: its path's index is 1, and segment 0 has our connection's id.
+//! 1. The manager is queried before the first Request of a link. It has two seconds to answer, and
+//!    is queried three times if it does not. No Request is made before it can be reached: it would
+//!    make a second connection beside the existing one.
+//! 2. A connection counts if the manager publishes it: its path's index is 1, and segment 0 has our
+//!    connection's id.
 //! 3. It must be of mechanism KERNEL, or of none, as in the middle of a reselect.
-//! 4. Of several, for instance when an earlier process had left one that has not timed out yet, the newest counts: the one whose
-//!    token of ours expires last.
+//! 4. Of several, for instance when an earlier process had left one that has not timed out yet, the
+//!    newest counts: the one whose token of this proxy expires last.
 //! 5. It is continued from our place in the path: index 0 and our id.
 //!
 //! A connection whose load balancer answers over its link is requested as it is, which changes
@@ -32,27 +35,28 @@ use crate::{
     },
 };
 
-/// Time for the manager to show its connections.
+/// Time for the manager to list its connections.
 const PICTURE: Duration = Duration::from_secs(2);
-/// How often it is asked.
+/// Number of queries.
 const TIMES: usize = 3;
-/// Time for the probes to find out whether a load balancer answers.
+/// Time for the probes to determine whether a load balancer answers.
 const PROBES: Duration = Duration::from_secs(1);
 /// Time for the kernel to take traffic off a link.
 const WITHDRAWAL: Duration = Duration::from_secs(2);
 
-/// Where an earlier process left its connections.
+/// The source of an earlier process's connections.
 pub trait Recovery: Clone + Send + Sync + 'static {
-    /// The connection with this id, as it is to be continued. `None` if there is none or the manager does not say.
+    /// The connection with this id, ready to be continued. `None` if there is none or the manager
+    /// does not answer.
     ///
     /// # Errors
-    /// The manager cannot be reached. Ask again.
+    /// The manager cannot be reached. The caller should try again.
     fn find(&self, id: &str) -> impl Future<Output = Result<Option<Box<Connection>>, DialError>> + Send;
 
-    /// Whether the link of a connection can go on as it is, at both ends.
+    /// Whether the link of a connection can continue unchanged, at both ends.
     fn verdict(&self, connection: &Connection) -> impl Future<Output = Verdict> + Send;
 
-    /// Take traffic off the link of a connection that is about to be replaced.
+    /// Takes traffic off the link of a connection that is about to be replaced.
     fn withdraw(&self, connection: &Connection) -> impl Future<Output = ()> + Send;
 }
 
@@ -64,7 +68,7 @@ pub struct Nsmgr {
 }
 
 impl Nsmgr {
-    /// Ask the manager at the other end of `dialer`.
+    /// Queries the manager at the other end of `dialer`.
     pub fn new(dialer: Dialer, kernel: Kernel) -> Self {
         Self { dialer, kernel }
     }
@@ -85,9 +89,9 @@ impl Recovery for Nsmgr {
         Ok(None)
     }
 
-    /// As the probes find, which have a second to find it out. It stays unknown where nothing is
-    /// announced: the load balancer may have the former MAC addresses of targets whose links were
-    /// made again since, and only a new link makes it ask for them.
+    /// The verdict of the probes, which have a second to reach it. It stays unknown if addresses
+    /// are not announced: the load balancer may have the former MAC addresses of targets whose
+    /// links were made again since, and only a new link makes it resolve them again.
     async fn verdict(&self, connection: &Connection) -> Verdict {
         let peer = PeerId::load_balancer(connection.client_id());
         let addresses: Vec<IpAddr> = next_hops(connection).collect();
@@ -131,7 +135,7 @@ pub fn continued(event: ConnectionEvent, id: &str) -> Option<Box<Connection>> {
     Some(Box::new(found))
 }
 
-/// A recovered connection as it is requested if its link is to be made anew.
+/// The Request of a recovered connection whose link has to be made again.
 pub(super) fn reselect(mut connection: Box<Connection>, endpoint: &str) -> Box<Connection> {
     connection.mechanism = None;
     connection.set_state(State::ReselectRequested);

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Say how the connections to the load balancers stand.
+//! Status of the connections to the load balancers.
 
 use std::{collections::BTreeMap, fmt};
 
-/// How the connection to one load balancer stands.
+/// State of the connection to one load balancer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LinkState {
     /// Requests are being made.
@@ -11,16 +11,16 @@ pub enum LinkState {
         /// Why the last one failed.
         error: Option<String>,
     },
-    /// The connection is established, and kept so by the chain.
+    /// The connection is established, and the chain maintains it.
     Connected,
     /// The load balancer is gone; the connection is being closed.
     Closing,
 }
 
-/// How the connections to the load balancers stand, by endpoint name.
+/// States of the connections to the load balancers, by endpoint name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Status {
-    /// Whether discovery has told which load balancers there are.
+    /// Whether discovery has listed the load balancers.
     pub known: bool,
     /// Every load balancer that is wanted or being closed.
     pub links: BTreeMap<String, LinkState>,

@@ -14,7 +14,7 @@ use crate::{
 
 const S: fn(u64) -> Duration = Duration::from_secs;
 
-/// What happened, and what is to happen to the calls of each load balancer.
+/// The calls made, and the scripted results for each load balancer.
 #[derive(Clone, Default)]
 struct Script(Arc<Mutex<Inner>>);
 

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Keep a snapshot in a private file.
+//! Stores a snapshot in a private file.
 //!
-//! A snapshot is written beside the file, synchronised, and renamed over it: the file has the snapshot before or the one
-//! after, whatever happens in between. Only a regular file that its own user alone may write is read.
+//! A snapshot is written beside the file, synchronised, and renamed over it, so that the file
+//! always has the previous snapshot or the new one. Only a regular file that no other user may
+//! write is read.
 
 use std::{
     ffi::OsStr,
@@ -31,7 +32,7 @@ pub struct File {
     of: Subnet,
 }
 
-/// Why a file is not used.
+/// The reason why a file is not used.
 #[derive(Debug, thiserror::Error)]
 enum LoadError {
     #[error("it cannot be read")]
@@ -47,13 +48,13 @@ enum LoadError {
 }
 
 impl File {
-    /// Name the file. Nothing is read or written.
+    /// Names the file. Nothing is read or written.
     pub fn new(path: impl Into<PathBuf>, of: Subnet) -> Self {
         Self { path: path.into(), of }
     }
 
-    /// Read the snapshot of an earlier process. A file that is not accepted is renamed to `<path>.refused` and named in
-    /// the log.
+    /// Reads the snapshot of an earlier process. A file that is not accepted is renamed to
+    /// `<path>.refused` and named in the log.
     pub fn load(&self) -> Option<Snapshot> {
         let (path, error) = match self.read() {
             Ok(snapshot) => {
@@ -77,7 +78,7 @@ impl File {
     }
 
     fn read(&self) -> Result<Snapshot, LoadError> {
-        // Without blocking: a pipe would wait for its writer.
+        // Without blocking: opening a pipe would wait for its writer.
         let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file =
             fs::OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(&self.path)?;
@@ -117,7 +118,7 @@ impl Store for File {
     fn store(&self, snapshot: &Snapshot) -> io::Result<()> {
         let bytes = encode(snapshot, &self.of, SystemTime::now()).map_err(io::Error::other)?;
         let new = self.beside("new");
-        // Left by a process that was killed while it wrote.
+        // Left by a process that was killed while writing.
         let _none = fs::remove_file(&new);
         let replaced = self.replace(&new, &bytes);
         if replaced.is_err() {

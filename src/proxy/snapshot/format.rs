@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Turn a snapshot into bytes and back.
+//! Encodes a snapshot into bytes and decodes it.
 //!
 //! ```text
 //! meridio-proxy snapshot 1 <SHA-256 of the rest, in hex>
@@ -7,7 +7,8 @@
 //!  "leases":[{"name":"bridge","v4":"172.16.1.1/24","v6":"fd00::1/64"}]}
 //! ```
 //!
-//! [`decode`] checks in this order: size, first line, version, checksum, content, conduit and node, age.
+//! [`decode`] checks in this order: size, first line, version, checksum, content, conduit and node,
+//! age.
 
 use std::{
     fmt::Write as _,
@@ -29,12 +30,13 @@ use crate::{
 const VERSION: &str = "1";
 /// Start of the first line.
 const MAGIC: &str = "meridio-proxy snapshot ";
-/// Largest snapshot in bytes: the most leases and VIPs, with the longest names, every character of them escaped.
+/// Maximum size of a snapshot in bytes: the maximum numbers of leases and VIPs, with the longest
+/// names, every character escaped.
 pub(super) const MAX_BYTES: usize = 40 << 20;
-/// Longest part of a text that is repeated in a refusal, in characters.
+/// Maximum length of the part of a text shown in a refusal, in characters.
 const SHOWN: usize = 64;
 
-/// Why bytes are not used as a snapshot.
+/// The reason why bytes are not used as a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// There are too many bytes.
@@ -46,10 +48,10 @@ pub enum Refusal {
     /// A later or earlier program has written it.
     #[error("its version is `{0}` (accepted: {VERSION})")]
     Version(String),
-    /// It is cut off or changed.
+    /// It is truncated or corrupt.
     #[error("its checksum is wrong: it is cut off or changed")]
     Checksum,
-    /// It is whole, but not what this version writes.
+    /// Its checksum is right, but its content is not in the format of this version.
     #[error("its content is not accepted: {0}")]
     Content(String),
     /// It is of another conduit or node.
@@ -83,8 +85,9 @@ struct Lease {
     v6: Option<String>,
 }
 
-/// The bytes of a snapshot of a conduit on a node, written at this time. A lease with a control character in its name is left out:
-/// a peer that names its connection so would take six times the room of others.
+/// The bytes of a snapshot of a conduit on a node, written at this time. A lease with a control
+/// character in its name is left out: escaped, such a name would take six times the space of
+/// others.
 ///
 /// # Errors
 /// [`Refusal::TooLarge`].
@@ -109,7 +112,7 @@ pub(super) fn encode(snapshot: &Snapshot, of: &Subnet, written: SystemTime) -> R
     if bytes.len() > MAX_BYTES { Err(Refusal::TooLarge) } else { Ok(bytes) }
 }
 
-/// The snapshot of a conduit on a node that some bytes are, looked at at this time.
+/// Decodes the snapshot of a conduit on a node, as of the time `now`.
 ///
 /// # Errors
 /// [`Refusal`].
@@ -119,7 +122,7 @@ pub(super) fn decode(bytes: &[u8], of: &Subnet, now: SystemTime) -> Result<Snaps
     if from != *of {
         return Err(Refusal::Foreign(shown(&from), shown(of)));
     }
-    // A clock that was set back makes a snapshot of the future: it counts as new.
+    // After a clock was set back, a snapshot may be from the future: it counts as new.
     let age = Duration::from_secs(seconds(now).saturating_sub(body.written));
     if age > MAX_AGE {
         return Err(Refusal::Old(age));
@@ -133,7 +136,7 @@ pub(super) fn decode(bytes: &[u8], of: &Subnet, now: SystemTime) -> Result<Snaps
     Ok(Snapshot { leases, vips })
 }
 
-/// What follows the first line, if that and the checksum are right.
+/// The bytes after the first line, if that and the checksum are right.
 fn verified(bytes: &[u8]) -> Result<&[u8], Refusal> {
     if bytes.len() > MAX_BYTES {
         return Err(Refusal::TooLarge);
@@ -282,7 +285,7 @@ mod tests {
         }
     }
 
-    /// A body that does not come from this program, under a checksum that is right.
+    /// A body that this program does not write, under a valid checksum.
     fn decode_body(body: &str) -> Refusal {
         let bytes = format!("{MAGIC}{VERSION} {}\n{body}", checksum(body.as_bytes()));
         decode(bytes.as_bytes(), &here(), then()).unwrap_err()

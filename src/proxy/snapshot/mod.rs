@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Keep a snapshot of the leases, gateways and VIPs in a file, to start from when their services are away.
+//! Keeps a snapshot of the leases, gateways and VIPs in a file, to start from when their services
+//! are unavailable.
 //!
-//! The lease `bridge` has the gateways. `format` turns a snapshot into bytes and back, `file` keeps them in a private
-//! file, and a [`Writer`] writes each change.
+//! The lease `bridge` has the gateways. `format` encodes a snapshot into bytes, `file` stores them
+//! in a private file, and a [`Writer`] writes each change.
 //!
-//! The services are right: what is restored is used until they answer, and then replaced by their answers. A snapshot that
-//! is damaged, of another version, conduit or node, or older than [`MAX_AGE`] is set aside and named in one line of the
-//! log; the start then waits for the services, as it does without a snapshot.
+//! The services have precedence: restored values are used until they answer, and then replaced by
+//! their answers. A snapshot that is damaged, of another version, conduit or node, or older than
+//! [`MAX_AGE`] is set aside and named in one line of the log; the start then waits for the
+//! services, as it does without a snapshot.
 
 mod file;
 mod format;
@@ -28,8 +30,8 @@ use crate::{
     ipam::{self, Record},
 };
 
-/// Oldest snapshot that is used. IPAM collects a lease that was not renewed for 40 minutes, and the leases in a snapshot
-/// were renewed in the last 10 minutes before it was written.
+/// Maximum age of a snapshot. IPAM collects a lease that was not renewed for 40 minutes, and the
+/// leases in a snapshot were renewed in the last 10 minutes before it was written.
 pub const MAX_AGE: Duration = Duration::from_secs(30 * 60);
 
 /// The state of a conduit on a node that an earlier process had from IPAM and NSP.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Name in health what is still as an earlier process left it.
+//! Reports in health the state that is still that of an earlier process.
 
 use tokio::sync::watch;
 
@@ -13,12 +13,12 @@ use crate::{
 
 /// Source of these degradations.
 const SOURCE: &str = "snapshot";
-/// Said of IPAM while it has not confirmed a lease in use.
+/// Degradation of IPAM while it has not confirmed a lease in use.
 const LEASES: &str = "addresses of an earlier process are in use that IPAM has not confirmed";
-/// Said of NSP until its first answer.
+/// Degradation of NSP until its first answer.
 const VIPS: &str = "the VIPs are those of an earlier process, NSP has not answered";
 
-/// Report it on every change, until the leases or the VIPs end.
+/// Reports on every change, until the leases or the VIPs end.
 pub async fn report(
     mut leases: watch::Receiver<ipam::Status>,
     mut vips: watch::Receiver<Vips>,

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Write a snapshot whenever the leases or the VIPs change.
+//! Writes a snapshot whenever the leases or the VIPs change.
 //!
-//! A change is written at once, and what changes within [`PAUSE`] after it together. A snapshot that has not changed is
-//! written every [`REFRESH`], so that its age is the time since the process ended. A snapshot that cannot be written is named in
-//! health and in the log; it is tried again with the next change, or after [`REFRESH`].
+//! A change is written at once, together with all changes within [`PAUSE`] after it. An unchanged
+//! snapshot is written every [`REFRESH`], so that its age is the time since the process ended. A
+//! failed write is shown in health and in the log; it is repeated with the next change, or after
+//! [`REFRESH`].
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -28,16 +29,16 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// Longest time between two writes.
 const REFRESH: Duration = Duration::from_secs(60);
 
-/// Keeps snapshots.
+/// Stores snapshots.
 pub trait Store: Send + Sync + 'static {
-    /// Keep a snapshot in place of the one before. May block.
+    /// Stores a snapshot in place of the previous one. May block.
     ///
     /// # Errors
-    /// The one before is kept.
+    /// The previous one is kept.
     fn store(&self, snapshot: &Snapshot) -> io::Result<()>;
 }
 
-/// What snapshots are made of.
+/// The sources of a snapshot.
 #[derive(Debug)]
 pub struct Sources {
     /// The leases.
@@ -57,14 +58,14 @@ pub struct Writer {
 type Finish = (Vec<Record>, oneshot::Sender<()>);
 
 impl Writer {
-    /// Write in a task of `tasks`.
+    /// Writes in a task of `tasks`.
     pub fn start(store: impl Store, sources: Sources, health: Health, tasks: &Tasks) -> Self {
         let (finish, finished) = oneshot::channel();
         let work = Work { store: Arc::new(store), sources, health, last: None, due: Instant::now() };
         Self { finish, _task: tasks.guarded(work.run(finished)) }
     }
 
-    /// Write the leases that are left at the end, and stop. Returns at the deadline, at the latest.
+    /// Writes the remaining leases at the end, and stops. Returns at the deadline, at the latest.
     pub async fn finish(self, leases: Vec<Record>, deadline: Instant) {
         let (done, written) = oneshot::channel();
         if self.finish.send((leases, done)).is_ok() && timeout_at(deadline, written).await.is_err() {
@@ -78,7 +79,7 @@ struct Work<S> {
     sources: Sources,
     health: Health,
     last: Option<Snapshot>,
-    /// When a snapshot that has not changed is written again.
+    /// When an unchanged snapshot is written again.
     due: Instant,
 }
 
@@ -95,14 +96,14 @@ impl<S: Store> Work<S> {
         self.end(finish.await.ok()).await;
     }
 
-    /// The leases now. `None` after they have been flushed.
+    /// The present leases. `None` after they have been flushed.
     async fn leases(&mut self, status: &mut watch::Receiver<ipam::Status>) -> Option<Vec<Record>> {
         status.mark_unchanged();
         self.sources.vips.mark_unchanged();
         self.sources.leases.records().await
     }
 
-    /// Wait for a change, or until it is time to write again, but [`PAUSE`] at least.
+    /// Waits for a change, or until it is time to write again, but at least [`PAUSE`].
     async fn changed(&mut self, status: &mut watch::Receiver<ipam::Status>) {
         sleep(PAUSE).await;
         tokio::select! {
@@ -119,7 +120,7 @@ impl<S: Store> Work<S> {
         }
     }
 
-    /// Write what is known, if that is something new, or it is time.
+    /// Writes the state if it has changed, or if it is time.
     async fn write(&mut self, leases: Vec<Record>) {
         let snapshot = Snapshot { leases, vips: self.sources.vips.borrow().list.clone() };
         let same = self.last.as_ref() == Some(&snapshot);

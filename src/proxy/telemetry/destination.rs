@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Say where spans go, and verify who receives them.
+//! The destination of spans, and the verification of their receiver.
 
 use std::{
     fs::File,
@@ -10,20 +10,22 @@ use std::{
 use opentelemetry_otlp::tonic_types::transport::{Certificate, ClientTlsConfig, Identity};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
-/// Longest file that is read, in bytes.
+/// Maximum size of a file, in bytes.
 const MAX_FILE: u64 = 1 << 20;
 
-/// Address of a collector that is asked for without an address.
+/// Default address of the collector.
 pub const DEFAULT_ENDPOINT: &str = "http://localhost:4317";
 
-/// The collector that spans are exported to.
+/// The collector of exported spans.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Destination {
     /// `http://host:port`, or `https://host:port` for TLS.
     pub endpoint: String,
-    /// File of the certificates that vouch for an `https` collector, in PEM. `None` means those of the machine.
+    /// File of the certificates that verify an `https` collector, in PEM. `None` means those of the
+    /// machine.
     pub certificate: Option<PathBuf>,
-    /// Files with which this process shows an `https` collector who it is. `None` shows nothing.
+    /// Files by which this process authenticates to an `https` collector. `None` means without
+    /// authentication.
     pub client: Option<ClientFiles>,
 }
 
@@ -36,7 +38,7 @@ pub struct ClientFiles {
     pub key: PathBuf,
 }
 
-/// A file that an `https` collector needs is of no use.
+/// A file for an `https` collector cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
     /// It cannot be read.
@@ -44,15 +46,15 @@ pub enum FileError {
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The error of the file system.
         source: io::Error,
     },
-    /// It was read, but does not have what it is for.
+    /// It was read, but lacks the expected content.
     #[error("{} has no {wanted} in PEM within its first MiB", .path.display())]
     Without {
         /// The file.
         path: PathBuf,
-        /// What is missing.
+        /// The missing content.
         wanted: &'static str,
     },
 }
@@ -63,7 +65,8 @@ impl Destination {
         Self { endpoint: endpoint.into(), certificate: None, client: None }
     }
 
-    /// How an `https` collector is verified; `None` for one without TLS. Certificates are read once, at the start.
+    /// The verification of an `https` collector; `None` for one without TLS. Certificates are read
+    /// once, at the start.
     pub(super) fn tls(&self) -> Result<Option<ClientTlsConfig>, FileError> {
         if !self.endpoint.starts_with("https:") {
             return Ok(None);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Count what could not be exported, and say so now and then.
+//! Counts failed exports, and logs them at a bounded rate.
 
 use std::{
     sync::{
@@ -37,7 +37,7 @@ impl Losses {
         self.spans.load(Ordering::Relaxed)
     }
 
-    /// Count a failure; returns whether it is time for a line.
+    /// Counts a failure; returns whether it is time for a line.
     fn failed(&self, spans: u64, now: Instant) -> bool {
         self.exports.fetch_add(1, Ordering::Relaxed);
         self.spans.fetch_add(spans, Ordering::Relaxed);

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Export spans by OTLP over gRPC.
+//! Exports spans by OTLP over gRPC.
 //!
-//! Where to, and how a collector behind TLS is verified, says a [`Destination`]; the other standard `OTEL_*` variables are read by
-//! the OpenTelemetry SDK itself. Only spans and events of this crate are
-//! exported, down to one span per row of a chain. Trace context enters and leaves with calls by
-//! [`trace_context`](crate::transport::trace_context). A collector that does not answer costs the spans, a counter and at most
-//! one log line a minute: spans wait in a bounded queue, and are exported by a thread of the SDK that no call waits for.
+//! A [`Destination`] sets the collector and its verification; the OpenTelemetry SDK itself reads
+//! the other standard `OTEL_*` variables. Only spans and events of this crate are exported, down to
+//! one span per row of a chain. Trace context enters and leaves with calls by
+//! [`trace_context`](crate::transport::trace_context). A collector that does not answer costs the
+//! spans, a counter and at most one log line a minute: spans wait in a bounded queue, and a thread
+//! of the SDK that no call waits for exports them.
 
 mod destination;
 mod losses;
@@ -28,19 +29,19 @@ pub use self::{
     losses::Losses,
 };
 
-/// `service.name` unless `OTEL_SERVICE_NAME` or `OTEL_RESOURCE_ATTRIBUTES` says otherwise.
+/// `service.name`, unless `OTEL_SERVICE_NAME` or `OTEL_RESOURCE_ATTRIBUTES` sets another.
 pub const SERVICE_NAME: &str = "meridio-proxy";
 
-/// The export cannot be set up. Correct what is named.
+/// The export cannot be set up. Correct the named file or variable.
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
-    /// A file that the collector's TLS needs.
+    /// A file for the collector's TLS.
     #[error("cannot set up the export of spans")]
     File(#[from] FileError),
     /// A variable that the SDK reads is malformed.
     #[error("cannot set up the export of spans")]
     Exporter(#[source] ExporterBuildError),
-    /// The same, or this machine has no certificates that could vouch for the collector.
+    /// The same, or this machine has no certificates to verify the collector.
     #[error(
         "cannot set up the export of spans by the certificates of this machine (OTEL_EXPORTER_OTLP_CERTIFICATE names others)"
     )]
@@ -55,12 +56,12 @@ pub struct Telemetry {
 }
 
 impl Telemetry {
-    /// Set up the export for the instance `name`. Connects when there is something to send.
+    /// Sets up the export for the instance `name`. Connects when there is something to send.
     ///
-    /// Call it inside a tokio runtime, which runs the connection.
+    /// Must be called inside a tokio runtime, which runs the connection.
     ///
     /// # Errors
-    /// [`TelemetryError`] for a malformed variable or file, never for a collector that is not there.
+    /// [`TelemetryError`] for a malformed variable or file, never for an unavailable collector.
     pub fn start(name: &str, destination: &Destination) -> Result<Self, TelemetryError> {
         let mut exporter = SpanExporter::builder().with_tonic().with_endpoint(&destination.endpoint);
         let tls = destination.tls()?;
@@ -89,12 +90,13 @@ impl Telemetry {
         tracing_opentelemetry::layer().with_tracer(tracer).with_threads(false).with_filter(own)
     }
 
-    /// What was not exported so far.
+    /// Counters of the spans that were not exported.
     pub fn losses(&self) -> Arc<Losses> {
         Arc::clone(&self.losses)
     }
 
-    /// Export what waits, at most for `limit`, and stop. Spans that end later are not exported.
+    /// Exports the waiting spans, for at most `limit`, and stops. Spans that end later are not
+    /// exported.
     pub async fn stop(self, limit: Duration) {
         let provider = self.provider;
         // The SDK blocks in its shutdown, and its own limit does not cover all of it.
@@ -107,7 +109,7 @@ impl Telemetry {
     }
 }
 
-/// The standard resource with our defaults where it has none of its own.
+/// The standard resource, with our defaults for the attributes that it lacks.
 fn resource(name: &str) -> Resource {
     let standard = Resource::builder().build();
     let mut defaults = Vec::new();

@@ -53,7 +53,7 @@ async fn spans_reach_the_collector_as_one_tree_under_the_callers_trace() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dead_collector_costs_spans_and_a_counter_but_no_time() {
-    // A port that was free a moment ago: nothing listens there.
+    // A port that was free a moment ago: it has no listener.
     let address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let telemetry = Telemetry::start("proxy-1", &Destination::at(format!("http://{address}"))).unwrap();
     let losses = telemetry.losses();
@@ -85,7 +85,8 @@ async fn a_collector_that_never_answers_delays_the_end_by_no_more_than_the_limit
     assert!(started.elapsed() < LIMIT, "{:?}", started.elapsed());
 }
 
-/// A collector behind TLS that wants a certificate of its callers, and a destination with the files for it.
+/// A collector behind TLS that requires client certificates, and a destination with the files for
+/// it.
 async fn behind_tls(collector: &Collector, tasks: &Tasks, folder: &Path) -> Destination {
     let pem = |kind: &str, der: &[u8]| {
         format!("-----BEGIN {kind}-----\n{}\n-----END {kind}-----\n", BASE64_STANDARD.encode(der))
@@ -114,7 +115,7 @@ async fn behind_tls(collector: &Collector, tasks: &Tasks, folder: &Path) -> Dest
     }
 }
 
-/// Export one span; returns how many exports failed.
+/// Exports one span; returns how many exports failed.
 async fn export(destination: &Destination) -> u64 {
     let telemetry = Telemetry::start("proxy-1", destination).unwrap();
     let losses = telemetry.losses();

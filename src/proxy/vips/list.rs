@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Read a list of VIPs as far as it makes sense.
+//! Reads the valid entries of a list of VIPs.
 //!
 //! 1. A VIP is a unicast address or prefix in CIDR notation; host bits are cleared.
 //! 2. A prefix of length 0 is refused: it would be the source of all packets.
@@ -11,12 +11,12 @@ use ipnet::IpNet;
 
 use crate::api::{parse_prefix, pb::nsp::v1::Vip};
 
-/// Most complaints about one list. One more says that there are others.
+/// Maximum number of complaints about one list. One more entry reports that there are others.
 const MAX_COMPLAINTS: usize = 1_024;
-/// Longest name or value in a complaint, in characters.
+/// Maximum length of a name or value in a complaint, in characters.
 const MAX_TEXT: usize = 64;
 
-/// What an answer says.
+/// The content of a message.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct List {
     /// Sorted, each once.
@@ -24,7 +24,7 @@ pub(super) struct List {
     pub(super) complaints: Vec<Complaint>,
 }
 
-/// What makes no sense in it.
+/// An invalid entry.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Complaint {
     pub(super) name: String,

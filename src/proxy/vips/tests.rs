@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The follower against a NSP under the test's control: in memory with paused time, and over a socket.
+//! Tests the follower against an NSP under the test's control: in memory with paused time, and over
+//! a socket.
 
 use std::{
     collections::VecDeque,
@@ -27,7 +28,7 @@ use crate::api::pb::nsp::v1::{
 
 type Answers = mpsc::Sender<Result<VipResponse, Status>>;
 
-/// A NSP whose subscriptions the test answers.
+/// An NSP whose subscriptions the test answers.
 #[derive(Clone)]
 struct Nsp {
     opened: mpsc::Sender<(Vip, Answers)>,
@@ -66,7 +67,7 @@ impl World {
         Self::after(None)
     }
 
-    /// After an earlier process with this list.
+    /// Starts after an earlier process with this list.
     fn after(restored: Option<Arc<[IpNet]>>) -> Self {
         let (opened, subscriptions) = mpsc::channel(8);
         let (nsp, tasks) = (Nsp { opened, refusals: Arc::default() }, Tasks::default());
@@ -88,7 +89,7 @@ impl World {
         texts(&self.vips.borrow_and_update())
     }
 
-    /// What is published some time later.
+    /// The list that is published some time later.
     async fn later(&mut self) -> Option<Vec<String>> {
         sleep(SECOND).await;
         self.vips.borrow().list.is_some().then(|| texts(&self.vips.borrow()))
@@ -270,7 +271,7 @@ async fn vips_are_followed_over_a_socket_and_across_a_restart_of_the_nsp() {
         timeout(30 * SECOND, full).await.expect("published").unwrap().clone()
     };
 
-    // The most VIPs, in one answer.
+    // The maximum number of VIPs, in one message.
     let most: Vec<_> = (0..MAX_VIPS).map(|n| format!("10.0.{}.{}/32", n >> 8, n & 255)).collect();
     let (_, answers) = subscriptions.recv().await.unwrap();
     answers.send(list(&most.iter().map(String::as_str).collect::<Vec<_>>())).await.unwrap();

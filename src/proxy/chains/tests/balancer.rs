@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! One load balancer that does not behave, called through the chain of the proxy.
+//! A misbehaving load balancer, called through the chain of the proxy.
 
 use std::sync::{
     Mutex,
@@ -26,13 +26,13 @@ use crate::{
 
 const S: fn(u64) -> Duration = Duration::from_secs;
 
-/// A load balancer as Meridio's: of several links from one proxy it sets all but the newest down.
+/// A load balancer as in Meridio: of several links from one proxy it sets all but the newest down.
 #[derive(Clone, Default)]
 struct Balancer {
     linux: Memory,
     refuses: Arc<AtomicBool>,
     requests: Arc<AtomicUsize>,
-    /// Links made so far.
+    /// Number of links made so far.
     made: Arc<AtomicUsize>,
     links: Arc<Mutex<Vec<InterfaceName>>>,
 }
@@ -97,7 +97,7 @@ impl Balancer {
     }
 }
 
-/// A proxy without connections, and the calls that its IPAM gets.
+/// A proxy without connections, and the calls to its IPAM.
 async fn proxy(linux: &Memory) -> (Proxy, Faults) {
     let mut proxy = Proxy::new("px").await;
     let tasks = &proxy.parts.tasks;
@@ -141,7 +141,7 @@ async fn a_dead_load_balancer_costs_no_call_to_ipam() {
     proxy.parts.tasks.stop().await;
 }
 
-/// No earlier process left anything.
+/// A recovery that finds no connection of an earlier process.
 #[derive(Clone)]
 struct Nothing;
 
@@ -167,7 +167,7 @@ fn endpoint_of(name: &str) -> NetworkServiceEndpoint {
     }
 }
 
-/// Watch the next hops for a while; returns the longest time without any.
+/// Watches the next hops for a while; returns the longest time without any.
 async fn longest_gap(kernel: &Kernel, during: Duration) -> Duration {
     const LOOK: Duration = Duration::from_millis(20);
     let (end, mut last, mut longest) = (Instant::now() + during, Instant::now(), Duration::ZERO);
@@ -199,7 +199,7 @@ async fn a_load_balancer_under_two_names_carries_traffic() {
     sleep(S(2)).await;
     assert_eq!(mesh.status().borrow().connected(), 2, "{}", *mesh.status().borrow());
 
-    // Each link that is made anew takes the other one down.
+    // Each link that is made again takes the other one down.
     let gap = longest_gap(&kernel, S(600)).await;
     assert!(gap <= S(1), "no next hop for {gap:?}");
     let made = balancer.made();

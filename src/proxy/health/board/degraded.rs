@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Collect what a part does without, from each source that finds such a thing.
+//! Collects the degradations of a part from all sources.
 
 use std::collections::BTreeMap;
 
-/// Degradations of one source at most; one more entry counts the rest.
+/// Maximum number of degradations of one source; one more entry counts the rest.
 const MOST: usize = 16;
 
-/// What is degraded in a part, by source.
+/// The degradations of a part, by source.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Degraded(BTreeMap<&'static str, Vec<String>>);
 
-/// What a source reports for the first time, and what it does not report any more.
+/// Degradations that a source reports for the first time, and those that it no longer reports.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::proxy::health) struct News {
     pub(in crate::proxy::health) begun: Vec<String>,

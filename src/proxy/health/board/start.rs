@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Follow the start: on what it waits, and whether a restart could help.
+//! Tracks the start: its current wait, and whether a restart could help.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use std::fmt;
 pub(in crate::proxy::health) enum Progress {
     /// Something outside the process is missing, which a restart would not bring.
     Waits(String),
-    /// A step of the process itself, which ends soon unless something is wrong with it; and what failed in it last.
+    /// A step inside the process, which ends soon unless something is wrong, with its last failure.
     Works(&'static str, Option<String>),
 }
 
@@ -36,7 +36,7 @@ impl Default for Start {
 }
 
 impl Start {
-    /// Returns whether anything is new. Another step is not late yet.
+    /// Returns whether anything has changed. A new step is not late yet.
     pub(super) fn advance(&mut self, next: Progress) -> bool {
         let step = self.working_on();
         let Self::Pending { progress, late } = self else { return false };
@@ -61,7 +61,7 @@ impl Start {
         }
     }
 
-    /// Returns whether this is new.
+    /// Returns whether this is a change.
     pub(super) fn late(&mut self) -> bool {
         match self {
             Self::Pending { late, .. } => !std::mem::replace(late, true),

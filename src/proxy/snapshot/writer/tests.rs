@@ -149,7 +149,7 @@ fn both_stores_keep_the_one_before_when_they_fail() {
     let (one, two) = (of_vip("20.0.0.1/32"), of_vip("20.0.0.2/32"));
     assert!(disk.store(&one).is_ok() && file.store(&one).is_ok());
     disk.state().full = true;
-    // In place of the file that is written first.
+    // Takes the place of the file that is written first.
     std::fs::create_dir_all(folder.path().join("snapshot.new/full")).unwrap();
     assert!(disk.store(&two).is_err() && file.store(&two).is_err());
     assert_eq!((disk.last(), file.load()), (one.clone(), Some(one)));
