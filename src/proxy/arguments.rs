@@ -69,7 +69,9 @@ impl Command {
 }
 
 fn probe(mut arguments: impl Iterator<Item = String>) -> Result<Command, UsageError> {
-    let (mut service, mut socket, mut limit) = (None, PathBuf::from(health::SOCKET), PROBE_LIMIT);
+    let mut service = None;
+    let mut socket = PathBuf::from(health::SOCKET);
+    let mut limit = PROBE_LIMIT;
     while let Some(argument) = arguments.next() {
         match (flag(&argument), &service) {
             (Some("socket"), _) => {

@@ -60,7 +60,9 @@ mod tests {
 
     #[test]
     fn what_is_permitted_becomes_effective_and_nothing_else() {
-        let (admin, raw, chown) = (CapabilitySet::NET_ADMIN, CapabilitySet::NET_RAW, CapabilitySet::CHOWN);
+        let admin = CapabilitySet::NET_ADMIN;
+        let raw = CapabilitySet::NET_RAW;
+        let chown = CapabilitySet::CHOWN;
         let none = CapabilitySet::empty();
         // permitted, effective before, effective after and NET_RAW; or an error
         let table = [

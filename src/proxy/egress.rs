@@ -39,7 +39,8 @@ pub async fn report(
     loop {
         let connected = *count.borrow_and_update();
         let (verdict, sysctls) = {
-            let (kernel, mesh) = (kernel.borrow_and_update(), mesh.borrow_and_update());
+            let kernel = kernel.borrow_and_update();
+            let mesh = mesh.borrow_and_update();
             let sysctls: Vec<_> = wrong_sysctls(&kernel).cloned().collect();
             (verdict(families, connected, &kernel, &mesh), sysctls)
         };
@@ -176,7 +177,8 @@ mod tests {
 
     #[test]
     fn without_any_vips_since_their_list_was_refused_egress_does_not_serve_and_says_so() {
-        let (good, bad) = (Ok("next hops: 1 IPv4".to_owned()), Err("no IPv4 next hop".to_owned()));
+        let good = Ok("next hops: 1 IPv4".to_owned());
+        let bad = Err("no IPv4 next hop".to_owned());
         let list = Some(["20.0.0.1/32".parse().unwrap()].into());
         let refused = Some(MAX_VIPS + 1);
         let text = "the list of 20001 VIPs is refused (accepted: 20000)";
@@ -197,14 +199,17 @@ mod tests {
     }
 
     fn sysctl(key: &str, stops: bool) -> WrongSysctl {
-        let (family, value) = (Family::V4, Ok("0".to_owned()));
+        let family = Family::V4;
+        let value = Ok("0".to_owned());
         WrongSysctl { family, key: key.to_owned(), value, needed: "1", breaks: "much", stops }
     }
 
     #[test]
     fn a_sysctl_takes_egress_down_only_if_it_stops_traffic() {
-        let (good, bad) = (Ok("next hops: 1 IPv4".to_owned()), Err("no IPv4 next hop".to_owned()));
-        let (stops, breaks) = (sysctl("forwarding", true), sysctl("hash_policy", false));
+        let good = Ok("next hops: 1 IPv4".to_owned());
+        let bad = Err("no IPv4 next hop".to_owned());
+        let stops = sysctl("forwarding", true);
+        let breaks = sysctl("hash_policy", false);
         let down = Err("forwarding is 0, needed is 1: much".to_owned());
         let both = Err("no IPv4 next hop; forwarding is 0, needed is 1: much".to_owned());
         let table = [
@@ -221,11 +226,13 @@ mod tests {
 
     #[tokio::test]
     async fn l16_a_next_hop_that_disappears_from_the_kernel_takes_egress_down() {
-        let (health, egress) = (Health::default(), Egress::default());
+        let health = Health::default();
+        let egress = Egress::default();
         let kernel = watch::Sender::new(hops(&["172.16.1.2"], &[]));
         let mesh = watch::Sender::new(mesh::Status::default());
         let vips = watch::Sender::new(Vips { refused: Some(MAX_VIPS + 1), ..Vips::default() });
-        let (egress, seen) = (egress.clone(), (kernel.subscribe(), mesh.subscribe(), vips.subscribe()));
+        let egress = egress.clone();
+        let seen = (kernel.subscribe(), mesh.subscribe(), vips.subscribe());
         let reporting = report(&[Family::V4], egress, seen.0, seen.1, seen.2, health.clone());
         let task = tokio::spawn(reporting);
         let mut board = health.subscribe();

@@ -37,7 +37,8 @@ mod tests {
     /// A target's port that the kernel refuses for ten minutes, and a load balancer whose link is
     /// missing as long.
     async fn ten_bad_minutes(health: &Health) {
-        let (tasks, linux) = (Tasks::default(), Memory::default());
+        let tasks = Tasks::default();
+        let linux = Memory::default();
         let kernel = Kernel::start(Settings::of("trench", "conduit", "node"), linux.clone(), &tasks);
         tasks.spawn(report(kernel.status(), health.clone()));
         kernel.set_gateways(Dual { v4: "172.16.1.1/24".parse().ok(), v6: None });

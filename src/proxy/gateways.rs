@@ -53,7 +53,9 @@ impl Gateways {
         let lease = acquire(leases, renew, health).await?;
         kernel.set_gateways(lease.addresses());
         let (publish, current) = watch::channel(lease.addresses().into());
-        let (leases, kernel, health) = (leases.clone(), kernel.clone(), health.clone());
+        let leases = leases.clone();
+        let kernel = kernel.clone();
+        let health = health.clone();
         let keeper = Keeper { leases, health, kernel, renew, lease, publish };
         Ok(Self { current, _task: tasks.guarded(keeper.keep()) })
     }
@@ -129,7 +131,8 @@ impl Keeper {
     }
 
     fn replace(&mut self, lease: Lease) {
-        let (before, now) = (self.lease.addresses(), lease.addresses());
+        let before = self.lease.addresses();
+        let now = lease.addresses();
         if before != now {
             tracing::warn!(?before, ?now, "IPAM has moved the bridge to other addresses");
             self.kernel.set_gateways(now);
@@ -157,7 +160,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn b02_the_bridge_gets_one_address_per_family_and_waiting_for_ipam_is_a_named_state() {
-        let (tasks, health, ipam) = (Tasks::default(), Health::default(), ipam());
+        let tasks = Tasks::default();
+        let health = Health::default();
+        let ipam = ipam();
         ipam.faults().stand(Fault::Hang);
         let leases = Leases::start(ipam.clone(), Settings::default(), &tasks);
         let linux = kernel::Memory::default();
@@ -179,7 +184,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn restored_gateways_are_used_at_once_and_ipam_decides_later() {
-        let (tasks, health, ipam) = (Tasks::default(), Health::default(), ipam());
+        let tasks = Tasks::default();
+        let health = Health::default();
+        let ipam = ipam();
         ipam.faults().stand(Fault::Hang);
         let before = Dual { v4: "172.16.9.1/24".parse().ok(), v6: "fd00::1/64".parse().ok() };
         let records = vec![Record { child: BRIDGE.into(), owner: None, addresses: before }];
@@ -200,7 +207,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn b03_other_addresses_on_a_renewal_are_noticed_and_become_the_gateways() {
-        let (tasks, health, ipam) = (Tasks::default(), Health::default(), ipam());
+        let tasks = Tasks::default();
+        let health = Health::default();
+        let ipam = ipam();
         let settings = Settings { families: vec![Family::V4], ..Settings::default() };
         let leases = Leases::start(ipam.clone(), settings, &tasks);
         let kernel = Kernel::start(kernel::Settings::of("t", "c", "n"), kernel::Memory::default(), &tasks);

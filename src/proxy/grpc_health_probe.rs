@@ -29,7 +29,8 @@ pub fn is_meant(program: &str) -> bool {
 /// [`UsageError`] for the first argument that is not accepted.
 pub fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Command, UsageError> {
     let mut arguments = arguments.into_iter();
-    let (mut service, mut socket) = (String::new(), health::SOCKET.to_owned());
+    let mut service = String::new();
+    let mut socket = health::SOCKET.to_owned();
     let mut limits = [Duration::from_secs(1); 2]; // for connecting and for calling, as in the original
     while let Some(argument) = arguments.next() {
         let (name, value) = match flag(&argument).and_then(|flag| flag.split_once('=')) {

@@ -45,7 +45,8 @@ impl Services {
             tasks.spawn(report(channel.subscribe(), part, health.clone()));
             channel
         };
-        let (ipam, nsp) = (open(&config.ipam_service, Part::Ipam), open(&config.nsp_service, Part::Nsp));
+        let ipam = open(&config.ipam_service, Part::Ipam);
+        let nsp = open(&config.nsp_service, Part::Nsp);
         let lease = ipam::Settings {
             families: config.families.to_vec(),
             release_delay: config.ip_release_delay,
@@ -88,7 +89,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_part_serves_while_its_connection_is_made_again() {
-        let (authority, tasks, health) = (Authority::new("a.test"), Tasks::default(), Health::default());
+        let authority = Authority::new("a.test");
+        let tasks = Tasks::default();
+        let health = Health::default();
         let server = Abrupt::start(authority.identity("nsp"), End::TooManyPings, Duration::ZERO, 3).await;
         let identity = authority.identity("px");
         let channel = Channel::open(server.target.clone(), identity, ChannelSettings::default(), &tasks);

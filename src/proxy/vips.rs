@@ -193,7 +193,8 @@ where
             let count = |these: &[IpNet], those: &[IpNet]| {
                 these.iter().filter(|vip| those.binary_search(vip).is_err()).count()
             };
-            let (added, removed) = (count(&list.vips, before), count(before, &list.vips));
+            let added = count(&list.vips, before);
+            let removed = count(before, &list.vips);
             if added + removed == 0 && published.list.is_some() {
                 return heals || confirms;
             }
@@ -206,7 +207,9 @@ where
     /// Logs why the watch failed; repeats of the same error are logged at debug.
     fn failed(&mut self, error: &Status) {
         // A field called `message` would replace the message of the line.
-        let (code, error, known) = (error.code(), error.message(), self.publish.borrow().list.is_some());
+        let code = error.code();
+        let error = error.message();
+        let known = self.publish.borrow().list.is_some();
         if self.failure.replace(code) == Some(code) {
             tracing::debug!(?code, error, known, "still no watch of VIPs");
         } else {

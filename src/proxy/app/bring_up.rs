@@ -133,7 +133,8 @@ impl Up {
         health: &Health,
     ) -> Result<Target, Failure> {
         let chain = build(chains::endpoint(parts))?;
-        let (connections, identity) = (parts.connections.clone(), identity.clone());
+        let connections = parts.connections.clone();
+        let identity = identity.clone();
         let parent = Path::new(SOCKETS);
         let endpoint =
             Endpoint::serve(parent, &parts.name, chain, connections, identity, health, &parts.tasks).await?;
@@ -166,7 +167,9 @@ impl Up {
         let recovery = Nsmgr::new(parts.dialer.clone(), parts.kernel.clone());
         let pictures = (discovery.pictures(), settings.clone());
         let mesh = Mesh::start(settings, chain, recovery, discovery.known(), status, &parts.tasks);
-        let (egress, kernel, links) = (parts.egress.clone(), parts.kernel.status(), mesh.status());
+        let egress = parts.egress.clone();
+        let kernel = parts.kernel.status();
+        let links = mesh.status();
         let egress = egress::report(config.families, egress, kernel, links, vips, health.clone());
         self.watches.push(parts.tasks.guarded(egress));
         let registered = declare_registered(health.clone(), pictures.0, pictures.1, parts.kernel.clone());
@@ -183,7 +186,8 @@ impl Up {
         let registration = Registration::start(registry, offer, settings);
         let dialer = Dialer { target: endpoint.clone(), ..parts.dialer.clone() };
         let check = endpoint::check(dialer, config.grpc_probe_rpc_timeout, health.clone());
-        let (state, waiting) = (registration.state(), health.clone());
+        let state = registration.state();
+        let waiting = health.clone();
         self.watches.push(parts.tasks.guarded(async move {
             registered(state, &waiting).await;
             check.await;

@@ -132,7 +132,8 @@ fn refuse(mistakes: &Mistakes) -> ExitCode {
     tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
         for mistake in &mistakes.0 {
             let accepted = mistake.accepted.as_str();
-            let (variable, value) = (mistake.variable, mistake.value.as_str());
+            let variable = mistake.variable;
+            let value = mistake.value.as_str();
             tracing::error!(critical = true, variable, value, accepted, "variable not accepted");
         }
     });

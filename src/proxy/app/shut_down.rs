@@ -56,7 +56,8 @@ impl Up {
         self.watches.clear();
         health.set(Part::Egress, false, "shutting down");
         self.discovery = None;
-        let (registration, mesh) = (self.registration.take(), self.mesh.take());
+        let registration = self.registration.take();
+        let mesh = self.mesh.take();
         tokio::join!(unregister(registration), async {
             if let Some(mesh) = mesh {
                 mesh.close(begin + by::LINKS).await;

@@ -31,7 +31,8 @@ struct Proxy {
 impl Proxy {
     async fn new(name: &str) -> Self {
         let mut in_memory = in_memory::parts(name, &Tasks::default()).unwrap();
-        let (settings, linux) = (Settings::of("trench", "conduit", "node"), Memory::default());
+        let settings = Settings::of("trench", "conduit", "node");
+        let linux = Memory::default();
         in_memory.kernel = Kernel::start(settings, linux.clone(), &in_memory.tasks);
         let bridge = in_memory.leases.acquire(BRIDGE, Context::within(LIFETIME).deadline).await.unwrap();
         in_memory.kernel.set_gateways(bridge.addresses());
@@ -49,7 +50,8 @@ impl Proxy {
     /// egress.
     fn held(&self) -> [usize; 6] {
         let Parts { kernel, leases, names, connections, egress, .. } = &self.parts;
-        let (leases, kernel) = (leases.status().borrow().clone(), kernel.status().borrow().clone());
+        let leases = leases.status().borrow().clone();
+        let kernel = kernel.status().borrow().clone();
         let ports = kernel.ports.len() + kernel.pending.len();
         let hops = kernel.declared_next_hops().len();
         [leases.wanted + leases.held, ports, hops, names.len(), connections.len(), egress.count()]
@@ -109,7 +111,8 @@ impl Element for Target {
 async fn the_chain_that_targets_call_keeps_the_laws() {
     let proxy = Proxy::new("hop1").await;
     let authority = Authority::new("test.domain");
-    let (target, own) = (hop(&authority, "target"), hop(&authority, "proxy"));
+    let target = hop(&authority, "target");
+    let own = hop(&authority, "proxy");
     let token = token::issue(&target.0, &own.1, LIFETIME).unwrap();
     let target = Target(Caller { hub: None, svid: own.0, peer: target.1, token: Some(token) });
     let chain = |tasks: &Tasks| {
@@ -161,7 +164,8 @@ impl Element for LoadBalancer {
 
 #[tokio::test(start_paused = true)]
 async fn the_chain_that_calls_load_balancers_keeps_the_laws() {
-    let (below, connections) = (Below::default(), Connections::default());
+    let below = Below::default();
+    let connections = Connections::default();
     let proxy = Proxy::new("hop0").await;
     let rows = Chain::new()
         .with(UpdatePath::new("lb"))
@@ -170,7 +174,9 @@ async fn the_chain_that_calls_load_balancers_keeps_the_laws() {
         .with(LoadBalancer(connections.clone(), proxy.linux.clone()));
     let peer = below.served_below(rows, connections).await;
     let chain = |tasks: &Tasks| {
-        let (parts, below, dialer) = (proxy.parts(tasks), below.clone(), peer.dialer.clone());
+        let parts = proxy.parts(tasks);
+        let below = below.clone();
+        let dialer = peer.dialer.clone();
         let rows = layer_fn(move |next: Next| {
             let connect = Connect::new(dialer.clone());
             let last = below.under(move || connect.clone());

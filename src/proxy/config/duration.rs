@@ -99,7 +99,8 @@ fn integer(digits: &str) -> Result<u64, InvalidDuration> {
 /// product.
 #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 fn fraction(digits: &str, unit: u64) -> u64 {
-    let (mut value, mut scale) = (0u64, 1f64);
+    let mut value = 0u64;
+    let mut scale = 1f64;
     for digit in digits.bytes() {
         if value > (LIMIT - 1) / 10 {
             break;
@@ -211,8 +212,10 @@ mod tests {
 
     /// The format of Go's `Duration.String` from one hour upwards.
     fn as_go_prints(nanos: i64) -> String {
-        let (sign, n) = (if nanos < 0 { "-" } else { "" }, nanos.unsigned_abs());
-        let (hours, minutes) = (n / 3_600_000_000_000, n / 60_000_000_000 % 60);
+        let sign = if nanos < 0 { "-" } else { "" };
+        let n = nanos.unsigned_abs();
+        let hours = n / 3_600_000_000_000;
+        let minutes = n / 60_000_000_000 % 60;
         format!("{sign}{hours}h{minutes}m{}.{:09}s", n / 1_000_000_000 % 60, n % 1_000_000_000)
     }
 

@@ -171,7 +171,8 @@ impl Config {
     }
 
     fn warn_of_early_release(&mut self) {
-        let (delay, timeout) = (self.ip_release_delay, self.request_timeout);
+        let delay = self.ip_release_delay;
+        let timeout = self.request_timeout;
         if delay <= timeout {
             let advice = "should be longer than NSM_REQUEST_TIMEOUT";
             self.warnings.push(format!("NSM_IP_RELEASE_DELAY ({delay:?}) {advice} ({timeout:?})"));

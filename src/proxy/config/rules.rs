@@ -42,7 +42,8 @@ pub(super) fn node(r: &mut Reader<impl Get>, variable: Variable) -> String {
 
 /// `<service>-<trench>.<namespace>:<port>`. The trench is checked where it is read itself.
 pub(super) fn nsp_service(r: &mut Reader<impl Get>) -> Target {
-    let (name, namespace) = (r.name(var::NSP_SERVICE_NAME), r.name(var::NAMESPACE));
+    let name = r.name(var::NSP_SERVICE_NAME);
+    let namespace = r.name(var::NAMESPACE);
     let port = r
         .value(var::NSP_SERVICE_PORT, "1 to 65535", |text| text.parse::<u16>().ok().filter(|port| *port > 0));
     Target::Tcp(format!("{name}-{}.{namespace}:{port}", r.raw(var::TRENCH).1))

@@ -135,7 +135,9 @@ mod tests {
         drop(listening(&left));
         let lives = made("px0000000002");
         let _listener = listening(&lives);
-        let (other, full, empty) = (made("px-b0000000001"), made("px0000000003"), made("px0000000004"));
+        let other = made("px-b0000000001");
+        let full = made("px0000000003");
+        let empty = made("px0000000004");
         drop((listening(&other), listening(&full)));
         fs::write(full.join("notes"), "mine").unwrap();
         let file = parent.path().join("px0000000005");

@@ -45,11 +45,14 @@ struct Served {
 }
 
 async fn served() -> Served {
-    let (parent, tasks, health) = (tempfile::tempdir().unwrap(), Tasks::default(), Health::default());
+    let parent = tempfile::tempdir().unwrap();
+    let tasks = Tasks::default();
+    let health = Health::default();
     let authority = Authority::new("test.domain");
     let chain =
         Chain::new().build(tower::service_fn(|call: Call| ready(Ok::<_, Error>(call.into_connection()))));
-    let (identity, connections) = (authority.identity("px"), Connections::default());
+    let identity = authority.identity("px");
+    let connections = Connections::default();
     let endpoint =
         Endpoint::serve(parent.path(), "px", chain.unwrap(), connections, identity.clone(), &health, &tasks)
             .await
@@ -132,7 +135,8 @@ async fn a_check_of_an_endpoint_that_is_mute_ends_at_its_limit() {
 
 #[tokio::test(start_paused = true)]
 async fn an_endpoint_without_identity_is_not_checked_but_alive() {
-    let (tasks, health) = (Tasks::default(), Health::default());
+    let tasks = Tasks::default();
+    let health = Health::default();
     health.set(Part::Endpoint, true, "answers");
     let (known, standing) = watch::channel(Standing::default());
     let dialer = Dialer {

@@ -67,7 +67,8 @@ impl Health {
     /// begins and when it ends; an empty list ends those of the source. Texts must not contain
     /// values that change all the time, such as a count.
     pub fn degrade(&self, part: Part, source: &'static str, found: impl IntoIterator<Item = String>) {
-        let (found, mut news) = (found.into_iter().collect(), News::default());
+        let found = found.into_iter().collect();
+        let mut news = News::default();
         self.0.send_if_modified(|board| {
             news = board.degrade(part, source, found);
             !news.is_empty()
@@ -100,7 +101,8 @@ impl Health {
     /// Takes Liveness down while a step inside the process takes longer than `patience`. Run it for
     /// as long as the proxy lives.
     pub fn watch_start(&self, patience: Duration) -> impl Future<Output = ()> + Send + 'static {
-        let (health, mut board) = (self.clone(), self.subscribe());
+        let health = self.clone();
+        let mut board = self.subscribe();
         async move {
             loop {
                 let step = board.borrow_and_update().working_on();
@@ -144,7 +146,8 @@ impl Health {
             return tracing::debug!(service, reason, "health has another reason");
         }
         let of = |name| board.of(name).is_some_and(|verdict| verdict.serving);
-        let (readiness, liveness) = (of(READINESS), of(LIVENESS));
+        let readiness = of(READINESS);
+        let liveness = of(LIVENESS);
         tracing::info!(service, serving, reason, readiness, liveness, "health changed");
     }
 }

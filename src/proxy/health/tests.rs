@@ -34,7 +34,9 @@ impl Dir {
 
 #[tokio::test]
 async fn g02_every_name_answers_over_the_socket_and_follows_its_part() {
-    let (dir, health, tasks) = (Dir::new(), Health::default(), Tasks::default());
+    let dir = Dir::new();
+    let health = Health::default();
+    let tasks = Tasks::default();
     let served = serve(&dir.socket(), &health, &tasks).await.unwrap();
     let ask = async |name: &str| probe(&dir.socket(), name, LIMIT).await.map_err(|error| error.code());
     assert_eq!(ask("").await, Ok(()));
@@ -62,7 +64,9 @@ async fn g02_every_name_answers_over_the_socket_and_follows_its_part() {
 
 #[tokio::test]
 async fn a_stale_socket_is_replaced_but_a_file_is_left_alone() {
-    let (dir, health, tasks) = (Dir::new(), Health::default(), Tasks::default());
+    let dir = Dir::new();
+    let health = Health::default();
+    let tasks = Tasks::default();
     std::fs::create_dir_all(dir.socket().parent().unwrap()).unwrap();
     drop(std::os::unix::net::UnixListener::bind(dir.socket()).unwrap());
     assert!(dir.socket().exists(), "std leaves the socket behind");
@@ -79,7 +83,9 @@ async fn a_stale_socket_is_replaced_but_a_file_is_left_alone() {
 
 #[tokio::test]
 async fn a_server_that_ends_leaves_the_socket_of_its_successor() {
-    let (dir, health, tasks) = (Dir::new(), Health::default(), Tasks::default());
+    let dir = Dir::new();
+    let health = Health::default();
+    let tasks = Tasks::default();
     let former = serve(&dir.socket(), &health, &tasks).await.unwrap();
     std::fs::remove_file(dir.socket()).unwrap();
     let _successor = serve(&dir.socket(), &health, &tasks).await.unwrap();
@@ -90,7 +96,8 @@ async fn a_server_that_ends_leaves_the_socket_of_its_successor() {
 
 #[tokio::test]
 async fn a_directory_that_cannot_be_made_is_named() {
-    let (health, tasks) = (Health::default(), Tasks::default());
+    let health = Health::default();
+    let tasks = Tasks::default();
     let path = std::path::Path::new("/proc/nowhere/health.sock");
     let error = serve(path, &health, &tasks).await.unwrap_err();
     assert!(error.to_string().contains("/proc/nowhere/health.sock"), "{error}");
@@ -98,7 +105,9 @@ async fn a_directory_that_cannot_be_made_is_named() {
 
 #[tokio::test]
 async fn a_watch_sees_the_state_at_once_and_then_only_changes() {
-    let (dir, health, tasks) = (Dir::new(), Health::default(), Tasks::default());
+    let dir = Dir::new();
+    let health = Health::default();
+    let tasks = Tasks::default();
     let _served = serve(&dir.socket(), &health, &tasks).await.unwrap();
     let endpoint =
         tonic::transport::Endpoint::from_shared(format!("unix://{}", dir.socket().display())).unwrap();
@@ -107,7 +116,8 @@ async fn a_watch_sees_the_state_at_once_and_then_only_changes() {
         let request = HealthCheckRequest { service: service.to_owned() };
         client.watch(request).await.unwrap().into_inner()
     };
-    let (mut readiness, mut unknown) = (watch("Readiness").await, watch("nobody").await);
+    let mut readiness = watch("Readiness").await;
+    let mut unknown = watch("nobody").await;
     let next = async |stream: &mut tonic::Streaming<_>| {
         let response: tonic_health::pb::HealthCheckResponse =
             timeout(LIMIT, stream.message()).await.expect("an event within 5 s").unwrap().unwrap();
@@ -126,9 +136,12 @@ async fn a_watch_sees_the_state_at_once_and_then_only_changes() {
 #[tokio::test]
 async fn probes_pass_beside_silent_and_idle_connections() {
     descriptors::raise().unwrap();
-    let (dir, health, tasks) = (Dir::new(), Health::default(), Tasks::default());
+    let dir = Dir::new();
+    let health = Health::default();
+    let tasks = Tasks::default();
     let _served = serve(&dir.socket(), &health, &tasks).await.unwrap();
-    let (mut silent, mut idle) = (Vec::new(), Vec::new());
+    let mut silent = Vec::new();
+    let mut idle = Vec::new();
     let endpoint =
         tonic::transport::Endpoint::from_shared(format!("unix://{}", dir.socket().display())).unwrap();
     for _ in 0..100 {
@@ -154,7 +167,8 @@ async fn a_probe_of_a_silent_server_ends_at_its_limit() {
 
 #[tokio::test(start_paused = true)]
 async fn liveness_never_ends_a_start_that_waits_for_a_peer() {
-    let (health, tasks) = (Health::default(), Tasks::default());
+    let health = Health::default();
+    let tasks = Tasks::default();
     tasks.spawn(health.watch_start(PATIENCE));
     for peer in ["the SPIFFE Workload API", "IPAM", "nsmgr"] {
         health.waits_on(peer);
@@ -167,7 +181,8 @@ async fn liveness_never_ends_a_start_that_waits_for_a_peer() {
 
 #[tokio::test(start_paused = true)]
 async fn liveness_ends_a_start_whose_own_step_hangs() {
-    let (health, tasks) = (Health::default(), Tasks::default());
+    let health = Health::default();
+    let tasks = Tasks::default();
     tasks.spawn(health.watch_start(PATIENCE));
     health.waits_on("IPAM");
     sleep(2 * PATIENCE).await;
@@ -206,7 +221,8 @@ fn a_probe_is_no_log_line_and_a_change_is_one() {
         health.set(Part::Ipam, true, "connected");
         health.set(Part::Ipam, true, "connected elsewhere");
     });
-    let (count, of) = (lines.len(), |line: usize, text: &str| lines[line].contains(text));
+    let count = lines.len();
+    let of = |line: usize, text: &str| lines[line].contains(text);
     assert!(count == 3 && of(0, "refused") && of(1, "late") && of(2, "connected"), "{lines:?}");
 }
 

@@ -70,8 +70,8 @@ impl Verbosity {
     /// The signals cannot be caught. The caller must not continue, because they would end the
     /// process.
     pub fn follow_signals(&self) -> io::Result<impl Future<Output = ()> + Send + 'static> {
-        let (mut back, mut trace) =
-            (signal(SignalKind::user_defined1())?, signal(SignalKind::user_defined2())?);
+        let mut back = signal(SignalKind::user_defined1())?;
+        let mut trace = signal(SignalKind::user_defined2())?;
         let switch = self.clone();
         Ok(async move {
             loop {
@@ -171,7 +171,8 @@ mod tests {
 
     #[test]
     fn levels_admit_what_they_say_and_headers_of_calls_never() {
-        let (y, n) = (true, false);
+        let y = true;
+        let n = false;
         assert_eq!(written(LogLevel::Info, false), [y, n, n, y, n, n, n]);
         assert_eq!(written(LogLevel::Debug, false), [y, y, n, y, n, n, n]);
         assert_eq!(written(LogLevel::Trace, false), [y, y, y, y, y, n, n]);

@@ -39,7 +39,8 @@ impl Liveness for Links {
         let mut status = self.0.status();
         status.mark_changed();
         let next = move |mut status: watch::Receiver<Status>| {
-            let (peer, addresses) = (peer.clone(), addresses.clone());
+            let peer = peer.clone();
+            let addresses = addresses.clone();
             async move {
                 status.changed().await.ok()?;
                 let reach = status.borrow_and_update().reach(&peer, &addresses);
@@ -65,10 +66,12 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_link_is_judged_by_its_port_and_by_what_answers() {
-        let (tasks, linux) = (Tasks::default(), Memory::default());
+        let tasks = Tasks::default();
+        let linux = Memory::default();
         let kernel = Kernel::start(Settings::of("trench", "conduit", "node"), linux.clone(), &tasks);
         kernel.set_gateways(Dual { v4: "172.16.1.1/24".parse().ok(), v6: None });
-        let (peer, hop) = (PeerId::load_balancer("lb-1"), "172.16.1.2".parse().unwrap());
+        let peer = PeerId::load_balancer("lb-1");
+        let hop = "172.16.1.2".parse().unwrap();
         linux.add_link("nsm-1", None);
         let _port = kernel.port(&peer, "nsm-1".parse().unwrap(), Ends::default());
         let _hop = kernel.next_hop(&peer, hop);

@@ -102,7 +102,8 @@ impl Mesh {
     /// beginning: those that hang then will not answer.
     pub async fn close(mut self, deadline: Instant) {
         let stragglers = Instant::now() + STRAGGLERS;
-        let (mut status, open) = (self.status.clone(), self.status.borrow().links.len());
+        let mut status = self.status.clone();
+        let open = self.status.borrow().links.len();
         self.stop.cancel();
         let first = async {
             if status.wait_for(|status| status.links.len() < open).await.is_err() {
@@ -130,7 +131,8 @@ struct Driver<R> {
 
 impl<R: Recovery> Driver<R> {
     fn new(common: link::Common<R>) -> Self {
-        let (links, names) = (HashMap::new(), HashMap::new());
+        let links = HashMap::new();
+        let names = HashMap::new();
         Self { common: Arc::new(common), links, tasks: JoinSet::new(), names }
     }
 

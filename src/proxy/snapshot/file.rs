@@ -58,7 +58,8 @@ impl File {
     pub fn load(&self) -> Option<Snapshot> {
         let (path, error) = match self.read() {
             Ok(snapshot) => {
-                let (leases, vips) = (snapshot.leases.len(), snapshot.vips.as_deref().map_or(0, <[_]>::len));
+                let leases = snapshot.leases.len();
+                let vips = snapshot.vips.as_deref().map_or(0, <[_]>::len);
                 tracing::info!(path = %self.path.display(), leases, vips, "an earlier process left a snapshot");
                 return Some(snapshot);
             }
@@ -82,7 +83,8 @@ impl File {
         let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file =
             fs::OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(&self.path)?;
-        let (metadata, user) = (file.metadata()?, geteuid().as_raw());
+        let metadata = file.metadata()?;
+        let user = geteuid().as_raw();
         if !metadata.is_file() {
             return Err(LoadError::Kind);
         }

@@ -142,7 +142,8 @@ fn verified(bytes: &[u8]) -> Result<&[u8], Refusal> {
         return Err(Refusal::TooLarge);
     }
     let end = bytes.iter().take(256).position(|byte| *byte == b'\n').ok_or(Refusal::NotASnapshot)?;
-    let (line, body) = (&bytes[..end], &bytes[end + 1..]);
+    let line = &bytes[..end];
+    let body = &bytes[end + 1..];
     let line = std::str::from_utf8(line).ok().and_then(|line| line.strip_prefix(MAGIC));
     let (version, sum) = line.and_then(|line| line.split_once(' ')).ok_or(Refusal::NotASnapshot)?;
     if version != VERSION {
@@ -193,7 +194,9 @@ fn seconds(time: SystemTime) -> u64 {
 
 fn shown(of: &Subnet) -> String {
     let short = |text: &str| text.chars().take(SHOWN).collect::<String>();
-    let (trench, conduit, node) = (short(&of.trench), short(&of.conduit), short(&of.node));
+    let trench = short(&of.trench);
+    let conduit = short(&of.conduit);
+    let node = short(&of.node);
     format!("trench `{trench}`, conduit `{conduit}`, node `{node}`")
 }
 
@@ -327,7 +330,8 @@ mod tests {
             let vips = Some(vec![vip; vips].into());
             encode(&Snapshot { leases: vec![longest.clone(); leases], vips }, &here(), then()).unwrap().len()
         };
-        let (lease, one_vip) = (of(2, 0) - of(1, 0), of(0, 2) - of(0, 1));
+        let lease = of(2, 0) - of(1, 0);
+        let one_vip = of(0, 2) - of(0, 1);
         let most = of(1, 1) + lease * MAX_LEASES + one_vip * MAX_VIPS;
         assert!((MAX_BYTES / 2..MAX_BYTES).contains(&most), "{most}");
         let control = Record { child: "a\u{1}".into(), owner: None, addresses: Dual::NONE };

@@ -46,7 +46,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_is_restored_is_named_until_its_service_answers() {
-        let (health, tasks) = (Health::default(), Tasks::default());
+        let health = Health::default();
+        let tasks = Tasks::default();
         let leases = watch::Sender::new(ipam::Status { unverified: 2, ..ipam::Status::default() });
         let vips = watch::Sender::new(Vips { restored: true, ..Vips::default() });
         tasks.spawn(report(leases.subscribe(), vips.subscribe(), health.clone()));

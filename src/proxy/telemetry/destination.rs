@@ -77,7 +77,8 @@ impl Destination {
             None => tls.with_native_roots(),
         };
         if let Some(ClientFiles { certificate, key }) = &self.client {
-            let (certificate, key_pem) = (certificates(certificate)?, read(key)?);
+            let certificate = certificates(certificate)?;
+            let key_pem = read(key)?;
             has(PrivateKeyDer::from_pem_slice(&key_pem).is_ok(), "private key", key)?;
             tls = tls.identity(Identity::from_pem(certificate, key_pem));
         }

@@ -107,7 +107,8 @@ mod tests {
 
     #[test]
     fn every_loss_is_counted_and_one_line_a_minute_is_due() {
-        let (losses, start) = (Losses::default(), Instant::now());
+        let losses = Losses::default();
+        let start = Instant::now();
         let due: Vec<bool> =
             [0, 1, 59, 60, 61, 120].map(|s| losses.failed(2, start + Duration::from_secs(s))).to_vec();
         assert_eq!(due, [true, false, false, true, false, true]);

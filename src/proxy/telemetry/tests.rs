@@ -18,7 +18,8 @@ const LIMIT: Duration = Duration::from_secs(5);
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn spans_reach_the_collector_as_one_tree_under_the_callers_trace() {
     const CALLER: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-    let (collector, tasks) = (Collector::default(), Tasks::default());
+    let collector = Collector::default();
+    let tasks = Tasks::default();
     let telemetry =
         Telemetry::start("proxy-1", &Destination::at(collector.listen(&tasks).await.unwrap())).unwrap();
     let subscriber = tracing_subscriber::registry().with(telemetry.layer());
@@ -93,7 +94,8 @@ async fn behind_tls(collector: &Collector, tasks: &Tasks, folder: &Path) -> Dest
     };
     let key = rcgen::KeyPair::generate().unwrap();
     let own = rcgen::CertificateParams::new(vec!["localhost".into()]).unwrap().self_signed(&key).unwrap();
-    let (certificate, key) = (pem("CERTIFICATE", own.der()), pem("PRIVATE KEY", &key.serialize_der()));
+    let certificate = pem("CERTIFICATE", own.der());
+    let key = pem("PRIVATE KEY", &key.serialize_der());
     let file = |name: &str, text: &str| {
         let path = folder.join(name);
         std::fs::write(&path, text).unwrap();
@@ -129,7 +131,8 @@ async fn export(destination: &Destination) -> u64 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_collector_behind_tls_is_verified_and_verifies_its_caller() {
-    let (collector, tasks) = (Collector::default(), Tasks::default());
+    let collector = Collector::default();
+    let tasks = Tasks::default();
     let folder = tempfile::tempdir().unwrap();
     let destination = behind_tls(&collector, &tasks, folder.path()).await;
     assert_eq!(export(&destination).await, 0);
@@ -147,7 +150,8 @@ async fn a_collector_behind_tls_is_verified_and_verifies_its_caller() {
 #[test]
 fn a_file_that_is_of_no_use_is_named() {
     let folder = tempfile::tempdir().unwrap();
-    let (missing, empty) = (folder.path().join("missing.pem"), folder.path().join("empty.pem"));
+    let missing = folder.path().join("missing.pem");
+    let empty = folder.path().join("empty.pem");
     std::fs::write(&empty, "").unwrap();
     for (file, text) in [(&missing, "cannot read"), (&empty, "no certificate in PEM")] {
         let destination =

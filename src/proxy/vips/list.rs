@@ -34,7 +34,8 @@ pub(super) struct Complaint {
 
 impl List {
     pub(super) fn read(answer: &[Vip]) -> Self {
-        let (mut vips, mut complaints) = (BTreeSet::new(), Vec::new());
+        let mut vips = BTreeSet::new();
+        let mut complaints = Vec::new();
         let mut complain = |vip: &Vip, problem| {
             let text = |text: &str| text.chars().take(MAX_TEXT).collect();
             match complaints.len() {

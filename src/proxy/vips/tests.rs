@@ -70,7 +70,8 @@ impl World {
     /// Starts after an earlier process with this list.
     fn after(restored: Option<Arc<[IpNet]>>) -> Self {
         let (opened, subscriptions) = mpsc::channel(8);
-        let (nsp, tasks) = (Nsp { opened, refusals: Arc::default() }, Tasks::default());
+        let nsp = Nsp { opened, refusals: Arc::default() };
+        let tasks = Tasks::default();
         let client = ConfigurationManagerClient::new(ConfigurationManagerServer::new(nsp.clone()));
         let vips = follow(client, "trench-a", restored, &tasks);
         Self { nsp, opened: subscriptions, vips, tasks }

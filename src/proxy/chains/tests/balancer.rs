@@ -127,7 +127,8 @@ async fn a_dead_load_balancer_costs_no_call_to_ipam() {
     let answer = chain.request(first).await.unwrap();
     let link = answer.mechanism.as_ref().and_then(Mechanism::interface).unwrap();
     proxy.parts.kernel.settled().await;
-    let (calls, requests) = (faults.calls(), balancer.requests());
+    let calls = faults.calls();
+    let requests = balancer.requests();
     balancer.refuse(true);
     balancer.linux.remove_link(link.as_str());
     sleep(S(600)).await;
@@ -170,7 +171,9 @@ fn endpoint_of(name: &str) -> NetworkServiceEndpoint {
 /// Watches the next hops for a while; returns the longest time without any.
 async fn longest_gap(kernel: &Kernel, during: Duration) -> Duration {
     const LOOK: Duration = Duration::from_millis(20);
-    let (end, mut last, mut longest) = (Instant::now() + during, Instant::now(), Duration::ZERO);
+    let end = Instant::now() + during;
+    let mut last = Instant::now();
+    let mut longest = Duration::ZERO;
     while Instant::now() < end {
         if kernel.status().borrow().next_hops.v4.as_ref().is_some_and(|hops| !hops.is_empty()) {
             last = Instant::now();

@@ -111,7 +111,8 @@ fn a_part_that_serves_is_degraded_until_its_source_ends_it() {
     for part in Part::ALL {
         set(&mut board, part, true, "well");
     }
-    let (gone, odd) = ("NSP is away".to_owned(), "odd sysctl".to_owned());
+    let gone = "NSP is away".to_owned();
+    let odd = "odd sysctl".to_owned();
     let news = board.degrade(Part::Egress, "vips", vec![gone.clone()]);
     assert_eq!((news.begun, news.over), (vec![gone.clone()], vec![]));
     assert!(board.degrade(Part::Egress, "vips", vec![gone.clone()]).is_empty(), "said once");

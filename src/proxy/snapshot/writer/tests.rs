@@ -56,7 +56,10 @@ struct World {
 }
 
 fn world() -> World {
-    let (tree, tasks, disk, health) = (Tree::new("t"), Tasks::default(), Disk::default(), Health::default());
+    let tree = Tree::new("t");
+    let tasks = Tasks::default();
+    let disk = Disk::default();
+    let health = Health::default();
     tree.add_conduit("c").unwrap();
     let subnet = Subnet { trench: "t".into(), conduit: "c".into(), node: "n".into() };
     let leases = Leases::start(InMemory::new(tree, subnet), Settings::default(), &tasks);
@@ -129,7 +132,8 @@ async fn a_full_disk_costs_the_snapshot_and_nothing_else() {
 #[tokio::test(start_paused = true)]
 async fn the_last_snapshot_has_what_is_left_at_the_end() {
     let world = world();
-    let (_kept, given_back) = (world.acquire("bridge").await, world.acquire("lb").await);
+    let _kept = world.acquire("bridge").await;
+    let given_back = world.acquire("lb").await;
     sleep(2 * PAUSE).await;
     assert_eq!(names(&world.disk.last()), ["bridge", "lb"]);
     drop(given_back);
@@ -142,11 +146,13 @@ async fn the_last_snapshot_has_what_is_left_at_the_end() {
 #[test]
 fn both_stores_keep_the_one_before_when_they_fail() {
     let folder = tempfile::tempdir().unwrap();
-    let (path, disk) = (folder.path().join("snapshot"), Disk::default());
+    let path = folder.path().join("snapshot");
+    let disk = Disk::default();
     let of = Subnet { trench: "t".into(), conduit: "c".into(), node: "n".into() };
     let file = File::new(&path, of);
     let of_vip = |vip: &str| Snapshot { vips: Some([vip.parse().unwrap()].into()), ..Snapshot::default() };
-    let (one, two) = (of_vip("20.0.0.1/32"), of_vip("20.0.0.2/32"));
+    let one = of_vip("20.0.0.1/32");
+    let two = of_vip("20.0.0.2/32");
     assert!(disk.store(&one).is_ok() && file.store(&one).is_ok());
     disk.state().full = true;
     // Takes the place of the file that is written first.
