@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Measure what a row of a chain costs, with tracing off and on, and what begin's hop costs.
+//! Measures the cost of a chain's row, with tracing off and on, and of begin's hop.
 //!
-//! `chain/untraced/N` and `chain/traced/N` are one Request through N elements that do nothing; the slope between two N is the
-//! cost of one element. `chain/begin` is the same as `chain/untraced/10` with `begin` on top. Traced spans are recorded by
-//! OpenTelemetry and thrown away. `chain/endpoint` and `chain/client` are refreshes through the proxy's two chains, with kernel,
+//! `chain/untraced/N` and `chain/traced/N` are one Request through N elements that do nothing; the
+//! slope between two N is the cost of one element. `chain/begin` is the same as `chain/untraced/10`
+//! with `begin` on top. Traced spans are recorded by OpenTelemetry and thrown away.
+//! `chain/endpoint` and `chain/client` are refreshes through the proxy's two chains, with kernel,
 //! IPAM and next hop in memory; the endpoint signs one token and verifies one.
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -51,7 +52,8 @@ fn chain(rows: usize, begin: Option<BeginLayer>) -> Next {
     chain.build(Tail).unwrap()
 }
 
-/// A connection as a target's refresh carries it: four segments with tokens, dual-stack addresses, a mechanism.
+/// A connection as a target's refresh carries it: four segments with tokens, dual-stack addresses,
+/// a mechanism.
 fn connection() -> Box<Connection> {
     let mut connection = Connection::named("target-a-proxy.load-balancer.trench-a.default-0");
     connection.network_service = "proxy.load-balancer.trench-a.default".into();
@@ -122,7 +124,7 @@ async fn parts(folder: &Path, tasks: &Tasks) -> (Parts, Caller) {
     (parts, caller)
 }
 
-/// Measure refreshes: a Request whose connection is what the first one answered.
+/// Measures refreshes: Requests with the connection that the first one returned.
 fn refreshes(
     criterion: &mut Criterion,
     id: &str,

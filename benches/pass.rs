@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Time of a pass of the reconciler over the real kernel, while 10, 100 or 1,000 targets have a port:
-//! a pass that changes nothing, and one that makes one more link a port.
+//! Measures a pass of the reconciler over the real kernel, while 10, 100 or 1,000 targets have a
+//! port: a pass that changes nothing, and one that makes one more link a port.
 //!
 //! `cargo bench --bench pass`; `cargo test --bench pass` takes one sample of each. Needs root.
 #![allow(clippy::unwrap_used, missing_docs)]
@@ -47,7 +47,7 @@ impl Node {
         Ok(Self { kernel, tasks, hand, targets: Netns::new()?, ports: Vec::new() })
     }
 
-    /// Make a link as a forwarder does.
+    /// Creates a link as a forwarder does.
     async fn link(&self, number: usize) -> String {
         let name = format!("nsm-{number}");
         self.hand.add_veth(&name, &format!("far-{number}"), &self.targets).await.unwrap();
@@ -62,7 +62,8 @@ impl Node {
         self.ports.push(self.kernel.port(&target, name.parse().unwrap(), ends));
     }
 
-    /// Wait until the pass that `declare` causes is over, and then until the next one may start at once.
+    /// Waits until the pass that `declare` causes is over, and then until the next one may start at
+    /// once.
     async fn pass(&mut self, declare: impl FnOnce(&mut Self)) -> Duration {
         let started = Instant::now();
         declare(self);
@@ -93,7 +94,7 @@ async fn rows(netns: &Netns, samples: usize) -> io::Result<()> {
             clean.push(node.pass(|node| node.kernel.linked_anew("192.0.2.1".parse().unwrap())).await);
             let number = 10_000 + standing + sample;
             let name = node.link(number).await;
-            sleep(Duration::from_millis(50)).await; // passes that its events cause
+            sleep(Duration::from_millis(50)).await; // for the passes that its events cause
             join.push(node.pass(|node| node.claim(number, &name)).await);
             node.ports.pop();
             node.hand.delete_link(node.hand.index(&name).await.unwrap()).await.unwrap();

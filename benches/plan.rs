@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Time of a plan: when all is well (every pass of the reconciler), from nothing, and the rules of a VIP list.
+//! Measures a plan: in the desired state (as in most passes of the reconciler), from nothing, and
+//! the rules of a VIP list.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::{collections::BTreeSet, hint::black_box, net::IpAddr, sync::Arc};
@@ -9,7 +10,7 @@ use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use ipnet::IpNet;
 use meridio_proxy::kernel::{Backend, Desired, Mac, Memory, Observed, Ours, plan, vip_rules};
 
-/// VIPs that nothing merges.
+/// VIPs that cannot be merged.
 fn vips(count: u32) -> Vec<IpNet> {
     (0..count).map(|i| IpNet::new(IpAddr::from((0x1400_0000 + i * 2).to_be_bytes()), 32).unwrap()).collect()
 }
@@ -26,7 +27,7 @@ fn desired(vip_count: u32, hop_count: u32) -> Desired {
     }
 }
 
-/// A kernel with the links but nothing of ours, and after everything was made.
+/// A kernel that has only the links, and one after everything was made.
 fn before_and_after(desired: &Desired) -> (Observed, Observed) {
     let mut linux = Memory::default();
     desired.ports.iter().for_each(|port| drop(linux.add_link(port.as_str(), None).to_string()));

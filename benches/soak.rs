@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Connect, refresh and close many connections through the endpoint chain, and print the memory,
-//! descriptors, tasks and leases of the process, none of which may grow.
+//! Connects, refreshes and closes many connections through the endpoint chain, and prints the
+//! memory, descriptors, tasks and leases of the process, none of which may grow.
 //!
-//! `cargo bench --bench soak -- 200000` goes through so many connections, each with an id of its
-//! own, 16 at a time; without a number through 2,000. Kernel and IPAM are in memory; tokens are
-//! signed and verified. A table has resident memory, descriptors, tasks, leases, ports and names at
-//! ten moments, each with all connections closed. The exit code is 1 if anything but memory has
-//! grown after the first tenth, or memory by more than 64 bytes for each connection.
+//! `cargo bench --bench soak -- 200000` makes so many connections, each with its own id, 16 at a
+//! time; without a number it makes 2,000. Kernel and IPAM are in memory; tokens are signed and
+//! verified. The table has resident memory, descriptors, tasks, leases, ports and names at ten
+//! moments, each with all connections closed. The exit code is 1 if anything but memory has grown
+//! after the first tenth, or memory by more than 64 bytes for each connection.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod common;
@@ -20,13 +20,13 @@ use futures::{StreamExt, stream};
 
 use self::rig::{Rig, resident};
 
-/// Connections under way at once.
+/// Number of concurrent connections.
 const AT_ONCE: usize = 16;
-/// Rows of the table.
+/// Number of rows in the table.
 const LOOKS: usize = 10;
-/// Connections without a number in the arguments.
+/// Default number of connections.
 const FEW: usize = 2_000;
-/// Bytes of memory that a connection may leave: allocators keep some.
+/// Bytes of memory that a connection may leave, because allocators keep some.
 const SLOPE: f64 = 64.0;
 
 /// The resources of the process.
@@ -42,7 +42,7 @@ async fn connect_refresh_close(rig: &Rig, number: usize) {
 }
 
 impl Held {
-    /// Wait until every lease is released, and count.
+    /// Waits until every lease is released, and counts.
     async fn by(rig: &Rig) -> Self {
         let mut leases = rig.parts.leases.status();
         leases.wait_for(|status| status.wanted + status.releasing == 0).await.unwrap();
@@ -83,7 +83,7 @@ async fn soak(connections: usize) -> ExitCode {
     println!("{slope:.1} bytes of resident memory for each connection after the first tenth");
     // The last calls' tasks may still be ending.
     let grown = last.rest.iter().zip(&first.rest).any(|(last, first)| *last > first + 1);
-    let small = connections < 100_000; // what the allocator takes at first is not yet spread over enough
+    let small = connections < 100_000; // the initial growth of the allocator is not yet spread over enough
     rig.tasks.stop().await;
     if grown || !(small || slope <= SLOPE) { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }

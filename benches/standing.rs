@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Measure what a join costs beside 10, 100 and 1,000 standing links, and the memory of a link.
+//! Measures the cost of a join beside 10, 100 and 1,000 standing links, and the memory of a link.
 //!
 //! Each row lets targets join and leave, one after the other, through the endpoint chain. Kernel
-//! and IPAM are in memory; tokens are signed and verified. A join waits until the kernel has what
-//! keeps the target from leaking, so that the passes of the reconciler are in it.
+//! and IPAM are in memory; tokens are signed and verified. A join waits until the kernel has the
+//! target's leak stop, so it includes the passes of the reconciler.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod common;
@@ -17,12 +17,12 @@ use meridio_proxy::api::{Connection, Mechanism};
 
 use self::rig::{Rig, resident};
 
-/// Joins of a row.
+/// Number of joins of a row.
 const JOINS: usize = 100;
-/// Links that stand, of each row.
+/// Number of standing links of each row.
 const STANDING: [usize; 3] = [10, 100, 1_000];
 
-/// Let a target join; its link appears. Returns how long its Request took.
+/// Lets a target join and adds its link. Returns the duration of its Request.
 async fn join(rig: &Rig, number: usize) -> (Box<Connection>, Duration) {
     let start = Instant::now();
     let connection = rig.connect(number).await;

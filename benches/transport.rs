@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Measure Requests over a unix socket with mTLS, against an endpoint in this process.
+//! Measures Requests over a unix socket with mTLS, against an endpoint in this process.
 //!
-//! `transport/request_over_unix_mtls` dials for each Request, as NSM's clients do: socket, both handshakes, token, Request, answer.
-//! `transport/request_on_one_wire` leaves the dial out. Both signatures of a Request's tokens, and the check of the caller's, are in.
+//! `transport/request_over_unix_mtls` dials for each Request, as NSM's clients do: socket, both
+//! handshakes, token, Request, answer. `transport/request_on_one_wire` leaves the dial out. Both
+//! include the two signatures of a Request's tokens, and the check of the caller's.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::{
@@ -67,7 +68,7 @@ fn message() -> NetworkServiceRequest {
     NetworkServiceRequest { connection: Some(*connection), mechanism_preferences: Vec::new() }
 }
 
-/// An endpoint that is served for as long as the runtime lives, and how to reach it.
+/// An endpoint that is served for as long as the runtime lives, and its dialer.
 async fn endpoint(folder: &tempfile::TempDir) -> Dialer {
     let authority = Authority::new("bench.test").unwrap();
     let target = Target::Unix(folder.path().join("nse.sock"));

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Assemble an endpoint that is not Meridio's: it gives every client an address of a fixed prefix. It is served over a unix socket
-//! with mTLS and all of NSM's policies, and called by a client chain: Request, Request again, Close.
+//! Assembles an endpoint that is not Meridio's: it gives every client an address of a fixed prefix.
+//! It is served over a unix socket with mTLS and all of NSM's policies, and called by a client
+//! chain: Request, Request again, Close.
 
 use std::{
     collections::BTreeSet,
@@ -26,7 +27,8 @@ use meridio_proxy::{
 
 const LIFETIME: Duration = Duration::from_secs(600);
 
-/// Gives a client one of the addresses 192.0.2.1 to 192.0.2.254 for as long as its connection lasts.
+/// Gives a client one of the addresses 192.0.2.1 to 192.0.2.254 for as long as its connection
+/// lasts.
 #[derive(Clone, Default)]
 struct Pool(Arc<Mutex<BTreeSet<u8>>>);
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Write a layer by hand, as tower-http does: the layer, the service, the future. It says how long each call took.
+//! A layer written by hand, as in tower-http: the layer, the service, the future. It reports the
+//! duration of each call.
 
 use std::{
     pin::Pin,

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Embed a chain in another: a hop in the middle of a path, as nsmgr and forwarders are.
+//! Embeds a chain in another: a hop in the middle of a path, like nsmgr and forwarders.
 //!
-//! A chain is a tower service, so it can be what another chain ends with. The hop has an endpoint chain towards its callers and a
-//! client chain towards the next hop, each with its own `begin`: what elements keep for a connection is kept by side. Both chains
-//! have the hop's name, and therefore share one segment of the path.
+//! A chain is a tower service, so another chain can end with it. The hop has an endpoint chain for
+//! its callers and a client chain for the next hop, each with its own `begin`: elements keep the
+//! state of a connection by side. Both chains have the hop's name, and therefore share one segment
+//! of the path.
 
 use meridio_proxy::{
     api::Connection,

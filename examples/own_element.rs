@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Write an element of your own: refuse connections beyond a number, and give the place back when a connection is gone.
+//! An element of your own: refuses connections beyond a number, and frees the place when a
+//! connection is gone.
 //!
-//! Its state is a guard in the scope, so that it is right after a failure, a cancellation and a panic as well; the laws say so.
+//! Its state is a guard in the scope, so that it is right also after a failure, a cancellation or a
+//! panic; the laws check this.
 
 use std::sync::Arc;
 
@@ -15,7 +17,7 @@ use meridio_proxy::{
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Admits so many connections at a time.
+/// Admits a limited number of connections at a time.
 struct AtMost(Arc<Semaphore>);
 
 /// A connection's place, given back on drop.

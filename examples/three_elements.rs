@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Build a chain of three elements and a stock tower layer, and see what each adds to a Request.
+//! Builds a chain of three elements and a stock tower layer, and prints the effect of each on a
+//! Request.
 
 use std::time::Duration;
 
@@ -26,7 +27,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("{chain}");
     assert_eq!(chain.to_string(), "update_path → deadline → mechanism → mtu");
 
-    // What is below the last element answers: here, with what was asked.
+    // The service below the last element answers: here, with the connection of the Request.
     let end = tower::service_fn(|call: Call| async { Ok::<_, Error>(call.into_connection()) });
     let chain = chain.build(end)?;
 

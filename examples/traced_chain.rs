@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Export the spans of a chain by OTLP: one for the call, one for each row.
+//! Exports the spans of a chain by OTLP: one for the call, one for each row.
 //!
-//! With `OTEL_EXPORTER_OTLP_ENDPOINT` set, the spans go there; without it, to a receiver in this process that prints them.
+//! With `OTEL_EXPORTER_OTLP_ENDPOINT` set, the spans go there; without it, to a receiver in this
+//! process that prints them.
 
 use std::time::Duration;
 

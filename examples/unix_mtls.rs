@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Serve a chain over a unix socket with mTLS, and call it: a Request with a descriptor beside it, and health.
+//! Serves a chain over a unix socket with mTLS, and calls it: a Request with a descriptor beside
+//! it, and health.
 
 use std::{future::pending, sync::Arc, time::Duration};
 
@@ -34,7 +35,7 @@ async fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     let (folder, tasks, authority) = (tempfile::tempdir()?, Tasks::default(), Authority::new("example.org")?);
     let soon = Instant::now() + Duration::from_secs(10);
 
-    // A Workload API for each side, as SPIRE's agent is one on every node.
+    // A Workload API for each side, like that of the SPIRE agent on every node.
     let identity = |pod: &str| -> std::result::Result<_, Box<dyn std::error::Error>> {
         let workload = Workload::listen(folder.path().join(format!("{pod}.agent")))?;
         workload.grant(authority.issue(&authority.pod("default", pod), Duration::from_secs(3600))?);

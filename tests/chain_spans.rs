@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! A process of its own: whether a span is on is remembered per place in the code, for all threads.
+//! Tests the spans of a chain, in a process of its own: tracing caches for all threads whether a
+//! callsite is enabled.
 #![allow(clippy::unwrap_used)]
 
 use std::{
@@ -19,7 +20,7 @@ impl Element for Pass {
     const NAME: &'static str = "pass";
 }
 
-/// Notes the names of spans.
+/// Records the names of spans.
 #[derive(Clone, Default)]
 struct Spans(Arc<Mutex<Vec<String>>>);
 impl tracing::Subscriber for Spans {

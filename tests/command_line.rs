@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Run the real binary with its flags, with malformed variables, and as a probe.
-#![allow(clippy::unwrap_used, clippy::expect_used)] // of tests and what they share
+//! Runs the real binary with its flags, with malformed variables, and as a probe.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // in tests and their helpers
 
 use std::process::{Command, Output};
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The program `lab`: what it prints, how it exits, and what it leaves.
-#![allow(clippy::unwrap_used, clippy::expect_used)] // of tests and what they share
+//! Tests the program `lab`: its output, its exit codes, and that it leaves nothing behind.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // in tests and their helpers
 
 use std::{
     fs,
@@ -19,7 +19,7 @@ use serde_json::Value;
 
 const LAB: &str = env!("CARGO_BIN_EXE_lab");
 
-/// The lab runs the proxy that lies beside it.
+/// Runs the lab. It runs the `proxy` beside it.
 fn lab(arguments: &[&str]) -> Command {
     assert!(Path::new(env!("CARGO_BIN_EXE_proxy")).with_file_name("lab") == Path::new(LAB));
     let mut command = Command::new(LAB);
@@ -74,17 +74,17 @@ fn an_argument_that_is_not_known_is_named() {
     assert!(String::from_utf8(output.stderr).unwrap().contains("`--jsno`"));
 }
 
-/// Start the lab and read its progress until a line contains `word`.
+/// Starts the lab and reads its progress until a line contains `word`.
 fn started_until(word: &str) -> Child {
     let mut child = lab(&[]).spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
     assert!(lines.any(|line| line.unwrap().contains(word)), "the lab ended before `{word}`");
-    // Keep reading, so that the lab never waits for us.
+    // Keeps reading, so that the lab is never blocked by a full pipe.
     std::thread::spawn(move || lines.for_each(drop));
     child
 }
 
-/// Process ids below a process, now.
+/// Process ids of the present descendants of a process.
 fn descendants(of: u32) -> Vec<u32> {
     let children = fs::read_to_string(format!("/proc/{of}/task/{of}/children")).unwrap_or_default();
     let children: Vec<u32> = children.split_whitespace().filter_map(|pid| pid.parse().ok()).collect();
@@ -120,10 +120,11 @@ fn an_interrupt_or_a_kill_at_any_point_leaves_nothing() {
     }
 }
 
-/// What `lab exec` shows when run by somebody who may not make namespaces, as an ordinary user may not.
+/// The output of `lab exec` for a user who may not create namespaces.
 fn exec_without_privileges(command: &[&str]) -> Output {
     let run = || {
-        // A capability belongs to a thread and to what it starts. Root without it is as anybody.
+        // A capability belongs to a thread and its children. Root without it has no more rights
+        // than an ordinary user.
         remove_capability_from_bounding_set(CapabilitySet::SYS_ADMIN).unwrap();
         lab(&[&["exec"], command].concat()).output().unwrap()
     };

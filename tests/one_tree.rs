@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Follow one Request through both chains of the proxy in an OTLP receiver: one tree, across the socket between them.
+//! Follows one Request through both chains of the proxy in an OTLP receiver: one tree, across the
+//! socket between them.
 #![allow(clippy::unwrap_used, dead_code)]
 
 #[path = "rows/rig.rs"]
@@ -31,10 +32,10 @@ fn child<'a>(spans: &'a [Received], parent: &Received, name: &str) -> &'a Receiv
     })
 }
 
-/// Walk down the rows of a chain, each the child of the one before.
+/// Walks down the rows of a chain, each the child of the previous one.
 fn walk<'a>(spans: &'a [Received], from: &'a Received, rows: &str) -> &'a Received {
     rows.split(" → ").fold(from, |parent, row| match row {
-        // the trace row has no span of its own: it opens the one of the call
+        // the trace row has no span of its own: it opens that of the call
         "trace" => child(spans, parent, "Request"),
         _ => child(spans, parent, row),
     })

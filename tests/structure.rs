@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The rules of the source tree, and that the documents say what the tree holds.
+//! Checks the rules of the source tree, and the statements of the documents about it.
 #![allow(clippy::unwrap_used)]
 
 use std::{
@@ -21,7 +21,7 @@ const FLOORS: [(&str, usize); 8] = [
     ("lab", 5),
 ];
 
-/// Rooms of `src/lab`, and its single files, in the same manner.
+/// Rooms of `src/lab`, and its single files, in the same format.
 const ROOMS: [(&str, usize); 13] = [
     ("error", 0),
     ("svg", 0),
@@ -66,7 +66,8 @@ fn read(path: impl AsRef<Path>) -> String {
     fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
-/// The code of a file without comments and without its test module; nothing of a file that holds only tests.
+/// The code of a file without comments and without its test module; empty for a file that holds
+/// only tests.
 fn product_code(path: &Path) -> String {
     let test = ["tests.rs", "testing.rs", "given.rs", "twin.rs", "contract.rs"];
     let only_tests = path.iter().any(|part| part == "tests" || test.iter().any(|name| part == *name));
@@ -79,7 +80,8 @@ fn product_code(path: &Path) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// The modules that some code names behind a prefix: `crate::kernel::…`, and each of a `{…}` group right behind `crate::`.
+/// The modules that code names behind a prefix: `crate::kernel::…`, and each of a `{…}` group right
+/// behind `crate::`.
 fn imports(code: &str, prefix: &str) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     let word = |text: &str| text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
@@ -108,7 +110,8 @@ fn imports(code: &str, prefix: &str) -> BTreeSet<String> {
     found
 }
 
-/// Compare what each file below a folder imports behind a prefix with the floors of what that folder holds.
+/// Compares the imports of each file below a folder, behind a prefix, with the floors of the
+/// folder's contents.
 fn keep_to_floors(below: &str, prefix: &str, floors: &[(&str, usize)]) {
     let floor_of = |name: &str| floors.iter().find(|(other, _)| *other == name).map(|(_, floor)| *floor);
     let mut wrong = Vec::new();
@@ -118,7 +121,7 @@ fn keep_to_floors(below: &str, prefix: &str, floors: &[(&str, usize)]) {
         let Some(floor) = floor_of(&name) else { continue };
         let code = product_code(&file);
         let mut others = imports(&code, prefix);
-        // From here `super` is the folder itself.
+        // In these files `super` is the folder itself.
         if inside.components().count() == 1 || inside == Path::new(&name).join("mod.rs") {
             others.extend(imports(&code, "super::"));
         }
@@ -315,7 +318,8 @@ fn every_row_of_the_compatibility_page_names_its_test() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// The codes at the begin of a test's name: B16 of `b16_a_name`, L12 and G21 of `l12_g21_a_name`.
+/// The codes at the beginning of a test's name: B16 of `b16_a_name`, L12 and G21 of
+/// `l12_g21_a_name`.
 fn codes(name: &str) -> impl Iterator<Item = String> {
     let code = |part: &str| {
         let (letter, digits) = part.split_at_checked(1)?;

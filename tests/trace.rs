@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! What the spans of a call say. A process of its own: whether a span is on is remembered per place in the code, for all threads.
+//! Tests the contents of a call's spans, in a process of its own: tracing caches for all threads
+//! whether a callsite is enabled.
 #![allow(clippy::unwrap_used)]
 
 use std::{
@@ -28,7 +29,7 @@ use tracing_subscriber::prelude::*;
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const PARENT: &str = "b7ad6b7169203331";
 
-/// Keeps the spans that have ended.
+/// Records the spans that have ended.
 #[derive(Clone, Debug, Default)]
 struct Spans(Arc<Mutex<Vec<SpanData>>>);
 

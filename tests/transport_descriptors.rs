@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! A process of its own: it counts its open files, and lowers the limit of them.
+//! Tests descriptors in a process of its own, because it counts its open files and lowers their
+//! limit.
 #![allow(clippy::unwrap_used)]
 
 use std::{
@@ -47,7 +48,7 @@ fn pair() -> (FdStream, FdStream) {
     (left, right)
 }
 
-/// Let this process open `more` descriptors; returns the limit that there was.
+/// Lets this process open only `more` descriptors; returns the previous limit.
 fn leave(more: usize) -> Rlimit {
     let limit = getrlimit(Resource::Nofile);
     let low = Rlimit { current: Some((open_files() + more) as u64), ..limit };
@@ -55,7 +56,7 @@ fn leave(more: usize) -> Rlimit {
     limit
 }
 
-/// One at a time: they are about the whole process.
+/// One after the other, because they concern the whole process.
 #[tokio::test]
 async fn descriptors_neither_leak_nor_run_out() {
     what_nobody_claims_does_not_leak().await;
@@ -159,7 +160,7 @@ async fn a_listener_without_descriptors_pauses_and_goes_on() {
     assert!(timeout(Duration::from_secs(10), listener.next()).await.is_ok());
 }
 
-/// The warnings that are logged.
+/// The warnings in the log.
 #[derive(Clone, Default)]
 struct Warnings(Arc<Mutex<Vec<String>>>);
 

@@ -23,7 +23,7 @@ async fn identity(authority: &Authority, folder: &Path, pod: &str, tasks: &Tasks
     (Identity::follow(&workload.url(), tasks).ready(soon).await.unwrap(), peer)
 }
 
-/// A target that calls the proxy, as the transport hands it to the endpoint chain.
+/// A target that calls the proxy, as the transport passes it to the endpoint chain.
 pub(crate) async fn caller(folder: &Path, tasks: &Tasks) -> Caller {
     let authority = Authority::new("bench.test").unwrap();
     let (svid, own) = identity(&authority, folder, "px", tasks).await;

@@ -19,7 +19,7 @@ use tokio::{sync::watch, time::Instant};
 
 use super::common::{self, HOUR};
 
-/// Bytes of a page.
+/// Size of a page in bytes.
 const PAGE: usize = 4096;
 
 pub(crate) struct Rig {
@@ -34,7 +34,7 @@ impl Rig {
     pub(crate) async fn new(folder: &Path) -> Self {
         let tasks = Tasks::default();
         let caller = common::caller(folder, &tasks).await;
-        // Room for a thousand addresses on the node.
+        // Prefixes with room for a thousand addresses on the node.
         let pools = Family::BOTH.map(|family| (family, Pool::default_of(family)));
         let wide = pools.map(|(family, pool)| match family {
             Family::V4 => (family, Pool { conduit: 18, node: 20, ..pool }),

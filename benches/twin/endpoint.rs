@@ -66,7 +66,7 @@ async fn connect(chain: &Next, number: usize) -> Box<Connection> {
     request(chain, connection).await
 }
 
-/// Refresh a connection again and again; returns how long each time took.
+/// Refreshes a connection repeatedly; returns the duration of each refresh.
 async fn refresh(chain: &Next, connection: Box<Connection>, until: Instant) -> Vec<Duration> {
     let mut times = Vec::new();
     while Instant::now() < until {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Figures of two programs, beside each other.
+//! The figures of two programs, side by side.
 
 use std::{fmt, time::Duration};
 
@@ -12,7 +12,7 @@ const WIDTH: usize = 52;
 pub(crate) struct Figures(Vec<(String, f64)>);
 
 impl Figures {
-    /// The median of each figure, which all have in the same order.
+    /// The median of each figure; all sets have the same order.
     pub(crate) fn median(all: &[Self]) -> Self {
         let median = |(at, (name, _)): (usize, &(String, f64))| {
             let mut values: Vec<f64> = all.iter().map(|figures| figures.0[at].1).collect();
@@ -26,7 +26,7 @@ impl Figures {
         self.0.push((name.into(), value));
     }
 
-    /// Add the median and the 99th percentile of some times, in milliseconds.
+    /// Adds the median and the 99th percentile of some times, in milliseconds.
     pub(crate) fn add_times(&mut self, name: &str, mut times: Vec<Duration>) {
         times.sort_unstable();
         for percent in [50, 99] {

@@ -59,10 +59,10 @@ pub(crate) async fn measure(place: &mut Place, plan: Plan, figures: &mut Figures
     figures.add(format!("{at_once} idle targets: processor ms in a second"), each(idle, seconds));
 }
 
-/// Targets that join at the same time, of many.
+/// Number of targets that join at the same time, of many.
 const AT_A_TIME: usize = 10;
 
-/// Let many targets join that stay: each joins beside more links than the one before.
+/// Lets many targets join that stay: each joins beside more links than the previous one.
 #[allow(clippy::cast_precision_loss)]
 pub(crate) async fn many(place: &mut Place, count: usize, figures: &mut Figures) {
     place.add_targets(count);

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Measure the proxy and the twin of the Go proxy beside each other, in the same run.
+//! Measures the proxy and the twin of the Go proxy side by side, in the same run.
 //!
-//! `make bench-twin` runs it. Each program is started in a world of its own, the same as the lab's,
-//! as a process that knows only its environment. Targets join through nsmgr and forwarder, and
+//! `make bench-twin` runs it. Each program is started in a separate world, the same as the lab's,
+//! as a process that has only its environment. Targets join through nsmgr and forwarder, and
 //! callers request over the endpoint's unix socket with mTLS. IPAM serves one call at a time, as
 //! Meridio's does; each takes 5 ms, except where only the endpoint is measured.
 //!
@@ -13,7 +13,7 @@
 //! for each: many joins at once cannot be faster than that.
 //!
 //! `tests/interop/bin/proxy` is the other program, or `$INTEROP_BIN/proxy`. Without `--bench` each
-//! thing is done a few times only, to show that it works.
+//! measurement is repeated a few times only, to show that it works.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod endpoint;
@@ -40,10 +40,10 @@ use self::{
     place::Place,
 };
 
-/// How often each thing is done.
+/// Numbers of repetitions.
 #[derive(Clone, Copy, Debug)]
 struct Plan {
-    /// Worlds of each program, in turn: the median counts, as the machine is not always as busy.
+    /// Worlds of each program, in turn. The median counts, because the load of the machine varies.
     worlds: usize,
     /// Targets that join one after the other, and callers that request for the first time.
     alone: usize,
@@ -54,7 +54,7 @@ struct Plan {
     idle: Duration,
     /// Connections that are refreshed at once, each without a pause.
     refreshed: usize,
-    /// How long they are.
+    /// For how long.
     during: Duration,
     /// Targets that join ten at a time, and stay.
     many: usize,

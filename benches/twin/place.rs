@@ -17,12 +17,12 @@ use tokio::time::{Instant, sleep};
 
 /// Time that IPAM's store takes for a call: Meridio's takes some 5 ms.
 const STORE: Duration = Duration::from_millis(5);
-/// How long the program may take to be ready, and to end.
+/// Timeout of the program's start, and of its end.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Unit of the processor times in `/proc`, the same on every Linux.
 const TICK: Duration = Duration::from_millis(10);
 
-/// A running program with two load balancers, whose targets are still to come.
+/// A running program with two load balancers, without targets.
 pub(crate) struct Place {
     pub(crate) world: World,
     pub(crate) targets: usize,
@@ -70,7 +70,7 @@ impl Place {
         self.process().resident().unwrap() as f64 / 1024.0
     }
 
-    /// Time that the program has spent on processors so far.
+    /// Processor time that the program has used so far.
     pub(crate) fn processor(&self) -> Duration {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.process().pid())).unwrap();
         let (_, after_the_name) = stat.rsplit_once(')').unwrap();
@@ -79,14 +79,14 @@ impl Place {
         TICK * ticks
     }
 
-    /// The socket of the program's endpoint, in a folder of its own below its `/tmp`.
+    /// The socket of the program's endpoint, in a folder below its `/tmp`.
     pub(crate) fn endpoint(&self) -> PathBuf {
         let folders = fs::read_dir(self.world.fabric.proxies[0].state().unwrap()).unwrap();
         let mut sockets = folders.map(|folder| folder.unwrap().path().join("listen.on"));
         sockets.find(|socket| socket.exists()).unwrap()
     }
 
-    /// Add targets that are not connected yet.
+    /// Adds targets that are not connected yet.
     pub(crate) fn add_targets(&mut self, count: usize) {
         for number in self.targets..self.targets + count {
             self.world.add_target(number).unwrap();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! What a proxy finds around it: its variables, identities, and servers over mTLS.
+//! The surroundings of a proxy: its variables, identities, and servers over mTLS.
 
 use std::{future::pending, time::Duration};
 
@@ -41,7 +41,7 @@ pub(crate) fn config(folder: &tempfile::TempDir) -> Config {
     }
 }
 
-/// Serve until the result is dropped.
+/// Serves until the result is dropped.
 pub(crate) async fn host(target: &Target, identity: Identity, routes: Routes) -> AbortOnDropHandle<()> {
     let listener = Listener::bind(target, identity).await.unwrap().keep_descriptors();
     AbortOnDropHandle::new(tokio::spawn(serve(listener, routes, pending(), Duration::ZERO)))
@@ -52,7 +52,7 @@ pub(crate) fn identity(authority: &Authority, pod: &str) -> Identity {
     Identity::fixed(Svid::new(&context(&issued)).unwrap().into())
 }
 
-/// What the Workload API says of an SVID.
+/// The Workload API's message for an SVID.
 fn context(issued: &Issued) -> X509Context {
     let svid = X509Svid::parse_from_der(&issued.certificate, &issued.key).unwrap();
     let mut bundles = X509BundleSet::new();

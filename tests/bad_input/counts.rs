@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Count what a proxy that serves has.
+//! Counts the resources of a serving proxy.
 
 use std::{fs, time::Duration};
 
@@ -9,12 +9,12 @@ use tokio::time::sleep;
 
 use crate::world::World;
 
-/// Everything that a call might leave behind.
+/// The resources that a call might leave behind.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Counts {
     connections: usize,
     streams: usize,
-    /// Wanted, held, to be released.
+    /// Wanted, held, waiting for release.
     leases: [usize; 3],
     /// Names in the IPAM, once per family.
     addresses: usize,

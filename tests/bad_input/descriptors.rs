@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Descriptors that are named and do not come, and those that come and are not named.
+//! Descriptors that are named and do not arrive, and those that arrive and are not named.
 
 use std::{fs, os::fd::OwnedFd, path::PathBuf, sync::Arc, time::Duration};
 
@@ -26,7 +26,7 @@ fn file(world: &World) -> (PathBuf, Arc<OwnedFd>) {
     (path.clone(), Arc::new(fs::File::create(path).unwrap().into()))
 }
 
-/// Descriptors of this process, test and proxy, that lead to a file.
+/// Number of descriptors of this process, test and proxy, that refer to a file.
 fn open(path: &PathBuf) -> usize {
     let all = fs::read_dir("/proc/self/fd").unwrap().flatten();
     all.filter(|entry| fs::read_link(entry.path()).is_ok_and(|to| to == *path)).count()
@@ -40,7 +40,8 @@ fn naming(inode: &str) -> NetworkServiceRequest {
     message
 }
 
-/// The proxy makes links in its own namespace and needs none of a target: it answers at once, with its own.
+/// The proxy creates links in its own namespace and needs no namespace of a target: it answers at
+/// once, with its own.
 pub(crate) async fn never_comes(world: &World) -> Outcome {
     let answer = target::ask(world, naming("inode://4/4026531833")).await;
     let answer = answer.map_err(|status| status.to_string())?;
@@ -52,7 +53,7 @@ pub(crate) async fn never_comes(world: &World) -> Outcome {
     }
 }
 
-/// A chain that does need them, as that of a forwarder.
+/// A chain that needs descriptors, as that of a forwarder does.
 struct PassThrough {
     wire: Wire,
     tasks: Tasks,
@@ -87,7 +88,7 @@ pub(crate) async fn never_comes_where_it_is_needed(world: &World) -> Outcome {
     Ok(told)
 }
 
-/// Send more of them than a connection keeps, with calls that name none.
+/// Sends more of them than a connection keeps, with calls that name none.
 async fn flood(wire: &Wire, fd: &Arc<OwnedFd>) -> Result<(), String> {
     for n in 0..4 {
         let mut message = new(&format!("flood-{n}"));
@@ -99,10 +100,10 @@ async fn flood(wire: &Wire, fd: &Arc<OwnedFd>) -> Result<(), String> {
     Ok(())
 }
 
-/// The proxy closes them as they come.
+/// The proxy closes them as they arrive.
 pub(crate) async fn nobody_claims(world: &World) -> Outcome {
     let ((path, fd), wire) = (file(world), target::wire(world).await?);
-    // The first call of a connection says that nothing there will claim any.
+    // From the first call of a connection it is known that no row will claim any.
     flood(&wire, &fd).await?;
     match open(&path) {
         1 => Ok(None),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Keep the lines of the proxy's log.
+//! Collects the lines of the proxy's log.
 
 use std::{
     io,
@@ -17,7 +17,8 @@ use tracing_subscriber::{fmt::MakeWriter, prelude::*};
 pub(crate) struct Log(Arc<Mutex<Vec<String>>>);
 
 impl Log {
-    /// Take what this thread logs, at the most verbose level, in the lines that an operator sees.
+    /// Collects the log of this thread at the most verbose level, in the format of the operator's
+    /// log.
     pub(crate) fn of_this_thread(&self) -> DefaultGuard {
         let (lines, _verbosity) = log::layer(LogLevel::Trace, self.clone());
         tracing::subscriber::set_default(tracing_subscriber::registry().with(lines))
@@ -37,7 +38,7 @@ impl Log {
         self.0.lock().unwrap().iter().filter(has).count()
     }
 
-    /// Wait at most ten seconds for a line with all of these texts.
+    /// Waits at most ten seconds for a line with all of these texts.
     pub(crate) async fn says(&self, texts: &[&str]) -> Result<(), String> {
         for _ in 0..1000 {
             if self.count(texts) > 0 {

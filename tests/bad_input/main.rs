@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Throw every kind of bad input at the proxy: each is answered or logged by name, costs bounded memory and time, and leaves the
-//! state as it was. A good call or start afterwards works.
+//! Sends every kind of bad input to the proxy: each is answered or logged by name, costs bounded
+//! memory and time, and leaves the state unchanged. A good call or start afterwards works.
 #![allow(clippy::unwrap_used)]
 
 mod around;
@@ -36,14 +36,14 @@ use tonic::Code::{
 };
 use world::World;
 
-/// A row of a proxy that serves: what is wrong, what is done, who says what about it.
+/// A row for a serving proxy: the bad input, the function that sends it, and the expected report.
 macro_rules! serving {
     ($input:literal, $done:path, $says:expr) => {
         Row { input: $input, done: Serving(|world| Box::pin($done(world))), says: $says }
     };
 }
 
-/// A row of a process that starts.
+/// A row for a starting process.
 macro_rules! starting {
     ($input:literal, $done:path, $($text:literal),+) => {
         Row { input: $input, done: Starting(|place, texts| Box::pin($done(place, texts))), says: InLog(&[$($text),+]) }
@@ -143,7 +143,7 @@ const TABLE: &[Row] = &[
     serving!("a caller that gives up mid-call", turns::caller_gives_up, InLog(&["the caller did not refresh in time: closing", "\"client\":\"bad\""])),
 ];
 
-/// Held by each test: what is open in this process is counted.
+/// Held by each test, because open descriptors of this process are counted.
 static ALONE: Mutex<()> = Mutex::new(());
 
 fn rows(which: fn(&Done) -> bool) -> Vec<&'static Row> {
@@ -156,10 +156,10 @@ fn report(wrong: &[String]) {
     assert!(wrong.is_empty(), "{} of {} rows are wrong:\n{}", wrong.len(), TABLE.len(), wrong.join("\n"));
 }
 
-/// Rows that are wrong before the others are not tried any more: each may take its whole time.
+/// Number of failed rows after which the rest is skipped: each may take its whole time.
 const ENOUGH: usize = 5;
 
-/// One proxy meets all of them in turn; after a row that is wrong, the next one gets a new proxy.
+/// One proxy receives all of them in turn; after a failed row, the next one gets a new proxy.
 async fn all_in_turn(log: Log) -> Vec<String> {
     let (mut wrong, mut world) = (Vec::new(), None);
     for row in rows(|done| matches!(done, Serving(_))) {
@@ -193,7 +193,7 @@ fn a_proxy_that_serves_names_every_bad_input_stays_within_bounds_and_is_as_befor
     report(&runtime.block_on(all_in_turn(log)));
 }
 
-/// All at once, as they mostly wait.
+/// All at once, because they mostly wait.
 #[test]
 fn a_start_that_lacks_something_names_it_stays_within_bounds_and_leaves_nothing() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);

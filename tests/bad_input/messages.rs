@@ -18,7 +18,7 @@ use crate::{
     world::World,
 };
 
-/// Send a Request that was good until it was spoilt; it must fail.
+/// Sends a good Request after spoiling it; it must fail.
 async fn spoilt(world: &World, spoil: impl FnOnce(&mut NetworkServiceRequest)) -> Outcome {
     let mut message = new("bad");
     spoil(&mut message);
@@ -39,7 +39,7 @@ pub(crate) async fn segments(world: &World) -> Outcome {
     spoilt(world, |message| message.connection.as_mut().unwrap().path_mut().path_segments = many).await
 }
 
-/// Twenty times: what is refused is not kept.
+/// Twenty times: a refused Request is not kept.
 pub(crate) async fn labels(world: &World) -> Outcome {
     let labels = HashMap::from([("key".to_owned(), "v".repeat((1 << 20) - 3))]);
     let mut told = None;
@@ -49,7 +49,7 @@ pub(crate) async fn labels(world: &World) -> Outcome {
     Ok(told)
 }
 
-/// Beyond what is read at all.
+/// Larger than any message that is read.
 pub(crate) async fn message(world: &World) -> Outcome {
     let labels = HashMap::from([("key".to_owned(), "v".repeat(5 << 20))]);
     spoilt(world, |message| message.connection.as_mut().unwrap().labels = labels).await
@@ -128,7 +128,7 @@ pub(crate) async fn everything_excluded(world: &World) -> Outcome {
     spoilt(world, |message| ip_context(message).excluded_prefixes = vec!["0.0.0.0/0".into()]).await
 }
 
-/// An address that is no VIP, and a route to the services of the cluster.
+/// An address that is not a VIP, and a route to the services of the cluster.
 pub(crate) async fn address_of_a_service(world: &World) -> Outcome {
     let mut message = new("bad");
     let ip = ip_context(&mut message);

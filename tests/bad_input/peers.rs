@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Peers that do not show who they are.
+//! Peers that do not prove their identity.
 
 use std::{sync::Arc, time::SystemTime};
 
@@ -35,7 +35,7 @@ impl ResolvesClientCert for Anonymous {
     }
 }
 
-/// Shake hands with a configuration that was good until it was spoilt; the proxy must close.
+/// Performs a handshake with a good configuration after spoiling it; the proxy must close.
 async fn spoilt(world: &World, spoil: impl FnOnce(&mut ClientConfig)) -> Outcome {
     let svid = world.identity("target").current().unwrap();
     let mut config = (*svid.client_config().unwrap()).clone();
@@ -77,7 +77,7 @@ pub(crate) async fn expired(world: &World) -> Outcome {
     spoilt(world, |config| config.client_auth_cert_resolver = showing(&issued)).await
 }
 
-/// An authority of the same name, which is not ours.
+/// An authority of the same name, but with another key.
 pub(crate) async fn of_an_impostor(world: &World) -> Outcome {
     let id = world.authority.pod("default", "x");
     let issued = Authority::new(crate::around::DOMAIN).unwrap().issue(&id, HOUR).unwrap();
@@ -88,7 +88,7 @@ pub(crate) async fn without_http2(world: &World) -> Outcome {
     spoilt(world, |config| config.alpn_protocols = vec![b"http/1.1".to_vec()]).await
 }
 
-/// Bytes that are no TLS.
+/// Bytes that are not TLS.
 pub(crate) async fn without_tls(world: &World) -> Outcome {
     let Target::Unix(path) = &world.socket else { return Err("not a unix socket".into()) };
     let greeted = async {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Start the real program in namespaces of its own, for network and files, and see what it leaves.
+//! Starts the real program in separate network and mount namespaces, and checks that it leaves
+//! nothing behind.
 
 use std::{
     fs::{self, File},
@@ -35,9 +36,9 @@ use crate::{
 };
 
 const NEEDS: &str = "needs root, or a user namespace (`lab exec`), for namespaces of its own";
-/// Longest row.
+/// Timeout of a row.
 const LONGEST: Duration = Duration::from_secs(25);
-/// What a program that waits may take, unoptimised.
+/// Memory limit of a waiting program, unoptimised.
 const MEMORY_KIB: usize = 64 << 10;
 const DESCRIPTORS: usize = 64;
 
@@ -55,7 +56,8 @@ pub(crate) struct Proxy {
     child: Child,
 }
 
-/// Run a row in a place of its own, and check what it leaves there. This thread does not come back from that place.
+/// Runs a row in a new place, and checks that it leaves nothing there. This thread stays in the
+/// namespaces of the place.
 pub(crate) fn check(row: &Row) -> Checked {
     // Before its folder may be hidden.
     let program = File::open(env!("CARGO_BIN_EXE_proxy")).unwrap();
@@ -91,7 +93,7 @@ impl Place {
         if left == before { Ok(()) } else { Err(format!("left {left:?}, before it was {before:?}")) }
     }
 
-    /// Files of the proxy, links, rules and routes.
+    /// Files of the proxy, and numbers of links, rules and routes.
     pub(crate) async fn left(&self) -> (Vec<String>, usize, usize, usize) {
         let entries = fs::read_dir("/tmp").unwrap().flatten();
         let files = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
@@ -113,7 +115,7 @@ impl Place {
         self.folder.join("snapshot")
     }
 
-    /// Listen as the Workload API of the proxy, which has no identity yet.
+    /// Listens as the Workload API of the proxy, which has no identity yet.
     pub(crate) fn agent(&self) -> Workload {
         Workload::listen(self.folder.join("agent.sock")).unwrap()
     }
@@ -123,7 +125,7 @@ impl Place {
         self.authority.issue(&self.authority.pod("default", "px"), HOUR).unwrap()
     }
 
-    /// The program with variables that are right, and some others.
+    /// The program with valid variables, and some others.
     fn command(&self, others: &[(&str, &str)]) -> Command {
         let mut command = Command::new(format!("/proc/self/fd/{}", self.program.as_raw_fd()));
         command.env_clear().envs([
@@ -144,7 +146,8 @@ impl Place {
         Proxy::of(self.command(others))
     }
 
-    /// Without the capability that configures the network: not even root has what is not in its bounding set.
+    /// Without the capability to configure the network: even root cannot have a capability outside
+    /// its bounding set.
     pub(crate) fn proxy_without_net_admin(&self) -> Proxy {
         let command = self.command(&[]);
         let start = || {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! A row of the table, and what holds for every row whatever its input.
+//! A row of the table, and the checks that every row must pass.
 
 use std::{
     fs,
@@ -14,42 +14,44 @@ use crate::{log::Log, process::Place, target, world::World};
 
 /// One input.
 pub(crate) struct Row {
-    /// What is wrong.
+    /// Description of the bad input.
     pub(crate) input: &'static str,
     pub(crate) done: Done,
     pub(crate) says: Says,
 }
 
-/// What is done with it.
+/// The way to send it.
 pub(crate) enum Done {
-    /// To a proxy that serves.
+    /// To a serving proxy.
     Serving(for<'a> fn(&'a World) -> BoxFuture<'a, Outcome>),
-    /// To a process that starts, whose log must have these texts in one line.
+    /// To a starting process, whose log must have these texts in one line.
     Starting(for<'a> fn(&'a Place, &'a [&'a str]) -> BoxFuture<'a, Checked>),
 }
 
-/// What is said about it: in one status, or in one line of the log, all of the texts.
+/// The expected report: in one status, or in one line of the log, all of the texts.
 pub(crate) enum Says {
     Status(Code, &'static [&'static str]),
     Log(&'static [&'static str]),
-    /// Nothing is wrong after all: the calls are answered, one after the other.
+    /// The input is accepted: the calls are answered, one after the other.
     Answers,
 }
 
-/// Whether all is as it must be, or what is not.
+/// Ok, or a description of the failed check.
 pub(crate) type Checked = Result<(), String>;
 
-/// What the caller was told (`None`: nothing bad), or what the row found wrong.
+/// The caller's status (`None` if the calls succeed), or the check that the row itself found
+/// failed.
 pub(crate) type Outcome = Result<Option<Status>, String>;
 
-/// Longest row, with all its checks.
+/// Timeout of a row, with all its checks.
 const LONGEST: Duration = Duration::from_secs(20);
-/// Longest status in bytes, whatever the input: it is a header of the answer, and a line in the log of each hop.
+/// Maximum length of a status in bytes, for any input: it is a header of the answer, and part of a
+/// line in the log of each hop.
 const LONGEST_STATUS: usize = 1024;
-/// Memory that a row may cost in KiB, with what the test itself takes.
+/// Maximum memory that a row may cost in KiB, including the memory of the test itself.
 const MEMORY: usize = 24 << 10;
 
-/// Do what a row says to a proxy that serves, and check everything.
+/// Sends the input of a row to a serving proxy, and makes all checks.
 pub(crate) async fn check(world: &World, row: &Row) -> Checked {
     let Done::Serving(done) = &row.done else { return Err("is no row of a proxy that serves".into()) };
     let resident = resident_kib();
@@ -93,7 +95,7 @@ async fn good_calls_work(world: &World) -> Checked {
     target::closed(world, &good).await
 }
 
-/// Refresh the connection that stands: it keeps its addresses and its link.
+/// Refreshes the standing connection: it keeps its addresses and its link.
 pub(crate) async fn refreshed(world: &World) -> Checked {
     let stood = world.standing.clone();
     let answer = target::ask(world, target::request(stood.clone())).await;
@@ -104,7 +106,7 @@ pub(crate) async fn refreshed(world: &World) -> Checked {
     }
 }
 
-/// Nothing is left of the row, and nothing is missing.
+/// The counts are the same as before the row.
 async fn as_before(world: &World) -> Checked {
     for _ in 0..500 {
         if world.counts() == world.before {

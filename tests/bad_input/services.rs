@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! An IPAM, an NSP and a kernel that do not do what they are asked.
+//! An IPAM, an NSP and a kernel that misbehave.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::{
     world::{VIPS, World},
 };
 
-/// Connect while the IPAM has a fault.
+/// Connects while the IPAM has a fault.
 async fn with(world: &World, fault: Fault) -> Result<Option<Status>, String> {
     world.ipam.faults().stand(fault);
     let told = ask_within(world, new("bad"), Duration::from_millis(500)).await.err();
@@ -26,7 +26,7 @@ async fn with(world: &World, fault: Fault) -> Result<Option<Status>, String> {
     Ok(told)
 }
 
-/// Every IPv4 address of the node is given out, those of IPv6 are not.
+/// All IPv4 addresses of the node are allocated, those of IPv6 are not.
 pub(crate) async fn ipam_exhausted(world: &World) -> Outcome {
     let (tree, subnet) = (world.ipam.tree(), world.subnet());
     let filler = |n: usize| format!("filler-{n}");
@@ -37,12 +37,12 @@ pub(crate) async fn ipam_exhausted(world: &World) -> Outcome {
     Ok(told)
 }
 
-/// It does what it was asked after the caller has gone.
+/// It completes the call after the caller has gone.
 pub(crate) async fn ipam_slow(world: &World) -> Outcome {
     with(world, Fault::Delay(Duration::from_secs(1))).await
 }
 
-/// Wait at most ten seconds until targets can connect again.
+/// Waits at most ten seconds until targets can connect again.
 async fn back(world: &World) -> Result<(), String> {
     let started = Instant::now();
     loop {
@@ -79,7 +79,8 @@ pub(crate) async fn ipam_answers_an_impossible_length(world: &World) -> Outcome 
     with(world, Fault::Garble("169.255.0.9".into(), 99)).await
 }
 
-/// Send a list of VIPs twice, then one that shows in the log; a line with these texts must be there once.
+/// Sends a list of VIPs twice, then one that shows in the log; a line with these texts must occur
+/// once.
 async fn listed(world: &World, more: &[(String, String)], once: &[&str]) -> Outcome {
     let standing = VIPS.map(|(name, address)| (name.to_owned(), address.to_owned()));
     let list = || standing.iter().chain(more).cloned();
@@ -112,7 +113,7 @@ pub(crate) async fn nsp_everything(world: &World) -> Outcome {
     listed(world, &[vip("all", "0.0.0.0/0")], &["ignores a VIP", "\"all\"", "\"0.0.0.0/0\""]).await
 }
 
-/// One more than the kernel takes: the last list stays.
+/// One more than the kernel accepts: the last list stays.
 pub(crate) async fn nsp_too_many(world: &World) -> Outcome {
     let many: Vec<_> = (0..19_999).map(|n| vip("n", format!("10.0.{}.{}/32", n >> 8, n & 255))).collect();
     listed(world, &many, &["too many VIPs", "20001"]).await
@@ -127,7 +128,8 @@ pub(crate) async fn nsp_down(world: &World) -> Outcome {
     }
 }
 
-/// A target connects meanwhile. It is answered late, and its link becomes a port as soon as the kernel lets it.
+/// A target connects meanwhile. It is answered late, and its link becomes a port as soon as the
+/// kernel allows it.
 pub(crate) async fn netlink_denied(world: &World) -> Outcome {
     const EPERM: i32 = 1;
     world.linux.refuse_all(Some(EPERM));

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Starts after an earlier process, whose snapshot cannot be used or replaced, or is all there is.
+//! Starts after an earlier process whose snapshot cannot be used or replaced, or without the
+//! services whose state the snapshot has.
 
 use std::{fs, os::unix::fs::PermissionsExt};
 
@@ -17,7 +18,7 @@ use crate::{
     starts::{ipam, serves_when_nsmgr_comes},
 };
 
-/// Leave the snapshot of an earlier process of a trench.
+/// Leaves the snapshot of an earlier process of a trench.
 fn leave(place: &Place, trench: &str) {
     let addresses = Dual { v4: "172.16.1.1/24".parse().ok(), v6: "fd00::1/64".parse().ok() };
     let of = Subnet { trench: trench.into(), conduit: "conduit".into(), node: "node".into() };
@@ -28,7 +29,7 @@ fn leave(place: &Place, trench: &str) {
     File::new(place.snapshot(), of).store(&snapshot).unwrap();
 }
 
-/// It names the snapshot, sets it aside, and waits as it does without one.
+/// It logs the snapshot, sets it aside, and waits as it does without one.
 async fn refuses(place: &Place, texts: &[&str]) -> Checked {
     let proxy = place.proxy(&[]);
     proxy.log.says(texts).await?;
@@ -92,7 +93,7 @@ pub(crate) async fn no_folder(place: &Place, texts: &[&str]) -> Checked {
     serves_without(place, "/tmp/place/missing/snapshot", texts).await
 }
 
-/// Neither answers during its whole life. It is registered and serves nevertheless.
+/// Neither answers during the proxy's whole life. It is registered and serves nevertheless.
 pub(crate) async fn without_services(place: &Place, texts: &[&str]) -> Checked {
     leave(place, "trench");
     let agent = place.agent();

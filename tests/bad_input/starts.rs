@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Starts that lack something. Where it comes later, the proxy goes on by itself.
+//! Starts that lack something. If it comes later, the proxy continues by itself.
 
 use std::{
     fs,
@@ -67,7 +67,7 @@ async fn recovers(place: &Place, proxy: Proxy, agent: &Workload) -> Checked {
     proxy.ends().await
 }
 
-/// It accepts connections, and that is all.
+/// The agent accepts connections and never answers.
 pub(crate) async fn silent_agent(place: &Place, texts: &[&str]) -> Checked {
     let socket = place.folder.join("agent.sock");
     let silent = UnixListener::bind(&socket).unwrap();
@@ -118,7 +118,7 @@ pub(crate) async fn mutilated_svid(place: &Place, texts: &[&str]) -> Checked {
     given(place, cut, texts).await
 }
 
-/// Everything else is there. When nsmgr comes, the proxy is registered and serves.
+/// Everything else is available. When nsmgr comes, the proxy is registered and serves.
 pub(crate) async fn no_nsmgr(place: &Place, texts: &[&str]) -> Checked {
     let agent = place.agent();
     agent.grant(place.svid());
@@ -128,7 +128,7 @@ pub(crate) async fn no_nsmgr(place: &Place, texts: &[&str]) -> Checked {
     serves_when_nsmgr_comes(place, proxy).await
 }
 
-/// An IPAM that knows the conduit.
+/// An IPAM that has the conduit.
 pub(crate) async fn ipam(place: &Place) -> AbortOnDropHandle<()> {
     let tree = Tree::new("trench");
     tree.add_conduit("conduit").unwrap();
@@ -152,7 +152,7 @@ pub(crate) async fn serves_when_nsmgr_comes(place: &Place, proxy: Proxy) -> Chec
     if left == 0 { Ok(()) } else { Err(format!("{left} endpoints are still registered")) }
 }
 
-/// The real kernel refuses every change; once it does not, everything declared becomes true.
+/// The real kernel refuses every change; once it no longer does, all declarations take effect.
 pub(crate) async fn netlink_denied(_: &Place, texts: &[&str]) -> Checked {
     let own = rustix::thread::capabilities(None).unwrap();
     let effective = own.effective - CapabilitySet::NET_ADMIN;

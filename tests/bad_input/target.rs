@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! What targets send: well-formed calls, to be spoilt by the rows.
+//! The calls of targets: well-formed ones, to be spoilt by the rows.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use tonic::Status;
 
 use crate::{around::HOUR, world::World};
 
-/// Time that a caller waits, unless a row says otherwise.
+/// Deadline of a call, unless a row sets another.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A Request for a new connection, and a kernel interface as the only preference.
@@ -29,7 +29,7 @@ pub(crate) fn new(id: &str) -> NetworkServiceRequest {
     request(connection)
 }
 
-/// A Request for a connection that is there.
+/// A Request for an existing connection.
 pub(crate) fn request(connection: Connection) -> NetworkServiceRequest {
     let mechanism_preferences = vec![Mechanism::local(MechanismKind::Kernel)];
     NetworkServiceRequest { connection: Some(connection), mechanism_preferences }
@@ -52,7 +52,7 @@ pub(crate) async fn send(
     Ok(NetworkServiceClient::new(wire.clone()).request(call).await?.into_inner())
 }
 
-/// A Request over a connection of its own.
+/// A Request over a new wire.
 pub(crate) async fn ask(world: &World, message: NetworkServiceRequest) -> Result<Connection, Status> {
     ask_within(world, message, PATIENCE).await
 }
@@ -66,14 +66,14 @@ pub(crate) async fn ask_within(
     send(&wire, call(&wire, message, patience)).await
 }
 
-/// A Close over a connection of its own.
+/// A Close over a new wire.
 pub(crate) async fn close(world: &World, connection: &Connection) -> Result<(), Status> {
     let wire = wire(world).await.map_err(Status::aborted)?;
     let call = call(&wire, connection.clone(), PATIENCE);
     NetworkServiceClient::new(wire).close(call).await.map(drop)
 }
 
-/// Connect, as far as a link that is a port.
+/// Connects, and waits until the link is a port.
 pub(crate) async fn established(world: &World, id: &str) -> Result<Connection, String> {
     let answer = ask(world, new(id)).await.map_err(|status| format!("a good Request: {status}"))?;
     let addresses = answer.ip_context().map_or(0, |ip| ip.src_ip_addrs.len());
@@ -84,7 +84,7 @@ pub(crate) async fn established(world: &World, id: &str) -> Result<Connection, S
     Ok(answer)
 }
 
-/// Close, and take the link away.
+/// Closes, and removes the link.
 pub(crate) async fn closed(world: &World, connection: &Connection) -> Result<(), String> {
     close(world, connection).await.map_err(|status| format!("a good Close: {status}"))?;
     world.unlink(connection);

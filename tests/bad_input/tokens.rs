@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Tokens that do not say that the caller may call.
+//! Tokens that do not authorize the caller.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ use crate::{
     world::World,
 };
 
-/// Send a Request whose metadata were good until they were spoilt.
+/// Sends a Request after spoiling its metadata.
 async fn spoilt(world: &World, spoil: impl FnOnce(&Wire, &mut MetadataMap)) -> Outcome {
     spoilt_message(world, new("bad"), spoil).await
 }
@@ -61,7 +61,7 @@ pub(crate) async fn expired(world: &World) -> Outcome {
     .await
 }
 
-/// Two hops, the first of which made its token for somebody else than the second.
+/// Two hops, the first of which made its token for another peer than the second.
 pub(crate) async fn wrongly_chained(world: &World) -> Outcome {
     let far = world.dialer("far").dial(Instant::now() + PATIENCE).await.map_err(|error| error.to_string())?;
     let token = token::issue(far.svid(), far.peer(), HOUR).unwrap();
@@ -79,7 +79,7 @@ pub(crate) async fn wrongly_chained(world: &World) -> Outcome {
     spoilt_message(world, message, |_, _| {}).await
 }
 
-/// The token of somebody else who may call.
+/// The token of another pod that may call.
 fn of_another(world: &World, wire: &Wire) -> Token {
     let other = world.identity("other").current().unwrap();
     token::issue(&other, wire.peer(), HOUR).unwrap()
@@ -89,7 +89,7 @@ pub(crate) async fn signed_by_another(world: &World) -> Outcome {
     spoilt(world, |wire, metadata| replace(metadata, &of_another(world, wire))).await
 }
 
-/// A Close of the connection that stands.
+/// A Close of the standing connection.
 pub(crate) async fn close_signed_by_another(world: &World) -> Outcome {
     let wire = target::wire(world).await?;
     let mut call = call(&wire, world.standing.clone(), PATIENCE);
@@ -109,7 +109,8 @@ pub(crate) async fn garbage(world: &World) -> Outcome {
     spoilt(world, |_, metadata| drop(metadata.insert(TOKEN, "garbage".parse().unwrap()))).await
 }
 
-/// Seventeen thousand bytes; the log says what was wrong with it, the caller that it has none.
+/// Seventeen thousand bytes; the log has the reason, the caller's status only reports that the
+/// token is missing.
 pub(crate) async fn giant(world: &World) -> Outcome {
     let told = spoilt(world, |_, metadata| {
         metadata.insert(TOKEN, "e".repeat(17_000).parse().unwrap());

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Calls that come at once, and callers that go away.
+//! Concurrent calls, and callers that go away.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use crate::{
     world::World,
 };
 
-/// A Request that says which connection of the proxy it means.
+/// A Request that names its connection at the proxy.
 fn same() -> NetworkServiceRequest {
     let mut message = new("bad");
     let own = PathSegment { name: "px".into(), id: "bad-at-px".into(), ..PathSegment::default() };
@@ -42,7 +42,7 @@ pub(crate) async fn two_requests(world: &World) -> Outcome {
     closed(world, &answers[0]).await.map(|()| None)
 }
 
-/// A client that has not heard of its first one: two connections with one pair of addresses.
+/// A client that has not received its first answer: two connections with one pair of addresses.
 pub(crate) async fn two_requests_without_our_segment(world: &World) -> Outcome {
     let (one, two) = tokio::join!(ask(world, new("bad")), ask(world, new("bad")));
     let (one, two) = (one.map_err(|status| status.to_string())?, two.map_err(|status| status.to_string())?);
@@ -62,7 +62,7 @@ pub(crate) async fn request_and_close(world: &World) -> Outcome {
     closed(world, &answer).await.map(|()| None)
 }
 
-/// More than a connection may queue; those that wait are answered, the others know at once.
+/// More than a connection may queue; those that wait are answered, the others are refused at once.
 pub(crate) async fn many_requests(world: &World) -> Outcome {
     world.ipam.faults().stand(Fault::Delay(Duration::from_millis(300)));
     let wire = wire(world).await?;
@@ -79,7 +79,7 @@ pub(crate) async fn many_requests(world: &World) -> Outcome {
     Ok(refused.pop())
 }
 
-/// Leave in the middle of a Request, whose token lives two seconds; the wire is still open.
+/// Leaves in the middle of a Request whose token lives two seconds; the wire is still open.
 async fn left(world: &World, id: &str) -> Result<Wire, String> {
     world.ipam.faults().stand(Fault::Delay(Duration::from_millis(300)));
     let (wire, lifetime) = (wire(world).await?, Duration::from_secs(2));
@@ -92,13 +92,13 @@ async fn left(world: &World, id: &str) -> Result<Wire, String> {
     }
 }
 
-/// The answer could not be given any more, so that nothing is kept.
+/// The answer could not be delivered, so nothing is kept.
 pub(crate) async fn caller_goes_away(world: &World) -> Outcome {
     drop(left(world, "bad").await?);
     Ok(None)
 }
 
-/// What it asked for is done whole, and ends when nobody refreshes it.
+/// The Request is completed, and the connection ends because it is not refreshed.
 pub(crate) async fn caller_gives_up(world: &World) -> Outcome {
     let (before, wire) = (world.parts.connections.len(), left(world, "bad").await?);
     for _ in 0..500 {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! A proxy that serves targets over its socket, between an IPAM and an NSP over mTLS. Only the kernel is in memory.
+//! A proxy that serves targets over its socket, between an IPAM and an NSP over mTLS. Only the
+//! kernel is in memory.
 
 use std::{sync::Mutex, time::Duration};
 
@@ -48,11 +49,11 @@ pub(crate) struct World {
     pub(crate) ipam: Ipam,
     pub(crate) nsp: Nsp,
     pub(crate) parts: Parts,
-    /// Where targets call.
+    /// Socket that targets call.
     pub(crate) socket: Target,
-    /// What a target with a connection got. It has it before and after every row.
+    /// The connection of a target. It exists before and after every row.
     pub(crate) standing: Connection,
-    /// What there is before and after every row.
+    /// The counts before and after every row.
     pub(crate) before: Counts,
     ipam_server: Mutex<Option<AbortOnDropHandle<()>>>,
     _nsp_server: AbortOnDropHandle<()>,
@@ -97,7 +98,7 @@ impl World {
         world.occupied().await
     }
 
-    /// One target is connected, and everything is in place.
+    /// Connects one target, and waits until everything is in place.
     async fn occupied(mut self) -> Self {
         self.standing = target::established(&self, "standing").await.unwrap();
         let mut status = self.parts.kernel.status();
@@ -112,17 +113,17 @@ impl World {
         identity(&self.authority, pod)
     }
 
-    /// How a pod reaches the proxy.
+    /// The dialer of a pod to the proxy.
     pub(crate) fn dialer(&self, pod: &str) -> Dialer {
         dialer(&self.socket, self.identity(pod), HOUR)
     }
 
-    /// Where the proxy's addresses come from.
+    /// The subnet of the proxy's addresses.
     pub(crate) fn subnet(&self) -> Subnet {
         Subnet { trench: "trench".into(), conduit: "conduit".into(), node: "node".into() }
     }
 
-    /// Stop the IPAM, connections and socket included.
+    /// Stops the IPAM, with its connections and its socket.
     pub(crate) fn stop_ipam(&self) {
         drop(self.ipam_server.lock().unwrap().take());
     }
@@ -133,7 +134,7 @@ impl World {
         *self.ipam_server.lock().unwrap() = Some(server);
     }
 
-    /// The forwarder makes the link of a connection: it becomes a port.
+    /// Creates the link of a connection, as the forwarder does: it becomes a port.
     pub(crate) async fn link(&self, connection: &Connection) -> Result<(), String> {
         let name = name_of(connection)?;
         self.linux.add_link(&name, None);
@@ -154,7 +155,7 @@ impl World {
     }
 }
 
-/// What the chain stands on, and the lease of the bridge.
+/// The dependencies of the chain, and the lease of the bridge.
 async fn parts(
     config: &Config,
     own: &Identity,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! What begin promises, one sentence each.
+//! Tests the promises of `begin`, one sentence each.
 
 use std::{
     sync::{Arc, Mutex},
@@ -51,7 +51,7 @@ impl Rig {
         self.begin.clone().call(Call::Request(request))
     }
 
-    /// Nothing is left.
+    /// Waits until nothing is left.
     async fn empty(self) {
         ms(1).await;
         assert_eq!((self.begin.lanes(), self.tasks.len(), self.world.good()), (0, 0, 0));
@@ -76,7 +76,7 @@ async fn what_expires_in_the_queue_is_not_started_but_a_close_is() {
     let rig = rig(BeginLayer::client);
     rig.world.script([(1000, false)]);
     let first = rig.ask(request("a", 5000));
-    let mut late = Box::pin(rig.ask(request("a", 500))); // kept when it is done
+    let mut late = Box::pin(rig.ask(request("a", 500))); // kept after it has completed
     let mut shut = close("a");
     shut.context.deadline = Instant::now() + Duration::from_millis(500);
     let shut = rig.begin.clone().call(Call::Close(shut));
@@ -95,7 +95,7 @@ async fn eight_calls_wait_one_close_and_one_event_of_a_kind() {
     rig.request("a").await.unwrap();
     rig.world.script([(1000, false)]);
     let mut calls: Vec<_> = (0..1).map(|_| rig.ask(request("a", 9000))).collect();
-    ms(1).await; // the first is at work
+    ms(1).await; // the first is in progress
     calls.extend((0..8).map(|_| rig.ask(request("a", 9000))));
     let ninth = rig.ask(request("a", 9000)).await;
     assert!(matches!(ninth.unwrap_err().reason(), Reason::Exhausted(_)));
@@ -272,7 +272,7 @@ async fn an_event_of_a_timer_that_was_replaced_is_void() {
     let mut begin = BeginLayer::endpoint(tasks.clone()).layer(rest);
     begin.call(Call::Request(request("a", 5000))).await.unwrap();
     ms(400).await;
-    world.script([(200, false)]); // the timer fires while the refresh is at work
+    world.script([(200, false)]); // the timer fires while the refresh is in progress
     begin.call(Call::Request(request("a", 5000))).await.unwrap();
     ms(400).await;
     assert_eq!(world.seen(), ["request a", "request a"], "refreshed in time, so not closed");
@@ -310,7 +310,7 @@ async fn a_refresh_goes_on_until_the_close() {
     let mut begin = BeginLayer::client(tasks.clone()).layer(rest);
     begin.call(Call::Request(request("a", 5000))).await.unwrap();
     world.script([(0, true), (0, true)]);
-    ms(12_500).await; // fails at 10 and 11, is good at 12
+    ms(12_500).await; // fails at 10 and 11, succeeds at 12
     assert_eq!(world.seen().len(), 1 + 3);
     ms(10_000).await;
     assert_eq!(world.seen().len(), 1);
@@ -348,7 +348,7 @@ async fn an_event_has_the_patience_of_the_first_call() {
     rig.empty().await;
 }
 
-/// Holds a lease for as long as there is a connection, and traffic until somebody wants it closed.
+/// Holds a lease for as long as there is a connection, and traffic until a Close is requested.
 #[derive(Clone, Default)]
 struct Traffic(Arc<Mutex<Vec<&'static str>>>);
 struct Lease(Traffic);
@@ -400,7 +400,7 @@ async fn a_close_that_fails_has_withdrawn_the_traffic_and_keeps_the_lease() {
     assert_eq!((begin.lanes(), tasks.len()), (0, 0));
 }
 
-/// Says whether it sees the traffic of the chain around it.
+/// Records whether the traffic of the enclosing chain is visible.
 struct Sees(Arc<Mutex<Vec<bool>>>);
 impl Element for Sees {
     const NAME: &'static str = "sees";
@@ -451,7 +451,7 @@ async fn a_reselect_that_fails_leaves_the_connection_known_and_is_tried_again() 
     rig.empty().await;
 }
 
-/// Notes which version it finds and puts in the next.
+/// Records the version that it finds, and stores the next.
 #[derive(Clone, Default)]
 struct Versions(Arc<Mutex<Vec<usize>>>);
 struct Version(usize);

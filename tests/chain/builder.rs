@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! What the builder promises.
+//! Tests the promises of the builder.
 
 use std::time::Duration;
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! What begin promises of a Close that is owed, fails, or is denied, one sentence each.
+//! Tests the promises of `begin` about a Close that is owed, fails, or is denied, one sentence
+//! each.
 
 use std::sync::{
     Arc, Mutex,
@@ -20,7 +21,7 @@ use tower_layer::Layer;
 
 use crate::world::{Lever, World, close, ms, request};
 
-/// Does with an answer, and with a Close, what it is told; counts the Closes.
+/// Handles responses and Closes as scripted; counts the Closes.
 #[derive(Clone, Default)]
 struct Picky(Arc<Mutex<&'static str>>, Arc<AtomicUsize>);
 struct Kept;
@@ -49,7 +50,7 @@ impl Element for Picky {
     }
 }
 
-/// What is below it counts as another process.
+/// The elements below it count as another process.
 struct Hop;
 impl Element for Hop {
     const NAME: &'static str = "hop";

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Whatever comes in whatever order: one call at a time per id, a Close works on the last good connection, nothing survives.
+//! Tests any sequence of calls and events: one call at a time per id, a Close uses the last good
+//! connection, nothing survives.
 
 use std::{
     sync::{
@@ -66,7 +67,7 @@ impl Element for Ports {
     }
 }
 
-/// An event may come to nothing.
+/// An event may end without an effect.
 fn drop_ended(answer: Result<Box<Connection>>) -> Option<Error> {
     answer.err().filter(|error| !matches!(error.reason(), Reason::Ended))
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The laws hold for small elements, for the machine and for hand-written services, and catch what breaks them.
+//! Tests that the laws hold for small elements, for the machine and for hand-written services, and
+//! that they detect violations.
 
 use std::{
     sync::{
@@ -38,7 +39,7 @@ async fn code_after_an_await_is_caught() {
     assert_eq!(broken.law, "cut of a first Request");
 }
 
-/// Counts ports and gives them back by hand.
+/// Counts ports and gives them back without a guard.
 struct ByHand(Arc<AtomicUsize>);
 impl Element for ByHand {
     const NAME: &'static str = "by_hand";
@@ -58,7 +59,7 @@ async fn what_is_held_outside_is_caught_by_a_witness() {
     assert_eq!(broken.unwrap_err().law, "cut of a first Request");
 }
 
-/// Puts its guard where a guard belongs, but adds one with every refresh.
+/// Puts its guard into the scope, but adds one with every refresh.
 struct Hoarder;
 struct Pile(#[expect(dead_code, reason = "a guard")] Vec<meridio_proxy::chain::Task>);
 impl Element for Hoarder {
@@ -103,7 +104,7 @@ async fn a_chain_in_a_wrong_order_is_told() {
     assert_eq!((broken.law, broken.what.contains("`begin` must stand before")), ("order", true), "{broken}");
 }
 
-/// Runs some calls in a task, which goes on when its call is cancelled.
+/// Runs some calls in a task, which continues when its call is cancelled.
 #[derive(Clone)]
 struct InTask(Next, Which);
 type Which = fn(&Call) -> bool;

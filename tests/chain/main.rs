@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! What a chain promises, one sentence each.
+//! Tests the promises of a chain, one sentence each.
 #![allow(clippy::unwrap_used)]
 
 mod begin;

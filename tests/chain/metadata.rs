@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! What metadata promises: a Request's state is kept only if the Request succeeds.
+//! Tests the promise of metadata: a Request's state is kept only if the Request succeeds.
 
 use std::sync::{
     Arc,
@@ -16,7 +16,7 @@ use tower_layer::Layer;
 
 use crate::world::{World, request};
 
-/// Stores how many Requests it has seen, and notes what it found stored.
+/// Stores how many Requests it has received, and records the value that it found stored.
 #[derive(Clone, Default)]
 struct Count(Arc<AtomicUsize>, Arc<AtomicUsize>);
 struct Stored(usize);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Small elements to hold the machine and the laws against.
+//! Small elements for tests of the machine and the laws.
 
 use std::{future::pending, time::Duration};
 
@@ -23,7 +23,7 @@ impl Element for Mtu {
     }
 }
 
-/// Requests again after this long; after a failure, again after a tenth of it.
+/// Requests again after this time; after a failure, again after a tenth of it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Refresh(pub(crate) Duration);
 
@@ -52,7 +52,8 @@ impl Element for Refresh {
     }
 }
 
-/// Shows how not to clean up: by code after an await, which does not run when the call is cancelled.
+/// A bad example: it cleans up by code after an await, which does not run when the call is
+/// cancelled.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Forgetful;
 

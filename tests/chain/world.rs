@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! A service that delays and fails by a script and notes what it sees, and a lever for a connection's events.
+//! A service that delays and fails by a script and records its calls, and access to a connection's
+//! events.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -49,7 +50,7 @@ impl World {
         })
     }
 
-    /// `request a`, `close b`, … in the order of arrival, cleared.
+    /// The calls in the order of arrival, such as `request a` and `close b`; clears them.
     pub(crate) fn seen(&self) -> Vec<String> {
         self.take().into_iter().map(|(what, ..)| what).collect()
     }
@@ -58,12 +59,12 @@ impl World {
         std::mem::take(&mut self.0.lock().unwrap().seen)
     }
 
-    /// What must never be.
+    /// Violations that the service has detected.
     pub(crate) fn wrong(&self) -> Vec<String> {
         self.0.lock().unwrap().wrong.clone()
     }
 
-    /// Connections that the world holds good.
+    /// Number of connections that are established at the service.
     pub(crate) fn good(&self) -> usize {
         self.0.lock().unwrap().good.len()
     }
@@ -111,7 +112,7 @@ impl World {
     }
 }
 
-/// Hands out a connection's events.
+/// Gives access to a connection's events.
 #[derive(Clone, Default)]
 pub(crate) struct Lever(Arc<Mutex<HashMap<String, Events>>>);
 

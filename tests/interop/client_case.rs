@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What a Go client must see of an endpoint during one whole connection.
+//! Checks of a Go client against an endpoint during one whole connection.
 
 use serde_json::{Value, json};
 
@@ -8,24 +8,28 @@ use crate::{
     programs::{Netns, Outcome},
 };
 
-/// An endpoint as its callers see it.
+/// An endpoint, from the view of its callers.
 pub(crate) struct Callee<'a> {
     /// Address that the client dials: the endpoint's own, or the manager's.
     pub(crate) address: &'a str,
     /// Names in the path after the client's own, in order; each is a pod's.
     pub(crate) hops: &'a [&'a str],
-    /// Inode number of the network namespace whose descriptor the client receives; `None` means the client's own.
+    /// Inode number of the network namespace whose descriptor the client receives; `None` means the
+    /// client's own.
     pub(crate) netns: Option<&'a str>,
 }
 
-/// Life of the client's tokens. The sdk refreshes after a fifth of it; a callee gives up a deadline before its end.
+/// Lifetime of the client's tokens. The sdk refreshes after a fifth of it; a callee gives up a
+/// deadline before its end.
 const LIFETIME: &str = "6s";
 /// Deadline of each of the client's calls.
 const DEADLINE: &str = "3s";
-/// Shortest time between two answers that a refresh after a fifth of [`LIFETIME`] allows, in seconds.
+/// Shortest time between two answers that a refresh after a fifth of [`LIFETIME`] allows, in
+/// seconds.
 const SPACING: f64 = 0.5;
 
-/// Health, Request, three refreshes, monitor events, Close; the client's policies on. The answer is the client's namespace.
+/// Health, Request, three refreshes, monitor events and Close, with the client's policies on. The
+/// answer is the client's namespace.
 pub(crate) async fn connects_refreshes_and_closes(node: &mut Node, callee: Callee<'_>) -> Outcome<String> {
     let args = ["-connect", callee.address, "-refreshes", "3", "-lifetime", LIFETIME, "-timeout", DEADLINE];
     let mut client = node.run("client", "client", Netns::Own, &args)?;
@@ -78,14 +82,14 @@ pub(crate) fn tokens(node: &Node, connection: &Value, caller: &str, hops: &[&str
     }
     for (at, (segment, name)) in segments.iter().zip(&names).enumerate() {
         require(segment, "name", &json!(name))?;
-        // The last hop's token is for the one before it: nobody follows.
+        // The last hop's token is for the previous one, because no hop follows.
         let audience = names.get(at + 1).unwrap_or_else(|| &names[at - 1]);
         require(segment, "token", &json!(format!("{} -> {}", node.id(name), node.id(audience))))?;
     }
     Ok(())
 }
 
-/// First nothing, then an update for each answer, then the end.
+/// First an empty event, then an update for each answer, then the end.
 fn monitored(events: &[&Value]) -> Outcome<()> {
     let kinds: Vec<_> = events.iter().map(|event| event["type"].as_str().unwrap_or_default()).collect();
     let (first, last) = (kinds.first().copied(), kinds.last().copied());

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The Go peers among themselves: what is green here may be asked of ours.
+//! Runs the Go peers against each other: our side must pass each case that passes here.
 
 use std::time::{Duration, Instant};
 

@@ -13,7 +13,7 @@ use meridio_proxy::{
 };
 use tonic::{Status, metadata::MetadataMap};
 
-/// Row of a client chain, above its end: the index is that of the next hop.
+/// Row of a client chain, above its end: sets the index to that of the next hop.
 pub(crate) struct WrongIndex;
 
 impl Element for WrongIndex {
@@ -25,7 +25,7 @@ impl Element for WrongIndex {
     }
 }
 
-/// Row of a client chain, below `send_fd`: what it attached is gone.
+/// Row of a client chain, below `send_fd`: removes the attached descriptor.
 pub(crate) struct NoDescriptor;
 
 impl Element for NoDescriptor {
@@ -37,7 +37,8 @@ impl Element for NoDescriptor {
     }
 }
 
-/// Row of an endpoint chain in the place of `send_fd`: the answer names a namespace whose descriptor is not sent.
+/// Row of an endpoint chain in the place of `send_fd`: the answer names a namespace whose
+/// descriptor is not sent.
 pub(crate) struct NamedOnly(pub(crate) Inode);
 
 impl Element for NamedOnly {
@@ -52,7 +53,7 @@ impl Element for NamedOnly {
     }
 }
 
-/// Row of an endpoint chain, above all: our segment, the last, loses its expiry.
+/// Row of an endpoint chain, above all others: removes the expiry of our segment, the last.
 pub(crate) struct NoExpiry;
 
 impl Element for NoExpiry {
@@ -67,7 +68,7 @@ impl Element for NoExpiry {
     }
 }
 
-/// End of a client chain, written by hand: its token is for the peer, or for somebody else.
+/// End of a client chain, written by hand: its token is for the peer, or for another audience.
 #[derive(Clone)]
 pub(crate) struct ByHand {
     pub(crate) dialer: Dialer,
@@ -75,7 +76,7 @@ pub(crate) struct ByHand {
 }
 
 impl ByHand {
-    /// Answer a call by calling the peer.
+    /// Answers a call by calling the peer.
     pub(crate) async fn call(self, call: Call) -> Result<Box<Connection>, Error> {
         let (mut context, deadline) = (call.context().clone(), call.context().deadline);
         let wire =
@@ -109,7 +110,7 @@ impl ByHand {
         }
     }
 
-    /// Replace the token of a call by one for the audience.
+    /// Replaces the token of a call by one for the audience.
     fn readdress(&self, wire: &Wire, metadata: &mut MetadataMap) -> Result<(), Status> {
         let Some(audience) = &self.audience else { return Ok(()) };
         let token = token::issue(wire.svid(), audience, self.dialer.token_lifetime);

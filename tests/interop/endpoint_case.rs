@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What a Go endpoint must see of our client during one whole connection, and what our client must get.
+//! Checks of our client against a Go endpoint during one whole connection, from both sides.
 
 use std::{pin::pin, time::Duration};
 
@@ -26,12 +26,12 @@ use crate::{
 
 /// Our connection's id.
 const ID: &str = "ours-0";
-/// Life of our tokens: the refresh comes after a fifth of it.
+/// Lifetime of our tokens: the refresh comes after a fifth of it.
 pub(crate) const LIFETIME: Duration = Duration::from_secs(6);
 /// Deadline of each of our calls.
 const DEADLINE: Duration = Duration::from_secs(3);
 
-/// The way of our calls.
+/// The path of our calls.
 pub(crate) struct Way<'a> {
     pub(crate) dialer: &'a Dialer,
     /// Names in the path after our own, in order.
@@ -40,7 +40,7 @@ pub(crate) struct Way<'a> {
     pub(crate) netns: &'a str,
 }
 
-/// Health, Request, three refreshes, monitor events, Close; the endpoint's policies on.
+/// Health, Request, three refreshes, monitor events and Close, with the endpoint's policies on.
 pub(crate) async fn connects_refreshes_and_closes(
     node: &Node,
     chain: &Next,
@@ -81,7 +81,8 @@ pub(crate) async fn connects_refreshes_and_closes(
     Ok(())
 }
 
-/// Each answer is about our connection, and brought the descriptor. The last one may still be on its way.
+/// Each answer is about our connection, and brought the descriptor. The last one may still be on
+/// its way.
 async fn answered(received: &Received, way: &Way<'_>) -> Outcome<()> {
     let since = Instant::now();
     while received.answers().len() < 4 {
@@ -110,7 +111,8 @@ pub(crate) fn asked() -> Request {
     Request { connection, preferences: Vec::new(), context: Context::within(DEADLINE) }
 }
 
-/// A Request as it is at the Go endpoint: our descriptor has arrived, our token is for the next hop.
+/// A Request as received by the Go endpoint: our descriptor has arrived, our token is for the next
+/// hop.
 fn seen(node: &Node, request: &Value, way: &Way<'_>, netns: &str) -> Outcome<()> {
     let connection = &request["connection"];
     require(connection, "index", &json!(way.hops.len()))?;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A Go client at our endpoint chain: directly, and through the Go manager.
+//! Runs a Go client against our endpoint chain: directly, and through the Go manager.
 
 use meridio_proxy::{
     chain::{Call, Chain, Error, Next},
@@ -36,7 +36,7 @@ pub(crate) async fn at_our_endpoint(end: impl FnOnce(Chain) -> Outcome<Next>) ->
     Ok(())
 }
 
-/// The rows with the product's own way to send the descriptor.
+/// The rows, with the product's row that sends the descriptor.
 pub(crate) fn answering(rows: Chain) -> Outcome<Next> {
     answer(rows.with(send_fd::Endpoint::new(netns()?)))
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Our channel at a Go server that allows a ping every five minutes, as IPAM and NSP do.
+//! Runs our channel against a Go server that allows a ping every five minutes, as IPAM and NSP do.
 
 use std::{convert::Infallible, time::Duration};
 
@@ -19,7 +19,7 @@ use crate::{
 /// Interval of our pings at first. The server ends a connection at the fifth.
 const OFTEN: Duration = Duration::from_millis(100);
 
-/// Keep a stream open, so that the server is pinged; open another when it ends.
+/// Keeps a stream open, so that the server is pinged; opens another when it ends.
 async fn watch_for_ever(channel: Channel) -> Infallible {
     let mut client = HealthClient::with_origin(channel, origin());
     loop {
@@ -31,10 +31,10 @@ async fn watch_for_ever(channel: Channel) -> Infallible {
     }
 }
 
-/// Follow a link until its pings are that rare.
+/// Waits until the pings of a link are that rare.
 ///
 /// # Errors
-/// The link went down on the way.
+/// The link went down before.
 async fn until_rare(mut link: watch::Receiver<Link>, rare: Duration) -> Outcome<()> {
     let mut was_up = false;
     loop {

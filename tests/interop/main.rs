@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Our wire against peers built on NSM's own Go sdk, with all of NSM's policies on.
+//! Tests our wire against peers built on NSM's own Go sdk, with all of NSM's policies on.
 //!
-//! Run by `make interop`, which builds the peers first. Every identity comes from our own Workload API server; the Go clients and
-//! endpoints have network namespaces of their own, so that a descriptor says whose it is.
+//! Run by `make interop`, which builds the peers first. Every identity comes from our own Workload
+//! API server. The Go clients and endpoints have separate network namespaces, so that a descriptor
+//! shows to whom it belongs.
 
 mod client_case;
 mod control;

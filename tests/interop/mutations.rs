@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Each deliberate mistake turns a case red, and for its own reason: the cases see what they claim to see.
+//! Checks that each deliberate mistake fails a case, for its own reason: the cases detect the
+//! mistakes that they claim to detect.
 
 use std::sync::Arc;
 
@@ -19,7 +20,7 @@ use crate::{
     to_go::{at_a_go_endpoint, connected},
 };
 
-/// The outcome is red, and says this.
+/// The outcome is a failure with this reason.
 fn red(outcome: Outcome<()>, why: &str) -> Outcome<()> {
     match outcome {
         Err(error) if error.contains(why) => Ok(()),

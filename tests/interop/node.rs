@@ -9,25 +9,25 @@ use crate::programs::{self, Netns, Outcome, Program};
 
 /// Validity of the SVIDs: longer than any test.
 const HOUR: Duration = Duration::from_secs(3600);
-/// Longest time for a program to start, on a machine that compiles at the same time.
+/// Timeout of a program's start, on a machine that compiles at the same time.
 pub(crate) const START: Duration = Duration::from_secs(30);
-/// Longest time for one exchange with a peer.
+/// Timeout of one exchange with a peer.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Longest time from the manager's restart until others reach us again.
+/// Timeout from the manager's restart until peers reach us again.
 pub(crate) const BACK: Duration = Duration::from_secs(5);
 
-/// A node of the cluster, as far as NSM sees it.
+/// A node of the cluster, as far as NSM is concerned.
 pub(crate) struct Node {
     folder: tempfile::TempDir,
     authority: Authority,
     workloads: HashMap<String, Workload>,
     logs: usize,
-    /// Address at which the manager is known to the registry: that of a restarted one is the same.
+    /// Address of the manager in the registry: that of a restarted one is the same.
     public: String,
 }
 
-/// The Go control plane of a node, every policy on.
+/// The Go control plane of a node, with all policies on.
 pub(crate) struct ControlPlane {
     _registry: Program,
     registry_url: String,
@@ -40,7 +40,8 @@ impl Node {
     pub(crate) fn new() -> Outcome<Self> {
         let folder =
             tempfile::Builder::new().prefix("interop").tempdir().map_err(|error| error.to_string())?;
-        // The port is free when the manager takes it, unless someone is quicker: then it says so.
+        // If another process takes the port before the manager does, the manager fails with an
+        // error.
         let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
         let public = format!("tcp://{}", free.map_err(|error| format!("no loopback address: {error}"))?);
         let authority = Authority::new("interop.test").map_err(|error| error.to_string())?;
@@ -67,7 +68,7 @@ impl Node {
         self.authority.pod("default", pod)
     }
 
-    /// An SVID that the Workload API does not know of.
+    /// An SVID that the Workload API does not serve.
     pub(crate) fn issue(&self, pod: &str) -> Outcome<Issued> {
         self.authority.issue(&self.id(pod), HOUR).map_err(|error| error.to_string())
     }
@@ -86,7 +87,7 @@ impl Node {
         Ok(url)
     }
 
-    /// Run a Go program as a pod.
+    /// Runs a Go program as a pod.
     pub(crate) fn run(&mut self, program: &str, pod: &str, netns: Netns, args: &[&str]) -> Outcome<Program> {
         let identity = self.workload(pod)?;
         self.logs += 1;
@@ -95,7 +96,7 @@ impl Node {
         Program::start(pod, &path, args, &identity, log, netns)
     }
 
-    /// Registry, manager and forwarder.
+    /// Starts registry, manager and forwarder.
     pub(crate) async fn control_plane(&mut self) -> Outcome<ControlPlane> {
         let mut registry = self.run("registry", "registry", Netns::Shared, &[])?;
         let listening = registry.event("listening", START).await?;
@@ -116,7 +117,7 @@ impl Node {
         Ok(nsmgr)
     }
 
-    /// Kill the manager and start it again at the same addresses.
+    /// Kills the manager and starts it again at the same addresses.
     pub(crate) async fn restart_nsmgr(&mut self, control: &mut ControlPlane) -> Outcome<()> {
         control.nsmgr.kill()?;
         control.nsmgr = self.nsmgr(&control.registry_url.clone()).await?;

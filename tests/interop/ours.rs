@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Our side: an identity, our chains, an endpoint on a socket, a way to the peers.
+//! Our side: an identity, our chains, an endpoint on a socket, and dialers to the peers.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -31,32 +31,32 @@ use crate::{
     witness::{Arrived, Received},
 };
 
-/// Pod that our side runs as, and its name in paths and in the registry.
+/// Pod of our side, and its name in paths and in the registry.
 pub(crate) const POD: &str = "ours";
-/// Life of our tokens, long enough for a test.
+/// Lifetime of our tokens, long enough for a test.
 const LIFETIME: Duration = Duration::from_secs(600);
-/// Time for one attempt to reach a peer.
+/// Timeout of one attempt to reach a peer.
 const DIAL: Duration = Duration::from_secs(2);
 
-/// Our identity and what runs under it.
+/// Our identity and the tasks that use it.
 pub(crate) struct Pod {
     pub(crate) identity: Identity,
     tasks: Tasks,
 }
 
 impl Pod {
-    /// Follow the Workload API of the node.
+    /// Follows the Workload API of the node.
     pub(crate) fn new(node: &mut Node) -> Outcome<Self> {
         let tasks = Tasks::default();
         Ok(Self { identity: Identity::follow(&node.workload(POD)?, &tasks), tasks })
     }
 
-    /// The way to a peer, with tokens of the usual life.
+    /// The dialer of a peer, with tokens of the usual lifetime.
     pub(crate) fn dialer(&self, address: &str) -> Outcome<Dialer> {
         self.dialer_for(address, LIFETIME)
     }
 
-    /// The way to a peer.
+    /// The dialer of a peer.
     pub(crate) fn dialer_for(&self, address: &str, token_lifetime: Duration) -> Outcome<Dialer> {
         let target: Target = address.parse().map_err(|error| format!("{error}"))?;
         Ok(Dialer { target, identity: self.identity.clone(), dial_timeout: DIAL, token_lifetime })
@@ -91,7 +91,7 @@ impl Pod {
             .with(mechanism::Endpoint::new(names()))
     }
 
-    /// End every task of our side.
+    /// Ends every task of our side.
     pub(crate) async fn stop(self) {
         self.tasks.stop().await;
     }
@@ -105,7 +105,7 @@ pub(crate) struct Endpoint {
 }
 
 impl Endpoint {
-    /// Serve a chain, and what it publishes, on a socket of the node.
+    /// Serves a chain, and the connections it publishes, on a socket of the node.
     pub(crate) async fn serve(
         node: &Node,
         pod: &Pod,
@@ -124,7 +124,7 @@ impl Endpoint {
     }
 }
 
-/// Connections without limits that a test could meet.
+/// Connections whose limits no test reaches.
 pub(crate) fn connections() -> Connections {
     Connections::new(Limits::default())
 }

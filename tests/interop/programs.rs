@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Run the Go programs and read what they report.
+//! Runs the Go programs and reads their reports.
 //!
-//! Each prints one JSON object per line. A program whose end of standard input comes ends too, so none outlives the test.
+//! Each prints one JSON object per line. A program ends when its standard input ends, so none
+//! outlives the test.
 
 use std::{
     fs::File,
@@ -20,16 +21,16 @@ use nix::{
 use serde_json::Value;
 use tokio::{sync::mpsc, time::timeout};
 
-/// Why a case is red.
+/// The result of a case, with the reason why it failed.
 pub(crate) type Outcome<T> = Result<T, String>;
 
-/// Lines a program may be ahead of the test. One that is further ahead waits.
+/// Maximum number of unread lines of a program; a program that is further ahead blocks.
 const LINES: usize = 256;
 
-/// Where the Go programs are.
+/// The folder of the Go programs.
 ///
 /// # Panics
-/// If they are not there: a test without its peers proves nothing.
+/// If they are missing: a test without its peers proves nothing.
 pub(crate) fn folder() -> PathBuf {
     let Some(folder) = std::env::var_os("INTEROP_BIN").map(PathBuf::from) else {
         panic!(
@@ -53,17 +54,18 @@ pub(crate) struct Program {
     pub(crate) seen: Vec<Value>,
 }
 
-/// Whose network namespace a program gets.
+/// The network namespace of a program.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Netns {
-    /// Ours: it talks over the loopback interface.
+    /// Ours: it uses our loopback interface.
     Shared,
     /// A new one: its descriptor is another file than ours.
     Own,
 }
 
 impl Program {
-    /// Start a program with its identity's socket in the environment and its log beside the others.
+    /// Starts a program with its identity's socket in the environment and its log beside the
+    /// others.
     pub(crate) fn start(
         name: &str,
         path: &Path,
@@ -78,12 +80,13 @@ impl Program {
             .args(args)
             .arg("-until-eof")
             .env("SPIFFE_ENDPOINT_SOCKET", identity)
-            // A program that is killed leaves its folder behind; the test's goes with the test.
+            // A killed program leaves its folder behind; the test's folder is removed with the
+            // test.
             .env("TMPDIR", log.parent().unwrap_or(Path::new("/tmp")))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(File::create(&log).map_err(|error| fail("log", &error))?);
-        // A thread that moved to a new namespace hands it to its children, and ends with it.
+        // Children inherit the namespace of their thread. The thread ends afterwards.
         let spawned = thread::spawn(move || -> Outcome<Child> {
             if netns == Netns::Own {
                 unshare(CloneFlags::CLONE_NEWNET).map_err(|error| {
@@ -115,7 +118,7 @@ impl Program {
         Some(event)
     }
 
-    /// The next event of a name; others on the way are kept in `seen`.
+    /// The next event with a name; others on the way are kept in `seen`.
     pub(crate) async fn event(&mut self, name: &str, within: Duration) -> Outcome<Value> {
         let wait = async {
             while let Some(event) = self.next().await {
@@ -138,7 +141,7 @@ impl Program {
         }
     }
 
-    /// Wait for the program's end, which must be exit code 0.
+    /// Waits for the program's end, which must be exit code 0.
     pub(crate) async fn success(&mut self, within: Duration) -> Outcome<()> {
         let end = async { while self.next().await.is_some() {} };
         if timeout(within, end).await.is_err() {
@@ -150,19 +153,19 @@ impl Program {
         if status.success() { Ok(()) } else { Err(self.explain(format!("{}: {status}: {error}", self.name))) }
     }
 
-    /// Ask the program to end, and wait for it.
+    /// Ends the program, and waits for it.
     pub(crate) async fn stop(&mut self, within: Duration) -> Outcome<()> {
         self.signal(Signal::SIGTERM)?;
         self.success(within).await
     }
 
-    /// Kill the program: it has no time to say goodbye to anyone.
+    /// Kills the program, so that it cannot close anything.
     pub(crate) fn kill(&mut self) -> Outcome<()> {
         self.signal(Signal::SIGKILL)?;
         self.child.wait().map(drop).map_err(|error| error.to_string())
     }
 
-    /// Events of a name, among those that were read.
+    /// Events with a name, among those that were read.
     pub(crate) fn events(&self, name: &str) -> impl Iterator<Item = &Value> {
         self.seen.iter().filter(move |event| event["event"] == name)
     }
@@ -172,7 +175,7 @@ impl Program {
         kill(Pid::from_raw(pid), signal).map_err(|error| format!("{}: {signal}: {error}", self.name))
     }
 
-    /// The error, and the end of the program's log below it.
+    /// The error, with the end of the program's log below it.
     fn explain(&self, error: String) -> String {
         let log = std::fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<_> =

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Our endpoint behind the Go manager.
+//! Tests our endpoint behind the Go manager.
 
 use std::time::{Duration, Instant};
 
@@ -37,7 +37,7 @@ impl Stage {
     }
 }
 
-/// Our registrations through a registry client of choice.
+/// Registers through the given registry client.
 pub(crate) async fn through<R: Registry>(registry: impl FnOnce(&Dialer) -> R) -> Outcome<()> {
     let stage = Stage::new().await?;
     let registry = registry(&stage.dialer);
@@ -80,7 +80,7 @@ async fn our_endpoint_is_back_within_five_seconds_of_the_managers_restart() -> O
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    // The forwarder comes back by itself; until then a client is refused.
+    // The forwarder recovers by itself; until then a client is refused.
     let manager = stage.node.manager();
     let args = ["-connect", &manager, "-refreshes", "0", "-timeout", "3s"];
     loop {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Stand before the registry: to hurry, or to leave something out on purpose.
+//! Wrappers of the registry client that shorten lifetimes, or leave something out on purpose.
 
 use std::{
     path::Path,
@@ -23,7 +23,7 @@ use meridio_proxy::{
 use rustix::fs::{Mode, OFlags};
 use tokio::time::Instant;
 
-/// A registry whose entries live shortly, so that a refresh comes soon.
+/// A registry whose entries expire soon, so that a refresh comes soon.
 #[derive(Clone)]
 pub(crate) struct ShortLived<R> {
     pub(crate) inner: R,
@@ -63,7 +63,7 @@ impl<R: Registry> Registry for ShortLived<R> {
     }
 }
 
-/// A registry client that writes its Register by hand, with the `path` header or without.
+/// A registry client that writes its Register by hand, with or without the `path` header.
 #[derive(Clone)]
 pub(crate) struct ByHand {
     pub(crate) inner: Client,

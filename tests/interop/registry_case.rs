@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Our registrations at the Go manager: by descriptor, refreshed, watched, withdrawn.
+//! Checks of our registrations at the Go manager: by descriptor, refreshed, watched, withdrawn.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -22,7 +22,7 @@ use crate::{
 
 /// The network service it offers.
 const SERVICE: &str = "service";
-/// Deadline of our calls to the registry: the manager drops an entry this long before it lapses.
+/// Deadline of our calls to the registry: the manager drops an entry this long before it expires.
 const DEADLINE: Duration = Duration::from_secs(2);
 
 /// A registry behind the manager.
@@ -30,7 +30,7 @@ pub(crate) fn client(dialer: &Dialer) -> Client {
     Client::new(dialer.clone(), DEADLINE)
 }
 
-/// Keep our endpoint registered.
+/// Keeps our endpoint registered.
 pub(crate) fn register<R: Registry>(registry: R, endpoint: &Endpoint) -> Registration<R> {
     let service = NetworkService { name: SERVICE.into(), payload: "ETHERNET".into(), ..Default::default() };
     let entry = NetworkServiceEndpoint {
@@ -43,7 +43,7 @@ pub(crate) fn register<R: Registry>(registry: R, endpoint: &Endpoint) -> Registr
     Registration::start(registry, offer, settings)
 }
 
-/// Wait until the registry has accepted us.
+/// Waits until the registry has accepted us.
 pub(crate) async fn registered<R: Registry>(registration: &Registration<R>) -> Outcome<()> {
     let mut state = registration.state();
     let wait = async {
@@ -55,7 +55,8 @@ pub(crate) async fn registered<R: Registry>(registration: &Registration<R>) -> O
     }
 }
 
-/// Registered, found with a descriptor's URL, refreshed past its first expiry without a gap, unregistered.
+/// Registered, found with a descriptor's URL, refreshed past its first expiry without a gap,
+/// unregistered.
 pub(crate) async fn registers_refreshes_and_unregisters<R: Registry>(
     registry: R,
     dialer: &Dialer,
@@ -106,7 +107,8 @@ async fn watch(registry: &Client) -> Outcome<Found> {
     registry.find(like, true).await.map_err(|error| error.to_string())
 }
 
-/// The next event: when the entry expires, or `None` in it for a deletion. No event until `end` is `None`.
+/// The next event: when the entry expires, or `None` in it for a deletion. `None` if there is no
+/// event until `end`.
 async fn next(events: &mut Found, end: Instant) -> Outcome<Option<Option<SystemTime>>> {
     let left = end.saturating_duration_since(Instant::now());
     match timeout(left, events.next()).await {

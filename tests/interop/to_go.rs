@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Our client chain at a Go endpoint: directly, and through the Go manager.
+//! Runs our client chain against a Go endpoint: directly, and through the Go manager.
 
 use meridio_proxy::{
     chain::{Call, Chain, Error, Next},
@@ -74,7 +74,7 @@ async fn our_client_is_back_within_five_seconds_of_the_managers_restart() -> Out
     endpoint.event("registered", START).await?;
 
     let pod = Pod::new(&mut node)?;
-    // Long tokens: no refresh comes to the aid of heal.
+    // Long tokens, so that no refresh repairs the connection before heal does.
     let chain = connected(pod.client_rows(&Received::default())?, pod.dialer(&manager)?)?;
     chain.request(asked()).await.map_err(|error| error.to_string())?;
     endpoint.event("request", PATIENCE).await?;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Rows of our chains that note which descriptors came, and refuse a call whose descriptor did not.
+//! Rows of our chains that record the received descriptors, and refuse a call whose descriptor did
+//! not arrive.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -21,7 +22,8 @@ pub(crate) struct Answer {
 #[derive(Clone, Default)]
 pub(crate) struct Received(Arc<Mutex<Vec<Answer>>>);
 
-/// Row of an endpoint chain: the inode numbers of the callers' namespaces whose descriptors came, one for each Request that names one.
+/// Row of an endpoint chain: the inode numbers of the callers' namespaces whose descriptors
+/// arrived, one for each Request that names one.
 #[derive(Clone, Default)]
 pub(crate) struct Arrived(Arc<Mutex<Vec<u64>>>);
 

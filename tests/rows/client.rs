@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! What each row of the client chain is for, seen by a load balancer and in the kernel.
+//! Checks the purpose of each row of the client chain, at a load balancer and in the kernel.
 
 use meridio_proxy::api::{Connection, Mechanism};
 
@@ -36,7 +36,7 @@ async fn established(rig: &Rig) -> Result<Box<Connection>, String> {
     Ok(connection)
 }
 
-/// What the load balancer saw of the first Request.
+/// The first Request, as received by the load balancer.
 async fn seen(rig: &Rig) -> Result<Seen, String> {
     established(rig).await?;
     rig.lb.seen().first().cloned().ok_or_else(|| "the load balancer was not called".into())

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! What each row of the endpoint chain is for, seen by a target.
+//! Checks the purpose of each row of the endpoint chain, at a target.
 
 use std::time::Duration;
 
@@ -57,7 +57,7 @@ async fn begin(rig: &Rig) -> Checked {
     .await
 }
 
-/// A Request with a path of two strangers above, whose tokens are rubbish.
+/// A Request with a path of two unknown hops above, whose tokens are invalid.
 async fn authorize(rig: &Rig) -> Checked {
     let chain = rig.target(LONG);
     let mut foreign = request("t");

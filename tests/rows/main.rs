@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Remove each row of the proxy's two chains in turn: a named promise must break, and must hold with the row in place.
+//! Removes each row of the proxy's two chains in turn: a named promise must break, and must hold
+//! with the row in place.
 //!
-//! Both chains run over real unix sockets with mTLS, below a target and above a load balancer; kernel and IPAM are in memory.
+//! Both chains run over real unix sockets with mTLS, below a target and above a load balancer;
+//! kernel and IPAM are in memory.
 #![allow(clippy::unwrap_used)]
 
 mod client;
@@ -15,7 +17,7 @@ use std::{thread, time::Duration};
 use rig::{Checked, Rig, Setup, Side};
 use tracing_subscriber::{Layer, filter::Targets, layer::SubscriberExt};
 
-/// Side, row, and what is no longer true without it. In the order of the chains.
+/// Side, row, and the promise that breaks without it. In the order of the chains.
 const ROWS: [(Side, &str, &str); 29] = [
     (Side::Endpoint, "trace", "a call has a span"),
     (Side::Endpoint, "update_path", "the answer has a segment of the proxy, and the caller's index and id"),
@@ -48,7 +50,7 @@ const ROWS: [(Side, &str, &str); 29] = [
     (Side::Client, "connect", "the load balancer is called"),
 ];
 
-/// Run one promise on a thread of its own, so that it has its own spans.
+/// Checks one promise on a separate thread, so that it has its own spans.
 fn run(setup: Setup) -> Checked {
     let check = move || {
         let spans = spans::Names::default();
@@ -74,7 +76,7 @@ fn run(setup: Setup) -> Checked {
 
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// Run all at once, as they mostly wait.
+/// Checks all promises at once, because they mostly wait.
 fn run_all(removed: bool) -> Vec<(String, Checked)> {
     let started = ROWS.map(|(side, row, promise)| {
         let check = thread::spawn(move || run(Setup { side, row, removed }));

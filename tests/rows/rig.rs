@@ -38,7 +38,7 @@ use tokio::{sync::watch, time::Instant};
 
 use crate::spans;
 
-/// Whether a promise holds, or what was seen instead.
+/// Ok if a promise holds, otherwise a description of the observed behaviour.
 pub(crate) type Checked = std::result::Result<(), String>;
 
 /// One of the two chains.
@@ -70,7 +70,7 @@ pub(crate) struct Rig {
     _folder: tempfile::TempDir,
 }
 
-/// What a rig is for.
+/// The purpose of a rig.
 #[derive(Clone, Copy)]
 pub(crate) struct Setup {
     pub(crate) side: Side,
@@ -150,7 +150,7 @@ impl Rig {
         }
     }
 
-    /// The chain of a target whose tokens live this long.
+    /// The chain of a target whose tokens have this lifetime.
     pub(crate) fn target(&self, lifetime: Duration) -> Next {
         let dialer = self.dialer(lifetime);
         let chain = Chain::new()
@@ -162,12 +162,12 @@ impl Rig {
         chain.build(Tail).unwrap()
     }
 
-    /// How a target reaches the proxy.
+    /// The dialer of a target to the proxy.
     pub(crate) fn dialer(&self, token_lifetime: Duration) -> Dialer {
         dialer(&self.socket, self.target.clone(), token_lifetime)
     }
 
-    /// Add a link to the kernel, and wait until it is a port.
+    /// Adds a link to the kernel, and waits until it is a port.
     pub(crate) async fn becomes_port(&self, name: &str) -> Checked {
         self.linux.add_link(name, None);
         let mut status = self.parts.kernel.status();
@@ -198,12 +198,12 @@ pub(crate) async fn ask(chain: &Next, request: Request) -> std::result::Result<B
     chain.request(request).await.map_err(|error| error.to_string())
 }
 
-/// Ok if true, else what was seen instead.
+/// Ok if true, otherwise a description of the observed behaviour.
 pub(crate) fn holds(truth: bool, otherwise: impl FnOnce() -> String) -> Checked {
     if truth { Ok(()) } else { Err(otherwise()) }
 }
 
-/// Wait for at most three seconds until something is true.
+/// Waits for at most three seconds until a condition is true.
 pub(crate) async fn eventually(
     mut truth: impl FnMut() -> bool,
     otherwise: impl FnOnce() -> String,
@@ -233,7 +233,7 @@ async fn serve_chain(
     tasks.spawn(serve(listener, routes, pending(), Duration::ZERO));
 }
 
-/// What the load balancer saw, and the connections that it reports.
+/// The calls that the load balancer received, and the connections that it reports.
 #[derive(Clone, Default)]
 pub(crate) struct LoadBalancer(Arc<Inner>);
 
@@ -255,13 +255,13 @@ impl LoadBalancer {
         self.0.seen.lock().unwrap().clone()
     }
 
-    /// Report the last connection as down to those who monitor it.
+    /// Reports the last connection as down to its monitors.
     pub(crate) fn down(&self) {
         let id = self.seen().last().map(|seen| seen.connection.id.clone()).unwrap_or_default();
         self.0.connections.down(&id);
     }
 
-    /// An endpoint; it does not sign if that is what is tested, and its tokens are short if refreshes are.
+    /// An endpoint. It does not sign if that is tested, and its tokens are short if refreshes are.
     fn chain(&self, setup: &Setup, tasks: &Tasks) -> Next {
         let lifetime = if setup.is_for(Side::Client, "refresh") { SHORT } else { LONG };
         let chain = Chain::new()
@@ -297,7 +297,7 @@ impl Element for LoadBalancer {
     }
 }
 
-/// Stores a version in the scope of every call, notes the one it found, and fails on demand.
+/// Stores a version in the scope of every call, records the one it found, and fails on demand.
 #[derive(Clone, Default)]
 pub(crate) struct Version(Arc<Mutex<(usize, usize)>>, Arc<AtomicBool>);
 
@@ -333,7 +333,7 @@ impl Element for Version {
     }
 }
 
-/// Keeps the wire over which the last Request went.
+/// Keeps the wire of the last Request.
 #[derive(Clone, Default)]
 pub(crate) struct LastWire(Arc<Mutex<Option<Wire>>>);
 

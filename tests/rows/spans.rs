@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Note the names of spans.
+//! Records the names of spans.
 
 use std::sync::{Arc, Mutex};
 
