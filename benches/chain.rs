@@ -144,7 +144,8 @@ fn refreshes(
 
 fn proxy(criterion: &mut Criterion) {
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
-    let (folder, tasks) = (tempfile::tempdir().unwrap(), Tasks::default());
+    let folder = tempfile::tempdir().unwrap();
+    let tasks = Tasks::default();
     let (parts, caller) = runtime.block_on(parts(folder.path(), &tasks));
     let request = |name: &str, caller: Option<&Caller>| {
         let mut connection = connection();

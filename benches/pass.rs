@@ -89,7 +89,8 @@ async fn rows(netns: &Netns, samples: usize) -> io::Result<()> {
             node.claim(number, &name);
         }
         node.kernel.settled().await;
-        let (mut clean, mut join) = (Vec::new(), Vec::new());
+        let mut clean = Vec::new();
+        let mut join = Vec::new();
         for sample in 0..samples {
             clean.push(node.pass(|node| node.kernel.linked_anew("192.0.2.1".parse().unwrap())).await);
             let number = 10_000 + standing + sample;

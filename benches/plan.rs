@@ -58,7 +58,8 @@ fn plans(c: &mut Criterion) {
 fn rules(c: &mut Criterion) {
     let mut group = c.benchmark_group("plan/vip_rules");
     for count in [10, 100, 1000, 10_000] {
-        let (ours, vips) = (Ours::default(), vips(count));
+        let ours = Ours::default();
+        let vips = vips(count);
         group.bench_function(BenchmarkId::from_parameter(count), |b| {
             b.iter(|| vip_rules(&ours, black_box(&vips)))
         });

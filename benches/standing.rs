@@ -44,7 +44,8 @@ async fn leave(rig: &Rig, connection: Box<Connection>) {
 async fn measure(standing: &[usize], joins: usize) {
     let folder = tempfile::tempdir().unwrap();
     let rig = Rig::new(folder.path()).await;
-    let (before, mut links) = (resident(), 0);
+    let before = resident();
+    let mut links = 0;
     println!("standing links  a join: p50 ms  p90 ms  KiB of memory for each link");
     for &count in standing {
         while links < count {

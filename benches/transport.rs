@@ -83,7 +83,8 @@ async fn endpoint(folder: &tempfile::TempDir) -> Dialer {
 }
 
 fn requests(criterion: &mut Criterion) {
-    let (runtime, folder) = (Runtime::new().unwrap(), tempfile::tempdir().unwrap());
+    let runtime = Runtime::new().unwrap();
+    let folder = tempfile::tempdir().unwrap();
     let dialer = runtime.block_on(endpoint(&folder));
     let send = async |wire: &meridio_proxy::transport::Wire| {
         let call = wire.call(message(), Some(soon()), LIFETIME).unwrap();

@@ -65,7 +65,9 @@ impl Element for Pool {
 
 #[tokio::main]
 async fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
-    let (folder, tasks, authority) = (tempfile::tempdir()?, Tasks::default(), Authority::new("example.org")?);
+    let folder = tempfile::tempdir()?;
+    let tasks = Tasks::default();
+    let authority = Authority::new("example.org")?;
     let identity = |pod: &str| -> std::result::Result<_, Box<dyn std::error::Error>> {
         let workload = Workload::listen(folder.path().join(format!("{pod}.agent")))?;
         workload.grant(authority.issue(&authority.pod("default", pod), Duration::from_secs(3600))?);
@@ -73,7 +75,8 @@ async fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     };
     let ((server, _agent), (client, _other)) = (identity("endpoint")?, identity("client")?);
 
-    let (pool, connections) = (Pool::default(), Connections::default());
+    let pool = Pool::default();
+    let connections = Connections::default();
     let endpoint = Chain::new()
         .with(UpdatePath::new("endpoint"))
         .with(UpdateToken::new(LIFETIME))

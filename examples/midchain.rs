@@ -41,7 +41,9 @@ fn hop(next: Next, connections: &Connections, carried: &Egress, tasks: &Tasks) -
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let (connections, carried, tasks) = (Connections::default(), Egress::default(), Tasks::default());
+    let connections = Connections::default();
+    let carried = Egress::default();
+    let tasks = Tasks::default();
     let hop = hop(endpoint()?, &connections, &carried, &tasks)?;
     let caller = Chain::new().with(UpdatePath::new("caller")).build(hop)?;
 

@@ -41,7 +41,8 @@ impl Element for AtMost {
 
 #[tokio::main(flavor = "current_thread", start_paused = true)] // paused for the laws
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let (places, tasks) = (Arc::new(Semaphore::new(2)), Tasks::default());
+    let places = Arc::new(Semaphore::new(2));
+    let tasks = Tasks::default();
     let end = tower::service_fn(|call: Call| async { Ok::<_, Error>(call.into_connection()) });
     let chain = Chain::new()
         .layer("begin", BeginLayer::endpoint(tasks.clone()))

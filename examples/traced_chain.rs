@@ -18,7 +18,8 @@ use tracing_subscriber::prelude::*;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let (tasks, collector) = (Tasks::default(), Collector::default());
+    let tasks = Tasks::default();
+    let collector = Collector::default();
     let elsewhere = std::env::var("OTEL_EXPORTER_OTLP_ENDPOINT").ok();
     let here = elsewhere.is_none();
     let endpoint = match elsewhere {

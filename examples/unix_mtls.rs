@@ -32,7 +32,9 @@ impl Element for Claim {
 
 #[tokio::main]
 async fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
-    let (folder, tasks, authority) = (tempfile::tempdir()?, Tasks::default(), Authority::new("example.org")?);
+    let folder = tempfile::tempdir()?;
+    let tasks = Tasks::default();
+    let authority = Authority::new("example.org")?;
     let soon = Instant::now() + Duration::from_secs(10);
 
     // A Workload API for each side, like that of the SPIRE agent on every node.

@@ -103,7 +103,9 @@ fn a_mistake_in_telemetry_is_no_malformed_variable() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_probe_exits_with_0_only_if_the_service_is_serving() {
-    let (directory, tasks, board) = (tempfile::tempdir().unwrap(), Tasks::default(), Health::default());
+    let directory = tempfile::tempdir().unwrap();
+    let tasks = Tasks::default();
+    let board = Health::default();
     let socket = directory.path().join("health.sock");
     let probe = async |name: &'static str| {
         let socket = socket.to_str().unwrap().to_owned();

@@ -30,8 +30,8 @@ fn lab(arguments: &[&str]) -> Command {
 #[test]
 fn the_first_packet_passes_and_everything_closed_leaves_nothing() {
     let output = lab(&["--smallest", "--json"]).output().unwrap();
-    let (stdout, stderr) =
-        (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
     let last: Value = serde_json::from_str(stdout.lines().last().expect("a last line")).unwrap();
     assert_eq!(last["ok"], true, "{stderr}");
     assert_eq!(output.status.code(), Some(0));
@@ -147,8 +147,8 @@ fn a_command_gets_its_arguments_and_gives_its_exit_status() {
 #[test]
 fn a_command_is_root_in_a_user_namespace_or_hears_which_setting_refuses() {
     let output = exec_without_privileges(&["sh", "-c", "id -u; cat /proc/self/uid_map /proc/self/status"]);
-    let (stdout, stderr) =
-        (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
     if !output.status.success() {
         assert!(stderr.contains("sysctl -w") && stderr.contains("as root"), "{stderr}");
         return;

@@ -43,7 +43,8 @@ fn walk<'a>(spans: &'a [Received], from: &'a Received, rows: &str) -> &'a Receiv
 
 #[tokio::test]
 async fn one_request_is_one_tree_through_both_chains() {
-    let (collector, tasks) = (Collector::default(), meridio_proxy::chain::Tasks::default());
+    let collector = Collector::default();
+    let tasks = meridio_proxy::chain::Tasks::default();
     let endpoint = collector.listen(&tasks).await.unwrap();
     let telemetry = Telemetry::start("px", &Destination::at(endpoint)).unwrap();
     let on = tracing::subscriber::set_default(tracing_subscriber::registry().with(telemetry.layer()));

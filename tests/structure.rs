@@ -173,7 +173,8 @@ fn every_element_and_every_hand_written_service_is_held_to_the_laws() {
     let mut wrong = Vec::new();
     let mut rows = BTreeMap::<PathBuf, (usize, usize)>::new();
     for file in files("src", &["rs"]) {
-        let (code, text) = (product_code(&file), read(&file));
+        let code = product_code(&file);
+        let text = read(&file);
         let mut written = code.matches(" Element for ").count();
         // A folder of `src/elements` is one row; elsewhere a file is, with its tests beside it.
         let row = if file.starts_with("src/elements") {
@@ -200,7 +201,8 @@ fn every_element_and_every_hand_written_service_is_held_to_the_laws() {
 fn the_environment_is_read_in_one_place_and_netlink_spoken_in_one_folder() {
     let mut wrong = Vec::new();
     for file in files("src", &["rs"]) {
-        let (name, code) = (file.display().to_string(), product_code(&file));
+        let name = file.display().to_string();
+        let code = product_code(&file);
         let product = !name.starts_with("src/lab/") && !name.starts_with("src/bin/");
         if product && code.contains("env::var") && !name.starts_with("src/proxy/config") {
             wrong.push(format!("{name}: reads the environment (only src/proxy/config does)"));

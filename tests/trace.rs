@@ -73,7 +73,8 @@ async fn a_call_continues_its_callers_trace_and_an_event_is_linked_to_it() {
     let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("test"));
     let _on = tracing::subscriber::set_default(tracing_subscriber::registry().with(layer));
 
-    let (tasks, next_hop) = (Tasks::default(), Arc::new(Mutex::new(Vec::new())));
+    let tasks = Tasks::default();
+    let next_hop = Arc::new(Mutex::new(Vec::new()));
     let told = Arc::clone(&next_hop);
     let end = tower::service_fn(move |call: Call| {
         told.lock().unwrap().push(trace_context::current(&Span::current()).unwrap().0);

@@ -43,7 +43,8 @@ fn file() -> Arc<OwnedFd> {
 
 fn pair() -> (FdStream, FdStream) {
     let (left, right) = UnixStream::pair().unwrap();
-    let (left, right) = (FdStream::new(left), FdStream::new(right));
+    let left = FdStream::new(left);
+    let right = FdStream::new(right);
     right.hub().keep_received();
     (left, right)
 }
@@ -119,11 +120,13 @@ async fn what_peers_send_leaves_a_reserve() {
 }
 
 async fn connections_leave_a_reserve() {
-    let (authority, folder) = (Authority::new("a.test").unwrap(), tempfile::tempdir().unwrap());
+    let authority = Authority::new("a.test").unwrap();
+    let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("nse.sock");
     let limit = leave(200);
     let listener = Listener::bind(&Target::Unix(path.clone()), identity(&authority)).await;
-    let (mut listener, mut silent) = (listener.unwrap(), Vec::new());
+    let mut listener = listener.unwrap();
+    let mut silent = Vec::new();
     for _ in 0..100 {
         silent.push(UnixStream::connect(&path).await.unwrap());
     }
@@ -137,7 +140,8 @@ async fn connections_leave_a_reserve() {
 }
 
 async fn a_listener_without_descriptors_pauses_and_goes_on() {
-    let (folder, warnings) = (tempfile::tempdir().unwrap(), Warnings::default());
+    let folder = tempfile::tempdir().unwrap();
+    let warnings = Warnings::default();
     let _logged = tracing::subscriber::set_default(tracing_subscriber::registry().with(warnings.clone()));
     let path = folder.path().join("health.sock");
     let mut listener = Listener::bind_plain(&Target::Unix(path.clone())).await.unwrap();

@@ -81,7 +81,8 @@ async fn refresh(chain: &Next, connection: Box<Connection>, until: Instant) -> V
 pub(crate) async fn measure(place: &mut Place, plan: Plan, figures: &mut Figures) {
     let tasks = Tasks::default();
     let chain = chain(place, &tasks);
-    let (mut times, mut connections) = (Vec::new(), Vec::new());
+    let mut times = Vec::new();
+    let mut connections = Vec::new();
     for number in 0..plan.alone.max(plan.refreshed) {
         let start = Instant::now();
         connections.push(connect(&chain, number).await);
@@ -100,12 +101,15 @@ pub(crate) async fn measure(place: &mut Place, plan: Plan, figures: &mut Figures
     figures.add_times(&format!("{} first Requests to the endpoint at once", plan.at_once), times);
 
     place.world.ipam.set_store(Duration::ZERO).await;
-    let (start, before) = (Instant::now(), place.processor());
+    let start = Instant::now();
+    let before = place.processor();
     let refreshed = connections.iter().take(plan.refreshed);
     let until = start + plan.during;
     let times = join_all(refreshed.map(|connection| refresh(&chain, connection.clone(), until))).await;
-    let (times, took) = (times.concat(), start.elapsed());
-    let (processor, requests) = (place.processor() - before, times.len() as f64);
+    let times = times.concat();
+    let took = start.elapsed();
+    let processor = place.processor() - before;
+    let requests = times.len() as f64;
     figures.add("refreshes without a pause: per second", requests / took.as_secs_f64());
     figures.add_times("refreshes without a pause", times);
     figures.add("refreshes without a pause: processor ms for each", milliseconds(processor) / requests);

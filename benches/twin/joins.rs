@@ -34,12 +34,15 @@ pub(crate) async fn measure(place: &mut Place, plan: Plan, figures: &mut Figures
     figures.add_times("a target joins", times);
     close(place).await;
 
-    let (mut times, mut walls) = (Vec::new(), Duration::ZERO);
-    let (mut processor, mut resident) = (Duration::ZERO, 0.0_f64);
+    let mut times = Vec::new();
+    let mut walls = Duration::ZERO;
+    let mut processor = Duration::ZERO;
+    let mut resident = 0.0_f64;
     let mut idle = Duration::ZERO;
     for _round in 0..plan.rounds {
         place.add_targets(plan.at_once);
-        let (start, before) = (Instant::now(), place.processor());
+        let start = Instant::now();
+        let before = place.processor();
         times.extend(join_all(place.world.targets.iter_mut().map(timed)).await);
         walls += start.elapsed();
         processor += place.processor() - before;
@@ -49,7 +52,8 @@ pub(crate) async fn measure(place: &mut Place, plan: Plan, figures: &mut Figures
         idle += place.processor() - before;
         close(place).await;
     }
-    let (at_once, joins) = (plan.at_once, times.len() as f64);
+    let at_once = plan.at_once;
+    let joins = times.len() as f64;
     figures.add_times(&format!("{at_once} targets join at once"), times);
     let each = |time: Duration, count: f64| milliseconds(time) / count;
     figures.add(format!("{at_once} targets join at once: all, ms"), each(walls, plan.rounds as f64));
@@ -66,10 +70,13 @@ const AT_A_TIME: usize = 10;
 #[allow(clippy::cast_precision_loss)]
 pub(crate) async fn many(place: &mut Place, count: usize, figures: &mut Figures) {
     place.add_targets(count);
-    let (start, processor, resident) = (Instant::now(), place.processor(), place.resident());
+    let start = Instant::now();
+    let processor = place.processor();
+    let resident = place.resident();
     let joining = stream::iter(place.world.targets.iter_mut().map(timed)).buffer_unordered(AT_A_TIME);
     let times: Vec<Duration> = joining.collect().await;
-    let (took, processor) = (start.elapsed(), place.processor() - processor);
+    let took = start.elapsed();
+    let processor = place.processor() - processor;
     let name = format!("{count} targets join, {AT_A_TIME} at a time");
     figures.add_times(&name, times);
     figures.add(format!("{name}: all, ms"), milliseconds(took));

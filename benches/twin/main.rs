@@ -116,7 +116,8 @@ fn inside(plan: Plan) -> Result<(), String> {
     let ground = Ground::prepare(&programs).map_err(|error| explain(&error))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let table = runtime.map_err(|error| error.to_string())?.block_on(async {
-        let (mut ours, mut twin) = (Vec::new(), Vec::new());
+        let mut ours = Vec::new();
+        let mut twin = Vec::new();
         for _world in 0..plan.worlds {
             ours.push(measure(&ground, PROXY, plan).await);
             twin.push(measure(&ground, OTHER, plan).await);

@@ -48,7 +48,8 @@ impl Place {
     }
 
     async fn ready(&self) {
-        let (start, socket) = (Instant::now(), self.world.proxies[0].health_socket());
+        let start = Instant::now();
+        let socket = self.world.proxies[0].health_socket();
         while let Err(error) = probe(&socket, READINESS, Duration::from_secs(1)).await {
             assert!(start.elapsed() < PATIENCE, "{error}\n{}", self.process().tail(20));
             sleep(Duration::from_millis(20)).await;

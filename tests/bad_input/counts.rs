@@ -45,7 +45,8 @@ impl World {
 
     /// Counts that have not changed for a quarter of a second.
     pub(crate) async fn settled(&self) -> Counts {
-        let (mut before, mut same) = (self.counts(), 0);
+        let mut before = self.counts();
+        let mut same = 0;
         while same < 10 {
             sleep(Duration::from_millis(25)).await;
             let now = self.counts();

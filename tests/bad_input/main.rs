@@ -161,7 +161,8 @@ const ENOUGH: usize = 5;
 
 /// One proxy receives all of them in turn; after a failed row, the next one gets a new proxy.
 async fn all_in_turn(log: Log) -> Vec<String> {
-    let (mut wrong, mut world) = (Vec::new(), None);
+    let mut wrong = Vec::new();
+    let mut world = None;
     for row in rows(|done| matches!(done, Serving(_))) {
         let serving = match world.take() {
             Some(serving) => serving,

@@ -161,7 +161,8 @@ impl Place {
 impl Proxy {
     fn of(mut command: Command) -> Self {
         let mut child = command.spawn().unwrap();
-        let (lines, log) = (BufReader::new(child.stdout.take().unwrap()).lines(), Log::default());
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let log = Log::default();
         let to = log.clone();
         thread::spawn(move || lines.map_while(Result::ok).for_each(|line| to.push(line)));
         Self { log, child }

@@ -28,7 +28,8 @@ async fn with(world: &World, fault: Fault) -> Result<Option<Status>, String> {
 
 /// All IPv4 addresses of the node are allocated, those of IPv6 are not.
 pub(crate) async fn ipam_exhausted(world: &World) -> Outcome {
-    let (tree, subnet) = (world.ipam.tree(), world.subnet());
+    let tree = world.ipam.tree();
+    let subnet = world.subnet();
     let filler = |n: usize| format!("filler-{n}");
     let taken = (0..).take_while(|n| tree.allocate(&subnet, &filler(*n), Family::V4).is_ok()).count();
     let told = ask(world, new("bad")).await.err();

@@ -100,7 +100,8 @@ async fn given(place: &Place, svid: Issued, texts: &[&str]) -> Checked {
 }
 
 pub(crate) async fn expired_svid(place: &Place, texts: &[&str]) -> Checked {
-    let (id, now) = (place.svid().id, SystemTime::now());
+    let id = place.svid().id;
+    let now = SystemTime::now();
     let expired = place.authority.issue_between(&id, now - 2 * HOUR, now - HOUR).unwrap();
     given(place, expired, texts).await
 }
@@ -132,14 +133,16 @@ pub(crate) async fn no_nsmgr(place: &Place, texts: &[&str]) -> Checked {
 pub(crate) async fn ipam(place: &Place) -> AbortOnDropHandle<()> {
     let tree = Tree::new("trench");
     tree.add_conduit("conduit").unwrap();
-    let (ipam, target) = (Ipam::new(tree), "tcp://127.0.0.1:7777".parse().unwrap());
+    let ipam = Ipam::new(tree);
+    let target = "tcp://127.0.0.1:7777".parse().unwrap();
     let routes = Routes::new(ipam.service());
     host(&target, identity(&place.authority, "ipam"), routes).await
 }
 
 /// It registers, serves, and ends in order.
 pub(crate) async fn serves_when_nsmgr_comes(place: &Place, proxy: Proxy) -> Checked {
-    let (tasks, services) = (Tasks::default(), Services::default());
+    let tasks = Tasks::default();
+    let services = Services::default();
     let endpoints = Endpoints::new("node", &tasks);
     let routes = Routes::new(NetworkServiceRegistryServer::new(services))
         .add_service(NetworkServiceEndpointRegistryServer::new(endpoints.clone()));
@@ -157,7 +160,8 @@ pub(crate) async fn netlink_denied(_: &Place, texts: &[&str]) -> Checked {
     let own = rustix::thread::capabilities(None).unwrap();
     let effective = own.effective - CapabilitySet::NET_ADMIN;
     set_capabilities(None, CapabilitySets { effective, ..own }).unwrap();
-    let (log, tasks) = (Log::default(), Tasks::default());
+    let log = Log::default();
+    let tasks = Tasks::default();
     let _logged = log.of_this_thread();
     let settings = kernel::Settings::of("trench", "conduit", "node");
     let kernel = Kernel::start(settings, Netlink::open().unwrap(), &tasks);

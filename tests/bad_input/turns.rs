@@ -45,7 +45,8 @@ pub(crate) async fn two_requests(world: &World) -> Outcome {
 /// A client that has not received its first answer: two connections with one pair of addresses.
 pub(crate) async fn two_requests_without_our_segment(world: &World) -> Outcome {
     let (one, two) = tokio::join!(ask(world, new("bad")), ask(world, new("bad")));
-    let (one, two) = (one.map_err(|status| status.to_string())?, two.map_err(|status| status.to_string())?);
+    let one = one.map_err(|status| status.to_string())?;
+    let two = two.map_err(|status| status.to_string())?;
     closed(world, &one).await?;
     closed(world, &two).await?;
     match one.context == two.context && one.mechanism != two.mechanism {
@@ -82,7 +83,8 @@ pub(crate) async fn many_requests(world: &World) -> Outcome {
 /// Leaves in the middle of a Request whose token lives two seconds; the wire is still open.
 async fn left(world: &World, id: &str) -> Result<Wire, String> {
     world.ipam.faults().stand(Fault::Delay(Duration::from_millis(300)));
-    let (wire, lifetime) = (wire(world).await?, Duration::from_secs(2));
+    let wire = wire(world).await?;
+    let lifetime = Duration::from_secs(2);
     let call = wire.call(new(id), Some(Instant::now() + PATIENCE), lifetime).unwrap();
     let left = tokio::time::timeout(Duration::from_millis(100), send(&wire, call)).await;
     world.ipam.faults().clear();
@@ -100,7 +102,8 @@ pub(crate) async fn caller_goes_away(world: &World) -> Outcome {
 
 /// The Request is completed, and the connection ends because it is not refreshed.
 pub(crate) async fn caller_gives_up(world: &World) -> Outcome {
-    let (before, wire) = (world.parts.connections.len(), left(world, "bad").await?);
+    let before = world.parts.connections.len();
+    let wire = left(world, "bad").await?;
     for _ in 0..500 {
         if world.parts.connections.len() > before {
             world.log.says(&["the caller did not refresh in time: closing"]).await?;

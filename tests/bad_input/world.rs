@@ -63,9 +63,14 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) async fn start(log: Log) -> Self {
-        let (folder, tasks, health) = (tempfile::tempdir().unwrap(), Tasks::default(), Health::default());
-        let (config, authority) = (config(&folder), Authority::new(DOMAIN).unwrap());
-        let (tree, nsp, linux) = (Tree::new("trench"), Nsp::new("trench"), Memory::default());
+        let folder = tempfile::tempdir().unwrap();
+        let tasks = Tasks::default();
+        let health = Health::default();
+        let config = config(&folder);
+        let authority = Authority::new(DOMAIN).unwrap();
+        let tree = Tree::new("trench");
+        let nsp = Nsp::new("trench");
+        let linux = Memory::default();
         tree.add_conduit("conduit").unwrap();
         nsp.set_vips(VIPS);
         let ipam = Ipam::new(tree);
@@ -76,7 +81,8 @@ impl World {
         let own = pod("px");
         let (parts, _gateways) = parts(&config, &own, &linux, &health, &tasks).await;
         let chain = chains::endpoint(&parts).build(Tail).unwrap();
-        let (name, connections) = (&parts.name, parts.connections.clone());
+        let name = &parts.name;
+        let connections = parts.connections.clone();
         let endpoint = Endpoint::serve(folder.path(), name, chain, connections, own, &health, &tasks);
         let _endpoint = endpoint.await.unwrap();
         let world = Self {
@@ -129,7 +135,8 @@ impl World {
     }
 
     pub(crate) async fn start_ipam(&self) {
-        let (target, routes) = (config(&self.folder).ipam_service, Routes::new(self.ipam.service()));
+        let target = config(&self.folder).ipam_service;
+        let routes = Routes::new(self.ipam.service());
         let server = host(&target, self.identity("ipam"), routes).await;
         *self.ipam_server.lock().unwrap() = Some(server);
     }

@@ -32,7 +32,9 @@ struct Rig {
 }
 
 fn rig(make: fn(Tasks) -> BeginLayer) -> Rig {
-    let (world, lever, tasks) = (World::default(), Lever::default(), Tasks::default());
+    let world = World::default();
+    let lever = Lever::default();
+    let tasks = Tasks::default();
     let rest = Chain::new().layer("metadata", MetadataLayer).with(lever.clone()).build(world.service());
     let begin = make(tasks.clone()).layer(rest.unwrap());
     Rig { world, lever, tasks, begin }
@@ -255,7 +257,8 @@ struct Timer(#[expect(dead_code, reason = "a guard")] Task);
 impl Element for Impatient {
     const NAME: &'static str = "impatient";
     async fn request(&self, request: Request, next: Next) -> Result<Box<Connection>> {
-        let (scope, events) = (request.context.scope.clone(), request.context.events.clone());
+        let scope = request.context.scope.clone();
+        let events = request.context.events.clone();
         let answer = next.request(request).await?;
         scope.insert(Timer(events.spawn(|events| async move {
             ms(500).await;
@@ -267,7 +270,8 @@ impl Element for Impatient {
 
 #[tokio::test(start_paused = true)]
 async fn an_event_of_a_timer_that_was_replaced_is_void() {
-    let (world, tasks) = (World::default(), Tasks::default());
+    let world = World::default();
+    let tasks = Tasks::default();
     let rest = Chain::new().with(Impatient).build(world.service()).unwrap();
     let mut begin = BeginLayer::endpoint(tasks.clone()).layer(rest);
     begin.call(Call::Request(request("a", 5000))).await.unwrap();
@@ -292,7 +296,8 @@ impl Element for Panics {
 
 #[tokio::test(start_paused = true)]
 async fn a_panic_is_an_error_of_its_call_and_the_lane_goes_on() {
-    let (world, tasks) = (World::default(), Tasks::default());
+    let world = World::default();
+    let tasks = Tasks::default();
     let rest = Chain::new().with(Panics).build(world.service()).unwrap();
     let mut begin = BeginLayer::endpoint(tasks.clone()).layer(rest);
     begin.call(Call::Request(request("a", 5000))).await.unwrap();
@@ -304,7 +309,8 @@ async fn a_panic_is_an_error_of_its_call_and_the_lane_goes_on() {
 
 #[tokio::test(start_paused = true)]
 async fn a_refresh_goes_on_until_the_close() {
-    let (world, tasks) = (World::default(), Tasks::default());
+    let world = World::default();
+    let tasks = Tasks::default();
     let refresh = Refresh(Duration::from_secs(10));
     let rest = Chain::new().layer("metadata", MetadataLayer).with(refresh).build(world.service()).unwrap();
     let mut begin = BeginLayer::client(tasks.clone()).layer(rest);
@@ -325,7 +331,8 @@ async fn a_stop_leaves_no_task_and_no_waiter() {
     let rig = rig(BeginLayer::client);
     rig.request("a").await.unwrap();
     rig.world.script([(1000, false)]);
-    let (at_work, waiting) = (rig.ask(request("a", 9000)), rig.ask(request("a", 9000)));
+    let at_work = rig.ask(request("a", 9000));
+    let waiting = rig.ask(request("a", 9000));
     ms(1).await;
     rig.tasks.stop().await;
     for call in [at_work, waiting] {
@@ -384,7 +391,9 @@ impl Element for Traffic {
 
 #[tokio::test(start_paused = true)]
 async fn a_close_that_fails_has_withdrawn_the_traffic_and_keeps_the_lease() {
-    let (world, tasks, traffic) = (World::default(), Tasks::default(), Traffic::default());
+    let world = World::default();
+    let tasks = Tasks::default();
+    let traffic = Traffic::default();
     let rest =
         Chain::new().layer("metadata", MetadataLayer).with(traffic.clone()).build(world.service()).unwrap();
     let mut begin = BeginLayer::client(tasks.clone()).layer(rest);
@@ -415,7 +424,8 @@ impl Element for Sees {
 
 #[tokio::test(start_paused = true)]
 async fn a_nested_begin_brings_its_own_scope_and_leaves_the_outer_as_it_was() {
-    let (tasks, seen) = (Tasks::default(), Arc::default());
+    let tasks = Tasks::default();
+    let seen = Arc::default();
     let chain = Chain::new()
         .layer("begin", BeginLayer::endpoint(tasks.clone()))
         .with(Traffic::default())
@@ -468,7 +478,9 @@ impl Element for Versions {
 
 #[tokio::test(start_paused = true)]
 async fn a_failed_call_leaves_what_was_before_to_the_next() {
-    let (world, tasks, versions) = (World::default(), Tasks::default(), Versions::default());
+    let world = World::default();
+    let tasks = Tasks::default();
+    let versions = Versions::default();
     let rest =
         Chain::new().layer("metadata", MetadataLayer).with(versions.clone()).build(world.service()).unwrap();
     let mut begin = BeginLayer::client(tasks.clone()).layer(rest);
@@ -481,7 +493,9 @@ async fn a_failed_call_leaves_what_was_before_to_the_next() {
 
 #[tokio::test(start_paused = true)]
 async fn a_request_that_waits_behind_a_close_starts_as_new() {
-    let (world, tasks, versions) = (World::default(), Tasks::default(), Versions::default());
+    let world = World::default();
+    let tasks = Tasks::default();
+    let versions = Versions::default();
     let rest =
         Chain::new().layer("metadata", MetadataLayer).with(versions.clone()).build(world.service()).unwrap();
     let mut begin = BeginLayer::client(tasks.clone()).layer(rest);
@@ -499,7 +513,8 @@ async fn a_request_that_waits_behind_a_close_starts_as_new() {
 fn a_call_that_comes_when_the_runtime_has_stopped_ends() {
     let (ended, end) = std::sync::mpsc::channel();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-    let (rig, handle) = (rig(BeginLayer::client), runtime.handle().clone());
+    let rig = rig(BeginLayer::client);
+    let handle = runtime.handle().clone();
     drop(runtime);
     std::thread::spawn(move || {
         let _entered = handle.enter();

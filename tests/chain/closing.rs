@@ -42,7 +42,8 @@ impl Element for Picky {
 
     async fn close(&self, close: Close, next: Next) -> Result<Box<Connection>> {
         assert!(close.context.scope.get::<Kept>().is_some(), "a Close has what its Request kept");
-        let (told, closes) = (*self.0.lock().unwrap(), self.1.fetch_add(1, SeqCst));
+        let told = *self.0.lock().unwrap();
+        let closes = self.1.fetch_add(1, SeqCst);
         match told {
             "deny" if closes < 100 => Err(Reason::Denied("not you".into()).into()),
             _ => next.close(close).await,
@@ -77,8 +78,10 @@ struct Rig {
 }
 
 fn rig(make: fn(Tasks) -> BeginLayer) -> Rig {
-    let (world, lever, picky, tasks) =
-        (World::default(), Lever::default(), Picky::default(), Tasks::default());
+    let world = World::default();
+    let lever = Lever::default();
+    let picky = Picky::default();
+    let tasks = Tasks::default();
     let rows =
         Chain::new().layer("metadata", MetadataLayer).with(lever.clone()).with(picky.clone()).with(Hop);
     let begin = make(tasks.clone()).layer(rows.build(world.service()).unwrap());
@@ -202,7 +205,9 @@ async fn a_denied_caller_neither_starts_nor_hurries_a_close() {
 
 #[tokio::test(start_paused = true)]
 async fn a_connection_of_a_nested_begin_whose_first_answer_is_not_taken_is_closed() {
-    let (world, picky, tasks) = (World::default(), Picky::default(), Tasks::default());
+    let world = World::default();
+    let picky = Picky::default();
+    let tasks = Tasks::default();
     let rows = Chain::new()
         .layer("begin", BeginLayer::endpoint(tasks.clone()))
         .layer("metadata", MetadataLayer)

@@ -77,8 +77,10 @@ async fn play(
     steps: Vec<(usize, u64, Step)>,
     script: Vec<(u64, bool)>,
 ) -> Result<(), TestCaseError> {
-    let (world, lever, ports, tasks) =
-        (World::default(), Lever::default(), Ports::default(), Tasks::default());
+    let world = World::default();
+    let lever = Lever::default();
+    let ports = Ports::default();
+    let tasks = Tasks::default();
     world.script(script);
     let rest = Chain::new()
         .layer("metadata", MetadataLayer)
@@ -88,7 +90,8 @@ async fn play(
         .build(world.service())?;
     let layer = if endpoint { BeginLayer::endpoint } else { BeginLayer::client };
     let begin = layer(tasks.clone()).layer(rest);
-    let (ids, mut callers) = (["a", "b", "c"], JoinSet::new());
+    let ids = ["a", "b", "c"];
+    let mut callers = JoinSet::new();
     for (id, gap, step) in steps {
         let (id, mut begin, events) = (ids[id], begin.clone(), lever.of(ids[id]));
         callers.spawn(async move {
@@ -140,12 +143,15 @@ proptest! {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_survives_a_race_of_two_threads() {
-    let (world, lever, tasks) = (World::default(), Lever::default(), Tasks::default());
+    let world = World::default();
+    let lever = Lever::default();
+    let tasks = Tasks::default();
     let rest = Chain::new().with(lever.clone()).build(world.service()).unwrap();
     let begin = BeginLayer::endpoint(tasks.clone()).layer(rest);
     let mut callers = JoinSet::new();
     for caller in 0..8usize {
-        let (mut begin, lever) = (begin.clone(), lever.clone());
+        let mut begin = begin.clone();
+        let lever = lever.clone();
         callers.spawn(async move {
             for turn in 0..500 {
                 let id = ["a", "b", "c"][(caller + turn) % 3];

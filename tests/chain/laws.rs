@@ -65,7 +65,8 @@ struct Pile(#[expect(dead_code, reason = "a guard")] Vec<meridio_proxy::chain::T
 impl Element for Hoarder {
     const NAME: &'static str = "hoarder";
     async fn request(&self, request: Request, next: Next) -> Result<Box<Connection>> {
-        let (scope, events) = (request.context.scope.clone(), request.context.events.clone());
+        let scope = request.context.scope.clone();
+        let events = request.context.events.clone();
         let more = usize::from(scope.get::<Pile>().is_some());
         let answer = next.request(request).await?;
         let tasks = (0..=more).map(|_| events.spawn(|_| std::future::pending()));

@@ -31,7 +31,9 @@ impl Element for Count {
 }
 
 async fn found_after_a_failed_refresh(chain: Chain) -> usize {
-    let (world, tasks, count) = (World::default(), Tasks::default(), Count::default());
+    let world = World::default();
+    let tasks = Tasks::default();
+    let count = Count::default();
     let rest = chain.with(count.clone()).build(world.service()).unwrap();
     let mut begin = BeginLayer::client(tasks.clone()).layer(rest);
     world.script([(0, false), (0, true)]);

@@ -34,8 +34,10 @@ impl Element for Refresh {
     const ORDER: Order = Order { after: &["begin"], before: &["mechanism", "connect"] };
 
     async fn request(&self, request: Request, next: Next) -> Result<Box<Connection>> {
-        let (scope, events) = (request.context.scope.clone(), request.context.events.clone());
-        let (first, again) = (self.0, self.0 / 10);
+        let scope = request.context.scope.clone();
+        let events = request.context.events.clone();
+        let first = self.0;
+        let again = self.0 / 10;
         let connection = next.request(request).await?;
         scope.insert(Timer(events.spawn(|events| async move {
             sleep(first).await;

@@ -125,7 +125,8 @@ impl Lever {
 impl Element for Lever {
     const NAME: &'static str = "lever";
     async fn request(&self, request: Request, next: Next) -> Result<Box<Connection>> {
-        let (id, events) = (request.connection.id.clone(), request.context.events.clone());
+        let id = request.connection.id.clone();
+        let events = request.context.events.clone();
         self.0.lock().unwrap().insert(id, events);
         next.request(request).await
     }

@@ -92,7 +92,8 @@ pub(crate) fn tokens(node: &Node, connection: &Value, caller: &str, hops: &[&str
 /// First an empty event, then an update for each answer, then the end.
 fn monitored(events: &[&Value]) -> Outcome<()> {
     let kinds: Vec<_> = events.iter().map(|event| event["type"].as_str().unwrap_or_default()).collect();
-    let (first, last) = (kinds.first().copied(), kinds.last().copied());
+    let first = kinds.first().copied();
+    let last = kinds.last().copied();
     let updates = kinds.iter().filter(|kind| **kind == "UPDATE").count();
     if first != Some("INITIAL_STATE_TRANSFER") || last != Some("DELETE") || updates < 4 {
         return Err(format!(

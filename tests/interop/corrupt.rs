@@ -78,7 +78,8 @@ pub(crate) struct ByHand {
 impl ByHand {
     /// Answers a call by calling the peer.
     pub(crate) async fn call(self, call: Call) -> Result<Box<Connection>, Error> {
-        let (mut context, deadline) = (call.context().clone(), call.context().deadline);
+        let mut context = call.context().clone();
+        let deadline = call.context().deadline;
         let wire =
             self.dialer.dial(deadline).await.map_err(|error| Status::unavailable(error.to_string()))?;
         if let Some(hub) = wire.hub() {

@@ -92,7 +92,8 @@ async fn answered(received: &Received, way: &Way<'_>) -> Outcome<()> {
         sleep(Duration::from_millis(10)).await;
     }
     for Answer { connection, netns } in received.answers().iter() {
-        let (id, index) = (&connection.id, connection.index());
+        let id = &connection.id;
+        let index = connection.index();
         if netns.to_string() != way.netns || id != ID || index != 0 {
             return Err(format!(
                 "id `{id}`, index {index}, namespace {netns}: want `{ID}`, 0, {}",

@@ -18,7 +18,8 @@ use crate::{
 pub(crate) async fn at_our_endpoint(end: impl FnOnce(Chain) -> Outcome<Next>) -> Outcome<()> {
     let mut node = Node::new()?;
     let pod = Pod::new(&mut node)?;
-    let (connections, arrived) = (connections(), Arrived::default());
+    let connections = connections();
+    let arrived = Arrived::default();
     let chain = end(pod.endpoint_rows(&connections, &arrived))?;
     let endpoint = Endpoint::serve(&node, &pod, chain, connections.clone()).await?;
     let ours = netns()?.inode().ino.to_string();

@@ -57,7 +57,8 @@ async fn a_go_server_is_pinged_less_each_time_it_objects() -> Outcome<()> {
     let listening = server.event("listening", START).await?;
     let target: Target = listening["url"].as_str().unwrap_or_default().parse().map_err(|e| format!("{e}"))?;
 
-    let (pod, tasks) = (Pod::new(&mut node)?, Tasks::default());
+    let pod = Pod::new(&mut node)?;
+    let tasks = Tasks::default();
     let settings = ChannelSettings { keepalive: OFTEN, ..ChannelSettings::default() };
     let channel = Channel::open(target, pod.identity.clone(), settings, &tasks);
     let rare = timeout(PATIENCE, until_rare(channel.subscribe(), OFTEN * 4));

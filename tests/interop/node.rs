@@ -109,7 +109,8 @@ impl Node {
     }
 
     async fn nsmgr(&mut self, registry: &str) -> Outcome<Program> {
-        let (listen, public) = (self.manager(), self.public.clone());
+        let listen = self.manager();
+        let public = self.public.clone();
         let args = ["-listen", &listen, "-public", &public, "-registry", registry];
         let mut nsmgr = self.run("nsmgr", "nsmgr", Netns::Shared, &args)?;
         nsmgr.event("listening", START).await?; // the public address

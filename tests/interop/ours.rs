@@ -112,7 +112,8 @@ impl Endpoint {
         chain: Next,
         connections: Connections,
     ) -> Outcome<Self> {
-        let (socket, address) = (node.path("ours.sock"), node.unix("ours.sock"));
+        let socket = node.path("ours.sock");
+        let address = node.unix("ours.sock");
         let target = Target::Unix(socket.clone());
         let listener =
             Listener::bind(&target, pod.identity.clone()).await.map_err(|error| error.to_string())?;

@@ -92,7 +92,8 @@ impl Setup {
 
 impl Rig {
     pub(crate) async fn new(setup: Setup, spans: spans::Names) -> Self {
-        let (folder, tasks) = (tempfile::tempdir().unwrap(), Tasks::default());
+        let folder = tempfile::tempdir().unwrap();
+        let tasks = Tasks::default();
         let authority = Authority::new("rows.test").unwrap();
         let identity = async |pod: &str| {
             let workload = Workload::listen(folder.path().join(format!("{pod}.agent"))).unwrap();
@@ -100,8 +101,9 @@ impl Rig {
             let follow = Identity::follow(&workload.url(), &tasks);
             Identity::fixed(follow.ready(Instant::now() + Duration::from_secs(10)).await.unwrap())
         };
-        let (proxy, target, balancer) =
-            (identity("px").await, identity("target").await, identity("lb").await);
+        let proxy = identity("px").await;
+        let target = identity("target").await;
+        let balancer = identity("lb").await;
         let socket = |name: &str| Target::Unix(folder.path().join(name));
 
         let lb = LoadBalancer::default();
@@ -125,7 +127,8 @@ impl Rig {
             dialer: dialer(&socket("lb"), proxy.clone(), LONG),
             ..in_memory
         };
-        let (endpoint, client) = (chains::endpoint(&parts), chains::client(&parts));
+        let endpoint = chains::endpoint(&parts);
+        let client = chains::client(&parts);
         let printed = (endpoint.to_string(), client.to_string());
         let version = Version::default();
         let endpoint = setup.cut(Side::Endpoint, endpoint).with(version.clone()).build(Tail).unwrap();
@@ -133,7 +136,8 @@ impl Rig {
         let client = client.without("connect").with(version.clone());
         let client = client.layer("connect", Connect::new(parts.dialer.clone()));
         let proxy = setup.cut(Side::Client, client).build(Tail).unwrap();
-        let (socket, wire) = (socket("px"), LastWire::default());
+        let socket = socket("px");
+        let wire = LastWire::default();
         Self {
             parts,
             linux,
@@ -291,7 +295,8 @@ impl Element for LoadBalancer {
             (Some(hub), Some(inode)) => hub.take(inode, wait).await.is_some(),
             _ => false,
         };
-        let (connection, preferences) = ((*request.connection).clone(), request.preferences.clone());
+        let connection = (*request.connection).clone();
+        let preferences = request.preferences.clone();
         self.0.seen.lock().unwrap().push(Seen { connection, preferences, descriptor });
         next.request(request).await
     }
