@@ -6,6 +6,7 @@ use std::{future::Future, sync::Arc};
 
 use tokio::task::AbortHandle;
 use tokio_util::{
+    future::FutureExt,
     sync::{CancellationToken, WaitForCancellationFutureOwned},
     task::TaskTracker,
 };
@@ -31,11 +32,7 @@ impl Tasks {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let stop = self.stop.clone();
-        let work = async move {
-            let _finished = stop.run_until_cancelled(work).await;
-        };
-        self.tracker.spawn(work).abort_handle()
+        self.tracker.spawn(work.with_cancellation_token_owned(self.stop.clone())).abort_handle()
     }
 
     /// Spawn a future that [`stop`](Self::stop) does not drop, but tells by the future given to `work`, and then waits for. It must
