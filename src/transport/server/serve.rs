@@ -9,21 +9,36 @@
 //! being worked on have until the drain deadline; whatever is left then is cut. Every task of the server has ended when it returns,
 //! and is cut when its future is dropped.
 
-use std::{convert::Infallible, io, pin::pin, time::Duration};
+use std::{
+    io,
+    pin::{Pin, pin},
+    time::Duration,
+};
 
-use futures::{Stream, StreamExt};
-use hyper::{body::Incoming, rt::Executor, server::conn::http2::Builder, service::service_fn};
+use futures::{FutureExt, Stream, StreamExt};
+use hyper::{
+    body::Incoming,
+    rt::Executor,
+    server::conn::http2::{Builder, Connection},
+};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::time::timeout;
+use tokio_rustls::server::TlsStream;
 use tokio_util::{
+    either::Either,
+    future::FutureExt as _,
     sync::{CancellationToken, WaitForCancellationFutureOwned},
     task::TaskTracker,
 };
-use tonic::{body::Body, service::Routes};
+use tonic::service::Routes;
 use tower_service::Service;
 
 use super::authority::Acceptable;
-use crate::transport::listen::{Accepted, Calls};
+use crate::transport::{
+    caller::Caller,
+    listen::{Accepted, Calls, Seat},
+    target::Socket,
+};
 
 /// Header list of one call in bytes: tokens of a registration's hops and of the caller.
 pub const HEADERS: u32 = 64 << 10;
@@ -82,42 +97,21 @@ impl Server {
         let mut listener = pin!(listener);
         while let Some(accepted) = listener.next().await {
             match accepted {
-                Ok(connection) => self.spawn.execute(self.clone().connection(connection)),
+                Ok(connection) => {
+                    self.spawn.execute(self.clone().open(connection).serve(self.stopping.clone()))
+                }
                 Err(error) => tracing::warn!(%error, "a connection was not accepted"),
             }
         }
     }
 
-    async fn connection(self, Accepted { stream, caller, mut seat }: Accepted) {
+    fn open(self, Accepted { stream, caller, seat }: Accepted) -> Open {
         let streams = if caller.is_some() { STREAMS } else { PLAIN_STREAMS };
-        let stopping = self.stopping.clone();
-        let service = service_fn(|mut request: http::Request<Incoming>| {
-            caller.clone().map(|caller| request.extensions_mut().insert(caller));
-            request.extensions_mut().insert(self.stopping.clone());
-            let mut services = self.services.clone();
-            async move {
-                Ok::<http::Response<Body>, Infallible>(
-                    services.call(request).await.unwrap_or_else(|never| match never {}),
-                )
-            }
-        });
-        let mut builder = Builder::new(SpawnCalls { spawn: self.spawn.clone(), calls: seat.calls() });
+        let mut builder = Builder::new(SpawnCalls { spawn: self.spawn, calls: seat.calls() });
         builder.timer(TokioTimer::new()).max_header_list_size(HEADERS).max_concurrent_streams(streams);
-        let mut serving = pin!(builder.serve_connection(TokioIo::new(Acceptable::new(stream)), service));
-        let result = tokio::select! {
-            result = &mut serving => result,
-            () = stopping.stopped() => {
-                serving.as_mut().graceful_shutdown();
-                serving.await
-            }
-            () = seat.unwanted() => {
-                serving.as_mut().graceful_shutdown();
-                timeout(LINGER, serving).await.unwrap_or(Ok(()))
-            }
-        };
-        if let Err(error) = result {
-            tracing::debug!(%error, "connection ended");
-        }
+        let services = Services { routes: self.services, caller, stopping: self.stopping };
+        let serving = builder.serve_connection(TokioIo::new(Acceptable::new(stream)), services);
+        Open { serving: Box::pin(serving), seat }
     }
 
     async fn end(self, drain: Duration) {
@@ -132,6 +126,53 @@ impl Server {
     }
 }
 
+/// The services that the calls of one connection reach.
+struct Services {
+    routes: Routes,
+    caller: Option<Caller>,
+    stopping: Stopping,
+}
+
+impl hyper::service::Service<http::Request<Incoming>> for Services {
+    type Response = <Routes as Service<http::Request<Incoming>>>::Response;
+    type Error = <Routes as Service<http::Request<Incoming>>>::Error;
+    type Future = <Routes as Service<http::Request<Incoming>>>::Future;
+
+    fn call(&self, mut request: http::Request<Incoming>) -> Self::Future {
+        self.caller.clone().map(|caller| request.extensions_mut().insert(caller));
+        request.extensions_mut().insert(self.stopping.clone());
+        self.routes.clone().call(request)
+    }
+}
+
+/// An open connection. It is dropped before its seat.
+struct Open {
+    /// In a box: each future around it would reserve its size again.
+    serving: Pin<Box<Serving>>,
+    seat: Seat,
+}
+
+type Serving = Connection<TokioIo<Acceptable<Either<TlsStream<Socket>, Socket>>>, Services, SpawnCalls>;
+
+impl Open {
+    async fn serve(mut self, stopping: Stopping) {
+        let result = tokio::select! {
+            result = &mut self.serving => result,
+            () = stopping.stopped() => {
+                self.serving.as_mut().graceful_shutdown();
+                self.serving.await
+            }
+            () = self.seat.unwanted() => {
+                self.serving.as_mut().graceful_shutdown();
+                timeout(LINGER, self.serving).await.unwrap_or(Ok(()))
+            }
+        };
+        if let Err(error) = result {
+            tracing::debug!(%error, "connection ended");
+        }
+    }
+}
+
 /// Runs the tasks of connections and calls; a cut ends them all.
 #[derive(Clone, Default)]
 struct Spawn {
@@ -141,10 +182,7 @@ struct Spawn {
 
 impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Spawn {
     fn execute(&self, work: F) {
-        let cut = self.cut.clone();
-        self.tracker.spawn(async move {
-            let _finished = cut.run_until_cancelled(work).await;
-        });
+        self.tracker.spawn(work.with_cancellation_token_owned(self.cut.clone()));
     }
 }
 
@@ -158,9 +196,6 @@ struct SpawnCalls {
 impl<F: Future<Output = ()> + Send + 'static> Executor<F> for SpawnCalls {
     fn execute(&self, work: F) {
         let calling = self.calls.begin();
-        self.spawn.execute(async move {
-            work.await;
-            drop(calling);
-        });
+        self.spawn.execute(work.map(move |()| drop(calling)));
     }
 }

@@ -4,9 +4,10 @@
 
 use std::error::Error;
 
+use futures::FutureExt as _;
 use hyper::rt::Executor;
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
+use tokio_util::{future::FutureExt as _, sync::CancellationToken};
 use tracing::debug;
 
 use crate::transport::causes;
@@ -39,10 +40,7 @@ pub(super) struct Spawn {
 
 impl<F: Future<Output: Send> + Send + 'static> Executor<F> for Spawn {
     fn execute(&self, work: F) {
-        let cut = self.cut.clone();
-        tokio::spawn(async move {
-            let _finished = cut.run_until_cancelled(work).await;
-        });
+        tokio::spawn(work.with_cancellation_token_owned(self.cut.clone()));
     }
 }
 
@@ -53,11 +51,11 @@ impl Driver {
         connection: impl Future<Output = hyper::Result<()>> + Send + 'static,
     ) -> Self {
         let (end, ended) = watch::channel(None);
-        spawn.execute(async move {
-            let how = connection.await.map_or_else(|error| Ended::by(&error), |()| Ended::Closed);
+        spawn.execute(connection.map(move |result| {
+            let how = result.map_or_else(|error| Ended::by(&error), |()| Ended::Closed);
             debug!(?how, "connection ended");
             end.send_replace(Some(how));
-        });
+        }));
         Self { cut: spawn.cut, ended }
     }
 
