@@ -4,10 +4,11 @@
 CARGO ?= cargo
 LAB ?=
 TARGET := $(or $(CARGO_TARGET_DIR),target)
+MDBOOK := 0.5.4
 # Tests make network namespaces: an ordinary user may do that as root of a user namespace. `cargo test --no-run` builds this program.
 AS_ROOT := $(TARGET)/debug/lab exec
 
-.PHONY: lab lab-full chaos test lint examples interop bench bench-twin image pictures
+.PHONY: lab lab-full chaos test lint examples interop bench bench-twin image pictures docs
 
 lab: ## Run the whole data path in namespaces: real mTLS, real traffic. LAB="--json --keep" passes arguments on.
 	@.ci/require rust cc namespaces
@@ -56,6 +57,12 @@ bench-twin: ## Measure the proxy beside the twin of the Go proxy, in one run.
 	@.ci/require rust cc go namespaces
 	$(MAKE) -C tests/interop build
 	$(CARGO) bench --locked --bench twin
+
+docs: ## Build the book and the API documentation into one site, target/site.
+	@.ci/require rust cc
+	$(CARGO) install --quiet --locked --root $(TARGET)/tools mdbook@$(MDBOOK)
+	$(CARGO) doc --locked --no-deps --lib
+	@.ci/docs $(TARGET)
 
 pictures: ## Draw the README's picture of the lab from a run.
 	@.ci/require rust cc namespaces

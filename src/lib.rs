@@ -61,4 +61,18 @@ pub mod transport;
 mod guides {
     #[doc = include_str!("../README.md")]
     struct Readme;
+    #[doc = include_str!("../ARCHITECTURE.md")]
+    struct Architecture;
+    #[doc = include_str!("../docs/concepts/chain.md")]
+    struct Chain;
+    #[doc = include_str!("../docs/concepts/state.md")]
+    struct State;
+    #[doc = include_str!("../docs/concepts/kernel.md")]
+    struct Kernel;
+    #[doc = include_str!("../docs/write-an-element.md")]
+    struct Element;
+    #[doc = include_str!("../docs/coming-from-go.md")]
+    struct Go;
+    #[doc = include_str!("../docs/writing-tests.md")]
+    struct Tests;
 }

@@ -367,6 +367,82 @@ fn the_picture_of_a_request_shows_the_rows_of_the_endpoint_chain() {
     assert_eq!(drawn.collect::<Vec<_>>(), rows.collect::<Vec<_>>());
 }
 
+/// The documents of the repository.
+fn documents() -> Vec<PathBuf> {
+    let top = fs::read_dir(root()).unwrap().map(|entry| PathBuf::from(entry.unwrap().file_name()));
+    let top = top.filter(|path| path.extension().is_some_and(|e| e == "md"));
+    let below = ["docs", "proto", "tests"].into_iter().flat_map(|folder| files(folder, &["md"]));
+    top.chain(below).collect()
+}
+
+/// The text of a document without its code.
+fn prose(path: &Path) -> String {
+    let text = read(path);
+    let mut code = false;
+    let lines = text.lines().filter(|line| {
+        let fence = line.trim_start().starts_with("```");
+        code ^= fence;
+        !code && !fence
+    });
+    let lines = lines.map(|line| line.split('`').step_by(2).collect::<String>());
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// The anchors of a document's headings, as GitHub writes them.
+fn anchors(path: &Path) -> BTreeSet<String> {
+    let text = read(path);
+    let headings = text.lines().filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#'));
+    let kept = |c: &char| c.is_alphanumeric() || ['-', '_', ' '].contains(c);
+    let anchor = |heading: &str| heading.trim().to_lowercase().chars().filter(kept).collect::<String>();
+    headings.map(|heading| anchor(heading).replace(' ', "-")).collect()
+}
+
+#[test]
+fn every_link_of_a_document_leads_somewhere() {
+    let mut wrong = Vec::new();
+    let mut count = 0;
+    for document in documents() {
+        let prose = prose(&document);
+        let links = prose.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+        for link in links.filter(|link| !link.contains("://")) {
+            count += 1;
+            let (path, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let target = match path {
+                "" => document.clone(),
+                _ => document.with_file_name("").join(path),
+            };
+            let exists = root().join(&target).exists();
+            if !exists || !anchor.is_empty() && !anchors(&target).contains(anchor) {
+                wrong.push(format!("{}: {link}", document.display()));
+            }
+        }
+    }
+    assert!(count >= 40, "only {count} links were read");
+    assert!(wrong.is_empty(), "links that lead nowhere:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_page_of_the_book_is_in_its_summary() {
+    let summary = prose(Path::new("docs/SUMMARY.md"));
+    for page in files("docs", &["md"]) {
+        let name = page.strip_prefix("docs").unwrap().display().to_string();
+        assert!(name == "SUMMARY.md" || summary.contains(&format!("]({name})")), "SUMMARY.md lacks {name}");
+    }
+}
+
+#[test]
+fn every_listing_of_a_document_is_compiled() {
+    let guides = read("src/lib.rs");
+    for document in documents() {
+        let text = read(&document);
+        let name = document.display();
+        assert!(!text.contains("```rust,"), "{name}: a listing is excepted from the tests");
+        let compiled = guides.contains(&format!("include_str!(\"../{name}\")"));
+        let tried = name.to_string() == "CONTRIBUTING.md"; // its listings are of files in the tree
+        assert!(compiled || tried || !text.contains("```rust"), "src/lib.rs lacks {name}");
+    }
+}
+
 #[test]
 fn the_configuration_page_has_every_variable() {
     let page = read("docs/configuration.md");
