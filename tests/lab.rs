@@ -145,7 +145,7 @@ fn a_command_gets_its_arguments_and_gives_its_exit_status() {
 }
 
 #[test]
-fn a_command_is_root_in_a_user_namespace_or_hears_which_setting_refuses() {
+fn exec_names_the_setting_that_refuses_a_user_namespace() {
     let output = exec_without_privileges(&["sh", "-c", "id -u; cat /proc/self/uid_map /proc/self/status"]);
     let stdout = String::from_utf8(output.stdout).unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();

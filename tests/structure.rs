@@ -169,7 +169,7 @@ fn an_element_never_imports_another_element() {
 }
 
 #[test]
-fn every_element_and_every_hand_written_service_is_held_to_the_laws() {
+fn every_element_and_service_is_held_to_the_laws() {
     let mut wrong = Vec::new();
     let mut rows = BTreeMap::<PathBuf, (usize, usize)>::new();
     for file in files("src", &["rs"]) {
@@ -198,7 +198,7 @@ fn every_element_and_every_hand_written_service_is_held_to_the_laws() {
 }
 
 #[test]
-fn the_environment_is_read_in_one_place_and_netlink_spoken_in_one_folder() {
+fn environment_and_netlink_are_used_in_one_place_each() {
     let mut wrong = Vec::new();
     for file in files("src", &["rs"]) {
         let name = file.display().to_string();
@@ -216,7 +216,7 @@ fn the_environment_is_read_in_one_place_and_netlink_spoken_in_one_folder() {
 }
 
 #[test]
-fn every_source_file_names_its_licence_and_leaves_nothing_unfinished() {
+fn every_source_file_has_its_licence_and_no_open_end() {
     let mut wrong = Vec::new();
     for folder in ["src", "tests", "examples", "benches"] {
         for file in files(folder, &["rs", "go"]) {
@@ -359,7 +359,7 @@ fn the_picture_of_the_lab_shows_verdicts_that_it_has() {
 }
 
 #[test]
-fn the_picture_of_a_request_shows_the_rows_of_the_endpoint_chain() {
+fn the_picture_of_a_request_has_the_rows_of_the_endpoint_chain() {
     let picture = read("docs/pictures/request.svg");
     let drawn = picture.split("class=\"row ").skip(1).filter_map(|rest| rest.split(['>', '<']).nth(1));
     let rows = read("tests/rows/main.rs");

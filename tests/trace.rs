@@ -67,7 +67,7 @@ impl Element for Fire {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_continues_its_callers_trace_and_an_event_is_linked_to_it() {
+async fn a_call_continues_its_callers_trace_and_events_link_to_it() {
     let spans = Spans::default();
     let provider = SdkTracerProvider::builder().with_simple_exporter(spans.clone()).build();
     let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("test"));

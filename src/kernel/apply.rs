@@ -150,7 +150,7 @@ mod tests {
     };
 
     #[tokio::test]
-    async fn a_long_plan_is_left_between_batches_when_something_else_was_declared() {
+    async fn a_new_declaration_ends_a_long_plan_between_batches() {
         let rule = |i: u32| Rule {
             priority: 100 + i,
             ..Rule::leak_stop(&Ours::default(), Family::V4, &Ours::default().bridge)
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_plan_that_made_what_a_caller_waits_for_is_left_before_the_bulk() {
+    async fn a_plan_is_left_before_the_vip_rules_if_a_caller_may_wait() {
         let ours = Ours::default();
         let vips = |i: u32| {
             Op::AddRule(Rule { priority: 100 + i, ..Rule::leak_stop(&ours, Family::V4, &ours.bridge) })

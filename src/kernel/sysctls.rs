@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn each_one_that_is_wrong_is_named_with_what_it_breaks_for_its_family_only() {
+    fn a_wrong_sysctl_is_reported_for_its_family_with_its_effect() {
         for needed in &NEEDED {
             let root = root();
             set(root.path(), needed.key, "7");

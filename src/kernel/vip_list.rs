@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_list_may_be_empty_unless_an_earlier_process_left_rules() {
+    fn an_empty_first_list_counts_unless_rules_were_left() {
         assert_eq!(list(&mut VipList::default(), &[]), Some(0));
         let mut after_restart = VipList::after(true);
         assert_eq!(list(&mut after_restart, &[]), None, "what was left is not touched");

@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn l16_g28_egress_serves_only_with_a_connection_and_an_installed_next_hop_per_family() {
+    fn l16_g28_egress_needs_a_connection_and_a_next_hop_per_family() {
         let (both, v4): (&[Family], &[Family]) = (&Family::BOTH, &[Family::V4]);
         // families, connections, next hops, and the reported text
         let table = [
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn without_any_vips_since_their_list_was_refused_egress_does_not_serve_and_says_so() {
+    fn a_refused_first_list_of_vips_takes_egress_down() {
         let good = Ok("next hops: 1 IPv4".to_owned());
         let bad = Err("no IPv4 next hop".to_owned());
         let list = Some(["20.0.0.1/32".parse().unwrap()].into());
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn l16_a_next_hop_that_disappears_from_the_kernel_takes_egress_down() {
+    async fn l16_a_next_hop_missing_in_the_kernel_takes_egress_down() {
         let health = Health::default();
         let egress = Egress::default();
         let kernel = watch::Sender::new(hops(&["172.16.1.2"], &[]));

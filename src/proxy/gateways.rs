@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn b02_the_bridge_gets_one_address_per_family_and_waiting_for_ipam_is_a_named_state() {
+    async fn b02_the_bridge_gets_an_address_per_family_when_ipam_answers() {
         let tasks = Tasks::default();
         let health = Health::default();
         let ipam = ipam();
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn b03_other_addresses_on_a_renewal_are_noticed_and_become_the_gateways() {
+    async fn b03_other_addresses_on_a_renewal_become_the_gateways() {
         let tasks = Tasks::default();
         let health = Health::default();
         let ipam = ipam();

@@ -68,7 +68,7 @@ fe800000000000000000000000000000 40 00000000000000000000000000000000 00 00000000
     }
 
     #[test]
-    fn loopback_and_the_bridge_are_foreign_and_a_link_that_is_not_there_is_not() {
+    fn loopback_and_the_bridge_are_foreign_a_missing_link_is_not() {
         let name = |text: &str| text.parse::<InterfaceName>().unwrap();
         let bridge = name("bridge0");
         assert!(is_foreign(&name("lo"), &bridge));

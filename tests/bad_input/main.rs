@@ -186,7 +186,7 @@ async fn all_in_turn(log: Log) -> Vec<String> {
 }
 
 #[test]
-fn a_proxy_that_serves_names_every_bad_input_stays_within_bounds_and_is_as_before() {
+fn a_serving_proxy_reports_bad_input_and_is_unchanged() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let log = Log::default();
     let _logged = log.of_this_thread();
@@ -196,7 +196,7 @@ fn a_proxy_that_serves_names_every_bad_input_stays_within_bounds_and_is_as_befor
 
 /// All at once, because they mostly wait.
 #[test]
-fn a_start_that_lacks_something_names_it_stays_within_bounds_and_leaves_nothing() {
+fn a_failing_start_names_the_cause_and_leaves_nothing() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let rows = rows(|done| matches!(done, Starting(_)));
     let started: Vec<_> =

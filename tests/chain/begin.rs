@@ -390,7 +390,7 @@ impl Element for Traffic {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_close_that_fails_has_withdrawn_the_traffic_and_keeps_the_lease() {
+async fn a_failed_close_has_withdrawn_traffic_and_keeps_the_lease() {
     let world = World::default();
     let tasks = Tasks::default();
     let traffic = Traffic::default();
@@ -423,7 +423,7 @@ impl Element for Sees {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_nested_begin_brings_its_own_scope_and_leaves_the_outer_as_it_was() {
+async fn a_nested_begin_has_its_own_scope() {
     let tasks = Tasks::default();
     let seen = Arc::default();
     let chain = Chain::new()
@@ -442,7 +442,7 @@ async fn a_nested_begin_brings_its_own_scope_and_leaves_the_outer_as_it_was() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reselect_that_fails_leaves_the_connection_known_and_is_tried_again() {
+async fn a_failed_reselect_keeps_the_connection_and_is_retried() {
     let rig = rig(BeginLayer::client);
     let mut ask = request("a", 1000);
     ask.connection.mechanism = Some(Default::default());

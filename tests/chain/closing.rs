@@ -122,7 +122,7 @@ async fn a_next_hop_whose_first_answer_is_not_taken_is_closed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_next_hop_whose_first_answer_is_not_taken_is_closed_again_until_that_works() {
+async fn a_refused_first_answer_is_closed_until_that_works() {
     let mut rig = rig(BeginLayer::client);
     rig.tell("refuse");
     rig.world.script([(0, false), (0, true), (0, true)]);
@@ -133,7 +133,7 @@ async fn a_next_hop_whose_first_answer_is_not_taken_is_closed_again_until_that_w
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_later_answer_that_is_not_taken_leaves_the_next_hop_as_it_is() {
+async fn a_refused_later_answer_leaves_the_next_hop_unchanged() {
     let mut rig = rig(BeginLayer::client);
     rig.request().await.unwrap();
     for told in ["refuse", "wait", "panic"] {
@@ -151,7 +151,7 @@ async fn a_later_answer_that_is_not_taken_leaves_the_next_hop_as_it_is() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_to_a_reselect_that_is_not_taken_is_closed_and_the_connection_stays_known() {
+async fn a_refused_answer_to_a_reselect_keeps_the_connection() {
     let mut rig = rig(BeginLayer::client);
     rig.request().await.unwrap();
     for told in ["refuse", "wait", "panic"] {
@@ -169,7 +169,7 @@ async fn an_answer_to_a_reselect_that_is_not_taken_is_closed_and_the_connection_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_close_of_an_event_that_is_denied_is_tried_again_with_pauses() {
+async fn a_denied_close_of_an_event_is_retried_with_backoff() {
     let mut rig = rig(BeginLayer::endpoint);
     rig.request().await.unwrap();
     rig.tell("deny");
@@ -204,7 +204,7 @@ async fn a_denied_caller_neither_starts_nor_hurries_a_close() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_of_a_nested_begin_whose_first_answer_is_not_taken_is_closed() {
+async fn a_refused_first_answer_of_a_nested_begin_is_closed() {
     let world = World::default();
     let picky = Picky::default();
     let tasks = Tasks::default();

@@ -12,7 +12,7 @@ use crate::{
 };
 
 #[tokio::test]
-async fn a_go_client_reaches_a_go_endpoint_and_their_descriptors_cross() -> Outcome<()> {
+async fn a_go_client_and_a_go_endpoint_exchange_descriptors() -> Outcome<()> {
     let mut node = Node::new()?;
     let address = node.unix("endpoint.sock");
     let mut endpoint = node.run("endpoint", "endpoint", Netns::Own, &["-listen", &address])?;
@@ -28,7 +28,7 @@ async fn a_go_client_reaches_a_go_endpoint_and_their_descriptors_cross() -> Outc
 }
 
 #[tokio::test]
-async fn a_go_endpoint_is_registered_found_and_called_through_the_manager() -> Outcome<()> {
+async fn a_go_endpoint_is_registered_and_called_by_the_manager() -> Outcome<()> {
     let mut node = Node::new()?;
     let _control = node.control_plane().await?;
     let manager = node.manager();

@@ -47,7 +47,7 @@ pub(crate) async fn through<R: Registry>(registry: impl FnOnce(&Dialer) -> R) ->
 }
 
 #[tokio::test]
-async fn our_endpoint_is_registered_by_descriptor_refreshed_and_unregistered() -> Outcome<()> {
+async fn our_endpoint_is_registered_refreshed_and_unregistered() -> Outcome<()> {
     through(client).await
 }
 
@@ -66,7 +66,7 @@ async fn our_endpoint_is_found_and_called_through_the_passed_socket() -> Outcome
 }
 
 #[tokio::test]
-async fn our_endpoint_is_back_within_five_seconds_of_the_managers_restart() -> Outcome<()> {
+async fn our_endpoint_is_back_soon_after_the_managers_restart() -> Outcome<()> {
     let mut stage = Stage::new().await?;
     let registry = client(&stage.dialer);
     let registration = register(registry.clone(), &stage.endpoint);

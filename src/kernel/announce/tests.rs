@@ -185,7 +185,7 @@ async fn announcements_are_limited_in_rate_and_none_is_lost() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_gateway_is_announced_when_the_bridge_has_another_mac_address() {
+async fn a_new_mac_address_of_the_bridge_announces_the_gateway() {
     let rig = Rig::new(Memory::default());
     let derived = Mac::derive(&["trench", "conduit", "node"]);
     assert_eq!(rig.announced("172.16.1.1").await, [derived; 5]);
@@ -198,7 +198,7 @@ async fn the_gateway_is_announced_when_the_bridge_has_another_mac_address() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_net_raw_everything_else_goes_on_and_the_status_names_it() {
+async fn without_net_raw_only_announcements_are_missing() {
     let linux = Memory::default();
     linux.forbid_announcements();
     let rig = Rig::new(linux);

@@ -79,7 +79,7 @@ fn hops(status: &Status) -> Vec<IpAddr> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_silent_next_hop_leaves_the_route_within_a_second_and_comes_back() {
+async fn a_silent_next_hop_leaves_the_route_soon_and_comes_back() {
     let rig = rig().await;
     rig.known().await;
     rig.silence(ONE, true);
@@ -93,7 +93,7 @@ async fn a_silent_next_hop_leaves_the_route_within_a_second_and_comes_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn if_all_fall_silent_the_last_ones_stay_and_the_status_names_it() {
+async fn if_all_fall_silent_the_last_next_hops_stay_and_are_reported() {
     let rig = rig().await;
     rig.known().await;
     [ONE, TWO].iter().for_each(|address| rig.silence(address, true));
@@ -106,7 +106,7 @@ async fn if_all_fall_silent_the_last_ones_stay_and_the_status_names_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_next_hop_that_is_withdrawn_is_not_silent_when_it_comes_again() {
+async fn a_withdrawn_next_hop_is_not_silent_when_declared_again() {
     let rig = rig().await;
     rig.known().await;
     rig.silence(ONE, true);

@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn the_text_of_an_error_is_found_whether_the_request_is_repeated_or_not() {
+    fn the_text_of_an_error_is_found_in_capped_answers_too() {
         let attributes = [attribute(2, &[0; 4]), attribute(1, PROBLEM)].concat();
         // A request whose bytes look like attributes.
         let request = [attribute(1, b"not this\0"), vec![1]].concat();

@@ -61,7 +61,7 @@ fn world_with_links() -> World {
 }
 
 #[test]
-fn a_fresh_kernel_is_built_from_the_ground_up_behind_the_leak_stop() {
+fn an_empty_kernel_is_built_up_behind_the_leak_stop() {
     let ops = texts(&plan(&world_with_links().observed(&ours()), &desired()));
     let mac = Mac::derive(&[]);
     let stops = |family| {
@@ -309,7 +309,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
     #[test]
-    fn after_its_changes_a_plan_is_empty_from_any_state_to_any_other(world in some_world(), from in some_desired(), to in some_desired()) {
+    fn a_plan_leads_from_any_state_to_any_other(world in some_world(), from in some_desired(), to in some_desired()) {
         let before = foreign(&world);
         let mut world = made(world, &from);
         for _ in 0..2 {

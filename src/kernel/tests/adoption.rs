@@ -60,7 +60,7 @@ fn patient() -> Settings {
 }
 
 #[test]
-fn b21_b22_state_of_the_go_proxy_carries_traffic_until_its_place_is_taken() {
+fn b21_b22_state_of_the_go_proxy_works_until_it_has_a_successor() {
     in_netns(|| async {
         left_by_go();
         let tasks = Tasks::default();
@@ -131,7 +131,7 @@ fn what_no_connection_claims_stays_and_is_named() {
 }
 
 #[test]
-fn g08_a_killed_process_leaves_a_state_that_its_successor_does_not_change() {
+fn g08_a_successor_keeps_the_state_of_a_killed_process() {
     in_netns(|| async {
         ["lb-1", "target-1"].iter().for_each(|link| balancer::make_link(link));
         let declare = |kernel: &Kernel| {
@@ -165,7 +165,7 @@ fn g08_a_killed_process_leaves_a_state_that_its_successor_does_not_change() {
 }
 
 #[test]
-fn an_empty_first_list_does_not_take_away_the_rules_of_an_earlier_process() {
+fn an_empty_first_list_keeps_the_rules_of_an_earlier_process() {
     in_netns(|| async {
         left_by_go();
         let tasks = Tasks::default();

@@ -69,7 +69,7 @@ fn known(balancer: &Far) -> Vec<(IpAddr, Vec<u8>)> {
 }
 
 #[test]
-fn a_load_balancer_learns_the_mac_of_a_target_that_is_connected_again() {
+fn a_load_balancer_learns_the_new_mac_of_a_reconnected_target() {
     in_netns(|| async {
         let tasks = Tasks::default();
         let kernel = start_with(Settings { announce: true, ..settings() }, &tasks).await;

@@ -115,7 +115,7 @@ async fn a_stop_ends_at_its_deadline_if_the_kernel_refuses_everything() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_change_that_is_always_refused_stops_no_other_and_is_tried_ever_less_often() {
+async fn a_refused_change_stops_no_other_and_is_retried_with_backoff() {
     let tasks = Tasks::default();
     let linux = linux();
     let kernel = Kernel::start(Settings::of("t", "c", "n"), linux.clone(), &tasks);

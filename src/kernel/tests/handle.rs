@@ -161,7 +161,7 @@ async fn two_guards_for_one_next_hop_count_as_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_load_balancer_whose_link_is_made_again_is_asked_anew_and_no_other() {
+async fn only_the_next_hop_of_a_new_link_is_resolved_again() {
     let (rig, _hop) = Rig::working().await;
     let again: std::net::IpAddr = "172.16.1.4".parse().unwrap();
     let _claims = super::balancer::declare(&rig.kernel, "nsm-4", &["172.16.1.4"]);
@@ -321,7 +321,7 @@ async fn a_kernel_that_refuses_everything_is_reported_and_tried_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn when_nothing_happens_the_kernel_is_looked_at_now_and_then_and_not_written_to() {
+async fn an_idle_kernel_is_read_now_and_then_and_not_written() {
     let (rig, _hop) = Rig::working().await;
     rig.linux.add_link("nsm-1", None);
     drop(rig.kernel.port(
@@ -340,7 +340,7 @@ async fn when_nothing_happens_the_kernel_is_looked_at_now_and_then_and_not_writt
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_sysctl_that_goes_wrong_is_found_at_a_resync_and_its_end_soon() {
+async fn a_wrong_sysctl_is_found_at_a_resync_and_its_end_soon() {
     let (rig, _balancer) = Rig::working().await;
     let sysctl = WrongSysctl {
         family: Family::V4,

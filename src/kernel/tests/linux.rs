@@ -113,7 +113,7 @@ fn primary_network() {
 }
 
 #[test]
-fn e09_e10_nothing_from_the_bridge_finds_the_primary_network_at_any_time() {
+fn e09_e10_no_packet_leaves_the_bridge_by_the_primary_network() {
     in_netns(|| async {
         primary_network();
         add_bridge("bridge0", [2, 0, 0, 0, 0, 1]);
@@ -150,7 +150,7 @@ fn e09_e10_nothing_from_the_bridge_finds_the_primary_network_at_any_time() {
 }
 
 #[test]
-fn nothing_from_a_link_that_is_not_yet_or_no_longer_a_port_finds_the_primary_network() {
+fn a_link_before_and_after_being_a_port_leaks_nothing() {
     in_netns(|| async {
         primary_network();
         let tasks = Tasks::default();
@@ -234,7 +234,7 @@ fn ipv4_goes_on_while_ipv6_is_disabled() {
 }
 
 #[test]
-fn a_load_balancer_that_is_connected_again_is_asked_for_its_link_layer_address() {
+fn a_reconnected_load_balancer_is_resolved_again() {
     in_netns(|| async {
         let tasks = Tasks::default();
         let (kernel, hops) = working(&tasks).await;
@@ -258,7 +258,7 @@ fn a_load_balancer_that_is_connected_again_is_asked_for_its_link_layer_address()
 }
 
 #[test]
-fn a_load_balancer_whose_link_is_made_again_while_it_is_connected_is_asked_too() {
+fn a_load_balancer_with_a_new_link_is_resolved_again() {
     in_netns(|| async {
         let tasks = Tasks::default();
         let (kernel, _others) = working(&tasks).await;

@@ -88,7 +88,7 @@ async fn two_that_answer(tasks: &Tasks) -> (Kernel, [Lb; 2]) {
 }
 
 #[test]
-fn a_load_balancer_that_dies_silently_is_withdrawn_and_comes_back() {
+fn a_silently_dead_load_balancer_is_withdrawn_and_comes_back() {
     in_netns(|| async {
         let tasks = Tasks::default();
         let (kernel, [one, _two]) = two_that_answer(&tasks).await;

@@ -150,7 +150,7 @@ async fn a_stream_of_declarations_beside_a_refused_change_is_paced() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_target_that_joins_while_thousands_of_vips_go_in_is_told_of_its_leak_stop_soon() {
+async fn a_join_does_not_wait_for_thousands_of_vip_rules() {
     let tasks = Tasks::default();
     let busy = Busy { slowness: Duration::from_millis(1), ..Busy::default() };
     let kernel = busy.start(&tasks);

@@ -52,7 +52,7 @@ fn l09_a_port_taken_out_by_others_is_not_gone_and_comes_back() {
 }
 
 #[test]
-fn a_bridge_that_others_set_down_has_its_routes_and_addresses_again() {
+fn a_bridge_set_down_by_others_gets_its_routes_back() {
     in_netns(|| async {
         let tasks = Tasks::default();
         let (kernel, _hops) = working(&tasks).await;
@@ -67,7 +67,7 @@ fn a_bridge_that_others_set_down_has_its_routes_and_addresses_again() {
 }
 
 #[test]
-fn a_bridge_that_others_remove_is_made_anew_with_the_same_address() {
+fn a_removed_bridge_is_created_again_with_the_same_address() {
     in_netns(|| async {
         let tasks = Tasks::default();
         let (kernel, _hops) = working(&tasks).await;
@@ -89,7 +89,7 @@ fn a_bridge_that_others_remove_is_made_anew_with_the_same_address() {
 }
 
 #[test]
-fn e07_a_gateway_address_added_after_those_of_the_ports_still_leads_by_way_of_the_bridge() {
+fn e07_a_late_gateway_address_still_routes_by_the_bridge() {
     in_netns(|| async {
         let tasks = Tasks::default();
         let (kernel, _hops) = working(&tasks).await;
@@ -158,7 +158,7 @@ fn neighbour<T: Send + 'static>(
 }
 
 #[test]
-fn the_leak_stop_does_not_concern_what_neighbours_say_to_the_bridge_itself() {
+fn the_leak_stop_does_not_drop_packets_to_the_bridge_itself() {
     in_netns(|| async {
         let tasks = Tasks::default();
         let (kernel, _hops) = working(&tasks).await;

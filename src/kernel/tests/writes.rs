@@ -56,7 +56,7 @@ fn a_clean_reconcile_of_a_thousand_vips_writes_nothing() {
 }
 
 #[test]
-fn e14_a_vip_taken_from_under_a_thousand_others_changes_only_its_rules() {
+fn e14_removing_one_of_a_thousand_vips_changes_only_its_rules() {
     in_netns(|| async {
         let tasks = Tasks::default();
         let (kernel, _hop) = with_thousand_vips(&tasks).await;

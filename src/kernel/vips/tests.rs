@@ -173,7 +173,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn exactly_the_vips_are_routed_and_nothing_else_from_the_bridge_gets_out(vips in prefixes()) {
+    fn exactly_the_vips_are_routed_and_all_else_is_dropped(vips in prefixes()) {
         let world = with_leak_stops(&vips);
         for source in probes(&vips) {
             let vip = vips.iter().any(|vip| vip.contains(&source));
@@ -183,7 +183,7 @@ proptest! {
     }
 
     #[test]
-    fn changing_the_vips_never_interrupts_those_that_stay_and_never_lets_another_out(from in prefixes(), to in prefixes()) {
+    fn a_change_of_the_vips_affects_no_other_source(from in prefixes(), to in prefixes()) {
         let ours = Ours::default();
         let mut world = with_leak_stops(&from);
         let mut desired = Desired::nothing(ours.clone(), Mac::derive(&[]));

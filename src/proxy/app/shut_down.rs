@@ -101,7 +101,7 @@ mod tests {
     };
 
     #[tokio::test(start_paused = true)]
-    async fn a_process_that_has_not_served_leaves_what_an_earlier_one_left() {
+    async fn a_process_that_has_not_served_leaves_the_data_path() {
         for earlier in [true, false] {
             let linux = if earlier { left_by_an_earlier_process().await } else { Memory::default() };
             let tasks = Tasks::default();

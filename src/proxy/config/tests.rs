@@ -125,7 +125,7 @@ fn g01_every_variable_is_read_under_its_name() {
 }
 
 #[test]
-fn g01_the_unprefixed_name_counts_only_where_the_prefixed_one_is_unset() {
+fn g01_the_unprefixed_name_counts_if_the_other_is_unset() {
     let unprefixed = [
         ("IP_FAMILY", "ipv4"),
         ("GRPC_KEEPALIVE_TIME", "10s"),
@@ -156,7 +156,7 @@ fn g01_the_unprefixed_name_counts_only_where_the_prefixed_one_is_unset() {
 }
 
 #[test]
-fn g01_a_malformed_variable_is_named_with_its_value_and_what_is_accepted() {
+fn g01_a_mistake_has_variable_value_and_accepted_values() {
     let long = "a".repeat(254);
     let huge = format!("unix:///{}", "a".repeat(2000));
     let table: &[(&str, &[&str], &str)] = &[
@@ -308,7 +308,7 @@ fn spans_are_exported_if_asked_for_or_if_an_endpoint_is_set() {
 }
 
 #[test]
-fn what_is_set_for_traces_wins_over_what_is_set_for_all_signals_unless_it_is_empty() {
+fn a_variable_for_traces_wins_over_one_for_all_signals() {
     let general = ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://general:4317");
     let of = |traces: &str| {
         let set = parse(&[general, ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", traces)]).unwrap();

@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn long_texts_are_cut_at_a_character_and_errors_are_written_with_their_sources() {
+    fn long_texts_are_cut_and_errors_have_their_sources() {
         let outer = Outer(std::io::Error::other("inner"));
         let lines = lines(|| {
             tracing::info!(text = %"é".repeat(5000), "long");

@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn b11_only_the_managers_view_of_our_own_connection_is_continued() {
+    fn b11_only_our_connection_as_the_manager_has_it_is_continued() {
         let table = [
             ("as published", at(1, &["a", "m", "f", "e"], Some("KERNEL")), true),
             ("l25 without a mechanism", at(1, &["a", "m"], None), true),
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn of_two_connections_with_our_id_the_one_that_expires_last_counts() {
+    fn of_several_connections_the_one_that_expires_last_counts() {
         let expiring = |next: &str, seconds| {
             let mut connection = at(1, &["a", next, "f", "e"], Some("KERNEL"));
             let expires = prost_types::Timestamp { seconds, nanos: 0 };
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn b11_a_recovered_connection_is_reselected_at_the_same_endpoint_on_its_path() {
+    fn b11_a_reselect_keeps_endpoint_and_path() {
         let mut old = at(0, &["a", "m", "f", "e"], Some("KERNEL"));
         old.ip_context_mut().dst_ip_addrs = vec!["172.16.1.2/24".into(), "fd00::2/64".into(), "junk".into()];
         let expected = ["172.16.1.2", "fd00::2"].map(|address| address.parse::<IpAddr>().unwrap());

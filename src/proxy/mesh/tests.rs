@@ -155,7 +155,7 @@ fn known(names: &[&str], complete: bool) -> Known {
 }
 
 #[tokio::test(start_paused = true)]
-async fn b10_each_load_balancer_gets_one_connection_under_a_name_that_survives_restarts() {
+async fn b10_each_load_balancer_has_one_connection_with_a_stable_id() {
     let lab = Lab::start(&Script::default(), &["lb-1", "lb-2"]);
     sleep(S(30)).await;
     assert_eq!(lab.connected(), 2);
@@ -173,7 +173,7 @@ async fn b10_each_load_balancer_gets_one_connection_under_a_name_that_survives_r
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_load_balancer_that_goes_is_closed_and_one_that_comes_is_requested() {
+async fn gone_load_balancers_are_closed_and_new_ones_requested() {
     let lab = Lab::start(&Script::default(), &["lb-1"]);
     sleep(S(1)).await;
     lab.want(&["lb-2"]);
@@ -189,7 +189,7 @@ async fn a_load_balancer_that_goes_is_closed_and_one_that_comes_is_requested() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn l12_g21_neither_a_request_nor_a_close_that_hangs_delays_the_others() {
+async fn l12_g21_a_hanging_request_or_close_delays_no_other() {
     let script = Script::default();
     script.set(|inner| {
         inner.hang_requests.insert("stuck".into());
@@ -210,7 +210,7 @@ async fn l12_g21_neither_a_request_nor_a_close_that_hangs_delays_the_others() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pending_request_is_given_up_when_its_load_balancer_goes_and_closed_nevertheless() {
+async fn a_pending_request_of_a_gone_load_balancer_is_closed() {
     let script = Script::default();
     script.set(|inner| inner.hang_requests.insert("lb-1".into()));
     let lab = Lab::start(&script, &["lb-1"]);
@@ -223,7 +223,7 @@ async fn a_pending_request_is_given_up_when_its_load_balancer_goes_and_closed_ne
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_that_fails_is_repeated_after_pauses_that_grow_to_ten_seconds() {
+async fn a_failed_request_is_repeated_with_growing_pauses() {
     let script = Script::default();
     script.set(|inner| inner.fail_requests.insert("lb-1".into(), 8));
     let lab = Lab::start(&script, &["lb-1"]);
@@ -242,7 +242,7 @@ async fn a_request_that_fails_is_repeated_after_pauses_that_grow_to_ten_seconds(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_load_balancer_that_returns_while_its_close_is_under_way_is_requested_after_it() {
+async fn a_load_balancer_that_returns_is_requested_after_its_close() {
     let lab = Lab::start(&Script::default(), &["lb-1"]);
     sleep(S(1)).await;
     lab.want(&[]);
@@ -330,7 +330,7 @@ async fn a_recovered_link_that_dies_before_it_is_continued_is_re_made() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn b11_recovered_links_are_re_made_one_at_a_time_after_traffic_is_taken_off() {
+async fn b11_recovered_links_are_replaced_one_at_a_time() {
     let script = Script::default();
     left(&script, "lb-1");
     left(&script, "lb-2");
@@ -351,7 +351,7 @@ async fn b11_recovered_links_are_re_made_one_at_a_time_after_traffic_is_taken_of
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_recovered_link_that_hangs_delays_the_next_by_five_seconds_at_most_and_new_ones_not_at_all() {
+async fn a_hanging_recovered_link_delays_only_the_next_one() {
     let script = Script::default();
     left(&script, "lb-1");
     left(&script, "lb-2");
@@ -366,7 +366,7 @@ async fn a_recovered_link_that_hangs_delays_the_next_by_five_seconds_at_most_and
 }
 
 #[tokio::test(start_paused = true)]
-async fn g20_all_are_closed_at_once_and_those_that_hang_are_left_at_the_deadline() {
+async fn g20_all_are_closed_at_once_and_by_the_deadline() {
     let script = Script::default();
     let names: Vec<String> = (0..8).map(|n| format!("lb-{n}")).collect();
     script.set(|inner| inner.hang_closes.extend(names.iter().take(4).cloned()));

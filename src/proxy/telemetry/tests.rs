@@ -16,7 +16,7 @@ use crate::{chain::Tasks, lab::Collector, transport::trace_context};
 const LIMIT: Duration = Duration::from_secs(5);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn spans_reach_the_collector_as_one_tree_under_the_callers_trace() {
+async fn spans_reach_the_collector_as_a_tree_in_the_callers_trace() {
     const CALLER: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     let collector = Collector::default();
     let tasks = Tasks::default();
@@ -72,7 +72,7 @@ async fn a_dead_collector_costs_spans_and_a_counter_but_no_time() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_collector_that_never_answers_delays_the_end_by_no_more_than_the_limit() {
+async fn a_silent_collector_delays_the_end_by_the_limit_at_most() {
     let mute = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let telemetry =
         Telemetry::start("proxy-1", &Destination::at(format!("http://{}", mute.local_addr().unwrap())))

@@ -113,7 +113,7 @@ fn list(addresses: &[&str]) -> Result<VipResponse, Status> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn there_is_no_list_before_the_first_complete_answer_and_an_empty_one_is_an_answer() {
+async fn an_empty_list_is_a_list_and_none_comes_before_an_answer() {
     let mut world = World::new();
     let answers = world.subscription().await;
     assert_eq!(world.later().await, None);
@@ -137,7 +137,7 @@ async fn every_changed_list_is_published_and_the_same_one_is_not() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_last_list_stays_while_the_watch_is_broken_and_the_next_one_follows() {
+async fn the_last_list_stays_while_the_watch_is_broken() {
     let mut world = World::new();
     let answers = world.subscription().await;
     answers.send(list(&["20.0.0.1/32"])).await.unwrap();
@@ -154,7 +154,7 @@ async fn the_last_list_stays_while_the_watch_is_broken_and_the_next_one_follows(
 }
 
 #[tokio::test(start_paused = true)]
-async fn subscribing_is_tried_after_half_a_second_and_then_less_and_less_up_to_5_s() {
+async fn subscribing_is_retried_with_growing_pauses() {
     let mut world = World::new();
     world.nsp.refusals.lock().unwrap().extend((0..6).map(|n| Status::unavailable(n.to_string())));
     let start = Instant::now();
@@ -186,7 +186,7 @@ async fn a_mute_subscription_is_replaced() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nonsense_and_duplicates_are_reported_once_each_and_the_others_count() {
+async fn invalid_and_duplicate_entries_are_reported_once() {
     crate::proxy::log::testing::ask_all_subscribers();
     let log = Log::default();
     let subscriber = tracing_subscriber::fmt().with_writer(log.clone()).with_ansi(false).finish();
@@ -250,7 +250,7 @@ async fn the_task_ends_when_nobody_receives_the_vips_any_more() {
 }
 
 #[tokio::test]
-async fn vips_are_followed_over_a_socket_and_across_a_restart_of_the_nsp() {
+async fn vips_are_followed_over_a_socket_and_restarts_of_the_nsp() {
     let (opened, mut subscriptions) = mpsc::channel(8);
     let nsp = Nsp { opened, refusals: Arc::default() };
     let serve = |listener| {

@@ -9,7 +9,7 @@ use crate::kernel::tests::{
 };
 
 #[test]
-fn l08_a_socket_that_overflowed_means_a_full_look_and_goes_on_hearing() {
+fn l08_an_overflowed_socket_causes_a_full_read_and_continues() {
     in_netns(|| async {
         let mut watch = Watch::with_buffer(4096).unwrap();
         add_address("lo", "10.0.0.1/32");

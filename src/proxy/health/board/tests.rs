@@ -32,7 +32,7 @@ fn readiness_is_all_four_and_liveness_the_endpoint() {
 }
 
 #[test]
-fn every_part_starts_not_serving_and_only_the_seven_names_are_known() {
+fn only_seven_names_are_known_and_no_part_serves_at_first() {
     let board = Board::default();
     for name in ["IPAMCli", "NSPCli", "NSMEndpoint", "Egress", "Readiness"] {
         assert!(!serving(&board, name), "{name}");
