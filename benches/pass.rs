@@ -92,7 +92,7 @@ async fn rows(netns: &Netns, samples: usize) -> io::Result<()> {
         let mut clean = Vec::new();
         let mut join = Vec::new();
         for sample in 0..samples {
-            clean.push(node.pass(|node| node.kernel.linked_anew("192.0.2.1".parse().unwrap())).await);
+            clean.push(node.pass(|node| node.kernel.relinked("192.0.2.1".parse().unwrap())).await);
             let number = 10_000 + standing + sample;
             let name = node.link(number).await;
             sleep(Duration::from_millis(50)).await; // for the passes that its events cause

@@ -23,9 +23,9 @@ use self::rig::{Rig, resident};
 /// Number of concurrent connections.
 const AT_ONCE: usize = 16;
 /// Number of rows in the table.
-const LOOKS: usize = 10;
+const ROWS: usize = 10;
 /// Default number of connections.
-const FEW: usize = 2_000;
+const DEFAULT_CONNECTIONS: usize = 2_000;
 /// Bytes of memory that a connection may leave, because allocators keep some.
 const SLOPE: f64 = 64.0;
 
@@ -62,8 +62,8 @@ async fn soak(connections: usize) -> ExitCode {
     let rig = Rig::new(folder.path()).await;
     println!("connections  resident KiB  descriptors  tasks  leases  ports  names");
     let mut looks = Vec::new();
-    for look in 1..=LOOKS {
-        let numbers = connections * (look - 1) / LOOKS..connections * look / LOOKS;
+    for look in 1..=ROWS {
+        let numbers = connections * (look - 1) / ROWS..connections * look / ROWS;
         let work =
             stream::iter(numbers).for_each_concurrent(AT_ONCE, |number| connect_refresh_close(&rig, number));
         work.await;
@@ -71,15 +71,15 @@ async fn soak(connections: usize) -> ExitCode {
         let [descriptors, tasks, leases, ports, names] = held.rest;
         println!(
             "{:>11}  {:>12}  {descriptors:>11}  {tasks:>5}  {leases:>6}  {ports:>5}  {names:>5}",
-            connections * look / LOOKS,
+            connections * look / ROWS,
             held.resident / 1024
         );
         looks.push(held);
     }
     let first = &looks[0];
-    let last = &looks[LOOKS - 1];
+    let last = &looks[ROWS - 1];
     #[allow(clippy::cast_precision_loss)]
-    let slope = (last.resident as f64 - first.resident as f64) / (connections - connections / LOOKS) as f64;
+    let slope = (last.resident as f64 - first.resident as f64) / (connections - connections / ROWS) as f64;
     println!("{slope:.1} bytes of resident memory for each connection after the first tenth");
     // The last calls' tasks may still be ending.
     let grown = last.rest.iter().zip(&first.rest).any(|(last, first)| *last > first + 1);
@@ -89,7 +89,8 @@ async fn soak(connections: usize) -> ExitCode {
 }
 
 fn main() -> ExitCode {
-    let connections = std::env::args().find_map(|argument| argument.parse().ok()).unwrap_or(FEW);
+    let connections =
+        std::env::args().find_map(|argument| argument.parse().ok()).unwrap_or(DEFAULT_CONNECTIONS);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(soak(connections))
 }

@@ -31,7 +31,7 @@ use super::{
 
 /// Name of the callers' pod.
 const CALLER: &str = "caller";
-const PATIENCE: Duration = Duration::from_secs(15);
+const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// A chain that calls the endpoint directly.
 fn chain(place: &mut Place, tasks: &Tasks) -> Next {
@@ -55,7 +55,7 @@ fn chain(place: &mut Place, tasks: &Tasks) -> Next {
 
 async fn request(chain: &Next, connection: Box<Connection>) -> Box<Connection> {
     let preferences = vec![Mechanism::local(MechanismKind::Kernel)];
-    let request = Request { connection, preferences, context: Context::within(PATIENCE) };
+    let request = Request { connection, preferences, context: Context::within(CALL_TIMEOUT) };
     chain.request(request).await.unwrap()
 }
 
@@ -115,7 +115,7 @@ pub(crate) async fn measure(place: &mut Place, plan: Plan, figures: &mut Figures
     figures.add("refreshes without a pause: processor ms for each", milliseconds(processor) / requests);
 
     for connection in connections {
-        let close = Close { connection, context: Context::within(PATIENCE) };
+        let close = Close { connection, context: Context::within(CALL_TIMEOUT) };
         chain.close(close).await.unwrap();
     }
     tasks.stop().await;

@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep};
 /// Time that IPAM's store takes for a call: Meridio's takes some 5 ms.
 const STORE: Duration = Duration::from_millis(5);
 /// Timeout of the program's start, and of its end.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 /// Unit of the processor times in `/proc`, the same on every Linux.
 const TICK: Duration = Duration::from_millis(10);
 
@@ -51,12 +51,12 @@ impl Place {
         let start = Instant::now();
         let socket = self.world.proxies[0].health_socket();
         while let Err(error) = probe(&socket, READINESS, Duration::from_secs(1)).await {
-            assert!(start.elapsed() < PATIENCE, "{error}\n{}", self.process().tail(20));
+            assert!(start.elapsed() < TIMEOUT, "{error}\n{}", self.process().tail(20));
             sleep(Duration::from_millis(20)).await;
         }
         let whole = || self.world.lbs.values().all(|lb| lb.connections.len() == 1);
         while !whole() {
-            assert!(start.elapsed() < PATIENCE, "a load balancer is not connected");
+            assert!(start.elapsed() < TIMEOUT, "a load balancer is not connected");
             sleep(Duration::from_millis(20)).await;
         }
     }
@@ -97,7 +97,7 @@ impl Place {
 
     pub(crate) async fn end(mut self) {
         let process = self.world.proxies[0].process.take().unwrap();
-        process.terminate(PATIENCE).await.unwrap();
+        process.terminate(TIMEOUT).await.unwrap();
         drop(self.world.stop().await.unwrap());
     }
 }

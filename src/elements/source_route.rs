@@ -74,7 +74,7 @@ impl Element for SourceRoute {
         // A refresh that changes nothing declares nothing: it would wake the reconciler.
         if scope.get::<NextHops>().is_some_and(|hops| hops.addresses == addresses) {
             if healed {
-                addresses.into_iter().for_each(|address| self.kernel.linked_anew(address));
+                addresses.into_iter().for_each(|address| self.kernel.relinked(address));
             }
         } else {
             let peer = PeerId::load_balancer(connection.client_id());

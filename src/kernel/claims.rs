@@ -66,7 +66,7 @@ pub(super) struct Notes {
     /// Links that have lost their last guard.
     pub(super) released: BTreeSet<InterfaceName>,
     /// Next hops that may be behind another link than before.
-    pub(super) linked_anew: BTreeSet<IpAddr>,
+    pub(super) relinked: BTreeSet<IpAddr>,
     /// Next hops of an earlier process to withdraw.
     pub(super) withdrawn: BTreeSet<IpAddr>,
 }
@@ -151,7 +151,7 @@ impl State {
         let anew = claimed.next_hops().all(|other| other != address);
         claimed.next_hops.insert(guard, address);
         if anew {
-            self.notes.linked_anew.insert(address);
+            self.notes.relinked.insert(address);
         }
         guard
     }
@@ -160,10 +160,10 @@ impl State {
         self.release(peer, |claimed| claimed.next_hops.remove(&guard));
     }
 
-    pub(super) fn link_anew(&mut self, address: IpAddr) {
+    pub(super) fn relink(&mut self, address: IpAddr) {
         let is_next_hop = |claimed: &Arc<Claimed>| claimed.next_hops().any(|other| other == address);
         if self.declared.peers.values().any(is_next_hop) {
-            self.notes.linked_anew.insert(address);
+            self.notes.relinked.insert(address);
         }
     }
 

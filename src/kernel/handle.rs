@@ -126,8 +126,8 @@ impl Kernel {
     /// Invalidates the neighbour entry of a next hop, so that its link-layer address is resolved
     /// again: the link behind it may have been replaced where this kernel does not see it. Has no
     /// effect on an address that is not declared.
-    pub fn linked_anew(&self, address: IpAddr) {
-        self.claims.declare(|state| state.link_anew(address));
+    pub fn relinked(&self, address: IpAddr) {
+        self.claims.declare(|state| state.relink(address));
     }
 
     /// Sets the addresses of the bridge, with the length of their subnets. A former address stays

@@ -46,7 +46,7 @@ struct State {
     /// Error number for all changes.
     refuse_all: Option<i32>,
     /// Error number for dumps.
-    blind: Option<i32>,
+    dump_errno: Option<i32>,
     wrong_sysctls: Vec<WrongSysctl>,
     /// Neighbours that do not answer.
     silent: BTreeSet<IpAddr>,
@@ -117,7 +117,7 @@ impl Memory {
 
     /// Refuses all dumps; `None` accepts them again.
     pub fn refuse_dumps(&self, errno: Option<i32>) {
-        self.lock().blind = errno;
+        self.lock().dump_errno = errno;
     }
 
     /// Sets the sysctls whose values are wrong. As in Linux, this is not reported.
@@ -214,7 +214,7 @@ impl Backend for Memory {
     async fn dump(&mut self, ours: &Ours) -> Result<Observed, Refusal> {
         let mut state = self.lock();
         state.overtaken = false;
-        state.blind.map_or_else(|| Ok(state.world.observed(ours)), |errno| Err(Refusal::errno(errno)))
+        state.dump_errno.map_or_else(|| Ok(state.world.observed(ours)), |errno| Err(Refusal::errno(errno)))
     }
 
     async fn apply(&mut self, ours: &Ours, op: &Op) -> Result<(), Refusal> {

@@ -61,7 +61,7 @@ pub(super) struct Reconciler<B> {
     /// When the next pass is due without any event.
     due: Instant,
     /// The result of the last read; `None` if everything has to be read.
-    picture: Option<Observed>,
+    last_read: Option<Observed>,
     /// When everything has to be read.
     resync: Instant,
 }
@@ -91,7 +91,7 @@ impl<B: Backend> Reconciler<B> {
             failed: 0,
             drift: Drift::default(),
             due: Instant::now(),
-            picture: None,
+            last_read: None,
             resync: Instant::now(),
         }
     }
@@ -152,12 +152,12 @@ impl<B: Backend> Reconciler<B> {
     async fn converge(&mut self) -> Result<Outcome, Failure> {
         let mut progress = Progress::default();
         if self.failed > 0 || Instant::now() >= self.resync {
-            self.picture = None;
+            self.last_read = None;
         }
         loop {
             let (observed, whole) = self.read().await?;
-            let (snapshot, linked_anew) = self.look(&observed);
-            self.forget_neighbours(linked_anew).await;
+            let (snapshot, relinked) = self.look(&observed);
+            self.forget_neighbours(relinked).await;
             let left = plan(&observed, &snapshot.desired);
             if progress.was_tried(&left) && !whole {
                 continue; // an event of the change may have been lost
@@ -177,7 +177,7 @@ impl<B: Backend> Reconciler<B> {
             if progress.take(snapshot.revision, left, applied) {
                 self.reopen();
             } else {
-                self.picture = Some(observed);
+                self.last_read = Some(observed);
             }
         }
     }
@@ -188,19 +188,19 @@ impl<B: Backend> Reconciler<B> {
         let settings = &self.claims.settings;
         let now = Instant::now();
         let (declared, notes) = self.claims.take();
-        let linked_anew = self.remembered.look(&declared, notes, observed, settings, now);
+        let relinked = self.remembered.look(&declared, notes, observed, settings, now);
         let remembered = &self.remembered;
         let snapshot = Sources { declared: &declared, remembered, observed, settings, now }.snapshot();
         self.remembered.keep(&snapshot.desired.next_hops);
-        (snapshot, linked_anew)
+        (snapshot, relinked)
     }
 
     /// Removes the neighbour entries of addresses that were claimed or linked again. A peer whose
     /// link was made again has another link-layer address at the same IP address, and the kernel
     /// would send to the old one for up to a minute. The neighbour table is not part of the desired
     /// state, so this does not count as a write.
-    async fn forget_neighbours(&mut self, linked_anew: BTreeSet<IpAddr>) {
-        for address in linked_anew {
+    async fn forget_neighbours(&mut self, relinked: BTreeSet<IpAddr>) {
+        for address in relinked {
             let op = Op::ForgetNeighbour(address);
             if let Err(refusal) = self.backend.apply(&self.claims.settings.ours, &op).await {
                 tracing::warn!(%op, %refusal, "refused");
@@ -213,8 +213,8 @@ impl<B: Backend> Reconciler<B> {
     async fn read(&mut self) -> Result<(Observed, bool), Failure> {
         let claims = Arc::clone(&self.claims);
         let ours = &claims.settings.ours;
-        if let Some(picture) = self.picture.take()
-            && let Ok(observed) = self.backend.refresh(ours, picture).await
+        if let Some(last_read) = self.last_read.take()
+            && let Ok(observed) = self.backend.refresh(ours, last_read).await
         {
             return Ok((observed, false));
         }
@@ -270,7 +270,7 @@ impl<B: Backend> Reconciler<B> {
             status.list(failures);
         });
         // A pass may fail to reach its end because events of its changes were lost.
-        self.picture = done.then_some(observed);
+        self.last_read = done.then_some(observed);
         done
     }
 

@@ -80,13 +80,13 @@ impl Remembered {
         self.vips.take(declared.vips.as_ref(), now + settings.empty_vips_grace);
         self.vips.expire(now);
         self.leave(declared, &notes, observed, settings, now);
-        let mut anew = notes.linked_anew;
-        anew.extend(self.watch(declared, observed, settings, now));
+        let mut relinked = notes.relinked;
+        relinked.extend(self.watch(declared, observed, settings, now));
         if self.former.follow(declared, self.adoption.as_ref(), settings, now) {
             self.refused.clear();
         }
-        self.refused.retain(|hop, refused| now < refused.until && !anew.contains(hop));
-        anew
+        self.refused.retain(|hop, refused| now < refused.until && !relinked.contains(hop));
+        relinked
     }
 
     fn adopt(&mut self, declared: &Declared, observed: &Observed, settings: &Settings, now: Instant) {
@@ -152,7 +152,7 @@ impl Remembered {
     ) -> BTreeSet<IpAddr> {
         let bridge = observed.bridge(&settings.ours).map(|bridge| bridge.index);
         let before = std::mem::take(&mut self.links);
-        let mut anew = BTreeSet::new();
+        let mut relinked = BTreeSet::new();
         for peer in declared.peers.values() {
             let mut changed = false;
             for name in peer.links() {
@@ -166,10 +166,10 @@ impl Remembered {
                 self.links.insert(name.clone(), Watched { since, seen: was.seen || link.is_some(), port });
             }
             if changed {
-                anew.extend(peer.far());
+                relinked.extend(peer.far());
             }
         }
-        anew
+        relinked
     }
 
     /// Remembers the next hops of each family that should be installed, so that the last ones can

@@ -128,22 +128,22 @@ impl Sources<'_> {
         }
         out.extend(self.remembered.vips.due().map(|_| Degraded::VipsHeld));
         let left = self.remembered.adoption.as_ref().is_some_and(|adoption| !adoption.peers.is_empty());
-        out.extend((left && !self.patience_is_over()).then_some(Degraded::Adopted));
+        out.extend((left && !self.is_adoption_over()).then_some(Degraded::Adopted));
         out
     }
 
     /// Links that an earlier process left and that are still not claimed after the adoption time.
     fn orphans(&self) -> BTreeSet<InterfaceName> {
-        let left = self.remembered.adoption.iter().filter(|_| self.patience_is_over());
+        let left = self.remembered.adoption.iter().filter(|_| self.is_adoption_over());
         left.flat_map(|adoption| adoption.links()).cloned().collect()
     }
 
     /// Whether the objects of an earlier process should have been claimed by now.
-    fn patience_is_over(&self) -> bool {
-        self.patience().is_some_and(|until| self.now >= until)
+    fn is_adoption_over(&self) -> bool {
+        self.adoption_ends().is_some_and(|until| self.now >= until)
     }
 
-    fn patience(&self) -> Option<Instant> {
+    fn adoption_ends(&self) -> Option<Instant> {
         self.declared.ready.map(|ready| ready + self.settings.adoption)
     }
 
@@ -162,7 +162,7 @@ impl Sources<'_> {
             .chain(self.remembered.leaving.due())
             .chain(links)
             .chain(self.remembered.vips.due())
-            .chain(self.patience());
+            .chain(self.adoption_ends());
         all.filter(|due| *due > self.now).min()
     }
 }

@@ -56,8 +56,8 @@ impl Gateways {
         let leases = leases.clone();
         let kernel = kernel.clone();
         let health = health.clone();
-        let keeper = Keeper { leases, health, kernel, renew, lease, publish };
-        Ok(Self { current, _task: tasks.guarded(keeper.keep()) })
+        let renewal = Renewal { leases, health, kernel, renew, lease, publish };
+        Ok(Self { current, _task: tasks.guarded(renewal.run()) })
     }
 
     /// The addresses and their changes, with the length of the node's prefix.
@@ -95,7 +95,7 @@ async fn acquire(leases: &Leases, renew: Duration, health: &Health) -> Result<Le
     }
 }
 
-struct Keeper {
+struct Renewal {
     leases: Leases,
     health: Health,
     kernel: Kernel,
@@ -104,9 +104,9 @@ struct Keeper {
     publish: watch::Sender<ipam::Gateways>,
 }
 
-impl Keeper {
+impl Renewal {
     /// Follows the results of renewals, until the leases are stopped.
-    async fn keep(mut self) {
+    async fn run(mut self) {
         let mut status = self.leases.status();
         loop {
             let moved = status.borrow_and_update().moved.clone();

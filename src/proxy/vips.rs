@@ -75,7 +75,7 @@ where
 {
     let before = Vips { restored: restored.is_some(), list: restored, refused: None };
     let (publish, vips) = watch::channel(before);
-    let follower = Follower {
+    let subscriber = Subscriber {
         client: client.max_decoding_message_size(MAX_ANSWER),
         trench: Trench { name: trench.into() },
         publish: publish.clone(),
@@ -86,14 +86,14 @@ where
     tasks.spawn(async move {
         tokio::select! {
             () = publish.closed() => {}
-            never = follower.run() => match never {},
+            never = subscriber.run() => match never {},
         }
     });
     vips
 }
 
 /// Declares every list of the NSP to the kernel and publishes it to the endpoint chain, until the
-/// follower ends. A restored list is only published. An empty list is only declared: the kernel
+/// subscriber ends. A restored list is only published. An empty list is only declared: the kernel
 /// keeps the list before it for a grace time, and a target that refreshes meanwhile keeps its VIPs.
 pub async fn declare(mut vips: watch::Receiver<Vips>, kernel: Kernel, publish: watch::Sender<Listed>) {
     let mut declared = None;
@@ -118,7 +118,7 @@ pub async fn declare(mut vips: watch::Receiver<Vips>, kernel: Kernel, publish: w
     }
 }
 
-struct Follower<T> {
+struct Subscriber<T> {
     client: ConfigurationManagerClient<T>,
     trench: Trench,
     publish: watch::Sender<Vips>,
@@ -127,7 +127,7 @@ struct Follower<T> {
     failure: Option<Code>,
 }
 
-impl<T> Follower<T>
+impl<T> Subscriber<T>
 where
     T: GrpcService<Sent>,
     T::Error: Into<StdError>,

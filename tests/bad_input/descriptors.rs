@@ -16,7 +16,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::{
     around::{HOUR, dialer, host},
     row::Outcome,
-    target::{self, PATIENCE, call, new, send},
+    target::{self, CALL_TIMEOUT, call, new, send},
     world::World,
 };
 
@@ -71,7 +71,8 @@ impl PassThrough {
         let routes = Endpoint::new(chain.build(Tail).unwrap(), Connections::default()).routes();
         let target = Target::Unix(world.folder.path().join("forwarder.sock"));
         let _server = host(&target, world.identity("forwarder"), routes).await;
-        let dialled = dialer(&target, world.identity("target"), HOUR).dial(Instant::now() + PATIENCE).await;
+        let dialled =
+            dialer(&target, world.identity("target"), HOUR).dial(Instant::now() + CALL_TIMEOUT).await;
         Ok(Self { wire: dialled.map_err(|error| format!("{error:?}"))?, tasks, _server })
     }
 
@@ -93,7 +94,7 @@ async fn flood(wire: &Wire, fd: &Arc<OwnedFd>) -> Result<(), String> {
     for n in 0..4 {
         let mut message = new(&format!("flood-{n}"));
         message.connection.as_mut().unwrap().path_mut().index = 7; // refused, but not before it has arrived
-        let mut call = call(wire, message, PATIENCE);
+        let mut call = call(wire, message, CALL_TIMEOUT);
         call.extensions_mut().insert(SendFds(vec![Arc::clone(fd); 200]));
         send(wire, call).await.err().ok_or("a call with a wrong path was answered")?;
     }
@@ -125,7 +126,7 @@ pub(crate) async fn nobody_claims_where_one_could(world: &World) -> Outcome {
 
 pub(crate) async fn too_many_for_one_call(world: &World) -> Outcome {
     let ((_path, fd), wire) = (file(world), target::wire(world).await?);
-    let mut call = call(&wire, new("bad"), PATIENCE);
+    let mut call = call(&wire, new("bad"), CALL_TIMEOUT);
     call.extensions_mut().insert(SendFds(vec![fd; 257]));
     Ok(send(&wire, call).await.err())
 }

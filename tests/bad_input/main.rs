@@ -157,7 +157,7 @@ fn report(wrong: &[String]) {
 }
 
 /// Number of failed rows after which the rest is skipped: each may take its whole time.
-const ENOUGH: usize = 5;
+const MAX_WRONG: usize = 5;
 
 /// One proxy receives all of them in turn; after a failed row, the next one gets a new proxy.
 async fn all_in_turn(log: Log) -> Vec<String> {
@@ -173,7 +173,7 @@ async fn all_in_turn(log: Log) -> Vec<String> {
             Err(why) => {
                 wrong.push(format!("{}: {why}", row.input));
                 serving.end().await;
-                if wrong.len() == ENOUGH {
+                if wrong.len() == MAX_WRONG {
                     break;
                 }
             }

@@ -14,7 +14,7 @@ use meridio_proxy::api::{
 
 use crate::{
     row::Outcome,
-    target::{PATIENCE, ask, call, close, new, send, wire},
+    target::{CALL_TIMEOUT, ask, call, close, new, send, wire},
     world::World,
 };
 
@@ -70,7 +70,7 @@ pub(crate) async fn no_connection(world: &World) -> Outcome {
 
 pub(crate) async fn no_time(world: &World) -> Outcome {
     let wire = wire(world).await?;
-    let mut call = call(&wire, new("bad"), PATIENCE);
+    let mut call = call(&wire, new("bad"), CALL_TIMEOUT);
     call.metadata_mut().insert("grpc-timeout", "soon".parse().unwrap());
     Ok(send(&wire, call).await.err())
 }

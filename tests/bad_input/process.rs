@@ -37,7 +37,7 @@ use crate::{
 
 const NEEDS: &str = "needs root, or a user namespace (`lab exec`), for namespaces of its own";
 /// Timeout of a row.
-const LONGEST: Duration = Duration::from_secs(25);
+const ROW_TIMEOUT: Duration = Duration::from_secs(25);
 /// Memory limit of a waiting program, unoptimised.
 const MEMORY_KIB: usize = 64 << 10;
 const DESCRIPTORS: usize = 64;
@@ -69,7 +69,7 @@ pub(crate) fn check(row: &Row) -> Checked {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let place = Place::new(program).await;
-        let checked = tokio::time::timeout(LONGEST, place.check(row)).await;
+        let checked = tokio::time::timeout(ROW_TIMEOUT, place.check(row)).await;
         checked.unwrap_or_else(|_| Err("not done in time".into()))
     })
 }

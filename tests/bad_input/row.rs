@@ -44,10 +44,10 @@ pub(crate) type Checked = Result<(), String>;
 pub(crate) type Outcome = Result<Option<Status>, String>;
 
 /// Timeout of a row, with all its checks.
-const LONGEST: Duration = Duration::from_secs(20);
+const ROW_TIMEOUT: Duration = Duration::from_secs(20);
 /// Maximum length of a status in bytes, for any input: it is a header of the answer, and part of a
 /// line in the log of each hop.
-const LONGEST_STATUS: usize = 1024;
+const MAX_STATUS: usize = 1024;
 /// Maximum memory that a row may cost in KiB, including the memory of the test itself.
 const MEMORY: usize = 24 << 10;
 
@@ -64,7 +64,7 @@ pub(crate) async fn check(world: &World, row: &Row) -> Checked {
         as_before(world).await
     };
     let started = Instant::now();
-    let checked = tokio::time::timeout(LONGEST, checks).await;
+    let checked = tokio::time::timeout(ROW_TIMEOUT, checks).await;
     checked.unwrap_or_else(|_| Err(format!("not done within {:?}", started.elapsed())))?;
     match resident_kib().saturating_sub(resident) {
         ..=MEMORY => Ok(()),
@@ -79,7 +79,7 @@ async fn said(says: &Says, told: Option<Status>, log: &Log) -> Checked {
         (Says::Status(code, texts), Some(status)) => {
             let message = status.message();
             let all = texts.iter().all(|text| message.contains(text));
-            match status.code() == *code && all && message.len() <= LONGEST_STATUS {
+            match status.code() == *code && all && message.len() <= MAX_STATUS {
                 true => Ok(()),
                 false => Err(format!("{status:?} instead of {code:?} with {texts:?}")),
             }

@@ -17,7 +17,7 @@ use tonic::Status;
 use crate::{around::HOUR, world::World};
 
 /// Deadline of a call, unless a row sets another.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A Request for a new connection, and a kernel interface as the only preference.
 pub(crate) fn new(id: &str) -> NetworkServiceRequest {
@@ -37,12 +37,12 @@ pub(crate) fn request(connection: Connection) -> NetworkServiceRequest {
 
 /// A connection to the proxy, as the pod `target`.
 pub(crate) async fn wire(world: &World) -> Result<Wire, String> {
-    world.dialer("target").dial(Instant::now() + PATIENCE).await.map_err(|error| format!("{error:?}"))
+    world.dialer("target").dial(Instant::now() + CALL_TIMEOUT).await.map_err(|error| format!("{error:?}"))
 }
 
 /// A call with its token and deadline.
-pub(crate) fn call<M>(wire: &Wire, message: M, patience: Duration) -> tonic::Request<M> {
-    wire.call(message, Some(Instant::now() + patience), HOUR).unwrap()
+pub(crate) fn call<M>(wire: &Wire, message: M, timeout: Duration) -> tonic::Request<M> {
+    wire.call(message, Some(Instant::now() + timeout), HOUR).unwrap()
 }
 
 pub(crate) async fn send(
@@ -54,22 +54,22 @@ pub(crate) async fn send(
 
 /// A Request over a new wire.
 pub(crate) async fn ask(world: &World, message: NetworkServiceRequest) -> Result<Connection, Status> {
-    ask_within(world, message, PATIENCE).await
+    ask_within(world, message, CALL_TIMEOUT).await
 }
 
 pub(crate) async fn ask_within(
     world: &World,
     message: NetworkServiceRequest,
-    patience: Duration,
+    timeout: Duration,
 ) -> Result<Connection, Status> {
     let wire = wire(world).await.map_err(Status::aborted)?;
-    send(&wire, call(&wire, message, patience)).await
+    send(&wire, call(&wire, message, timeout)).await
 }
 
 /// A Close over a new wire.
 pub(crate) async fn close(world: &World, connection: &Connection) -> Result<(), Status> {
     let wire = wire(world).await.map_err(Status::aborted)?;
-    let call = call(&wire, connection.clone(), PATIENCE);
+    let call = call(&wire, connection.clone(), CALL_TIMEOUT);
     NetworkServiceClient::new(wire).close(call).await.map(drop)
 }
 

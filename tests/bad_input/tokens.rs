@@ -20,7 +20,7 @@ use tonic::metadata::MetadataMap;
 use crate::{
     around::HOUR,
     row::Outcome,
-    target::{self, PATIENCE, call, new, send},
+    target::{self, CALL_TIMEOUT, call, new, send},
     world::World,
 };
 
@@ -35,7 +35,7 @@ async fn spoilt_message(
     spoil: impl FnOnce(&Wire, &mut MetadataMap),
 ) -> Outcome {
     let wire = target::wire(world).await?;
-    let mut call = call(&wire, message, PATIENCE);
+    let mut call = call(&wire, message, CALL_TIMEOUT);
     spoil(&wire, call.metadata_mut());
     Ok(send(&wire, call).await.err())
 }
@@ -63,7 +63,8 @@ pub(crate) async fn expired(world: &World) -> Outcome {
 
 /// Two hops, the first of which made its token for another peer than the second.
 pub(crate) async fn wrongly_chained(world: &World) -> Outcome {
-    let far = world.dialer("far").dial(Instant::now() + PATIENCE).await.map_err(|error| error.to_string())?;
+    let far =
+        world.dialer("far").dial(Instant::now() + CALL_TIMEOUT).await.map_err(|error| error.to_string())?;
     let token = token::issue(far.svid(), far.peer(), HOUR).unwrap();
     let first = PathSegment {
         name: "far".into(),
@@ -92,7 +93,7 @@ pub(crate) async fn signed_by_another(world: &World) -> Outcome {
 /// A Close of the standing connection.
 pub(crate) async fn close_signed_by_another(world: &World) -> Outcome {
     let wire = target::wire(world).await?;
-    let mut call = call(&wire, world.standing.clone(), PATIENCE);
+    let mut call = call(&wire, world.standing.clone(), CALL_TIMEOUT);
     replace(call.metadata_mut(), &of_another(world, &wire));
     Ok(NetworkServiceClient::new(wire).close(call).await.err())
 }

@@ -15,7 +15,7 @@ use tonic::Code;
 
 use crate::{
     row::Outcome,
-    target::{PATIENCE, ask, call, close, closed, new, request, send, wire},
+    target::{CALL_TIMEOUT, ask, call, close, closed, new, request, send, wire},
     world::World,
 };
 
@@ -67,7 +67,7 @@ pub(crate) async fn request_and_close(world: &World) -> Outcome {
 pub(crate) async fn many_requests(world: &World) -> Outcome {
     world.ipam.faults().stand(Fault::Delay(Duration::from_millis(300)));
     let wire = wire(world).await?;
-    let answers = join_all((0..20).map(|_| send(&wire, call(&wire, same(), PATIENCE)))).await;
+    let answers = join_all((0..20).map(|_| send(&wire, call(&wire, same(), CALL_TIMEOUT)))).await;
     world.ipam.faults().clear();
     let (good, refused): (Vec<_>, Vec<_>) = answers.into_iter().partition(Result::is_ok);
     let good: Vec<_> = good.into_iter().flatten().collect();
@@ -85,7 +85,7 @@ async fn left(world: &World, id: &str) -> Result<Wire, String> {
     world.ipam.faults().stand(Fault::Delay(Duration::from_millis(300)));
     let wire = wire(world).await?;
     let lifetime = Duration::from_secs(2);
-    let call = wire.call(new(id), Some(Instant::now() + PATIENCE), lifetime).unwrap();
+    let call = wire.call(new(id), Some(Instant::now() + CALL_TIMEOUT), lifetime).unwrap();
     let left = tokio::time::timeout(Duration::from_millis(100), send(&wire, call)).await;
     world.ipam.faults().clear();
     match left {

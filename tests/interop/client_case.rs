@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use crate::{
-    node::{Node, PATIENCE, START},
+    node::{Node, START_TIMEOUT, TIMEOUT},
     programs::{Netns, Outcome},
 };
 
@@ -33,8 +33,9 @@ const SPACING: f64 = 0.5;
 pub(crate) async fn connects_refreshes_and_closes(node: &mut Node, callee: Callee<'_>) -> Outcome<String> {
     let args = ["-connect", callee.address, "-refreshes", "3", "-lifetime", LIFETIME, "-timeout", DEADLINE];
     let mut client = node.run("client", "client", Netns::Own, &args)?;
-    let netns = client.event("started", START).await?["netns"].as_str().unwrap_or_default().to_owned();
-    client.success(PATIENCE).await?;
+    let netns =
+        client.event("started", START_TIMEOUT).await?["netns"].as_str().unwrap_or_default().to_owned();
+    client.success(TIMEOUT).await?;
 
     for health in client.events("health") {
         require(health, "status", &json!("SERVING"))?;

@@ -18,7 +18,7 @@ use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 use crate::{
     client_case::{require, tokens},
-    node::{Node, PATIENCE},
+    node::{Node, TIMEOUT},
     ours::{POD, netns},
     programs::{Outcome, Program},
     witness::{Answer, Received},
@@ -53,7 +53,7 @@ pub(crate) async fn connects_refreshes_and_closes(
     let ours = PathSegment { id: ID.into(), ..PathSegment::default() };
     let selector = MonitorScopeSelector { path_segments: vec![ours], ..Default::default() };
     let mut events = pin!(monitor::watch(&wire, selector, LIFETIME));
-    let mut event = async || match timeout(PATIENCE, events.next()).await {
+    let mut event = async || match timeout(TIMEOUT, events.next()).await {
         Ok(Some(Ok(event))) => Ok(event),
         other => Err(format!("no monitor event: {other:?}")),
     };
@@ -65,7 +65,7 @@ pub(crate) async fn connects_refreshes_and_closes(
     let answer = chain.request(asked()).await.map_err(|error| format!("refused: {error}"))?;
     let netns = netns()?.inode();
     for _ in 0..4 {
-        let request = endpoint.event("request", PATIENCE).await?;
+        let request = endpoint.event("request", TIMEOUT).await?;
         seen(node, &request, &way, &netns.ino.to_string())?;
         let event = event().await?;
         if event.r#type() != ConnectionEventType::Update {
@@ -76,7 +76,7 @@ pub(crate) async fn connects_refreshes_and_closes(
 
     let close = Close { connection: answer, context: Context::within(DEADLINE) };
     chain.close(close).await.map_err(|error| format!("not closed: {error}"))?;
-    endpoint.event("close", PATIENCE).await?;
+    endpoint.event("close", TIMEOUT).await?;
     while event().await?.r#type() != ConnectionEventType::Delete {}
     Ok(())
 }
@@ -86,7 +86,7 @@ pub(crate) async fn connects_refreshes_and_closes(
 async fn answered(received: &Received, way: &Way<'_>) -> Outcome<()> {
     let since = Instant::now();
     while received.answers().len() < 4 {
-        if since.elapsed() > PATIENCE {
+        if since.elapsed() > TIMEOUT {
             return Err(format!("{} answers, want 4", received.answers().len()));
         }
         sleep(Duration::from_millis(10)).await;

@@ -11,7 +11,7 @@ use tokio::{sync::watch, time::timeout};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 use crate::{
-    node::{Node, PATIENCE, START},
+    node::{Node, START_TIMEOUT, TIMEOUT},
     ours::Pod,
     programs::{Netns, Outcome},
 };
@@ -54,14 +54,14 @@ async fn until_rare(mut link: watch::Receiver<Link>, rare: Duration) -> Outcome<
 async fn a_go_server_is_pinged_less_each_time_it_objects() -> Outcome<()> {
     let mut node = Node::new()?;
     let mut server = node.run("service", "nsp", Netns::Shared, &[])?;
-    let listening = server.event("listening", START).await?;
+    let listening = server.event("listening", START_TIMEOUT).await?;
     let target: Target = listening["url"].as_str().unwrap_or_default().parse().map_err(|e| format!("{e}"))?;
 
     let pod = Pod::new(&mut node)?;
     let tasks = Tasks::default();
     let settings = ChannelSettings { keepalive: OFTEN, ..ChannelSettings::default() };
     let channel = Channel::open(target, pod.identity.clone(), settings, &tasks);
-    let rare = timeout(PATIENCE, until_rare(channel.subscribe(), OFTEN * 4));
+    let rare = timeout(TIMEOUT, until_rare(channel.subscribe(), OFTEN * 4));
     let outcome = tokio::select! {
         never = watch_for_ever(channel) => match never {},
         rare = rare => rare.map_err(|_| "the interval of pings does not grow".to_owned()),

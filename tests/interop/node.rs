@@ -10,12 +10,12 @@ use crate::programs::{self, Netns, Outcome, Program};
 /// Validity of the SVIDs: longer than any test.
 const HOUR: Duration = Duration::from_secs(3600);
 /// Timeout of a program's start, on a machine that compiles at the same time.
-pub(crate) const START: Duration = Duration::from_secs(30);
+pub(crate) const START_TIMEOUT: Duration = Duration::from_secs(30);
 /// Timeout of one exchange with a peer.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Timeout from the manager's restart until peers reach us again.
-pub(crate) const BACK: Duration = Duration::from_secs(5);
+pub(crate) const RECOVERY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A node of the cluster, as far as NSM is concerned.
 pub(crate) struct Node {
@@ -99,12 +99,12 @@ impl Node {
     /// Starts registry, manager and forwarder.
     pub(crate) async fn control_plane(&mut self) -> Outcome<ControlPlane> {
         let mut registry = self.run("registry", "registry", Netns::Shared, &[])?;
-        let listening = registry.event("listening", START).await?;
+        let listening = registry.event("listening", START_TIMEOUT).await?;
         let registry_url = listening["url"].as_str().unwrap_or_default().to_owned();
         let nsmgr = self.nsmgr(&registry_url).await?;
         let manager = self.manager();
         let mut forwarder = self.run("forwarder", "forwarder", Netns::Own, &["-connect", &manager])?;
-        forwarder.event("registered", START).await?;
+        forwarder.event("registered", START_TIMEOUT).await?;
         Ok(ControlPlane { _registry: registry, registry_url, nsmgr, _forwarder: forwarder })
     }
 
@@ -113,8 +113,8 @@ impl Node {
         let public = self.public.clone();
         let args = ["-listen", &listen, "-public", &public, "-registry", registry];
         let mut nsmgr = self.run("nsmgr", "nsmgr", Netns::Shared, &args)?;
-        nsmgr.event("listening", START).await?; // the public address
-        nsmgr.event("listening", START).await?; // the socket
+        nsmgr.event("listening", START_TIMEOUT).await?; // the public address
+        nsmgr.event("listening", START_TIMEOUT).await?; // the socket
         Ok(nsmgr)
     }
 

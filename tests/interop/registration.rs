@@ -8,7 +8,7 @@ use meridio_proxy::transport::{Dialer, registry::Registry};
 use crate::{
     client_case::{Callee, connects_refreshes_and_closes},
     from_go::answering,
-    node::{BACK, ControlPlane, Node, PATIENCE},
+    node::{ControlPlane, Node, RECOVERY_TIMEOUT, TIMEOUT},
     ours::{Endpoint, POD, Pod, connections},
     programs::{Netns, Outcome},
     registry_case::{client, find, register, registered, registers_refreshes_and_unregisters},
@@ -75,7 +75,7 @@ async fn our_endpoint_is_back_soon_after_the_managers_restart() -> Outcome<()> {
 
     let restarted = Instant::now();
     while find(&registry).await?.is_none() {
-        if restarted.elapsed() > BACK {
+        if restarted.elapsed() > RECOVERY_TIMEOUT {
             return Err(format!("not found: {:?}", registration.state().borrow()));
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -85,9 +85,9 @@ async fn our_endpoint_is_back_soon_after_the_managers_restart() -> Outcome<()> {
     let args = ["-connect", &manager, "-refreshes", "0", "-timeout", "3s"];
     loop {
         let mut client = stage.node.run("client", "client", Netns::Own, &args)?;
-        match client.success(PATIENCE).await {
+        match client.success(TIMEOUT).await {
             Ok(()) => break,
-            Err(error) if restarted.elapsed() > BACK => return Err(error),
+            Err(error) if restarted.elapsed() > RECOVERY_TIMEOUT => return Err(error),
             Err(_refused) => {}
         }
     }

@@ -14,7 +14,7 @@ use meridio_proxy::{
 use tokio::time::timeout;
 
 use crate::{
-    node::PATIENCE,
+    node::TIMEOUT,
     ours::{Endpoint, POD},
     programs::Outcome,
     registries::ShortLived,
@@ -49,7 +49,7 @@ pub(crate) async fn registered<R: Registry>(registration: &Registration<R>) -> O
     let wait = async {
         state.wait_for(State::is_registered).await.map(drop).map_err(|_| "the registration ended".to_owned())
     };
-    match timeout(PATIENCE / 2, wait).await {
+    match timeout(TIMEOUT / 2, wait).await {
         Ok(outcome) => outcome,
         Err(_) => Err(format!("not registered: {:?}", registration.state().borrow().failure())),
     }
@@ -83,7 +83,7 @@ pub(crate) async fn registers_refreshes_and_unregisters<R: Registry>(
     }
 
     registration.unregister().await.map_err(|error| format!("not unregistered: {error}"))?;
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + TIMEOUT;
     while next(&mut events, end).await?.ok_or("no event of the deletion")?.is_some() {}
     match find(&watcher).await? {
         None => Ok(()),

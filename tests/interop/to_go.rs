@@ -9,7 +9,7 @@ use meridio_proxy::{
 
 use crate::{
     endpoint_case::{LIFETIME, Way, asked, connects_refreshes_and_closes},
-    node::{BACK, Node, PATIENCE, START},
+    node::{Node, RECOVERY_TIMEOUT, START_TIMEOUT, TIMEOUT},
     ours::{Pod, netns},
     programs::{Netns, Outcome},
     witness::Received,
@@ -20,8 +20,9 @@ pub(crate) async fn at_a_go_endpoint(end: impl FnOnce(&Node, Chain, Dialer) -> O
     let mut node = Node::new()?;
     let address = node.unix("endpoint.sock");
     let mut endpoint = node.run("endpoint", "endpoint", Netns::Own, &["-listen", &address])?;
-    let theirs = endpoint.event("started", START).await?["netns"].as_str().unwrap_or_default().to_owned();
-    endpoint.event("listening", START).await?;
+    let theirs =
+        endpoint.event("started", START_TIMEOUT).await?["netns"].as_str().unwrap_or_default().to_owned();
+    endpoint.event("listening", START_TIMEOUT).await?;
 
     let pod = Pod::new(&mut node)?;
     let dialer = pod.dialer_for(&address, LIFETIME)?;
@@ -51,7 +52,7 @@ async fn our_client_reaches_a_go_endpoint_through_the_go_manager() -> Outcome<()
     let _control = node.control_plane().await?;
     let manager = node.manager();
     let mut endpoint = node.run("endpoint", "endpoint", Netns::Own, &["-connect", &manager])?;
-    endpoint.event("registered", START).await?;
+    endpoint.event("registered", START_TIMEOUT).await?;
 
     let pod = Pod::new(&mut node)?;
     let dialer = pod.dialer_for(&manager, LIFETIME)?;
@@ -71,15 +72,15 @@ async fn our_client_is_back_soon_after_the_managers_restart() -> Outcome<()> {
     let mut control = node.control_plane().await?;
     let manager = node.manager();
     let mut endpoint = node.run("endpoint", "endpoint", Netns::Own, &["-connect", &manager])?;
-    endpoint.event("registered", START).await?;
+    endpoint.event("registered", START_TIMEOUT).await?;
 
     let pod = Pod::new(&mut node)?;
     // Long tokens, so that no refresh repairs the connection before heal does.
     let chain = connected(pod.client_rows(&Received::default())?, pod.dialer(&manager)?)?;
     chain.request(asked()).await.map_err(|error| error.to_string())?;
-    endpoint.event("request", PATIENCE).await?;
+    endpoint.event("request", TIMEOUT).await?;
     node.restart_nsmgr(&mut control).await?;
-    endpoint.event("request", BACK).await?;
+    endpoint.event("request", RECOVERY_TIMEOUT).await?;
     pod.stop().await;
     Ok(())
 }

@@ -50,7 +50,7 @@ const SPACING: Duration = Duration::from_millis(200);
 /// Time between two rounds.
 const ROUND: Duration = Duration::from_millis(100);
 /// Maximum number of frames in a round.
-const MOST: usize = 100;
+const MAX_FRAMES: usize = 100;
 
 /// Sends announcements to all hosts connected to our bridge. Calls do not wait.
 pub trait Announcements: Send + 'static {
@@ -208,9 +208,9 @@ impl Announcer {
         self.neighbours.ask(&unasked)
     }
 
-    /// Sends the announcements that are due, at most [`MOST`].
+    /// Sends the announcements that are due, at most [`MAX_FRAMES`].
     fn send(&mut self, now: Instant) -> io::Result<()> {
-        let due = self.queue.iter_mut().filter(|(_, queued)| queued.due <= now).take(MOST);
+        let due = self.queue.iter_mut().filter(|(_, queued)| queued.due <= now).take(MAX_FRAMES);
         let mut outcome = Ok(());
         for (address, queued) in due {
             outcome =

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use crate::kernel::liveness::Sight;
 
 /// How long the MAC address of an address is solicited.
-const PATIENCE: Duration = Duration::from_secs(60);
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// An address whose MAC address is being resolved.
 pub(super) struct Sought {
@@ -33,7 +33,7 @@ pub(super) enum Needed {
 
 impl Sought {
     pub(super) fn new(needed: Needed, times: u32, now: Instant) -> Self {
-        Self { until: now + PATIENCE, needed, times }
+        Self { until: now + RESOLVE_TIMEOUT, needed, times }
     }
 }
 

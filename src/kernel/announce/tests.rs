@@ -174,7 +174,7 @@ async fn announcements_are_limited_in_rate_and_none_is_lost() {
     for _ in 0..100 {
         tokio::time::sleep(ROUND).await;
         let sent = rig.linux.announced().len();
-        assert!(sent - before <= 2 * MOST, "{} frames in a round", sent - before);
+        assert!(sent - before <= 2 * MAX_FRAMES, "{} frames in a round", sent - before);
         before = sent;
     }
     for address in &targets {

@@ -22,13 +22,13 @@ use tokio::time::Instant;
 use super::Settings;
 
 /// Number of consecutive answers after which a silent neighbour counts again.
-const ANSWERS: u32 = 2;
+const MIN_ANSWERS: u32 = 2;
 /// Longest time for which a neighbour that answers is left out.
-const LONGEST: Duration = Duration::from_secs(10);
+const MAX_ABSENCE: Duration = Duration::from_secs(10);
 /// Time without a silence after which the number of silences decreases by one.
-const FORGIVEN: Duration = Duration::from_secs(60);
+const DECAY: Duration = Duration::from_secs(60);
 /// Maximum number of silences that are counted.
-const MOST_SILENCES: u32 = 16;
+const MAX_SILENCES: u32 = 16;
 
 /// The kernel's knowledge of a neighbour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,13 +61,13 @@ pub(super) struct Judge {
     streak: u32,
     /// Number of silences, and when it next decreases.
     silences: u32,
-    forgiven: Instant,
+    decays: Instant,
 }
 
 impl Judge {
     /// A neighbour counts as answering until it is found silent.
     pub(super) fn new(now: Instant) -> Self {
-        Self { answers: true, known: false, asked: false, misses: 0, streak: 0, silences: 0, forgiven: now }
+        Self { answers: true, known: false, asked: false, misses: 0, streak: 0, silences: 0, decays: now }
     }
 
     /// Whether the neighbour answers.
@@ -124,8 +124,8 @@ impl Judge {
         if silent {
             self.answers = false;
             self.known = true;
-            self.silences = (self.silences + 1).min(MOST_SILENCES);
-            self.forgiven = now + FORGIVEN;
+            self.silences = (self.silences + 1).min(MAX_SILENCES);
+            self.decays = now + DECAY;
         }
         silent
     }
@@ -134,22 +134,22 @@ impl Judge {
         let back = self.streak >= self.needed(settings);
         if back {
             self.answers = true;
-            self.forgiven = now + FORGIVEN;
+            self.decays = now + DECAY;
         }
         back
     }
 
     /// Number of consecutive answers needed, by rules 3 and 4.
     fn needed(&self, settings: &Settings) -> u32 {
-        let room = LONGEST.as_millis() / settings.interval.as_millis().max(1);
-        let most = u32::try_from(room).unwrap_or(u32::MAX).max(ANSWERS);
-        ANSWERS.saturating_mul(1 << self.silences.saturating_sub(1)).min(most)
+        let room = MAX_ABSENCE.as_millis() / settings.interval.as_millis().max(1);
+        let most = u32::try_from(room).unwrap_or(u32::MAX).max(MIN_ANSWERS);
+        MIN_ANSWERS.saturating_mul(1 << self.silences.saturating_sub(1)).min(most)
     }
 
     fn forgive(&mut self, now: Instant) {
-        if self.silences > 0 && now >= self.forgiven {
+        if self.silences > 0 && now >= self.decays {
             self.silences -= 1;
-            self.forgiven = now + FORGIVEN;
+            self.decays = now + DECAY;
         }
     }
 }

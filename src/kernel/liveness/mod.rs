@@ -81,7 +81,7 @@ pub(super) struct Prober {
     /// Every next hop, and whether it is probed.
     next_hops: BTreeMap<IpAddr, (Judge, bool)>,
     /// The last read failed.
-    blind: bool,
+    failing: bool,
 }
 
 impl Prober {
@@ -92,7 +92,7 @@ impl Prober {
         status: watch::Receiver<Status>,
         verdicts: watch::Sender<Verdicts>,
     ) -> Self {
-        Self { settings, neighbours, claims, status, verdicts, next_hops: BTreeMap::new(), blind: false }
+        Self { settings, neighbours, claims, status, verdicts, next_hops: BTreeMap::new(), failing: false }
     }
 
     /// Runs until the reconciler ends.
@@ -174,11 +174,11 @@ impl Prober {
     /// ends.
     fn seen<T>(&mut self, result: Result<T, Refusal>) -> Option<T> {
         match &result {
-            Err(refusal) if !self.blind => tracing::warn!(%refusal, "load balancers are not probed"),
-            Ok(_) if self.blind => tracing::info!("load balancers are probed again"),
+            Err(refusal) if !self.failing => tracing::warn!(%refusal, "load balancers are not probed"),
+            Ok(_) if self.failing => tracing::info!("load balancers are probed again"),
             _ => {}
         }
-        self.blind = result.is_err();
+        self.failing = result.is_err();
         result.ok()
     }
 

@@ -17,7 +17,7 @@ use super::answers::Answers;
 use crate::kernel::{Refusal, backend::errno};
 
 /// Timeout of one answer. The kernel answers while the request is being sent.
-const PATIENCE: Duration = Duration::from_secs(5);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often a dump that a change interrupts is attempted.
 const ATTEMPTS: u32 = 4;
 /// Pause after the first interrupted dump; it grows with each further one.
@@ -93,10 +93,10 @@ impl Requests {
             }
             Ok(answers)
         };
-        match tokio::time::timeout(PATIENCE, collect).await {
+        match tokio::time::timeout(ANSWER_TIMEOUT, collect).await {
             Ok(Ok(_)) if self.connection.is_finished() => Err(Refusal::broken("the connection ended")),
             Ok(result) => result,
-            Err(_) => Err(Refusal::broken(format_args!("none within {PATIENCE:?}"))),
+            Err(_) => Err(Refusal::broken(format_args!("none within {ANSWER_TIMEOUT:?}"))),
         }
     }
 }

@@ -61,7 +61,7 @@ impl Watch {
     /// Takes the changes so far; a read that begins now shows them. While events cannot be
     /// received, everything may have changed.
     pub(super) fn changes(&mut self, ours: &Ours, bridge: Option<u32>) -> Changes {
-        self.hear(ours, bridge);
+        self.receive(ours, bridge);
         self.pending = false;
         self.overtaken = false;
         match self.broken {
@@ -77,13 +77,13 @@ impl Watch {
 
     /// Whether something other than a rule has changed since [`changes`](Self::changes).
     pub(super) fn overtaken(&mut self, ours: &Ours, bridge: Option<u32>) -> bool {
-        self.hear(ours, bridge);
+        self.receive(ours, bridge);
         self.overtaken
     }
 
     /// How often a rule has, or may have, changed so far.
     pub(super) fn rule_changes(&mut self, ours: &Ours, bridge: Option<u32>) -> u64 {
-        self.hear(ours, bridge);
+        self.receive(ours, bridge);
         self.rules
     }
 
@@ -122,7 +122,7 @@ impl Watch {
     }
 
     /// Takes the events that have arrived, without waiting.
-    fn hear(&mut self, ours: &Ours, bridge: Option<u32>) {
+    fn receive(&mut self, ours: &Ours, bridge: Option<u32>) {
         for _ in 0..BATCH {
             if self.broken {
                 return;
@@ -137,10 +137,10 @@ impl Watch {
     }
 
     fn take(&mut self, datagram: &[u8], ours: &Ours, bridge: Option<u32>) {
-        let heard = self.changes.take(datagram, ours, bridge);
-        self.pending |= heard.concerns;
-        self.overtaken |= heard.overtakes;
-        self.rules += u64::from(heard.rule);
+        let effect = self.changes.take(datagram, ours, bridge);
+        self.pending |= effect.concerns;
+        self.overtaken |= effect.overtakes;
+        self.rules += u64::from(effect.rule);
     }
 
     /// Records an error of the socket.

@@ -34,7 +34,7 @@ fn linux() -> Memory {
     linux
 }
 
-fn picture(linux: &Memory) -> Observed {
+fn observed(linux: &Memory) -> Observed {
     let mut observed = linux.observed(&Ours::default());
     observed.routes.sort();
     observed.rules.sort();
@@ -65,7 +65,7 @@ async fn whichever_change_fails_once_the_state_becomes_whole() {
         let kernel = Kernel::start(Settings::of("t", "c", "n"), linux.clone(), &tasks);
         let _declared = declare(&kernel);
         let status = whole(&kernel).await;
-        assert_eq!(picture(&linux), picture(&reference), "change {failing}");
+        assert_eq!(observed(&linux), observed(&reference), "change {failing}");
         assert_eq!(status.failures, []);
     }
     tasks.stop().await;
@@ -86,7 +86,7 @@ async fn whichever_change_fails_once_a_stop_leaves_nothing() {
         let before = linux.made().len() as u64;
         linux.refuse(failing, 105);
         kernel.stop(Instant::now() + Duration::from_secs(60)).await;
-        let left = picture(&linux);
+        let left = observed(&linux);
         assert_eq!(
             (left.links.len(), left.routes.len(), left.rules.len()),
             (0, 0, 0),

@@ -32,7 +32,7 @@ use crate::{
 /// Threads that run calls. The kernel has a separate one, so that calls cannot starve it.
 const WORKERS: usize = 2;
 /// Number of descriptors that lets peers have as many connections as the proxy keeps.
-const FEW: u64 = 2176;
+const NEEDED_DESCRIPTORS: u64 = 2176;
 /// Time for the remaining tasks at the end, and for the last spans.
 const FLUSH: Duration = Duration::from_secs(1);
 
@@ -172,7 +172,9 @@ async fn live(config: Config, permitted: Result<Capabilities, CapabilityError>) 
     tracing_subscriber::registry().with(lines).with(spans).try_init()?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), name = config.name, "proxy starts");
     match descriptors::raise() {
-        Ok(limit) if limit < FEW => tracing::warn!(limit, needed = FEW, "few descriptors for connections"),
+        Ok(limit) if limit < NEEDED_DESCRIPTORS => {
+            tracing::warn!(limit, needed = NEEDED_DESCRIPTORS, "few descriptors for connections")
+        }
         Ok(limit) => tracing::info!(limit, "descriptors"),
         Err(error) => {
             let limit = descriptors::limit();
@@ -210,7 +212,7 @@ async fn serve(
     termination: &mut Termination,
 ) -> Result<(), Failure> {
     let health = Health::default();
-    tasks.spawn(health.watch_start(health::PATIENCE));
+    tasks.spawn(health.watch_start(health::STEP_TIMEOUT));
     let _served = health::serve(Path::new(health::SOCKET), &health, tasks).await?;
     let capabilities = permitted?;
     tracing::info!(net_raw = capabilities.net_raw, "permitted to configure the network");

@@ -18,13 +18,13 @@ use crate::{
 };
 
 /// Time after which a continuing wait is logged again.
-const PATIENCE: Duration = Duration::from_secs(2);
+const LOG_INTERVAL: Duration = Duration::from_secs(2);
 
 pub(super) async fn identity(config: &Config, health: &Health, tasks: &Tasks) -> Identity {
     let identity = Identity::follow(&config.spiffe_endpoint_socket, tasks);
     health.waits_on("the SPIFFE Workload API");
     loop {
-        match identity.ready(Instant::now() + PATIENCE).await {
+        match identity.ready(Instant::now() + LOG_INTERVAL).await {
             Ok(svid) => {
                 tracing::info!(id = svid.id(), "identity");
                 return identity;

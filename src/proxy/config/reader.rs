@@ -8,7 +8,7 @@ use super::{duration::parse_duration, variables::Variable};
 /// Maximum length of a value, in bytes.
 const MAX_VALUE: usize = 1024;
 /// Maximum length of the part of a value shown in a message, in characters.
-const SHOWN: usize = 64;
+const MAX_SHOWN: usize = 64;
 /// Longest duration that is accepted: one year. It keeps every later sum of times in range.
 const MAX_DURATION: Duration = Duration::from_secs(365 * 24 * 3600);
 
@@ -162,7 +162,7 @@ pub(super) fn without_user(address: &str) -> String {
 /// The beginning of a value, without the credentials of an address.
 fn shown(value: &str) -> String {
     let public = without_user(value);
-    match public.char_indices().nth(SHOWN) {
+    match public.char_indices().nth(MAX_SHOWN) {
         Some((end, _)) => format!("{}…", &public[..end]),
         None => public,
     }

@@ -20,7 +20,7 @@ const NAME_IN_PATH: usize = 60;
 /// Digits behind the name.
 const DIGITS: usize = 10;
 /// Maximum number of predecessors' directories that are checked.
-const MOST: usize = 100;
+const MAX_PREDECESSORS: usize = 100;
 /// How long a listener may take to answer.
 const ALIVE_WITHIN: Duration = Duration::from_millis(200);
 
@@ -70,7 +70,7 @@ fn of_predecessors(parent: &Path, name: &str) -> Vec<PathBuf> {
         digits.is_some_and(|rest| rest.len() == DIGITS && rest.bytes().all(|byte| byte.is_ascii_digit()))
     };
     let entries = fs::read_dir(parent).into_iter().flatten().filter_map(Result::ok);
-    entries.filter(is_ours).map(|entry| entry.path()).take(MOST).collect()
+    entries.filter(is_ours).map(|entry| entry.path()).take(MAX_PREDECESSORS).collect()
 }
 
 async fn is_left(path: &Path) -> bool {

@@ -27,7 +27,7 @@ pub use self::{
 pub const SOCKET: &str = "/tmp/health.sock";
 
 /// Maximum duration of a step of the start that waits for nothing outside the process.
-pub const PATIENCE: Duration = Duration::from_secs(600);
+pub const STEP_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// The health of the proxy. Clones share one board.
 #[derive(Clone, Debug)]

@@ -169,7 +169,7 @@ async fn a_probe_of_a_silent_server_ends_at_its_limit() {
 async fn liveness_never_ends_a_start_that_waits_for_a_peer() {
     let health = Health::default();
     let tasks = Tasks::default();
-    tasks.spawn(health.watch_start(PATIENCE));
+    tasks.spawn(health.watch_start(STEP_TIMEOUT));
     for peer in ["the SPIFFE Workload API", "IPAM", "nsmgr"] {
         health.waits_on(peer);
         sleep(Duration::from_secs(30 * 60)).await;
@@ -183,11 +183,11 @@ async fn liveness_never_ends_a_start_that_waits_for_a_peer() {
 async fn liveness_ends_a_start_whose_own_step_hangs() {
     let health = Health::default();
     let tasks = Tasks::default();
-    tasks.spawn(health.watch_start(PATIENCE));
+    tasks.spawn(health.watch_start(STEP_TIMEOUT));
     health.waits_on("IPAM");
-    sleep(2 * PATIENCE).await;
+    sleep(2 * STEP_TIMEOUT).await;
     health.works_on("the leak stop", None);
-    sleep(PATIENCE - Duration::from_secs(1)).await;
+    sleep(STEP_TIMEOUT - Duration::from_secs(1)).await;
     health.works_on("the leak stop", Some("refused".into()));
     let liveness = || health.of(LIVENESS).unwrap();
     assert!(liveness().serving);

@@ -34,7 +34,7 @@ const MAGIC: &str = "meridio-proxy snapshot ";
 /// names, every character escaped.
 pub(super) const MAX_BYTES: usize = 40 << 20;
 /// Maximum length of the part of a text shown in a refusal, in characters.
-const SHOWN: usize = 64;
+const MAX_SHOWN: usize = 64;
 
 /// The reason why bytes are not used as a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -147,7 +147,7 @@ fn verified(bytes: &[u8]) -> Result<&[u8], Refusal> {
     let line = std::str::from_utf8(line).ok().and_then(|line| line.strip_prefix(MAGIC));
     let (version, sum) = line.and_then(|line| line.split_once(' ')).ok_or(Refusal::NotASnapshot)?;
     if version != VERSION {
-        return Err(Refusal::Version(version.chars().take(SHOWN).collect()));
+        return Err(Refusal::Version(version.chars().take(MAX_SHOWN).collect()));
     }
     if sum != checksum(body) {
         return Err(Refusal::Checksum);
@@ -163,8 +163,9 @@ fn record(lease: Lease) -> Result<Record, Refusal> {
     let parse = |text: Option<String>| text.map(|text| net(&text)).transpose();
     let addresses = Dual { v4: parse(lease.v4)?, v6: parse(lease.v6)? };
     let owner = lease.owner.map(|text| {
-        let wrong =
-            || Refusal::Content(format!("`{}` is no owner", text.chars().take(SHOWN).collect::<String>()));
+        let wrong = || {
+            Refusal::Content(format!("`{}` is no owner", text.chars().take(MAX_SHOWN).collect::<String>()))
+        };
         Tag::read(&text).ok_or_else(wrong)
     });
     Ok(Record { child: lease.name.into(), owner: owner.transpose()?, addresses })
@@ -172,13 +173,13 @@ fn record(lease: Lease) -> Result<Record, Refusal> {
 
 fn net(text: &str) -> Result<IpNet, Refusal> {
     text.parse().map_err(|_| {
-        let text: String = text.chars().take(SHOWN).collect();
+        let text: String = text.chars().take(MAX_SHOWN).collect();
         Refusal::Content(format!("`{text}` is no prefix"))
     })
 }
 
 fn content(error: serde_json::Error) -> Refusal {
-    Refusal::Content(error.to_string().chars().take(2 * SHOWN).collect())
+    Refusal::Content(error.to_string().chars().take(2 * MAX_SHOWN).collect())
 }
 
 fn checksum(body: &[u8]) -> String {
@@ -193,7 +194,7 @@ fn seconds(time: SystemTime) -> u64 {
 }
 
 fn shown(of: &Subnet) -> String {
-    let short = |text: &str| text.chars().take(SHOWN).collect::<String>();
+    let short = |text: &str| text.chars().take(MAX_SHOWN).collect::<String>();
     let trench = short(&of.trench);
     let conduit = short(&of.conduit);
     let node = short(&of.node);

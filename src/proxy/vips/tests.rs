@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Tests the follower against an NSP under the test's control: in memory with paused time, and over
+//! Tests the subscriber against an NSP under the test's control: in memory with paused time, and over
 //! a socket.
 
 use std::{

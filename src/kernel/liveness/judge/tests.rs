@@ -96,7 +96,11 @@ fn one_that_comes_and_goes_is_kept_out_for_longer_each_time() {
     for _ in 0..16 * 60_000 / 150 {
         rounds.round(Answered);
     }
-    assert_eq!((rounds.until(false, Asked), rounds.until(true, Answered)), (6, 2), "all is forgiven");
+    assert_eq!(
+        (rounds.until(false, Asked), rounds.until(true, Answered)),
+        (6, 2),
+        "no silence counts any more"
+    );
 }
 
 #[test]

@@ -67,8 +67,8 @@ impl Changes {
     }
 
     /// Takes the events of a datagram and returns their effect on a pass.
-    pub(super) fn take(&mut self, datagram: &[u8], ours: &Ours, bridge: Option<u32>) -> Heard {
-        let mut heard = Heard::default();
+    pub(super) fn take(&mut self, datagram: &[u8], ours: &Ours, bridge: Option<u32>) -> Effect {
+        let mut effect = Effect::default();
         let mut rest = datagram;
         while !rest.is_empty() {
             let Ok(message) = NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest) else {
@@ -76,16 +76,16 @@ impl Changes {
             };
             let length = (message.header.length as usize).next_multiple_of(4);
             let NetlinkPayload::InnerMessage(event) = message.payload else { return self.unknown() };
-            heard.add(self.event(event, ours, bridge));
+            effect.add(self.event(event, ours, bridge));
             rest = rest.get(length.max(16)..).unwrap_or_default();
         }
-        heard
+        effect
     }
 
     /// Takes an event, if it may concern us. Messages of family `AF_BRIDGE` do not: taking a port
     /// out of a bridge sends a `DELLINK` of that family although the link still exists, and a
     /// `NEWLINK` of no family beside it.
-    fn event(&mut self, event: RouteNetlinkMessage, ours: &Ours, bridge: Option<u32>) -> Heard {
+    fn event(&mut self, event: RouteNetlinkMessage, ours: &Ours, bridge: Option<u32>) -> Effect {
         use RouteNetlinkMessage::{
             DelAddress, DelLink, DelRoute, DelRule, NewAddress, NewLink, NewRoute, NewRule,
         };
@@ -102,9 +102,9 @@ impl Changes {
             NewRoute(route) | DelRoute(route) if is_main_default(&route) => self.primary = true,
             NewRule(rule) => return self.rule(RuleChange::Added(rule)),
             DelRule(rule) => return self.rule(RuleChange::Deleted(rule)),
-            _ => return Heard::default(),
+            _ => return Effect::default(),
         }
-        Heard { concerns: true, overtakes: true, rule: false }
+        Effect { concerns: true, overtakes: true, rule: false }
     }
 
     fn link(&mut self, index: u32) {
@@ -115,18 +115,18 @@ impl Changes {
         }
     }
 
-    fn rule(&mut self, change: RuleChange) -> Heard {
+    fn rule(&mut self, change: RuleChange) -> Effect {
         match &mut self.rules {
             RuleChanges::Events(events) if events.len() < MAX_RULES => events.push(change),
             rules => *rules = RuleChanges::Many,
         }
-        Heard { concerns: true, overtakes: false, rule: true }
+        Effect { concerns: true, overtakes: false, rule: true }
     }
 
     /// Handles a message that is not an event: everything may have changed.
-    fn unknown(&mut self) -> Heard {
+    fn unknown(&mut self) -> Effect {
         *self = Self::everything();
-        Heard { concerns: true, overtakes: true, rule: true }
+        Effect { concerns: true, overtakes: true, rule: true }
     }
 
     /// Forgets the events of rules; a dump of the rules shows them.
@@ -142,7 +142,7 @@ fn is_main_default(route: &RouteMessage) -> bool {
 
 /// The effect of a datagram on a pass.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Heard {
+pub(super) struct Effect {
     /// It has an event that may concern us.
     pub(super) concerns: bool,
     /// It has such an event of an object other than a rule.
@@ -151,7 +151,7 @@ pub(super) struct Heard {
     pub(super) rule: bool,
 }
 
-impl Heard {
+impl Effect {
     fn add(&mut self, other: Self) {
         self.concerns |= other.concerns;
         self.overtakes |= other.overtakes;
@@ -193,19 +193,19 @@ mod tests {
         ];
         for (event, expected) in table {
             let name = format!("{event:?}");
-            let heard = Changes::default().event(event, &Ours::default(), Some(3));
-            assert_eq!(heard.concerns, expected, "{name}");
+            let effect = Changes::default().event(event, &Ours::default(), Some(3));
+            assert_eq!(effect.concerns, expected, "{name}");
         }
     }
 
     #[test]
     fn bytes_that_are_no_event_change_everything() {
         let mut changes = Changes::default();
-        let heard = changes.take(&[1, 2, 3], &Ours::default(), None);
-        assert_eq!(heard, Heard { concerns: true, overtakes: true, rule: true });
+        let effect = changes.take(&[1, 2, 3], &Ours::default(), None);
+        assert_eq!(effect, Effect { concerns: true, overtakes: true, rule: true });
         assert!(changes.everything);
         let mut changes = Changes::default();
-        assert_eq!(changes.take(&[], &Ours::default(), None), Heard::default());
+        assert_eq!(changes.take(&[], &Ours::default(), None), Effect::default());
         assert!(!changes.everything);
     }
 

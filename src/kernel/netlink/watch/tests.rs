@@ -13,14 +13,14 @@ fn l08_an_overflowed_socket_causes_a_full_read_and_continues() {
     in_netns(|| async {
         let mut watch = Watch::with_buffer(4096).unwrap();
         add_address("lo", "10.0.0.1/32");
-        assert!(!heard(&mut watch).await, "an address of another link is no concern");
+        assert!(!reports(&mut watch).await, "an address of another link is no concern");
         for last in 2..60 {
             add_address("lo", &format!("10.0.0.{last}/32"));
         }
-        assert!(heard(&mut watch).await, "58 such events overflow the buffer");
-        assert!(!watch.broken && !heard(&mut watch).await);
+        assert!(reports(&mut watch).await, "58 such events overflow the buffer");
+        assert!(!watch.broken && !reports(&mut watch).await);
         add_rule(&Rule::lookup(0, "20.0.0.1/32", 1));
-        assert!(heard(&mut watch).await);
+        assert!(reports(&mut watch).await);
     });
 }
 
@@ -32,16 +32,16 @@ fn what_a_dump_shows_is_not_reported_again() {
         let before = watch.rule_changes(&ours, None);
         add_rule(&Rule::lookup(5, "20.0.0.1/32", 1));
         assert_eq!(watch.rule_changes(&ours, None), before + 1);
-        assert!(heard(&mut watch).await, "counting it is not reporting it");
+        assert!(reports(&mut watch).await, "counting it is not reporting it");
         add_rule(&Rule::lookup(6, "20.0.0.2/32", 1));
         drop(watch.changes(&ours, None));
-        assert!(!heard(&mut watch).await, "it came before the dump");
+        assert!(!reports(&mut watch).await, "it came before the dump");
         add_rule(&Rule::lookup(7, "20.0.0.3/32", 1));
-        assert!(heard(&mut watch).await, "it came after");
+        assert!(reports(&mut watch).await, "it came after");
     });
 }
 
-async fn heard(watch: &mut Watch) -> bool {
+async fn reports(watch: &mut Watch) -> bool {
     let ours = Ours::default();
     let changed = watch.changed(&ours, Some(99));
     tokio::time::timeout(Duration::from_millis(500), changed).await.is_ok()

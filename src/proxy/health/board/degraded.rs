@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 /// Maximum number of degradations of one source; one more entry counts the rest.
-const MOST: usize = 16;
+const MAX_PER_SOURCE: usize = 16;
 
 /// The degradations of a part, by source.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,9 +25,9 @@ impl News {
 
 impl Degraded {
     pub(super) fn replace(&mut self, source: &'static str, mut found: Vec<String>) -> News {
-        if found.len() > MOST {
-            let more = found.len() - MOST;
-            found.truncate(MOST);
+        if found.len() > MAX_PER_SOURCE {
+            let more = found.len() - MAX_PER_SOURCE;
+            found.truncate(MAX_PER_SOURCE);
             found.push(format!("and {more} more"));
         }
         let without = |these: &[String], those: &[String]| {
