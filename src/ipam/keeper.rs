@@ -23,7 +23,7 @@ use tokio::{
 use tracing::Instrument;
 
 use super::{
-    Allocator, LeaseError, Settings, Status,
+    Allocator, BRIDGE, LeaseError, PORTS, Settings, Status,
     call::{Caller, Done, Outcome},
     entry::{Entry, Waiting},
     leases::MAX_LEASES,
@@ -31,7 +31,7 @@ use super::{
     state::{Phase, State},
     used::Used,
 };
-use crate::chain::Owner;
+use crate::{api::Dual, chain::Owner};
 
 /// What a handle asks of the task.
 pub(super) enum Ask {
@@ -178,7 +178,7 @@ impl<A: Allocator> Keeper<A> {
         let Some(entry) = self.entries.get_mut(child) else {
             return;
         };
-        count(&mut self.status, &entry.state, -1);
+        count(&mut self.status, child, &entry.state, -1);
         self.used.remove(child, &entry.state);
         if let Some(at) = entry.scheduled.take() {
             self.schedule.remove(&(at, Arc::clone(child)));
@@ -191,7 +191,7 @@ impl<A: Allocator> Keeper<A> {
         if let Some(at) = entry.scheduled {
             self.schedule.insert((at, Arc::clone(child)));
         }
-        count(&mut self.status, &entry.state, 1);
+        count(&mut self.status, child, &entry.state, 1);
         self.used.insert(child, &entry.state);
         match entry.state.moved() {
             Some(_) => self.status.moved.insert(Arc::clone(child)),
@@ -259,7 +259,7 @@ impl<A: Allocator> Keeper<A> {
 }
 
 /// Count a lease in (1) or out (-1) of the figures.
-fn count(status: &mut Status, state: &State, by: isize) {
+fn count(status: &mut Status, child: &str, state: &State, by: isize) {
     let figure = match state.phase {
         Phase::Free => None,
         Phase::Wanted => Some(&mut status.wanted),
@@ -269,5 +269,12 @@ fn count(status: &mut Status, state: &State, by: isize) {
     let unverified = state.is_unverified().then_some(&mut status.unverified);
     for figure in figure.into_iter().chain(unverified) {
         *figure = figure.saturating_add_signed(by);
+    }
+    if ![BRIDGE, PORTS].contains(&child) && matches!(state.phase, Phase::Held { .. }) {
+        for (_, net) in state.addresses().iter().flat_map(Dual::iter) {
+            let leases = status.subnets.entry(net.trunc()).or_default();
+            *leases = leases.saturating_add_signed(by);
+        }
+        status.subnets.retain(|_, leases| *leases > 0);
     }
 }

@@ -2,8 +2,13 @@
 
 //! Ask for leases: settings, status, and the handle on the task that owns them all.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
+use ipnet::IpNet;
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::{Instant, timeout_at},
@@ -69,6 +74,8 @@ pub struct Status {
     pub unverified: usize,
     /// Names of held leases for which a renewal answered other addresses than those in use, until they are acquired anew.
     pub moved: BTreeSet<Arc<str>>,
+    /// Subnets of the addresses in use, without those of the proxy itself, with the number of leases in each.
+    pub subnets: BTreeMap<IpNet, usize>,
     /// Calls that failed so far.
     pub failures: u64,
     /// Why the last call failed, if it did.

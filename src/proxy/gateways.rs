@@ -28,7 +28,7 @@ const ATTEMPT: Duration = Duration::from_secs(10);
 const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(2));
 
 /// Degradation of IPAM while it has moved addresses in use.
-const MOVED: &str = "IPAM has moved addresses to others, connections are made anew";
+const MOVED: &str = "IPAM has moved addresses to others, connections follow";
 
 /// The addresses of the bridge, held for as long as this lives.
 #[derive(Debug)]

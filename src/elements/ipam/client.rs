@@ -2,28 +2,24 @@
 
 //! Address the links to load balancers.
 
-use std::sync::Arc;
-
-use tokio::sync::Semaphore;
-
-use super::{acquire, moving::Moving, names, rules};
+use super::{Held, acquire, former::Former, moving::Moving, names, rules};
 use crate::{
     api::Connection,
-    chain::{Close, Element, Kind, Next, Order, Origin, Request, Result},
+    chain::{Close, Element, Next, Order, Request, Result},
     ipam::Leases,
 };
 
-/// Element for the client chain: both ends get the addresses of the leases, whatever was there.
+/// Element for the client chain: both ends get the addresses of the leases, whatever was there. A load balancer that the address
+/// service has moved to another subnet keeps its former addresses, too, as long as a lease is left in theirs.
 #[derive(Clone, Debug)]
 pub struct Client {
     leases: Leases,
-    turn: Arc<Semaphore>,
 }
 
 impl Client {
     /// Take addresses from these leases.
     pub fn new(leases: Leases) -> Self {
-        Self { leases, turn: Arc::new(Semaphore::new(1)) }
+        Self { leases }
     }
 }
 
@@ -34,18 +30,20 @@ impl Element for Client {
     async fn request(&self, mut request: Request, next: Next) -> Result<Box<Connection>> {
         let [_, dst] = names(request.connection.client_id());
         let held = acquire(&self.leases, &request, &dst).await?;
-        rules::client(request.connection.ip_context_mut(), &held.src.addresses(), &held.dst.addresses());
-        request.context.scope.insert(held);
         let (scope, events) = (request.context.scope.clone(), request.context.events.clone());
+        let now = held.src.addresses();
+        let before = scope.get::<Held>().map_or(now, |before| before.src.addresses());
+        let former = scope.get::<Former>().unwrap_or_default().after(&before, &now);
+        rules::client(request.connection.ip_context_mut(), &now, &held.dst.addresses(), former.nets());
+        scope.insert(held);
+        scope.insert(former.clone());
         let connection = next.request(request).await?;
-        scope.insert(Moving::watch(&self.leases, connection.client_id(), &self.turn, &events));
+        scope.insert(Moving::watch(&self.leases, connection.client_id(), former, &events));
         Ok(connection)
     }
 
     async fn close(&self, close: Close, next: Next) -> Result<Box<Connection>> {
-        if close.context.origin != Origin::Event(Kind::Reselect) {
-            drop(close.context.scope.take::<Moving>());
-        }
+        drop(close.context.scope.take::<Moving>());
         next.close(close).await
     }
 }

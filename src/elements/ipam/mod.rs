@@ -9,8 +9,9 @@
 //! `<id>-dst` for each port and replaces what it finds. What is written is decided by [`rules`].
 //!
 //! # State
-//! Both leases, and towards a load balancer the task that re-makes the connection when the service has moved them. A refresh asks
-//! for them again, which makes no RPC as long as they are held, and brings new addresses if the service has moved them.
+//! Both leases, and towards a load balancer its former addresses and the task that requests the connection again when the service
+//! has moved them. A refresh asks for them again, which makes no RPC as long as they are held, and brings new addresses if the
+//! service has moved them.
 //!
 //! # Close
 //! Nothing to do: the leases are dropped with the scope when the Close has succeeded, or when the path has expired, and released
@@ -18,6 +19,7 @@
 
 mod client;
 mod endpoint;
+mod former;
 mod gateways;
 mod moving;
 pub mod rules;

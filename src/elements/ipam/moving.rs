@@ -1,65 +1,67 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Re-make a connection of ours whose addresses the address service has moved.
+//! Request a connection of ours again when the address service has moved its addresses, and when its former ones are not needed any
+//! more.
 //!
-//! A forwarder does not change the addresses of a link that it has made, so the link is made anew, to the same endpoint: the
-//! Close takes traffic off it first. One connection at a time, so that others carry the traffic meanwhile, but a connection
-//! that takes long does not keep the next one waiting for more than [`TURN`].
+//! NSM's forwarders bring the addresses of a link to the list of each Request, so the link stays, and traffic with it.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
-use tokio::{
-    sync::Semaphore,
-    time::{sleep, timeout},
-};
+use tokio::{sync::watch, time::sleep};
 
-use super::names;
+use super::{former::Former, names};
 use crate::{
     chain::{Events, Kind, Reason, Task},
     ipam::{self, Leases},
     transport::Backoff,
 };
 
-/// Longest wait for another connection.
-const TURN: Duration = Duration::from_secs(5);
-/// Time in which the second lease of a connection is found moved too, if it has.
-const SETTLED: Duration = Duration::from_secs(6);
+/// Time in which the bridge gets an address in the new subnet, once its own lease has it.
+const BRIDGED: Duration = Duration::from_millis(500);
 /// First and longest pause between attempts.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
 
-/// Re-makes a connection when it has to. Kept in the scope of the connection, and replaced by each Request that succeeds.
+/// Requests a connection again when it has to. Kept in the scope of the connection, and replaced by each Request that succeeds.
 pub(super) struct Moving(#[expect(dead_code, reason = "a guard")] Task);
 
 impl Moving {
-    /// Watch the leases of a client's connection. `turn` is shared by all connections.
-    pub(super) fn watch(leases: &Leases, client: &str, turn: &Arc<Semaphore>, events: &Events) -> Self {
-        let (leases, names, turn) = (leases.clone(), names(client), Arc::clone(turn));
+    /// Watch the leases of a client's connection, and those in the subnets of its former addresses.
+    pub(super) fn watch(leases: &Leases, client: &str, former: Former, events: &Events) -> Self {
+        let (status, names) = (leases.status(), names(client));
         let id = client.to_owned();
         Self(events.spawn(move |events| async move {
-            let mut status = leases.status();
-            if status.wait_for(|status| due(status, &names, 1)).await.is_ok() {
-                drop(timeout(SETTLED, status.wait_for(|status| due(status, &names, 2))).await);
-                tracing::warn!(id, "IPAM has moved the addresses of this connection: it is made anew");
-                let _turn = timeout(TURN, turn.acquire()).await;
-                remake(&events).await;
+            tokio::select! {
+                () = moved(status.clone(), &names) => {
+                    tracing::warn!(id, "IPAM has moved the addresses of this connection: it is requested with the new ones");
+                    sleep(BRIDGED).await;
+                }
+                () = former.left(status) => {
+                    tracing::info!(id, "no connection is left in the former subnet: its addresses are dropped");
+                }
             }
+            request(&events).await;
         }))
     }
 }
 
-/// Whether this many leases of a connection have other addresses now, and the bridge is in their subnet already.
-fn due(status: &ipam::Status, names: &[String; 2], count: usize) -> bool {
-    let moved = |name: &str| status.moved.contains(name);
-    !moved(ipam::BRIDGE) && names.iter().filter(|name| moved(name)).count() >= count
+/// Wait until a lease of a connection has other addresses and the bridge is in their subnet already.
+async fn moved(mut status: watch::Receiver<ipam::Status>, names: &[String; 2]) {
+    let due = |status: &ipam::Status| {
+        let moved = |name: &str| status.moved.contains(name);
+        !moved(ipam::BRIDGE) && names.iter().any(|name| moved(name))
+    };
+    if status.wait_for(due).await.is_err() {
+        std::future::pending().await
+    }
 }
 
-async fn remake(events: &Events) {
+async fn request(events: &Events) {
     let mut pauses = Backoff::new(PAUSES.0, PAUSES.1);
-    while let Err(error) = events.reselect(Kind::Refresh, true).await {
+    while let Err(error) = events.request(Kind::Refresh).await {
         if matches!(error.reason(), Reason::Ended) {
             return;
         }
-        tracing::warn!(%error, "a connection with new addresses is not made yet, trying again");
+        tracing::warn!(%error, "a connection does not have its new addresses yet, trying again");
         sleep(pauses.delay()).await;
     }
 }

@@ -116,8 +116,12 @@ impl Up {
         let vips = vips::follow(services.nsp, config.trench.as_str(), restored.vips, tasks);
         let restored = snapshot::report(services.leases.status(), vips.clone(), health.clone());
         self.watches.push(tasks.guarded(restored));
-        let renumbered = renumber::targets(services.leases.status(), parts.connections.clone());
-        self.watches.push(tasks.guarded(renumbered));
+        let sources = renumber::Sources {
+            leases: services.leases.status(),
+            gateways: parts.gateways.clone(),
+            kernel: kernel.status(),
+        };
+        self.watches.push(tasks.guarded(renumber::targets(sources, parts.connections.clone())));
         let sources = snapshot::Sources { leases: services.leases, vips: vips.clone() };
         self.snapshot = file.map(|file| snapshot::Writer::start(file, sources, health.clone(), tasks));
         self.watches.push(tasks.guarded(vips::declare(vips.clone(), kernel.clone(), listed)));

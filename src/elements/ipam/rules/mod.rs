@@ -4,7 +4,8 @@
 //!
 //! Towards a load balancer, where the proxy is the client:
 //! 1. `src` gets the addresses of the lease `<id>-dst` and `dst` those of `<id>-src`. The names are swapped, as the Go proxy swaps
-//!    them, so that a replaced proxy finds the addresses that its predecessor allocated. Both lists are overwritten.
+//!    them, so that a replaced proxy finds the addresses that its predecessor allocated. Both lists are overwritten. Former addresses of the
+//!    load balancer come behind, so that it reaches targets that have not moved yet.
 //!
 //! Towards a target, where the proxy is the endpoint. A forwarder makes addresses and routes of the context also on the proxy's
 //! side of the link, so only some of what a target writes is passed on:
@@ -58,9 +59,10 @@ impl Ours {
 }
 
 /// Rule 1.
-pub fn client(ip: &mut IpContext, src_lease: &Dual<IpNet>, dst_lease: &Dual<IpNet>) {
+pub fn client(ip: &mut IpContext, src_lease: &Dual<IpNet>, dst_lease: &Dual<IpNet>, former: &[IpNet]) {
     ip.src_ip_addrs = texts(dst_lease);
     ip.dst_ip_addrs = texts(src_lease);
+    ip.dst_ip_addrs.extend(former.iter().map(ToString::to_string));
 }
 
 /// Rules 2 to 8. `vips` are those of the trench, sorted and without host bits, if a list of them is known.

@@ -36,9 +36,11 @@ fn via(next_hop: &str, prefix: &str) -> PolicyRoute {
 fn b13_a_load_balancers_link_gets_the_leases_swapped_whatever_was_there() {
     let mut context = ip(&["9.9.9.9/32"], &["172.16.1.9/24"], &[]);
     let Ours { src, dst, .. } = ours();
-    client(&mut context, &src, &dst);
+    client(&mut context, &src, &dst, &[]);
     assert_eq!(context.src_ip_addrs, ["172.16.1.7/24", "fd00:0:0:1::7/64"]);
     assert_eq!(context.dst_ip_addrs, ["172.16.1.6/24", "fd00:0:0:1::6/64"]);
+    client(&mut context, &src, &dst, &["172.16.9.6/24".parse().unwrap()]);
+    assert_eq!(context.dst_ip_addrs, ["172.16.1.6/24", "fd00:0:0:1::6/64", "172.16.9.6/24"]);
 }
 
 #[test]

@@ -2,10 +2,7 @@
 
 //! An address service that loses its store and answers another subnet.
 
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicUsize, Ordering},
-};
+use std::sync::{Arc, Mutex};
 
 use tokio::time::sleep;
 
@@ -68,41 +65,48 @@ async fn a_target_is_not_answered_with_a_gateway_of_another_subnet() {
     tasks.stop().await;
 }
 
-#[tokio::test(start_paused = true)]
-async fn moved_load_balancers_are_made_anew_one_at_a_time() {
-    let tasks = Tasks::default();
-    let (leases, tree) = with_tree(&tasks);
-    let (calls, away, most) =
-        (Arc::<Mutex<Vec<String>>>::default(), Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
-    let (seen, closed, high) = (calls.clone(), away.clone(), most.clone());
+/// The lists of both sides of every Request that reaches the end of a chain, one line for each.
+fn client_chain(leases: &Leases, tasks: &Tasks) -> (Next, Arc<Mutex<Vec<String>>>) {
+    let requests = Arc::<Mutex<Vec<String>>>::default();
+    let seen = Arc::clone(&requests);
     let end = tower::service_fn(move |call: Call| {
-        let (seen, closed, high) = (seen.clone(), closed.clone(), high.clone());
-        async move {
-            sleep(Duration::from_secs(1)).await;
-            let own = call.connection().ip_context().map(|ip| ip.src_ip_addrs.concat()).unwrap_or_default();
-            match &call {
-                Call::Close(_) => high.fetch_max(closed.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst),
-                Call::Request(_) => {
-                    seen.lock().unwrap().push(own);
-                    closed.fetch_sub(closed.load(Ordering::SeqCst).min(1), Ordering::SeqCst)
-                }
-            };
-            Ok::<_, Error>(call.into_connection())
-        }
+        let ip = call.connection().ip_context().cloned().unwrap_or_default();
+        let line = match &call {
+            Call::Request(_) => format!("{} of {}", ip.dst_ip_addrs.join(" "), call.connection().id),
+            Call::Close(_) => format!("close {}", call.connection().id),
+        };
+        seen.lock().unwrap().push(line);
+        async { Ok::<_, Error>(call.into_connection()) }
     });
     let rows =
         Chain::new().layer("begin", BeginLayer::client(tasks.clone())).layer("metadata", MetadataLayer);
-    let chain = rows.with(Client::new(leases.clone())).build(end).unwrap();
-    for n in 0..3 {
-        chain.request(Request::new(Connection::named(format!("lb-{n}")))).await.unwrap();
-    }
-    let old = std::mem::take(&mut *calls.lock().unwrap());
-    assert!(old.iter().all(|own| own.starts_with("169.255.0.")), "{old:?}");
+    (rows.with(Client::new(leases.clone())).build(end).unwrap(), requests)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_load_balancer_keeps_its_former_addresses_until_targets_move() {
+    let tasks = Tasks::default();
+    let (leases, tree) = with_tree(&tasks);
+    let (chain, requests) = client_chain(&leases, &tasks);
+    chain.request(Request::new(Connection::named("lb-1"))).await.unwrap();
+    let lease = |n: u8| leases.acquire(["target-src", "lb-1-src"][usize::from(n)], Instant::now() + RENEWED);
+    let target = lease(0).await.unwrap();
+    let old = lease(1).await.unwrap().addresses();
     forget(&tree);
     sleep(RENEWED).await;
-    let new = calls.lock().unwrap().clone();
-    assert!(new.len() == 3 && new.iter().all(|own| own.starts_with("169.255.16.")), "{new:?}");
-    assert_eq!((most.load(Ordering::SeqCst), away.load(Ordering::SeqCst)), (1, 0), "one at a time");
+    let new = lease(1).await.unwrap().addresses();
+    let texts = |nets: &[Dual<ipnet::IpNet>]| {
+        let nets = nets.iter().flat_map(Dual::iter).map(|(_, net)| net.to_string());
+        nets.collect::<Vec<_>>().join(" ") + " of lb-1"
+    };
+    let both = std::mem::take(&mut *requests.lock().unwrap());
+    assert!(both.iter().all(|line| !line.starts_with("close")), "the link stays: {both:?}");
+    assert_eq!(both.last(), Some(&texts(&[new, old])), "a target is in the former subnet");
+
+    drop((target, lease(0).await.unwrap()));
+    sleep(Duration::from_secs(60)).await;
+    let after = requests.lock().unwrap().clone();
+    assert_eq!(after, [texts(&[new])], "the target has left it");
     assert!(leases.status().borrow().moved.is_empty());
     tasks.stop().await;
 }

@@ -27,9 +27,6 @@ const GONE: Duration = Duration::from_secs(5);
 const SOON: Duration = Duration::from_secs(10);
 /// How long the next proxy takes to come.
 const RESTART: Duration = Duration::from_secs(2);
-/// How long connections may take to move to another subnet, one after the other. A target is not
-/// reached from load balancers that are still in the former one.
-const MOVED: Duration = Duration::from_secs(30);
 /// How long a new proxy waits for what is away: longer than any grace of it.
 const LONG: Duration = Duration::from_secs(65);
 
@@ -256,13 +253,8 @@ pub(in crate::lab::run) const FAULTS: &[Fault] = &[
     },
     Fault {
         name: "renumbered",
-        promise: "every connection moves to another subnet of IPAM and egress loses nothing",
-        stages: &[Stage {
-            name: "",
-            acts: &[Act::Renumber],
-            bounds: [Within(MOVED), Nothing],
-            lasts: Duration::ZERO,
-        }],
+        promise: "every connection moves to another subnet of IPAM and a flow loses at most a second",
+        stages: &[Stage { name: "", acts: &[Act::Renumber], bounds: [GAP, Nothing], lasts: Duration::ZERO }],
         restored: None,
     },
 ];

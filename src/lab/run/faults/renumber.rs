@@ -5,19 +5,25 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::lab::{
-    error::{Doing, LabError, explain},
-    run::eventually,
-    topology::CONDUIT,
-    world::World,
+use crate::{
+    api::parse_prefixes,
+    lab::{
+        error::{Doing, LabError, explain},
+        run::eventually,
+        topology::CONDUIT,
+        world::World,
+    },
 };
 
 /// How long the newcomer may take: it is refused until the bridge has the other subnet's address.
 const JOIN: Duration = Duration::from_secs(10);
 /// How long all connections may take to move.
 const MOVE: Duration = Duration::from_secs(30);
+/// How long load balancers may keep their former addresses after that.
+const DROP: Duration = Duration::from_secs(20);
 
-/// Do so, and wait until every connection has moved. The former gateways stay a minute longer.
+/// Do so, and wait until every connection has moved and no load balancer has a former address. The former gateways stay a minute
+/// longer.
 pub(super) async fn renumber(world: &mut World) -> Result<(), LabError> {
     let former = world.datapath(0).await?.gateways;
     let tree = world.ipam.tree();
@@ -30,7 +36,20 @@ pub(super) async fn renumber(world: &mut World) -> Result<(), LabError> {
     eventually("a newcomer joins", JOIN, async || newcomer.connect().await.map_err(|error| explain(&error)))
         .await?;
     newcomer.stop().await;
-    eventually("every connection has moved", MOVE, async || moved(world, &former).await).await.map(drop)
+    eventually("every connection has moved", MOVE, async || moved(world, &former).await).await?;
+    eventually("former addresses are dropped", DROP, async || dropped(world, &former)).await.map(drop)
+}
+
+/// Whether no load balancer has an address in the subnets of the former gateways.
+fn dropped(world: &World, former: &[IpNet]) -> Result<(), String> {
+    let ids =
+        world.lbs.values().flat_map(|lb| lb.connections.ids(|_| true).into_iter().map(move |id| (lb, id)));
+    let connections = ids.filter_map(|(lb, id)| lb.connections.get(&id));
+    let addresses = connections.flat_map(|connection| {
+        connection.ip_context().map(|ip| parse_prefixes(&ip.dst_ip_addrs)).unwrap_or_default()
+    });
+    let left: Vec<_> = addresses.filter(|net| former.iter().any(|old| old.contains(&net.addr()))).collect();
+    if left.is_empty() { Ok(()) } else { Err(format!("{left:?} are not")) }
 }
 
 /// Whether every target and every next hop has left the subnets of the former gateways.
