@@ -71,7 +71,8 @@ impl Lane {
             let answer = tokio::select! {
                 biased;
                 () = closing::again(self.closing) => { self.close_again().await; None }
-                job = self.mailbox.next() => self.work(job).await,
+                // In a box: a lane that waits need not keep room for a call.
+                job = self.mailbox.next() => Box::pin(self.work(job)).await,
             };
             let done = self.known.is_none() && self.lanes.retire(&self.id, &self.mailbox);
             if let Some((reply, origin, answer)) = answer
