@@ -5,6 +5,7 @@
 //! [`pb`] is generated from `proto/`. The other modules parse what the messages carry as text: addresses, interface names, inode
 //! URLs. Strings are parsed at the edge; above this floor, addresses are [`IpNet`](ipnet::IpNet) and families are [`Family`].
 
+mod codec;
 mod connection;
 mod family;
 mod mechanism;
@@ -12,6 +13,7 @@ pub mod pb;
 mod prefix;
 
 pub use self::{
+    codec::{Fitted, FittedEncoder},
     family::{Dual, Family},
     mechanism::{Inode, InterfaceName, InvalidInode, InvalidInterfaceName, MechanismKind, cls, parameter},
     pb::connection::{Connection, Mechanism, Path, PathSegment, State},
