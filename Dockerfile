@@ -11,9 +11,10 @@ COPY Cargo.toml Cargo.lock build.rs ./
 COPY proto proto
 COPY src src
 COPY benches benches
+COPY lab lab
 ENV RUSTFLAGS="-C target-feature=+crt-static"
 RUN target=$(rustc --version --verbose | sed -n 's/^host: //p') \
- && cargo build --release --locked --bin proxy --target "$target" \
+ && cargo build --release --locked --package meridio-proxy --bin proxy --target "$target" \
  && mkdir -p /rootfs/home/meridio /rootfs/bin /rootfs/etc /rootfs/tmp \
  && install -m 0755 "target/$target/release/proxy" /rootfs/home/meridio/proxy \
  # permitted, not effective: the binary starts where NET_RAW is not granted, and raises what it finds

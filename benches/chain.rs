@@ -19,7 +19,7 @@ use std::{
 };
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
-use meridio_proxy::{
+use nsm::{
     api::{Connection, Mechanism, MechanismKind, PathSegment},
     chain::{Chain, Element, Next, Request, Tail, Tasks, begin::BeginLayer, path},
     ipam::BRIDGE,

@@ -8,7 +8,7 @@ use std::{collections::BTreeSet, hint::black_box, net::IpAddr, sync::Arc};
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use ipnet::IpNet;
-use meridio_proxy::kernel::{Backend, Desired, Mac, Memory, Observed, Ours, plan, vip_rules};
+use nsm::kernel::{Backend, Desired, Mac, Memory, Observed, Ours, plan, vip_rules};
 
 /// VIPs that cannot be merged.
 fn vips(count: u32) -> Vec<IpNet> {

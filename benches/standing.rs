@@ -13,7 +13,7 @@ mod rig;
 
 use std::time::{Duration, Instant};
 
-use meridio_proxy::api::{Connection, Mechanism};
+use nsm::api::{Connection, Mechanism};
 
 use self::rig::{Rig, resident};
 

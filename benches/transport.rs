@@ -13,13 +13,13 @@ use std::{
 };
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use meridio_proxy::{
+use nsm::{
     api::{
         Connection, PathSegment,
         pb::networkservice::{NetworkServiceRequest, network_service_client::NetworkServiceClient},
     },
     chain::{Call, Chain, Element, Error, Next, Reason, Request, Result, Tasks},
-    lab::{Authority, Workload},
+    testing::{Authority, Workload},
     transport::{
         Caller, Dialer, Identity, Listener, Svid, Target,
         monitor::{Connections, Limits},
@@ -52,7 +52,7 @@ impl Element for Tokens {
 async fn svid(folder: &tempfile::TempDir, authority: &Authority, name: &str) -> Arc<Svid> {
     let tasks = Tasks::default();
     let workload = Workload::listen(folder.path().join(name)).unwrap();
-    workload.grant(authority.issue(&authority.pod("bench", name), Duration::from_secs(3600)).unwrap());
+    workload.grant(authority.issue(&authority.pod("bench", name), Duration::from_secs(3600)));
     let svid = Identity::follow(&workload.url(), &tasks).ready(soon()).await.unwrap();
     tasks.stop().await;
     svid
@@ -70,7 +70,7 @@ fn message() -> NetworkServiceRequest {
 
 /// An endpoint that is served for as long as the runtime lives, and its dialer.
 async fn endpoint(folder: &tempfile::TempDir) -> Dialer {
-    let authority = Authority::new("bench.test").unwrap();
+    let authority = Authority::new("bench.test");
     let target = Target::Unix(folder.path().join("nse.sock"));
     let identity = Identity::fixed(svid(folder, &authority, "nse").await);
     let listener = Listener::bind(&target, identity).await.unwrap();
@@ -86,7 +86,7 @@ fn requests(criterion: &mut Criterion) {
     let runtime = Runtime::new().unwrap();
     let folder = tempfile::tempdir().unwrap();
     let dialer = runtime.block_on(endpoint(&folder));
-    let send = async |wire: &meridio_proxy::transport::Wire| {
+    let send = async |wire: &nsm::transport::Wire| {
         let call = wire.call(message(), Some(soon()), LIFETIME).unwrap();
         NetworkServiceClient::new(wire.clone()).request(call).await.unwrap()
     };

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use meridio_proxy::{
+use nsm::{
     api::Connection,
     chain::{
         Chain, Element, Next, Reason, Request, Result, Tail, Tasks, begin::BeginLayer,
@@ -21,7 +21,7 @@ use meridio_proxy::{
         authorize, connect::Connect, monitor::Monitor, timeout::Timeout, trim_path::TrimPath,
         update_path::UpdatePath, update_token::UpdateToken,
     },
-    lab::{Authority, Workload},
+    testing::{Authority, Workload},
     transport::{Dialer, Identity, Listener, Target, monitor::Connections, server},
 };
 
@@ -67,10 +67,10 @@ impl Element for Pool {
 async fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     let folder = tempfile::tempdir()?;
     let tasks = Tasks::default();
-    let authority = Authority::new("example.org")?;
+    let authority = Authority::new("example.org");
     let identity = |pod: &str| -> std::result::Result<_, Box<dyn std::error::Error>> {
         let workload = Workload::listen(folder.path().join(format!("{pod}.agent")))?;
-        workload.grant(authority.issue(&authority.pod("default", pod), Duration::from_secs(3600))?);
+        workload.grant(authority.issue(&authority.pod("default", pod), Duration::from_secs(3600)));
         Ok((Identity::follow(&workload.url(), &tasks), workload))
     };
     let ((server, _agent), (client, _other)) = (identity("endpoint")?, identity("client")?);
@@ -110,7 +110,7 @@ async fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     println!("address: {:?}", address(&first));
     assert_eq!(address(&first), Some(vec!["192.0.2.1/24".to_owned()]));
     assert_eq!(address(&again), address(&first), "a refresh keeps the address");
-    client.close(meridio_proxy::chain::Close::new(again)).await?;
+    client.close(nsm::chain::Close::new(again)).await?;
     assert!(pool.taken(|taken| taken.is_empty()), "Close returns the address");
     tasks.stop().await;
     Ok(())

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use meridio_proxy::{
+use nsm::{
     api::Connection,
     chain::{Call, Chain, Error, Request, laws},
     elements::mtu::Mtu,

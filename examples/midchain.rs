@@ -7,7 +7,7 @@
 //! state of a connection by side. Both chains have the hop's name, and therefore share one segment
 //! of the path.
 
-use meridio_proxy::{
+use nsm::{
     api::Connection,
     chain::{
         Call, Chain, Close, Error, Next, Request, Tasks, begin::BeginLayer, builder::WrongOrder,

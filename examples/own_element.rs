@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 
-use meridio_proxy::{
+use nsm::{
     api::Connection,
     chain::{
         Call, Chain, Close, Element, Error, Next, Order, Reason, Request, Result, Tasks, begin::BeginLayer,

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use meridio_proxy::{
+use nsm::{
     api::{Connection, Mechanism, MechanismKind},
     chain::{Call, Chain, Error, Request, Result},
     elements::{

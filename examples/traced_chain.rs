@@ -7,12 +7,12 @@
 
 use std::time::Duration;
 
-use meridio_proxy::{
+use nsm::{
     api::Connection,
     chain::{Chain, Request, Tail, Tasks, begin::BeginLayer, metadata::MetadataLayer},
     elements::{mtu::Mtu, trace::Trace, update_path::UpdatePath},
-    lab::Collector,
     proxy::telemetry::{Destination, Telemetry},
+    testing::Collector,
 };
 use tracing_subscriber::prelude::*;
 

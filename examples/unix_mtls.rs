@@ -5,13 +5,13 @@
 
 use std::{future::pending, sync::Arc, time::Duration};
 
-use meridio_proxy::{
+use network_service_client::NetworkServiceClient;
+use nsm::{
     api::{Connection, Inode, Mechanism, MechanismKind, parameter, pb::networkservice::*},
     chain::{Chain, Element, Next, Reason, Request, Result, Tail, Tasks},
-    lab::{Authority, Workload},
+    testing::{Authority, Workload},
     transport::{Caller, Identity, Listener, SendFds, Target, Wire, monitor::Connections, origin, server},
 };
-use network_service_client::NetworkServiceClient;
 use tokio::time::Instant;
 
 /// Claims the descriptor that the first preference names.
@@ -34,13 +34,13 @@ impl Element for Claim {
 async fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     let folder = tempfile::tempdir()?;
     let tasks = Tasks::default();
-    let authority = Authority::new("example.org")?;
+    let authority = Authority::new("example.org");
     let soon = Instant::now() + Duration::from_secs(10);
 
     // A Workload API for each side, like that of the SPIRE agent on every node.
     let identity = |pod: &str| -> std::result::Result<_, Box<dyn std::error::Error>> {
         let workload = Workload::listen(folder.path().join(format!("{pod}.agent")))?;
-        workload.grant(authority.issue(&authority.pod("default", pod), Duration::from_secs(3600))?);
+        workload.grant(authority.issue(&authority.pod("default", pod), Duration::from_secs(3600)));
         Ok((Identity::follow(&workload.url(), &tasks), workload))
     };
     let ((server, _agent), (client, _other)) = (identity("server")?, identity("client")?);

@@ -12,7 +12,7 @@
 //! its rows, and handles the calls of many connections:
 //!
 //! ```
-//! use meridio_proxy::{
+//! use nsm::{
 //!     api::{Connection, Mechanism, MechanismKind},
 //!     chain::{Chain, Request, Tail, Tasks, begin::BeginLayer, metadata::MetadataLayer},
 //!     elements::{mechanism::{self, Names}, mtu::Mtu, update_path::UpdatePath},
@@ -45,15 +45,16 @@
 //! - [`kernel`] and [`ipam`]: the ports by which elements declare links, next hops and VIPs, and lease addresses.
 //! - [`elements`]: the layers, a file or folder for each.
 //! - [`proxy`]: the product, with its two chains in [`proxy::chains`].
-//! - [`lab`]: a cluster in namespaces on one machine.
+//! - `testing` (feature `testing`): identities and a receiver of spans for tests of chains and elements.
 
 pub mod api;
 pub mod chain;
 pub mod elements;
 pub mod ipam;
 pub mod kernel;
-pub mod lab;
 pub mod proxy;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod transport;
 
 /// The Rust of the guides, compiled and run by `cargo test --doc`.

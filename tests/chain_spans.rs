@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use meridio_proxy::{
+use nsm::{
     api::Connection,
     chain::{Call, Chain, Element, Error, Request},
 };

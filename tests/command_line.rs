@@ -4,7 +4,7 @@
 
 use std::process::{Command, Output};
 
-use meridio_proxy::{
+use nsm::{
     chain::Tasks,
     proxy::{
         config::VARIABLES,

@@ -11,14 +11,14 @@ mod spans;
 
 use std::{collections::BTreeMap, time::Duration};
 
-use meridio_proxy::{
+use nsm::{
     chain::Tail,
     elements::mechanism::Names,
-    lab::{Collector, Received},
     proxy::{
         chains::{self, Parts},
         telemetry::{Destination, Telemetry},
     },
+    testing::{Collector, Received},
 };
 use rig::{Rig, Setup, Side, ask, request};
 use tracing_subscriber::prelude::*;
@@ -44,7 +44,7 @@ fn walk<'a>(spans: &'a [Received], from: &'a Received, rows: &str) -> &'a Receiv
 #[tokio::test]
 async fn one_request_is_one_tree_through_both_chains() {
     let collector = Collector::default();
-    let tasks = meridio_proxy::chain::Tasks::default();
+    let tasks = nsm::chain::Tasks::default();
     let endpoint = collector.listen(&tasks).await.unwrap();
     let telemetry = Telemetry::start("px", &Destination::at(endpoint)).unwrap();
     let on = tracing::subscriber::set_default(tracing_subscriber::registry().with(telemetry.layer()));
@@ -60,7 +60,7 @@ async fn one_request_is_one_tree_through_both_chains() {
         ..rig.parts.clone()
     };
     let caller = chains::client(&caller).build(Tail).unwrap();
-    let root = tracing::info_span!(target: "meridio_proxy::test", "test");
+    let root = tracing::info_span!(target: "nsm::test", "test");
     let asked = tracing::Instrument::instrument(ask(&caller, request("t")), root);
     asked.await.unwrap();
 

@@ -13,8 +13,8 @@ use std::{
 };
 
 use futures::StreamExt;
-use meridio_proxy::{
-    lab::Authority,
+use nsm::{
+    testing::Authority,
     transport::{FdStream, Identity, Listener, Svid, Target, descriptors},
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -120,7 +120,7 @@ async fn what_peers_send_leaves_a_reserve() {
 }
 
 async fn connections_leave_a_reserve() {
-    let authority = Authority::new("a.test").unwrap();
+    let authority = Authority::new("a.test");
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("nse.sock");
     let limit = leave(200);
@@ -191,7 +191,7 @@ impl<S: Subscriber> Layer<S> for Warnings {
 }
 
 fn identity(authority: &Authority) -> Identity {
-    let issued = authority.issue(&authority.pod("default", "nse"), Duration::from_secs(3600)).unwrap();
+    let issued = authority.issue(&authority.pod("default", "nse"), Duration::from_secs(3600));
     let svid = X509Svid::parse_from_der(&issued.certificate, &issued.key).unwrap();
     let mut bundles = X509BundleSet::new();
     let domain = TrustDomain::new("a.test").unwrap();

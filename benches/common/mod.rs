@@ -4,9 +4,9 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use meridio_proxy::{
+use nsm::{
     chain::Tasks,
-    lab::{Authority, Workload},
+    testing::{Authority, Workload},
     transport::{Caller, Identity, Peer, Svid, token},
 };
 
@@ -15,7 +15,7 @@ pub(crate) const HOUR: Duration = Duration::from_secs(3600);
 
 /// An identity of a pod, and its public part.
 async fn identity(authority: &Authority, folder: &Path, pod: &str, tasks: &Tasks) -> (Arc<Svid>, Peer) {
-    let issued = authority.issue(&authority.pod("default", pod), HOUR).unwrap();
+    let issued = authority.issue(&authority.pod("default", pod), HOUR);
     let peer = Peer::of(&issued.certificate).unwrap();
     let workload = Workload::listen(folder.join(pod)).unwrap();
     workload.grant(issued);
@@ -25,7 +25,7 @@ async fn identity(authority: &Authority, folder: &Path, pod: &str, tasks: &Tasks
 
 /// A target that calls the proxy, as the transport passes it to the endpoint chain.
 pub(crate) async fn caller(folder: &Path, tasks: &Tasks) -> Caller {
-    let authority = Authority::new("bench.test").unwrap();
+    let authority = Authority::new("bench.test");
     let (svid, own) = identity(&authority, folder, "px", tasks).await;
     let (target, peer) = identity(&authority, folder, "target", tasks).await;
     let token = token::issue(&target, &own, HOUR).ok();

@@ -4,7 +4,7 @@
 
 use std::{fs, path::Path, sync::Arc, time::Duration};
 
-use meridio_proxy::{
+use nsm::{
     api::{Connection, Family, Mechanism, MechanismKind},
     chain::{Close, Context, Next, Request, Tail, Tasks, path},
     ipam::{self, BRIDGE, InMemory, Leases, Pool, Subnet, Tree},

@@ -50,7 +50,7 @@ impl fmt::Display for Family {
 /// A value for each enabled family, always iterated v4 first.
 ///
 /// ```
-/// # use meridio_proxy::api::{Dual, Family};
+/// # use nsm::api::{Dual, Family};
 /// let mtu = Dual { v4: Some(576), v6: Some(1280) };
 /// assert_eq!(mtu.iter().collect::<Vec<_>>(), [(Family::V4, &576), (Family::V6, &1280)]);
 /// assert_eq!(mtu.get(Family::V6), Some(&1280));

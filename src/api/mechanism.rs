@@ -107,11 +107,11 @@ impl fmt::Display for InterfaceName {
 /// Identity of a file beside an RPC: device and inode number, written `inode://<dev>/<ino>`.
 ///
 /// ```
-/// # use meridio_proxy::api::Inode;
+/// # use nsm::api::Inode;
 /// let netns: Inode = "inode://4/4026531833".parse()?;
 /// assert_eq!((netns.dev, netns.ino), (4, 4026531833));
 /// assert_eq!(netns.to_string(), "inode://4/4026531833");
-/// # Ok::<_, meridio_proxy::api::InvalidInode>(())
+/// # Ok::<_, nsm::api::InvalidInode>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Inode {

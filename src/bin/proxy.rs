@@ -7,7 +7,7 @@ use std::{
     process::ExitCode,
 };
 
-use meridio_proxy::proxy::{app, arguments, arguments::Command, config, grpc_health_probe};
+use nsm::proxy::{app, arguments, arguments::Command, config, grpc_health_probe};
 
 fn main() -> ExitCode {
     let command = match grpc_health_probe::is_meant(&config::program()) {

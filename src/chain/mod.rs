@@ -8,7 +8,7 @@
 //! the Request succeeds.
 //!
 //! ```
-//! use meridio_proxy::{api::Connection, chain::{begin::BeginLayer, metadata::MetadataLayer, *}};
+//! use nsm::{api::Connection, chain::{begin::BeginLayer, metadata::MetadataLayer, *}};
 //!
 //! /// Sets the MTU of both ends, in bytes.
 //! struct Mtu(u32);
@@ -40,6 +40,7 @@ mod answered;
 pub mod begin;
 pub mod builder;
 pub mod call;
+mod causes;
 mod closing;
 mod cut;
 pub mod element;
@@ -61,6 +62,7 @@ pub use self::{
     answered::Answered,
     builder::{Chain, Order},
     call::{Call, Close, Context, Kind, Origin, PATIENCE, Request},
+    causes::causes,
     element::{Answer, Element, Next},
     error::{Error, Reason, Result},
     event::Events,

@@ -175,8 +175,8 @@ mod tests {
     use crate::{
         api::Mechanism,
         chain::{Answered, Call, Chain, Error, Tasks, begin::BeginLayer, laws, metadata::MetadataLayer},
-        elements::given::Given,
         kernel::{Ends, Memory, Settings},
+        testing::Given,
     };
 
     fn kernel(tasks: &Tasks) -> Kernel {

@@ -13,7 +13,7 @@
 //! Ends the count first, whatever becomes of the Close.
 //!
 //! ```
-//! use meridio_proxy::{api::Connection, chain::{begin::BeginLayer, metadata::MetadataLayer, *}, elements::egress::Egress};
+//! use nsm::{api::Connection, chain::{begin::BeginLayer, metadata::MetadataLayer, *}, elements::egress::Egress};
 //!
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<()> {
 //! let (egress, tasks) = (Egress::default(), Tasks::default());

@@ -24,6 +24,3 @@ pub mod trace;
 pub mod trim_path;
 pub mod update_path;
 pub mod update_token;
-
-#[cfg(test)]
-pub(crate) mod given;

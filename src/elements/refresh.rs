@@ -92,7 +92,7 @@ mod tests {
     use super::*;
     use crate::{
         chain::{Call, Chain, Error, Tasks, begin::BeginLayer, laws, metadata::MetadataLayer},
-        elements::given,
+        testing,
     };
 
     #[test]
@@ -116,7 +116,7 @@ mod tests {
         for (rule, index, expiries, earlier, expected) in table {
             let mut connection = *Connection::named("a");
             let now = SystemTime::now();
-            given::path(&mut connection, index, &expiries);
+            testing::path(&mut connection, index, &expiries);
             let delay = delay(&connection, now, earlier);
             assert!(delay.abs_diff(expected) < ms(200), "{rule}: {delay:?}, expected {expected:?}");
         }
@@ -142,7 +142,7 @@ mod tests {
 
     fn ten_minutes() -> Request {
         let mut connection = Connection::named("a");
-        given::path(&mut connection, 0, &[Some(600), Some(600)]);
+        testing::path(&mut connection, 0, &[Some(600), Some(600)]);
         Request::new(connection)
     }
 

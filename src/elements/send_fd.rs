@@ -144,7 +144,7 @@ mod tests {
     use super::*;
     use crate::{
         chain::{Call, Chain, Error, laws},
-        elements::given::Given,
+        testing::Given,
     };
 
     fn mechanism(kind: &str) -> Mechanism {

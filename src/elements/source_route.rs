@@ -101,8 +101,8 @@ mod tests {
         chain::{
             Call, Chain, Error, Events, Reason, Tasks, begin::BeginLayer, laws, metadata::MetadataLayer,
         },
-        elements::given::Given,
         kernel::{Ends, Memory, Op, PortGuard, Settings},
+        testing::Given,
     };
 
     fn addressed(connection: &mut Connection, src: &[&str], dst: &[&str]) {

@@ -94,7 +94,7 @@ mod tests {
     use super::*;
     use crate::{
         chain::{Call, Chain, Error, Tasks, begin::BeginLayer, laws, metadata::MetadataLayer},
-        elements::given::{self, Given},
+        testing::{self, Given},
     };
 
     #[test]
@@ -130,7 +130,7 @@ mod tests {
         let chain = chain.build(end).unwrap();
         let request = || {
             let mut connection = Connection::named("a");
-            given::path(&mut connection, 1, &[Some(60), None]);
+            testing::path(&mut connection, 1, &[Some(60), None]);
             Request::new(connection)
         };
         for _refresh in 0..4 {
@@ -148,14 +148,14 @@ mod tests {
         let end =
             tower::service_fn(async |_: Call| -> Result<Box<Connection>> { panic!("must not be called") });
         let mut connection = Connection::named("a");
-        given::path(&mut connection, 1, &[None, None]);
+        testing::path(&mut connection, 1, &[None, None]);
         let error = chain.build(end).unwrap().request(Request::new(connection)).await.unwrap_err();
         assert_eq!(error.to_string(), "timeout: path segment `hop0` before ours has no expiry");
     }
 
     #[tokio::test(start_paused = true)]
     async fn it_keeps_the_laws() {
-        let given = |c: &mut Connection, _: &mut _| given::path(c, 1, &[Some(60), None]);
+        let given = |c: &mut Connection, _: &mut _| testing::path(c, 1, &[Some(60), None]);
         laws::check(|| Given(Timeout, given)).await.unwrap();
     }
 }

@@ -50,7 +50,7 @@ mod tests {
     use super::*;
     use crate::{
         chain::{Call, Chain, Error, laws},
-        elements::given,
+        testing,
     };
 
     #[tokio::test]
@@ -66,7 +66,7 @@ mod tests {
         ];
         for (element, index, segments, left) in table {
             let mut connection = Connection::named("a");
-            given::path(&mut connection, index, &vec![None; segments]);
+            testing::path(&mut connection, index, &vec![None; segments]);
             let end = tower::service_fn(|call: Call| async { Ok::<_, Error>(call.into_connection()) });
             let chain = Chain::new().with(element).build(end).unwrap();
             let answer = chain.request(Request::new(connection)).await.unwrap();

@@ -58,7 +58,7 @@ mod tests {
     use super::*;
     use crate::{
         chain::{Call, Chain, Error, laws},
-        elements::given::{self, Given},
+        testing::{self, Given},
     };
 
     async fn through(hops: &[&str], connection: Box<Connection>) -> Result<Box<Connection>> {
@@ -82,7 +82,7 @@ mod tests {
     #[tokio::test]
     async fn a_path_index_out_of_range_is_refused_with_both_numbers() {
         let mut connection = *Connection::named("a");
-        given::path(&mut connection, 0, &[None]);
+        testing::path(&mut connection, 0, &[None]);
         connection.path_mut().index = 10_000;
         let error = through(&["endpoint"], Box::new(connection)).await.unwrap_err();
         assert_eq!(error.code(), tonic::Code::InvalidArgument);
@@ -91,7 +91,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn it_keeps_the_laws() {
-        let given = |c: &mut Connection, _: &mut _| given::path(c, 0, &[None]);
+        let given = |c: &mut Connection, _: &mut _| testing::path(c, 0, &[None]);
         laws::check(|| Given(UpdatePath::new("me"), given)).await.unwrap();
     }
 }

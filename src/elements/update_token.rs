@@ -77,8 +77,8 @@ mod tests {
     use super::*;
     use crate::{
         chain::laws,
-        elements::given::{self, Given},
-        transport::{Peer, testing::Authority},
+        testing::{self, Authority, Given},
+        transport::Peer,
     };
 
     #[tokio::test(start_paused = true)]
@@ -88,7 +88,7 @@ mod tests {
         let token = token::issue(&authority.svid("client"), &peer, lifetime).unwrap();
         let caller = Caller { hub: None, svid: authority.svid("endpoint"), peer, token: Some(token) };
         let given = move |connection: &mut Connection, context: &mut Context| {
-            given::path(connection, 1, &[None, None]);
+            testing::path(connection, 1, &[None, None]);
             context.extensions.insert(caller.clone());
         };
         laws::check(|| Given(UpdateToken::new(lifetime), given.clone())).await.unwrap();

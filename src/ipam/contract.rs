@@ -1,24 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 
 //! Check what every allocator promises. Run on the one in memory here, on the gRPC client where a server is.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // a test that lacks what it needs fails
 
 use super::{AllocateError, Allocator, Subnet, Tree};
 use crate::api::Family;
 
 /// Where the allocators under test live.
-pub(crate) fn subnet() -> Subnet {
+pub fn subnet() -> Subnet {
     Subnet { trench: "trench-a".into(), conduit: "load-balancer".into(), node: "node-a".into() }
 }
 
 /// A tree that knows that place.
-pub(crate) fn tree() -> Tree {
+pub fn tree() -> Tree {
     let tree = Tree::new("trench-a");
     tree.add_conduit("load-balancer").unwrap();
     tree
 }
 
 /// Check an allocator on a fresh `tree()` at `subnet()`. `elsewhere` is another one of the same tree, of an unknown trench.
-pub(crate) async fn check(tree: &Tree, allocator: &impl Allocator, elsewhere: &impl Allocator) {
+pub async fn check(tree: &Tree, allocator: &impl Allocator, elsewhere: &impl Allocator) {
     let first = allocate(allocator, "bridge", Family::V4).await;
     assert_eq!(first, "169.255.0.1/24", "the lowest address, after the first, with the length of the node");
     assert_eq!(allocate(allocator, "bridge", Family::V6).await, "fd00::1/64");

@@ -74,7 +74,7 @@ impl Faults {
     }
 
     /// Make a call with the fault that is due. The garbled answer, if that is the fault, comes in place of the effect's.
-    pub(crate) async fn around<T>(
+    pub async fn around<T>(
         &self,
         count: impl FnOnce(&mut Calls),
         effect: impl Future<Output = Result<T, AllocateError>>,

@@ -88,7 +88,7 @@ pub struct Status {
 ///
 /// ```
 /// # use std::time::Duration;
-/// # use meridio_proxy::{api::Family, chain::Tasks, ipam::{InMemory, Leases, Settings, Subnet, Tree}};
+/// # use nsm::{api::Family, chain::Tasks, ipam::{InMemory, Leases, Settings, Subnet, Tree}};
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let tree = Tree::new("trench-a");
 /// tree.add_conduit("load-balancer")?;

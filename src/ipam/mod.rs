@@ -8,8 +8,9 @@
 
 mod allocator;
 mod call;
-#[cfg(test)]
-pub(crate) mod contract;
+#[cfg(feature = "testing")]
+#[doc(hidden)]
+pub mod contract;
 mod entry;
 mod faults;
 mod grpc;

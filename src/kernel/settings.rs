@@ -93,7 +93,7 @@ impl Mac {
     /// created again with the same gateway address then keeps its neighbours' caches valid.
     ///
     /// ```
-    /// # use meridio_proxy::kernel::Mac;
+    /// # use nsm::kernel::Mac;
     /// assert_eq!(Mac::derive(&["red", "blue", "node-a"]), Mac::derive(&["red", "blue", "node-a"]));
     /// assert_ne!(Mac::derive(&["red", "blue", "node-a"]), Mac::derive(&["red", "bluen", "ode-a"]));
     /// ```

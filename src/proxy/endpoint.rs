@@ -26,9 +26,9 @@ use self::directory::{Directory, SOCKET};
 use super::health::{Health, Part};
 use crate::{
     api::pb::registry::{Destination, Match, NetworkService, NetworkServiceEndpoint, NetworkServiceLabels},
-    chain::{Next, Task, Tasks},
+    chain::{Next, Task, Tasks, causes},
     transport::{
-        Dialer, Identity, ListenError, Listener, Target, causes,
+        Dialer, Identity, ListenError, Listener, Target,
         monitor::Connections,
         origin,
         registry::Offer,

@@ -15,11 +15,11 @@ use tokio::{
 
 use super::health::{Health, Part};
 use crate::{
-    chain::{Task, Tasks},
+    chain::{Task, Tasks, causes},
     elements::ipam,
     ipam::{BRIDGE, Lease, LeaseError, Leases, PORTS},
     kernel::Kernel,
-    transport::{Backoff, causes},
+    transport::Backoff,
 };
 
 /// Timeout of one attempt.

@@ -102,15 +102,15 @@ mod tests {
     use crate::{
         api::Dual,
         chain::Tasks,
-        elements::given,
         kernel::{Peer, PeerId},
+        testing,
     };
 
     fn connections(targets: usize) -> Connections {
         let connections = Connections::default();
         for n in 0..targets {
             let mut connection = Connection::named(format!("own-{n}"));
-            given::path(&mut connection, 1, &[None, None]);
+            testing::path(&mut connection, 1, &[None, None]);
             connection.path_mut().path_segments[0].id = format!("target-{n}");
             connections.publish(&format!("own-{n}"), *connection);
         }

@@ -81,7 +81,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::transport::testing::{
+    use crate::testing::{
         Authority,
         abrupt::{Abrupt, End},
         eventually,

@@ -47,7 +47,8 @@ pub use self::{
     room::{Calling, Calls, Seat},
     socket::ListenError,
 };
-use super::{causes, descriptors, identity::Identity, tally::Tally, target::Target};
+use super::{descriptors, identity::Identity, tally::Tally, target::Target};
+use crate::chain::causes;
 
 /// Longest handshake, from the arrival of a connection on.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);

@@ -4,7 +4,6 @@
 
 mod backoff;
 pub mod caller;
-mod causes;
 pub mod channel;
 pub mod descriptors;
 pub mod dial;
@@ -17,13 +16,10 @@ pub mod registry;
 pub mod server;
 mod tally;
 pub mod target;
-#[cfg(test)]
-pub(crate) mod testing;
 pub mod token;
 pub mod trace_context;
 pub mod wire;
 
-pub(crate) use self::causes::causes;
 pub use self::{
     backoff::Backoff,
     caller::Caller,

@@ -12,12 +12,12 @@ pub use self::socket::Socket;
 /// Where a peer listens: `unix:///path` or `tcp://host:port`.
 ///
 /// ```
-/// # use meridio_proxy::transport::Target;
+/// # use nsm::transport::Target;
 /// let nsmgr: Target = "unix:///var/lib/networkservicemesh/nsm.io.sock".parse()?;
 /// assert_eq!(nsmgr, Target::Unix("/var/lib/networkservicemesh/nsm.io.sock".into()));
 /// let ipam: Target = "tcp://meridio-ipam:7777".parse()?;
 /// assert_eq!(ipam.to_string(), "tcp://meridio-ipam:7777");
-/// # Ok::<_, meridio_proxy::transport::InvalidTarget>(())
+/// # Ok::<_, nsm::transport::InvalidTarget>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Target {

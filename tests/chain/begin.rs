@@ -7,7 +7,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use meridio_proxy::{
+use nsm::{
     api::{Connection, PathSegment, State},
     chain::{
         Call, Chain, Close, Element, Kind, Next, Origin, Owner, Reason, Request, Result, Task, Tasks,
@@ -49,7 +49,7 @@ impl Rig {
         self.begin.clone().call(Call::Close(close(id))).await
     }
 
-    fn ask(&self, request: Request) -> meridio_proxy::chain::begin::Waiting {
+    fn ask(&self, request: Request) -> nsm::chain::begin::Waiting {
         self.begin.clone().call(Call::Request(request))
     }
 

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use meridio_proxy::chain::{Chain, Element, Order, Reason, Tasks, begin::BeginLayer, builder::WrongOrder};
+use nsm::chain::{Chain, Element, Order, Reason, Tasks, begin::BeginLayer, builder::WrongOrder};
 use tower::{ServiceBuilder, limit::GlobalConcurrencyLimitLayer, timeout::TimeoutLayer};
 
 use crate::{

@@ -8,7 +8,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering::SeqCst},
 };
 
-use meridio_proxy::{
+use nsm::{
     api::Connection,
     chain::{
         Answered, Call, Chain, Close, Element, Kind, Next, Reason, Request, Result, Tasks,

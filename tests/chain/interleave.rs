@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use meridio_proxy::{
+use nsm::{
     api::Connection,
     chain::{
         Call, Chain, Element, Error, Kind, Next, Reason, Request, Result, Tasks, begin::BeginLayer,

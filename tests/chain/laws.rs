@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use meridio_proxy::{
+use nsm::{
     api::Connection,
     chain::{
         Answer, Call, Chain, Element, Error, Next, Request, Result, begin::BeginLayer, laws,
@@ -61,7 +61,7 @@ async fn what_is_held_outside_is_caught_by_a_witness() {
 
 /// Puts its guard into the scope, but adds one with every refresh.
 struct Hoarder;
-struct Pile(#[expect(dead_code, reason = "a guard")] Vec<meridio_proxy::chain::Task>);
+struct Pile(#[expect(dead_code, reason = "a guard")] Vec<nsm::chain::Task>);
 impl Element for Hoarder {
     const NAME: &'static str = "hoarder";
     async fn request(&self, request: Request, next: Next) -> Result<Box<Connection>> {

@@ -7,7 +7,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering::SeqCst},
 };
 
-use meridio_proxy::{
+use nsm::{
     api::Connection,
     chain::{Call, Chain, Element, Next, Request, Result, Tasks, begin::BeginLayer, metadata::MetadataLayer},
 };

@@ -4,7 +4,7 @@
 
 use std::{future::pending, time::Duration};
 
-use meridio_proxy::{
+use nsm::{
     api::Connection,
     chain::{Close, Element, Kind, Next, Order, Request, Result, Task},
 };

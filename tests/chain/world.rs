@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use meridio_proxy::{
+use nsm::{
     api::Connection,
     chain::{
         Call, Close, Element, Error, Events, Next, Origin, Reason, Request, Result, element::CallService,
@@ -134,7 +134,7 @@ impl Element for Lever {
 
 pub(crate) fn request(id: &str, patience: u64) -> Request {
     let mut request = Request::new(Connection::named(id));
-    request.context = meridio_proxy::chain::Context::within(Duration::from_millis(patience));
+    request.context = nsm::chain::Context::within(Duration::from_millis(patience));
     request
 }
 

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use meridio_proxy::{
+use nsm::{
     api::{
         Connection, Inode, parameter,
         pb::networkservice::{NetworkServiceRequest, network_service_client::NetworkServiceClient as Client},

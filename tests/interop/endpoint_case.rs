@@ -4,7 +4,7 @@
 use std::{pin::pin, time::Duration};
 
 use futures::StreamExt;
-use meridio_proxy::{
+use nsm::{
     api::{
         Connection, PathSegment,
         pb::connection::{ConnectionEventType, MonitorScopeSelector},

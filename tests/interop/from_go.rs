@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Runs a Go client against our endpoint chain: directly, and through the Go manager.
 
-use meridio_proxy::{
+use nsm::{
     chain::{Call, Chain, Error, Next},
     elements::send_fd,
 };

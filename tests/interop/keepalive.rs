@@ -3,7 +3,7 @@
 
 use std::{convert::Infallible, time::Duration};
 
-use meridio_proxy::{
+use nsm::{
     chain::Tasks,
     transport::{Channel, ChannelSettings, Link, Target, origin},
 };

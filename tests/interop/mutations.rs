@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use meridio_proxy::{
+use nsm::{
     chain::{Chain, Next},
     transport::{Dialer, Peer},
 };
@@ -39,7 +39,7 @@ fn by_hand(rows: Chain, dialer: Dialer, audience: Option<Peer>) -> Outcome<Next>
 async fn a_token_for_another_audience_turns_our_client_red() -> Outcome<()> {
     at_a_go_endpoint(|_, rows, dialer| by_hand(rows, dialer, None)).await?;
     let outcome = at_a_go_endpoint(|node, rows, dialer| {
-        let other = Peer::of(&node.issue("other")?.certificate).map_err(|error| error.to_string())?;
+        let other = Peer::of(&node.issue("other").certificate).map_err(|error| error.to_string())?;
         by_hand(rows, dialer, Some(other))
     });
     red(outcome.await, "no sufficient privileges")

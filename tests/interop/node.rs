@@ -3,7 +3,7 @@
 
 use std::{collections::HashMap, net::TcpListener, path::PathBuf, time::Duration};
 
-use meridio_proxy::lab::{Authority, Issued, Workload};
+use nsm::testing::{Authority, Issued, Workload};
 
 use crate::programs::{self, Netns, Outcome, Program};
 
@@ -44,7 +44,7 @@ impl Node {
         // error.
         let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
         let public = format!("tcp://{}", free.map_err(|error| format!("no loopback address: {error}"))?);
-        let authority = Authority::new("interop.test").map_err(|error| error.to_string())?;
+        let authority = Authority::new("interop.test");
         Ok(Self { folder, authority, workloads: HashMap::new(), logs: 0, public })
     }
 
@@ -78,7 +78,7 @@ impl Node {
         if let Some(workload) = self.workloads.get(pod) {
             return Ok(workload.url());
         }
-        let issued = self.issue(pod)?;
+        let issued = self.issue(pod);
         let workload =
             Workload::listen(self.path(&format!("{pod}.agent"))).map_err(|error| error.to_string())?;
         workload.grant(issued);

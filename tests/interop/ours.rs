@@ -3,7 +3,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use meridio_proxy::{
+use nsm::{
     chain::{Chain, Next, Tasks, begin::BeginLayer, metadata::MetadataLayer},
     elements::{
         authorize,

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use meridio_proxy::transport::{Dialer, registry::Registry};
+use nsm::transport::{Dialer, registry::Registry};
 
 use crate::{
     client_case::{Callee, connects_refreshes_and_closes},

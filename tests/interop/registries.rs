@@ -7,7 +7,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use meridio_proxy::{
+use nsm::{
     api::{
         Inode,
         pb::registry::{

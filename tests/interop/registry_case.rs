@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use futures::StreamExt;
-use meridio_proxy::{
+use nsm::{
     api::pb::registry::{NetworkService, NetworkServiceEndpoint},
     transport::{
         Dialer,

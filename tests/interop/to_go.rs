@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Runs our client chain against a Go endpoint: directly, and through the Go manager.
 
-use meridio_proxy::{
+use nsm::{
     chain::{Call, Chain, Error, Next},
     elements::connect::Connect,
     transport::Dialer,

@@ -4,7 +4,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use meridio_proxy::{
+use nsm::{
     api::{Connection, Inode, Mechanism},
     chain::{Context, Element, Next, Reason, Request, Result},
     transport::{Caller, FdHub, Wire},

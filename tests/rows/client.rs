@@ -2,7 +2,7 @@
 
 //! Checks the purpose of each row of the client chain, at a load balancer and in the kernel.
 
-use meridio_proxy::api::{Connection, Mechanism};
+use nsm::api::{Connection, Mechanism};
 
 use crate::rig::{Checked, MTU, Rig, Seen, ask, eventually, holds, request};
 

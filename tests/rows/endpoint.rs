@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use meridio_proxy::{
+use nsm::{
     api::{Connection, Mechanism, PathSegment, parameter},
     chain::Context,
 };

@@ -54,7 +54,7 @@ const ROWS: [(Side, &str, &str); 29] = [
 fn run(setup: Setup) -> Checked {
     let check = move || {
         let spans = spans::Names::default();
-        let ours = Targets::new().with_target("meridio_proxy", tracing::Level::DEBUG);
+        let ours = Targets::new().with_target("nsm", tracing::Level::DEBUG);
         let subscriber = tracing_subscriber::registry().with(spans.clone().with_filter(ours));
         let _on = tracing::subscriber::set_default(subscriber);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -11,23 +11,28 @@ use std::{
     time::Duration,
 };
 
-use meridio_proxy::{
+use nsm::{
     api::{Connection, Mechanism, MechanismKind},
     chain::{
         Chain, Element, Next, Reason, Request, Result, Tail, Tasks, begin::BeginLayer,
         metadata::MetadataLayer,
     },
     elements::{
-        authorize, connect::Connect, mechanism, mechanism::Names, monitor::Monitor, trim_path::TrimPath,
-        update_path::UpdatePath, update_token::UpdateToken,
+        authorize,
+        connect::Connect,
+        mechanism::{self, Names},
+        monitor::Monitor,
+        trim_path::TrimPath,
+        update_path::UpdatePath,
+        update_token::UpdateToken,
     },
     ipam::{BRIDGE, Lease},
     kernel::{self, Kernel, Memory},
-    lab::{Authority, Workload},
     proxy::{
         chains::{self, Parts},
         in_memory,
     },
+    testing::{Authority, Workload},
     transport::{
         Caller, Dialer, Identity, Listener, Target, Wire,
         monitor::Connections,
@@ -94,10 +99,10 @@ impl Rig {
     pub(crate) async fn new(setup: Setup, spans: spans::Names) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let tasks = Tasks::default();
-        let authority = Authority::new("rows.test").unwrap();
+        let authority = Authority::new("rows.test");
         let identity = async |pod: &str| {
             let workload = Workload::listen(folder.path().join(format!("{pod}.agent"))).unwrap();
-            workload.grant(authority.issue(&authority.pod("default", pod), LONG).unwrap());
+            workload.grant(authority.issue(&authority.pod("default", pod), LONG));
             let follow = Identity::follow(&workload.url(), &tasks);
             Identity::fixed(follow.ready(Instant::now() + Duration::from_secs(10)).await.unwrap())
         };

@@ -3,7 +3,7 @@
 //! Conformance tests that every row of a chain must pass, run with one line per row.
 //!
 //! ```
-//! # use meridio_proxy::chain::{Element, laws};
+//! # use nsm::chain::{Element, laws};
 //! /// Passes every call on.
 //! struct Pass;
 //! impl Element for Pass {
@@ -35,7 +35,7 @@
 //! course each time. The peer's own tasks are counted as well, so a connection that is left open is detected by both ends.
 //! ```
 //! # use std::{path::PathBuf, sync::{Arc, Mutex}};
-//! # use meridio_proxy::{api::Connection, chain::{Call, Close, Next, Request, laws}};
+//! # use nsm::{api::Connection, chain::{Call, Close, Next, Request, laws}};
 //! # use tokio::{io::{AsyncReadExt, AsyncWriteExt}, net::{UnixListener, UnixStream}};
 //! # use tower_layer::layer_fn;
 //! # type Error = Box<dyn std::error::Error + Send + Sync>;

@@ -17,12 +17,9 @@ use crate::{
         self, Answered, Call, Chain, Close, Context, Error, Events, Kind, Next, Reason, Request, Tasks,
         begin::BeginLayer, laws, metadata::MetadataLayer,
     },
-    elements::{given::Given, update_token::UpdateToken},
-    transport::{
-        Caller, Peer, Svid, Token, Wire,
-        testing::{Authority, eventually},
-        token,
-    },
+    elements::update_token::UpdateToken,
+    testing::{Authority, Given, eventually},
+    transport::{Caller, Peer, Svid, Token, Wire, token},
 };
 
 const LIFETIME: Duration = Duration::from_secs(600);

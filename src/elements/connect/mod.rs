@@ -39,8 +39,8 @@ use crate::{
         Connection, PathSegment,
         pb::networkservice::{NetworkServiceRequest, network_service_client::NetworkServiceClient},
     },
-    chain::{Answered, Call, Close, Error, Next, Reason, Request, Result, element::Answer},
-    transport::{Dialer, SendFds, Wire, causes, origin, server::bounds},
+    chain::{Answered, Call, Close, Error, Next, Reason, Request, Result, causes, element::Answer},
+    transport::{Dialer, SendFds, Wire, origin, server::bounds},
 };
 
 /// The peer is told to answer this much before our own deadline, so that it can say what kept it.

@@ -17,8 +17,8 @@ use super::*;
 use crate::{
     api::Inode,
     chain::{Chain, Element, Frame, Tasks, begin::BeginLayer, laws, metadata::MetadataLayer},
-    elements::given::{self, Below, Served},
-    transport::{Caller, Target, testing::eventually},
+    testing::{self, Below, Served, eventually},
+    transport::{Caller, Target},
 };
 
 /// What the peer saw of each call: method, seconds until the deadline, whether it had a token, descriptors that had come.
@@ -52,7 +52,7 @@ async fn peer(seen: &Seen) -> Served {
             Ok(connection)
         }
     });
-    given::serve(Chain::new().build(end).unwrap()).await
+    testing::serve(Chain::new().build(end).unwrap()).await
 }
 
 fn null() -> OwnedFd {
@@ -61,7 +61,7 @@ fn null() -> OwnedFd {
 
 fn request(payload: &str) -> Request {
     let mut connection = Connection::named("a");
-    given::path(&mut connection, 0, &[None]);
+    testing::path(&mut connection, 0, &[None]);
     connection.payload = payload.into();
     Request::new(connection)
 }
@@ -148,7 +148,7 @@ async fn a_peer_whose_first_answer_is_refused_is_closed_under_the_id_that_it_has
             }
             async move { Ok::<_, Error>(connection) }
         });
-        let peer = given::serve(Chain::new().build(end).unwrap()).await;
+        let peer = testing::serve(Chain::new().build(end).unwrap()).await;
         let tasks = Tasks::default();
         let rows =
             Chain::new().layer("begin", BeginLayer::client(tasks.clone())).layer("metadata", MetadataLayer);

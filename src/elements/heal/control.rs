@@ -54,11 +54,11 @@ pub(super) async fn lost(ours: &Ours, events: &mut Events) -> Lost {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{api::Connection, elements::given};
+    use crate::{api::Connection, testing};
 
     fn connection(index: u32, state: State) -> Connection {
         let mut connection = *Connection::named("x");
-        given::path(&mut connection, index, &[None; 4]);
+        testing::path(&mut connection, index, &[None; 4]);
         for (at, id) in ["own", "nsmgr", "forwarder", "endpoint"].iter().enumerate() {
             connection.path_mut().path_segments[at].id = (*id).into();
         }

@@ -22,8 +22,9 @@ use crate::{
         pb::connection::{ConnectionEvent, ConnectionEventType},
     },
     chain::{Call, Chain, Error, Reason, Tasks, begin::BeginLayer, laws, metadata::MetadataLayer},
-    elements::{connect::Connect, given, monitor::Monitor, update_path::UpdatePath},
-    transport::{monitor::Connections, testing::eventually},
+    elements::{connect::Connect, monitor::Monitor, update_path::UpdatePath},
+    testing::{self, eventually},
+    transport::monitor::Connections,
 };
 
 /// What peers and links do, and what they were asked.
@@ -115,7 +116,7 @@ impl World {
 
 fn lb() -> Box<Connection> {
     let mut connection = Connection::named("own");
-    given::path(&mut connection, 0, &[None, None]);
+    testing::path(&mut connection, 0, &[None, None]);
     connection.network_service_endpoint_name = "lb-1".into();
     connection
 }
@@ -340,13 +341,13 @@ async fn the_wire_of_the_last_request_is_the_one_that_is_watched() {
     let peer =
         begin(BeginLayer::endpoint(tasks.clone())).with(Monitor::new(theirs.clone())).build(end).unwrap();
     let peer = Chain::new().with(UpdatePath::new("peer")).build(peer).unwrap();
-    let peer = given::serve_monitored(peer, theirs.clone()).await;
+    let peer = testing::serve_monitored(peer, theirs.clone()).await;
     let heal = Heal::new(Settings::default());
     let chain =
         begin(BeginLayer::client(tasks.clone())).with(heal).build(Connect::new(peer.dialer.clone())).unwrap();
 
     let mut connection = lb();
-    given::path(&mut connection, 0, &[None]);
+    testing::path(&mut connection, 0, &[None]);
     let answer = chain.request(Request::new(connection)).await.unwrap();
     for refresh in 2..4 {
         eventually(|| theirs.streams(), |streams| *streams == 1).await;

@@ -13,7 +13,7 @@ const FORMER: usize = 8;
 /// it keeps for links that have not moved yet.
 ///
 /// ```
-/// # use meridio_proxy::{api::Dual, elements::ipam::Gateways};
+/// # use nsm::{api::Dual, elements::ipam::Gateways};
 /// let v4 = |text: &str| Dual { v4: text.parse().ok(), v6: None };
 /// let mut gateways = Gateways::from(v4("172.16.1.1/24"));
 /// gateways.move_to(v4("172.16.9.1/24"));

@@ -13,8 +13,8 @@ use crate::{
         Call, Chain, Close, Element, Error, Next, Owner, Request, Tasks, begin::BeginLayer, laws,
         metadata::MetadataLayer,
     },
-    elements::given,
     ipam::{AllocateError, Fault, Faults, InMemory, Leases, PORTS, Settings, Subnet, Tree},
+    testing,
 };
 
 mod moving;
@@ -47,7 +47,7 @@ fn chain(element: impl Element, tasks: &Tasks) -> Next {
 /// A connection whose own id differs from that of the client that started it.
 fn target() -> Box<Connection> {
     let mut connection = Connection::named("own");
-    given::path(&mut connection, 1, &[None, None]);
+    testing::path(&mut connection, 1, &[None, None]);
     connection.path_mut().path_segments[0].id = "target-a".into();
     connection
 }

@@ -122,7 +122,7 @@ mod tests {
     use super::*;
     use crate::{
         chain::{Call, Chain, Tasks, begin::BeginLayer, laws, metadata::MetadataLayer},
-        elements::given::Given,
+        testing::Given,
     };
 
     fn mechanism(kind: &str, name: &str) -> Mechanism {

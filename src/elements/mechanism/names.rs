@@ -25,14 +25,14 @@ const FROM_SERVICE: usize = 10;
 /// Names of the links that connections have in this network namespace. Clones share them.
 ///
 /// ```
-/// # use meridio_proxy::elements::mechanism::Names;
+/// # use nsm::elements::mechanism::Names;
 /// let names = Names::new(|name| name.as_str() == "eth0");
 /// let claim = names.choose("load-balancer.trench.default")?;
 /// assert!(claim.name().as_str().starts_with("load-balan-"));
 /// assert!(names.claim(claim.name()).is_err(), "somebody has it");
 /// drop(claim);
 /// assert!(names.is_empty());
-/// # Ok::<_, meridio_proxy::elements::mechanism::names::Taken>(())
+/// # Ok::<_, nsm::elements::mechanism::names::Taken>(())
 /// ```
 #[derive(Clone)]
 pub struct Names(Arc<Inner>);

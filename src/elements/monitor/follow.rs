@@ -74,11 +74,11 @@ pub(super) async fn follow(ours: Ours, wire: Wire, lifetime: Duration, connectio
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::elements::given;
+    use crate::testing;
 
     fn ours() -> Ours {
         let mut answer = *Connection::named("own");
-        given::path(&mut answer, 1, &[None; 3]);
+        testing::path(&mut answer, 1, &[None; 3]);
         answer.path_mut().path_segments[1].id = "own".into();
         answer.path_mut().path_segments[2].id = "next".into();
         Ours::of(&answer).unwrap()
@@ -88,7 +88,7 @@ mod tests {
     fn an_event_of_the_next_hop_is_understood_by_the_table() {
         let from = |own: &str, next: &str, kind: ConnectionEventType, state: State| {
             let mut connection = *Connection::named(next);
-            given::path(&mut connection, 2, &[None; 4]);
+            testing::path(&mut connection, 2, &[None; 4]);
             connection.path_mut().path_segments[1].id = own.into();
             connection.path_mut().path_segments[2].id = next.into();
             connection.set_state(state);
@@ -118,8 +118,8 @@ mod tests {
     #[test]
     fn the_next_hops_path_and_context_are_taken_over_and_ours_is_kept() {
         let (mut known, mut news) = (*Connection::named("own"), *Connection::named("next"));
-        given::path(&mut known, 1, &[Some(1), Some(2), Some(3), Some(4)]);
-        given::path(&mut news, 2, &[None, None, None]);
+        testing::path(&mut known, 1, &[Some(1), Some(2), Some(3), Some(4)]);
+        testing::path(&mut news, 2, &[None, None, None]);
         news.context_mut().mtu = 1400;
         let own = known.segments()[..2].to_vec();
         take_over(&ours(), &mut known, &news);

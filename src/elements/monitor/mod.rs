@@ -98,8 +98,8 @@ mod tests {
     use crate::{
         api::pb::connection::{ConnectionEventType, MonitorScopeSelector},
         chain::{Call, Chain, Error, Reason, Tasks, begin::BeginLayer, laws, metadata::MetadataLayer},
-        elements::{connect::Connect, given, update_path::UpdatePath},
-        transport::testing::eventually,
+        elements::{connect::Connect, update_path::UpdatePath},
+        testing::{self, eventually},
     };
 
     fn chain(connections: &Connections, tasks: &Tasks) -> Next {
@@ -124,7 +124,7 @@ mod tests {
 
     fn request(payload: &str) -> Request {
         let mut connection = Connection::named("a");
-        given::path(&mut connection, 1, &[None, None]);
+        testing::path(&mut connection, 1, &[None, None]);
         connection.payload = payload.into();
         Request::new(connection)
     }
@@ -162,7 +162,7 @@ mod tests {
         let end = tower::service_fn(|call: Call| async { Ok::<_, Error>(call.into_connection()) });
         let next_hop = begin().with(Monitor::new(theirs.clone())).build(end).unwrap();
         let next_hop = Chain::new().with(UpdatePath::new("next")).build(next_hop).unwrap();
-        let next_hop = given::serve_monitored(next_hop, theirs.clone()).await;
+        let next_hop = testing::serve_monitored(next_hop, theirs.clone()).await;
         let monitor = Monitor::pass_through(ours.clone(), Duration::from_secs(600));
         let chain = begin().with(monitor).build(Connect::new(next_hop.dialer.clone())).unwrap();
 

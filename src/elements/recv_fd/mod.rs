@@ -49,10 +49,12 @@ pub struct Endpoint;
 pub struct Client;
 
 impl Descriptors {
-    /// One descriptor, for tests of who uses it.
-    #[cfg(test)]
-    pub(crate) fn of(descriptor: Arc<OwnedFd>) -> Self {
-        Self(BTreeMap::from([(Inode::of(&descriptor).unwrap(), descriptor)]))
+    /// One descriptor.
+    ///
+    /// # Errors
+    /// If the file cannot be looked at.
+    pub fn of(descriptor: Arc<OwnedFd>) -> std::io::Result<Self> {
+        Ok(Self(BTreeMap::from([(Inode::of(&descriptor)?, descriptor)])))
     }
 
     /// The descriptor of an inode.

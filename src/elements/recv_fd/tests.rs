@@ -16,10 +16,9 @@ use crate::{
     chain::{Call, Chain, Error, Frame, laws},
     elements::{
         connect::Connect,
-        given::{self, Below, Counted, Given, kernel},
         send_fd::{self, Netns},
     },
-    transport::testing::eventually,
+    testing::{self, Below, Counted, Given, eventually, kernel},
 };
 
 /// Names a file that no descriptor comes for.
@@ -27,7 +26,7 @@ const NOWHERE: Inode = Inode { dev: 4, ino: 1 };
 
 fn request(preferences: Vec<Mechanism>, agreed: Option<Mechanism>) -> Request {
     let mut connection = Connection::named("a");
-    given::path(&mut connection, 0, &[None]);
+    testing::path(&mut connection, 0, &[None]);
     connection.mechanism = agreed;
     Request { preferences, ..Request::new(connection) }
 }
@@ -52,7 +51,7 @@ async fn a_callers_descriptor_is_waited_for_and_handed_on() {
     let rows = Chain::new()
         .layer("begin", crate::chain::begin::BeginLayer::endpoint(tasks.clone()))
         .layer("metadata", crate::chain::metadata::MetadataLayer);
-    let peer = given::serve(rows.with(Endpoint).build(end).unwrap()).await;
+    let peer = testing::serve(rows.with(Endpoint).build(end).unwrap()).await;
     let own = Netns::own().unwrap();
     let connect = Connect::new(peer.dialer.clone());
     let sends = Chain::new().with(send_fd::Client::new(own.clone())).build(connect.clone()).unwrap();
@@ -65,7 +64,7 @@ async fn a_callers_descriptor_is_waited_for_and_handed_on() {
 
     let mut missing = request(vec![kernel(NOWHERE)], None);
     missing.connection.id = "b".into();
-    given::path(&mut missing.connection, 0, &[None]);
+    testing::path(&mut missing.connection, 0, &[None]);
     missing.context.deadline = Instant::now() + Duration::from_secs(1);
     let error = silent.request(missing).await.unwrap_err();
     assert!(error.to_string().contains("the descriptor of inode://4/1 did not come"), "{error}");
@@ -77,7 +76,8 @@ async fn a_callers_descriptor_is_waited_for_and_handed_on() {
 async fn the_descriptor_that_an_answer_names_is_there_when_the_answer_is() {
     let own = Netns::own().unwrap();
     let end = tower::service_fn(|call: Call| async { Ok::<_, Error>(call.into_connection()) });
-    let peer = given::serve(Chain::new().with(send_fd::Endpoint::new(own.clone())).build(end).unwrap()).await;
+    let peer =
+        testing::serve(Chain::new().with(send_fd::Endpoint::new(own.clone())).build(end).unwrap()).await;
     let connect = Connect::new(peer.dialer.clone()).keep_descriptors();
     let (chain, bottom) = (Chain::new().with(Client).build(connect).unwrap(), Frame::bottom());
     let mut request = request(vec![], Some(Mechanism::local(MechanismKind::Kernel)));
@@ -114,7 +114,7 @@ async fn a_first_answer_whose_descriptor_never_comes_is_closed_and_a_later_one_o
         }
         async { Ok::<_, Error>(connection) }
     });
-    let peer = given::serve(Chain::new().build(end).unwrap()).await;
+    let peer = testing::serve(Chain::new().build(end).unwrap()).await;
     let tasks = crate::chain::Tasks::default();
     let chain = Chain::new()
         .layer("begin", crate::chain::begin::BeginLayer::client(tasks.clone()))
@@ -182,7 +182,7 @@ impl Element for Misses {
 
 #[tokio::test(start_paused = true)]
 async fn the_endpoints_element_keeps_the_laws_while_a_descriptor_comes_and_when_one_never_does() {
-    let sends = Sends(Counted::new(), given::caller());
+    let sends = Sends(Counted::new(), testing::caller());
     let given = || {
         let sends = sends.clone();
         Given(Endpoint, move |connection: &mut _, context: &mut _| sends.prepare(connection, context))

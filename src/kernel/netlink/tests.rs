@@ -14,14 +14,13 @@ use std::{
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage::GetRule, rule::RuleMessage};
 
 use super::*;
-use crate::kernel::{
-    Mac, Rule,
-    rule::{Action, priority},
-    tests::{
-        agreement::agrees,
-        netns::in_netns,
-        witness::{self, MAIN, add_address, add_route, add_rule, add_veth, change_link, delete_rule},
+use crate::{
+    kernel::{
+        Mac, Rule,
+        rule::{Action, priority},
+        tests::{agreement::agrees, netns::in_netns},
     },
+    testing::witness::{self, MAIN, add_address, add_route, add_rule, add_veth, change_link, delete_rule},
 };
 
 const EINVAL: i32 = 22;

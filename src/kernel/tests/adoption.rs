@@ -11,10 +11,10 @@ use super::{
     balancer,
     linux::{blackhole, working_route},
     netns::{eventually, in_netns, name, routed, settings, start_with, status},
-    witness::{
-        Action, Rule, add_address, add_bridge, add_route, add_rule, add_veth, addresses, change_link,
-        delete_link, link, replace_route, routes, rules, snapshot,
-    },
+};
+use crate::testing::witness::{
+    Action, Rule, add_address, add_bridge, add_route, add_rule, add_veth, addresses, change_link,
+    delete_link, link, replace_route, routes, rules, snapshot,
 };
 use crate::{
     api::{Dual, Family},

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use rtnetlink::packet_route::{address::AddressScope, route::RouteType};
 
-use super::witness;
+use crate::testing::witness;
 use crate::{
     api::Family,
     kernel::{Action, Hop, Observed, Ours, Route, Rule, Target},

@@ -11,8 +11,8 @@ use std::{
 use super::{
     far::Far,
     netns::{eventually, in_netns, name, set_sysctl, settings, start_with, status},
-    witness::{add_address, add_veth, change_link, delete_link, learn_neighbour, neighbours},
 };
+use crate::testing::witness::{add_address, add_veth, change_link, delete_link, learn_neighbour, neighbours};
 use crate::{
     api::Dual,
     chain::Tasks,

@@ -2,11 +2,9 @@
 
 //! A load balancer as elements declare it: a link that is a port, and its addresses as next hops.
 
-use super::{
-    netns::name,
-    witness::{add_veth, change_link},
-};
+use super::netns::name;
 use crate::kernel::{Ends, Kernel, Memory, NextHopGuard, PeerId, PortGuard};
+use crate::testing::witness::{add_veth, change_link};
 
 /// The declarations of a load balancer, until they are dropped.
 pub(in crate::kernel) struct Balancer {

@@ -11,8 +11,8 @@ use super::{
     balancer::make_link,
     linux::working,
     netns::{in_netns, name, status},
-    witness::change_link,
 };
+use crate::testing::witness::change_link;
 use crate::{
     chain::Tasks,
     kernel::{Ends, PeerId},

@@ -12,8 +12,8 @@ use super::{
     agreement::agrees,
     checked::Checked,
     netns::{in_netns, set_sysctl},
-    witness,
 };
+use crate::testing::witness;
 use crate::{
     api::{Family, InterfaceName},
     kernel::{Action, Backend, Link, LinkKind, Mac, Memory, Netlink, Observed, Op, Ours, Rule, Target},

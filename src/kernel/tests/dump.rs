@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use super::{
     balancer,
     netns::{in_netns, settings, start, status},
-    witness::learn_neighbour,
 };
+use crate::testing::witness::learn_neighbour;
 use crate::{
     api::Dual,
     chain::Tasks,

@@ -9,7 +9,7 @@ use nix::{
     unistd::gettid,
 };
 
-use super::witness::change_link;
+use crate::testing::witness::change_link;
 
 type Work = Box<dyn FnOnce() + Send>;
 

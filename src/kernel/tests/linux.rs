@@ -14,10 +14,10 @@ use tokio::time::Instant;
 use super::{
     balancer::{self, Balancer, make_link},
     netns::{dropped, egress, eventually, in_netns, name, routed, set_sysctl, settings, start_with, status},
-    witness::{
-        Action, Address, MAIN, NextHop, Route, Way, add_address, add_bridge, add_route, add_veth, addresses,
-        change_link, delete_link, link, neighbours, route_get, routes, rules, set_neighbour, snapshot,
-    },
+};
+use crate::testing::witness::{
+    Action, Address, MAIN, NextHop, Route, Way, add_address, add_bridge, add_route, add_veth, addresses,
+    change_link, delete_link, link, neighbours, route_get, routes, rules, set_neighbour, snapshot,
 };
 use crate::{
     api::{Dual, Family},

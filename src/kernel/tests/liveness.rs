@@ -19,8 +19,8 @@ use super::{
     balancer::{self, Balancer},
     far::Far,
     netns::{in_netns, settings, start_with, status},
-    witness::{add_address, add_veth, change_link, flush_addresses},
 };
+use crate::testing::witness::{add_address, add_veth, change_link, flush_addresses};
 use crate::{
     api::Dual,
     chain::Tasks,

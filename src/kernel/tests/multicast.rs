@@ -14,12 +14,12 @@ use tokio::time::{Instant, sleep};
 use super::{
     far::Far,
     netns::{eventually, in_netns, start},
-    witness::{
-        add_address, add_bridge, add_veth, change_link, delete_link, links, neighbour, query, set_port,
-        snoop, snooping,
-    },
 };
 use crate::chain::Tasks;
+use crate::testing::witness::{
+    add_address, add_bridge, add_veth, change_link, delete_link, links, neighbour, query, set_port, snoop,
+    snooping,
+};
 
 const LATE: &str = "fd00::9";
 

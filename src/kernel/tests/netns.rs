@@ -8,10 +8,8 @@ use nix::sched::{CloneFlags, unshare};
 use rustix::io::Errno;
 use tokio::time::{Instant, sleep};
 
-use super::{
-    checked::Checked,
-    witness::{NextHop, Way, change_link, route_get},
-};
+use super::checked::Checked;
+use crate::testing::witness::{NextHop, Way, change_link, route_get};
 use crate::{
     api::InterfaceName,
     chain::Tasks,
@@ -37,7 +35,7 @@ pub(super) fn set_sysctl(key: &str, value: &str) {
 
 /// Runs a test on a thread in a new network namespace, which ends with it. Tasks that the test
 /// spawns are in the namespace too.
-pub(in crate::kernel) fn in_netns<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 'static) {
+pub(crate) fn in_netns<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 'static) {
     let run = || {
         if let Err(error) = unshare(CloneFlags::CLONE_NEWNET) {
             panic!(

@@ -20,10 +20,10 @@ use super::{
     balancer::{self, make_link},
     linux::{blackhole, working, working_route},
     netns::{dropped, eventually, in_netns, name, routed, settings, status},
-    witness::{
-        Action, Announcements, Link, MAIN, Rule, add_address, add_rule, add_veth, addresses, change_link,
-        delete_link, delete_rule, flush_addresses, link, links, routes, rules,
-    },
+};
+use crate::testing::witness::{
+    Action, Announcements, Link, MAIN, Rule, add_address, add_rule, add_veth, addresses, change_link,
+    delete_link, delete_rule, flush_addresses, link, links, routes, rules,
 };
 use crate::{
     api::Family,

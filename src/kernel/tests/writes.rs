@@ -11,8 +11,8 @@ use rtnetlink::packet_route::RouteNetlinkMessage::{DelRule, NewRule};
 use super::{
     balancer::{self, Balancer},
     netns::{dropped, in_netns, routed, settings, start_with, status},
-    witness::{Announcements, Rule, add_rule},
 };
+use crate::testing::witness::{Announcements, Rule, add_rule};
 use crate::{
     api::Dual,
     chain::Tasks,

@@ -24,9 +24,9 @@ use super::{
     telemetry::Telemetry,
 };
 use crate::{
-    chain::{Tasks, builder::WrongOrder},
+    chain::{Tasks, builder::WrongOrder, causes},
     ipam::LeaseError,
-    transport::{ListenError, causes, descriptors, registry},
+    transport::{ListenError, descriptors, registry},
 };
 
 /// Threads that run calls. The kernel has a separate one, so that calls cannot starve it.

@@ -13,8 +13,9 @@ use tokio::time::Instant;
 
 use super::{Failure, bring_up::Up, signals::Termination};
 use crate::{
+    chain::causes,
     proxy::health::{Health, Part},
-    transport::{causes, registry::Registration},
+    transport::registry::Registration,
 };
 
 /// Timeout of unregistering, with its retries.

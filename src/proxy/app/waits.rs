@@ -7,14 +7,14 @@ use tokio::{sync::watch, time::Instant};
 
 use super::Failure;
 use crate::{
-    chain::Tasks,
+    chain::{Tasks, causes},
     kernel::Kernel,
     proxy::{
         config::Config,
         health::{Board, Health, READINESS},
         mesh,
     },
-    transport::{Identity, causes, discovery::Picture, registry::State},
+    transport::{Identity, discovery::Picture, registry::State},
 };
 
 /// Time after which a continuing wait is logged again.

@@ -10,11 +10,11 @@ use super::*;
 use crate::{
     api::{Connection, Mechanism, MechanismKind, State, parameter},
     chain::{Close, Context, Element, Next, Request, Result, laws},
-    elements::given::{self, Below},
     ipam::{BRIDGE, Lease},
     kernel::{Memory, Settings},
     proxy::in_memory,
-    transport::{Caller, FdHub, Peer, Svid, testing::Authority, token},
+    testing::{self, Authority, Below},
+    transport::{Caller, FdHub, Peer, Svid, token},
 };
 
 mod balancer;
@@ -86,7 +86,7 @@ struct Target(Caller);
 
 impl Target {
     fn prepare(&self, connection: &mut Connection, context: &mut Context) {
-        given::path(connection, 0, &[None, None]);
+        testing::path(connection, 0, &[None, None]);
         let hub = Some(Arc::new(FdHub::default()));
         context.extensions.insert(Caller { hub, ..self.0.clone() });
     }
@@ -134,12 +134,12 @@ impl Element for Mesh {
     const NAME: &'static str = "mesh";
 
     async fn request(&self, mut request: Request, next: Next) -> Result<Box<Connection>> {
-        given::path(&mut request.connection, 0, &[None]);
+        testing::path(&mut request.connection, 0, &[None]);
         next.request(request).await
     }
 
     async fn close(&self, mut close: Close, next: Next) -> Result<Box<Connection>> {
-        given::path(&mut close.connection, 0, &[None]);
+        testing::path(&mut close.connection, 0, &[None]);
         next.close(close).await
     }
 }

@@ -8,7 +8,8 @@ use super::*;
 use crate::{
     chain::{Call, Chain, Error},
     proxy::health::LIVENESS,
-    transport::{descriptors, identity::Standing, testing::Authority},
+    testing::Authority,
+    transport::{descriptors, identity::Standing},
 };
 
 #[test]

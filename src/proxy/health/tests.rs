@@ -9,7 +9,8 @@ use super::*;
 use crate::{
     chain::Tasks,
     proxy::log::testing::logged,
-    transport::{ListenError, descriptors, testing::eventually},
+    testing::eventually,
+    transport::{ListenError, descriptors},
 };
 
 const LIMIT: Duration = Duration::from_secs(5);

@@ -8,7 +8,7 @@ use std::fmt::{self, Write as _};
 use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
 
-use crate::transport::causes;
+use crate::chain::causes;
 
 /// Maximum length of a field's text, in bytes.
 pub(super) const MAX_TEXT: usize = 2048;

@@ -124,8 +124,8 @@ fn timestamp(now: SystemTime) -> String {
 fn service_id(service: &str, target: &str, extra: &mut Map<String, Value>) -> String {
     let mut modules = target.split("::");
     match (modules.next(), modules.next()) {
-        (Some("meridio_proxy"), Some(floor)) => format!("{service}.{floor}"),
-        (Some("meridio_proxy" | "proxy" | "lab"), None) => service.to_owned(),
+        (Some("nsm"), Some(floor)) => format!("{service}.{floor}"),
+        (Some("nsm" | "proxy" | "meridio_lab" | "lab"), None) => service.to_owned(),
         (foreign, _) => {
             extra.insert("subsystem".into(), foreign.unwrap_or_default().into());
             service.to_owned()
@@ -154,7 +154,7 @@ mod tests {
     #[test]
     fn g02_a_line_has_meridios_keys_in_meridios_order() {
         let line = written(|| {
-            tracing::info!(target: "meridio_proxy::kernel::apply", mtu = 1500, name = "a\nb", up = true, "changed");
+            tracing::info!(target: "nsm::kernel::apply", mtu = 1500, name = "a\nb", up = true, "changed");
         });
         let line = line.text();
         let (head, tail) = line.split_once("\"timestamp\":\"").unwrap();

@@ -110,8 +110,8 @@ enum Source {
 
 fn origin(metadata: &Metadata<'_>) -> Source {
     match metadata.target().split("::").next() {
-        Some("meridio_proxy" | "proxy") if metadata.is_span() && metadata.name() == "row" => Source::Row,
-        Some("meridio_proxy" | "proxy") => Source::Own,
+        Some("nsm" | "proxy") if metadata.is_span() && metadata.name() == "row" => Source::Row,
+        Some("nsm" | "proxy") => Source::Own,
         Some(name) if name.starts_with("opentelemetry") => Source::Exporter,
         _ => Source::Foreign,
     }
@@ -158,9 +158,9 @@ mod tests {
                 event();
                 seen.push(lines.all().len() > before);
             };
-            note(&|| tracing::info!(target: "meridio_proxy::a", "x"));
-            note(&|| tracing::debug!(target: "meridio_proxy::a", "x"));
-            note(&|| tracing::trace!(target: "meridio_proxy::a", "x"));
+            note(&|| tracing::info!(target: "nsm::a", "x"));
+            note(&|| tracing::debug!(target: "nsm::a", "x"));
+            note(&|| tracing::trace!(target: "nsm::a", "x"));
             note(&|| tracing::warn!(target: "h2", "x"));
             note(&|| tracing::info!(target: "h2", "x"));
             note(&|| tracing::debug!(target: "h2", "header: nsm-client-token"));
@@ -183,7 +183,7 @@ mod tests {
     fn rows_of_chains_open_spans_for_the_log_only_at_trace() {
         let (layer, verbosity) = layer(LogLevel::Debug, io::sink);
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
-            let row = || tracing::debug_span!(target: "meridio_proxy::chain::element", "row");
+            let row = || tracing::debug_span!(target: "nsm::chain::element", "row");
             assert!(row().is_disabled());
             verbosity.set_trace(true);
             assert!(!row().is_disabled());

@@ -30,9 +30,9 @@ use tokio::{
 use super::{LinkState, Recovery, Settings, Status, recovery::reselect};
 use crate::{
     api::{Connection, Mechanism, MechanismKind},
-    chain::{Close, Context, Next, Request, Result},
+    chain::{Close, Context, Next, Request, Result, causes},
     elements::heal::Verdict,
-    transport::{Backoff, causes},
+    transport::Backoff,
 };
 
 /// First and longest pause between Requests (rule 2).

@@ -26,10 +26,11 @@ use crate::{
         Connection, MechanismKind, State, parse_prefixes,
         pb::connection::{ConnectionEvent, MonitorScopeSelector, PathSegment},
     },
+    chain::causes,
     elements::heal::Verdict,
     kernel::{Kernel, PeerId, Reach},
     transport::{
-        DialError, Dialer, causes,
+        DialError, Dialer,
         monitor::{NoPicture, picture},
         server::bounds,
     },
@@ -153,7 +154,8 @@ mod tests {
         chain::Tasks,
         kernel::{Memory, Settings, liveness},
         proxy::in_memory::left_by_an_earlier_process,
-        transport::{Target, testing::Authority},
+        testing::Authority,
+        transport::Target,
     };
 
     /// The verdict on a connection whose link and next hop an earlier process left in the kernel.

@@ -20,7 +20,7 @@ use super::{
     Refusal, Snapshot, Store,
     format::{MAX_BYTES, decode, encode},
 };
-use crate::{ipam::Subnet, transport::causes};
+use crate::{chain::causes, ipam::Subnet};
 
 /// Permissions of the file: its user may read and write it.
 const MODE: u32 = 0o600;

@@ -86,7 +86,7 @@ impl Telemetry {
         S: Subscriber + for<'a> LookupSpan<'a> + Send + Sync,
     {
         let tracer: SdkTracer = self.provider.tracer(SERVICE_NAME);
-        let own = Targets::new().with_target("meridio_proxy", LevelFilter::DEBUG);
+        let own = Targets::new().with_target("nsm", LevelFilter::DEBUG);
         tracing_opentelemetry::layer().with_tracer(tracer).with_threads(false).with_filter(own)
     }
 

@@ -11,7 +11,7 @@ use tracing::Instrument;
 use tracing_subscriber::prelude::*;
 
 use super::*;
-use crate::{chain::Tasks, lab::Collector, transport::trace_context};
+use crate::{chain::Tasks, testing::Collector, transport::trace_context};
 
 const LIMIT: Duration = Duration::from_secs(5);
 
@@ -24,13 +24,13 @@ async fn spans_reach_the_collector_as_a_tree_in_the_callers_trace() {
         Telemetry::start("proxy-1", &Destination::at(collector.listen(&tasks).await.unwrap())).unwrap();
     let subscriber = tracing_subscriber::registry().with(telemetry.layer());
     let guard = tracing::subscriber::set_default(subscriber);
-    let call = tracing::info_span!(target: "meridio_proxy::x", "call", id = "a");
+    let call = tracing::info_span!(target: "nsm::x", "call", id = "a");
     assert!(trace_context::set_parent(&call, CALLER, ""));
     async {
-        let row = tracing::debug_span!(target: "meridio_proxy::x", "row", otel.name = "mtu");
+        let row = tracing::debug_span!(target: "nsm::x", "row", otel.name = "mtu");
         async {
             tracing::info_span!(target: "h2", "foreign").in_scope(|| ());
-            tracing::trace_span!(target: "meridio_proxy::x", "too fine").in_scope(|| ());
+            tracing::trace_span!(target: "nsm::x", "too fine").in_scope(|| ());
         }
         .instrument(row)
         .await;
@@ -62,7 +62,7 @@ async fn a_dead_collector_costs_spans_and_a_counter_but_no_time() {
     let started = std::time::Instant::now();
     tracing::subscriber::with_default(subscriber, || {
         for _ in 0..5000 {
-            tracing::info_span!(target: "meridio_proxy::x", "call").in_scope(|| ());
+            tracing::info_span!(target: "nsm::x", "call").in_scope(|| ());
         }
     });
     assert!(started.elapsed() < LIMIT, "calls waited {:?}", started.elapsed());
@@ -79,7 +79,7 @@ async fn a_silent_collector_delays_the_end_by_the_limit_at_most() {
             .unwrap();
     let subscriber = tracing_subscriber::registry().with(telemetry.layer());
     tracing::subscriber::with_default(subscriber, || {
-        tracing::info_span!(target: "meridio_proxy::x", "call").in_scope(|| ());
+        tracing::info_span!(target: "nsm::x", "call").in_scope(|| ());
     });
     let started = std::time::Instant::now();
     telemetry.stop(Duration::from_millis(300)).await;
@@ -123,7 +123,7 @@ async fn export(destination: &Destination) -> u64 {
     let losses = telemetry.losses();
     let subscriber = tracing_subscriber::registry().with(telemetry.layer());
     tracing::subscriber::with_default(subscriber, || {
-        tracing::info_span!(target: "meridio_proxy::x", "call").in_scope(|| ());
+        tracing::info_span!(target: "nsm::x", "call").in_scope(|| ());
     });
     telemetry.stop(LIMIT).await;
     losses.exports()

@@ -11,7 +11,10 @@ use tokio::{
 use tracing::{debug, info, warn};
 
 use super::{ChannelSettings, Link};
-use crate::transport::{Backoff, Identity, Target, Wire, causes, wire::Ended};
+use crate::{
+    chain::causes,
+    transport::{Backoff, Identity, Target, Wire, wire::Ended},
+};
 
 /// Longest interval of pings: no server refuses one an hour.
 const LONGEST_KEEPALIVE: Duration = Duration::from_secs(3600);

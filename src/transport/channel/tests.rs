@@ -5,7 +5,7 @@ use tonic::Code;
 use super::*;
 use crate::{
     api::pb::networkservice::{NetworkServiceRequest, network_service_client::NetworkServiceClient},
-    transport::testing::{
+    testing::{
         Authority,
         abrupt::{Abrupt, End},
         echo::Endpoint,

@@ -11,7 +11,10 @@ use tokio::time::{Instant, sleep};
 use tracing::debug;
 
 use super::DialError;
-use crate::transport::{Backoff, Identity, Target, Wire, causes};
+use crate::{
+    chain::causes,
+    transport::{Backoff, Identity, Target, Wire},
+};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);

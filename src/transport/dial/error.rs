@@ -6,10 +6,12 @@ use std::io::{self, ErrorKind};
 
 use tonic::Status;
 
-use crate::transport::{
-    causes,
-    identity::{InvalidLeaf, NoIdentity},
-    target::Target,
+use crate::{
+    chain::causes,
+    transport::{
+        identity::{InvalidLeaf, NoIdentity},
+        target::Target,
+    },
 };
 
 /// Why a peer could not be dialled.

@@ -7,10 +7,10 @@ use tokio_rustls::TlsAcceptor;
 use tonic::{Code, Status};
 
 use super::*;
-use crate::transport::{
-    Identity, Listener, causes,
-    identity::Standing,
+use crate::{
+    chain::causes,
     testing::{Authority, echo::Endpoint, soon},
+    transport::{Identity, Listener, identity::Standing},
 };
 
 fn dialer(target: Target, identity: Identity) -> Dialer {

@@ -19,8 +19,9 @@ use super::{
 };
 use crate::{
     api::pb::registry::NetworkServiceEndpoint,
+    chain::causes,
     transport::{
-        Backoff, causes,
+        Backoff,
         registry::{Error, Registry},
     },
 };

@@ -18,7 +18,7 @@ use tokio::{
 use super::*;
 use crate::{
     api::Inode,
-    transport::testing::{eventually, soon},
+    testing::{eventually, soon},
 };
 
 /// A descriptor to send, and an end that shows when the last copy of it is closed.

@@ -7,7 +7,7 @@ use std::{sync::Arc, time::SystemTime};
 use spiffe::WorkloadApiError;
 
 use super::{RefusedSvid, Svid};
-use crate::transport::causes;
+use crate::chain::causes;
 
 /// What is known of our identity at one moment.
 #[derive(Clone, Debug, Default)]

@@ -8,12 +8,12 @@ use spiffe::TrustDomain;
 use tokio::{sync::watch, time::Instant};
 
 use super::{trust::Trust, *};
-use crate::transport::testing::{Agent, Authority, Leaf, Word, eventually, moment, soon, uri};
+use crate::testing::{Authority, Issued, Workload, eventually, moment, soon, uri};
 
 /// What the verifier of a workload of `authority` says of a leaf.
-fn verify(authority: &Authority, leaf: &Leaf) -> Result<(), Unverified> {
+fn verify(authority: &Authority, leaf: &Issued) -> Result<(), Unverified> {
     let provider = rustls::crypto::ring::default_provider();
-    let root = CertificateDer::from(authority.root());
+    let root = CertificateDer::from(authority.bundle());
     let anchor = webpki::anchor_from_trusted_cert(&root).unwrap().to_owned();
     let anchors = [(TrustDomain::new("a.test").unwrap(), vec![anchor])].into();
     let trust = Trust { anchors, algorithms: provider.signature_verification_algorithms };
@@ -27,7 +27,7 @@ fn a_peer_is_verified_by_the_four_rules() {
     let leaf =
         |change: fn(&mut rcgen::CertificateParams)| ours.odd_leaf("x", &PKCS_ECDSA_P256_SHA256, change);
     let id = || "spiffe://a.test/x".to_owned();
-    let table: Vec<(&str, Leaf, Result<(), Unverified>)> = vec![
+    let table: Vec<(&str, Issued, Result<(), Unverified>)> = vec![
         ("an SVID", ours.leaf("x"), Ok(())),
         ("no URI", leaf(|params| params.subject_alt_names.clear()), Err(Unverified::Nameless)),
         (
@@ -75,7 +75,10 @@ fn a_peer_is_verified_by_the_four_rules() {
     // Both say that they are the authority of a.test.
     let forged = verify(&ours, &impostor.leaf("x")).unwrap_err();
     assert!(matches!(&forged, Unverified::Untrusted { id, .. } if id == "spiffe://a.test/x"), "{forged:?}");
-    assert_eq!(verify(&ours, &Leaf { certificate: vec![1, 2], key: vec![] }), Err(Unverified::Nameless));
+    assert_eq!(
+        verify(&ours, &Issued { certificate: vec![1, 2], ..ours.leaf("x") }),
+        Err(Unverified::Nameless)
+    );
 }
 
 fn dns(name: &str) -> rcgen::SanType {
@@ -90,13 +93,10 @@ fn an_svid_that_peers_would_not_accept_is_refused_with_its_reason() {
         (other.context(&ours.leaf("x")), "not of the bundle"),
         (ours.context(&ours.odd_leaf("x", &PKCS_ECDSA_P384_SHA384, |_| {})), "not ECDSA P-256"),
         (spiffe::X509Context::new([], spiffe::X509BundleSet::new()), "no SVID"),
-        (
-            ours.context(&Leaf { key: ours.leaf("x").key, certificate: ours.leaf("x").certificate }),
-            "certificate and key",
-        ),
+        (ours.context(&Issued { key: ours.leaf("x").key, ..ours.leaf("x") }), "certificate and key"),
     ];
     for (context, reason) in table {
-        let why = crate::transport::causes(&Svid::new(&context).unwrap_err());
+        let why = crate::chain::causes(&Svid::new(&context).unwrap_err());
         assert!(why.contains(reason), "`{why}` says `{reason}`");
     }
 }
@@ -108,13 +108,13 @@ fn neither_an_svid_nor_an_identity_shows_its_key() {
     assert!(text.contains("spiffe://a.test/x") && !text.to_lowercase().contains("key"), "{text}");
 }
 
-/// Follow an agent that says `word` first.
-fn follow(word: Word) -> (Identity, Agent, crate::chain::Tasks, tempfile::TempDir) {
+/// An identity from a Workload API that `begin` has prepared.
+fn follow(begin: impl FnOnce(&Workload)) -> (Identity, Workload, crate::chain::Tasks, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
-    let socket = folder.path().join("agent.sock");
-    let agent = Agent::listen(&socket, word);
+    let agent = Workload::listen(folder.path().join("agent.sock")).unwrap();
+    begin(&agent);
     let tasks = crate::chain::Tasks::default();
-    (Identity::follow(&format!("unix://{}", socket.display()), &tasks), agent, tasks, folder)
+    (Identity::follow(&agent.url(), &tasks), agent, tasks, folder)
 }
 
 async fn trouble(standing: &mut watch::Receiver<Standing>, like: &str) -> Standing {
@@ -127,12 +127,12 @@ async fn trouble(standing: &mut watch::Receiver<Standing>, like: &str) -> Standi
 #[tokio::test]
 async fn a_workload_without_an_entry_gets_its_identity_as_soon_as_there_is_one() {
     let authority = Authority::new("a.test");
-    let (identity, agent, tasks, _folder) = follow(Word::Refusal);
+    let (identity, agent, tasks, _folder) = follow(Workload::refuse);
     trouble(&mut identity.subscribe(), "refuses: no identity issued").await;
     assert!(identity.current().is_none());
     let error = identity.ready(Instant::now()).await.unwrap_err();
     assert!(matches!(error, NoIdentity::Waiting(Trouble::Refused(_))), "{error:?}");
-    agent.say(authority.message("x", &authority.leaf("x")));
+    agent.grant(authority.leaf("x"));
     let start = Instant::now();
     assert_eq!(identity.ready(soon()).await.unwrap().id(), "spiffe://a.test/x");
     assert!(start.elapsed().as_secs() < 5, "asked again within a second: {:?}", start.elapsed());
@@ -145,24 +145,25 @@ async fn a_workload_without_an_entry_gets_its_identity_as_soon_as_there_is_one()
 async fn a_rotation_replaces_the_svid_and_what_cannot_be_used_does_not() {
     let authority = Authority::new("a.test");
     let other = Authority::new("a.test");
-    let (identity, agent, _tasks, _folder) = follow(authority.message("x", &authority.leaf("x")));
+    let (identity, agent, _tasks, _folder) = follow(|agent| agent.grant(authority.leaf("x")));
     let first = identity.ready(soon()).await.unwrap();
-    agent.say(authority.message("x", &authority.leaf("x")));
+    agent.grant(authority.leaf("x"));
     let second = eventually(|| identity.current().unwrap(), |now| now.serial() != first.serial()).await;
     let p384 = authority.odd_leaf("x", &PKCS_ECDSA_P384_SHA384, |_| {});
-    let garbage = Leaf { certificate: vec![0x30, 0x03, 1, 2, 3], key: authority.leaf("x").key };
+    let garbage = Issued { certificate: vec![0x30, 0x03, 1, 2, 3], ..authority.leaf("x") };
+    let foreign = Issued { bundle: authority.bundle().to_vec(), ..other.leaf("x") };
     let table = [
-        (authority.message("x", &authority.leaf_until("x", -1)), "expired"),
-        (authority.message("x", &other.leaf("x")), "not of the bundle"),
-        (authority.message("x", &p384), "not ECDSA P-256"),
-        (authority.message("x", &garbage), "failed to parse"),
+        (authority.leaf_until("x", -1), "expired"),
+        (foreign, "not of the bundle"),
+        (p384, "not ECDSA P-256"),
+        (garbage, "failed to parse"),
     ];
-    for (word, reason) in table {
-        agent.say(word);
+    for (issued, reason) in table {
+        agent.grant(issued);
         trouble(&mut identity.subscribe(), reason).await;
         assert!(Arc::ptr_eq(&identity.current().unwrap(), &second), "{reason}");
     }
-    agent.say(authority.message("x", &authority.leaf("x")));
+    agent.grant(authority.leaf("x"));
     eventually(|| identity.current().unwrap(), |now| now.serial() != second.serial()).await;
     assert_eq!(identity.subscribe().borrow().trouble, None);
 }
@@ -170,19 +171,19 @@ async fn a_rotation_replaces_the_svid_and_what_cannot_be_used_does_not() {
 #[tokio::test]
 async fn an_svid_that_expires_without_a_successor_is_no_longer_used() {
     let authority = Authority::new("a.test");
-    let (identity, agent, _tasks, _folder) = follow(authority.message("x", &authority.leaf_until("x", 3)));
+    let (identity, agent, _tasks, _folder) = follow(|agent| agent.grant(authority.leaf_until("x", 3)));
     identity.ready(soon()).await.unwrap();
-    agent.say(Word::Silence);
+    agent.silence();
     trouble(&mut identity.subscribe(), "has expired").await;
     assert!(identity.current().is_none());
-    agent.say(authority.message("x", &authority.leaf("x")));
+    agent.grant(authority.leaf("x"));
     identity.ready(soon() + std::time::Duration::from_secs(5)).await.unwrap();
 }
 
 /// Time is paused: five seconds pass as soon as nothing else happens.
 #[tokio::test(start_paused = true)]
 async fn a_silent_agent_is_named_and_so_is_a_missing_one() {
-    let (identity, agent, _tasks, folder) = follow(Word::Silence);
+    let (identity, agent, _tasks, folder) = follow(Workload::silence);
     trouble(&mut identity.subscribe(), "silent").await;
     drop((agent, folder));
     trouble(&mut identity.subscribe(), "cannot be reached").await;
@@ -194,14 +195,15 @@ async fn an_agent_that_restarts_is_asked_again_and_the_svid_stays_meanwhile() {
     let authority = Authority::new("a.test");
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("agent.sock");
-    let agent = Agent::listen(&socket, authority.message("x", &authority.leaf("x")));
+    let agent = Workload::listen(&socket).unwrap();
+    agent.grant(authority.leaf("x"));
     let tasks = crate::chain::Tasks::default();
     let identity = Identity::follow(&format!("unix://{}", socket.display()), &tasks);
     let first = identity.ready(soon()).await.unwrap();
     drop(agent);
-    std::fs::remove_file(&socket).unwrap();
     trouble(&mut identity.subscribe(), "cannot be reached").await;
     assert!(Arc::ptr_eq(&identity.current().unwrap(), &first));
-    let _agent = Agent::listen(&socket, authority.message("x", &authority.leaf("x")));
+    let agent = Workload::listen(&socket).unwrap();
+    agent.grant(authority.leaf("x"));
     eventually(|| identity.current().unwrap(), |now| now.serial() != first.serial()).await;
 }

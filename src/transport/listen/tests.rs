@@ -19,10 +19,12 @@ use tonic::service::Routes;
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 use super::{room::Who, socket::Arrived, *};
-use crate::transport::{
-    Svid, Wire, origin,
-    server::{health, serve},
+use crate::{
     testing::{Authority, soon},
+    transport::{
+        Svid, Wire, origin,
+        server::{health, serve},
+    },
 };
 
 /// A client that shows no certificate.

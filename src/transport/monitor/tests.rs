@@ -18,11 +18,8 @@ use crate::{
             monitor_connection_server::{MonitorConnection, MonitorConnectionServer},
         },
     },
-    transport::{
-        Listener, Target, Wire,
-        server::serve,
-        testing::{Authority, soon},
-    },
+    testing::{Authority, soon},
+    transport::{Listener, Target, Wire, server::serve},
 };
 
 fn connection(id: &str) -> Connection {

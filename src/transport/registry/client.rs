@@ -148,6 +148,4 @@ impl Registry for Client {
 }
 
 #[cfg(test)]
-mod nsmgr;
-#[cfg(test)]
 mod tests;

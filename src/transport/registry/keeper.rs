@@ -19,10 +19,7 @@ use tokio::{
 };
 
 use super::{DEFAULT_LIFE, Error, Found, Offer, Registry, Settings, State, TokenPath, ensure, refresh_after};
-use crate::{
-    api::pb::registry::NetworkServiceEndpoint,
-    transport::{Backoff, causes},
-};
+use crate::{api::pb::registry::NetworkServiceEndpoint, chain::causes, transport::Backoff};
 
 /// Longest time that a registration is taken to last, however long a registry promises.
 const LONGEST_LIFE: Duration = Duration::from_secs(3600);

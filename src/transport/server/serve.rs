@@ -3,7 +3,7 @@
 //! Serve gRPC on accepted connections, and end in bounded time.
 //!
 //! A connection whose place another needs, or that does nothing for too long, is asked to go, and cut
-//! soon after; see [`Seat`](crate::transport::listen::Seat).
+//! soon after; see [`Seat`].
 //!
 //! Shutdown in order: no new connections; [`Stopping`] tells the streams to end; peers are told to send no new calls; calls that are
 //! being worked on have until the drain deadline; whatever is left then is cut. Every task of the server has ended when it returns,
@@ -68,7 +68,7 @@ impl Stopping {
 
 /// Serve until `stop` completes or the listener ends, then drain for at most `drain`.
 ///
-/// Each connection's [`Caller`](crate::transport::Caller) is in the extensions of its requests. Errors of single connections are
+/// Each connection's [`Caller`] is in the extensions of its requests. Errors of single connections are
 /// logged.
 pub async fn serve(
     listener: impl Stream<Item = io::Result<Accepted>>,

@@ -33,11 +33,11 @@ use crate::{
         },
     },
     chain::{Call, Chain, Error, Reason, Tasks, begin::BeginLayer},
+    testing::{Authority, eventually, soon},
     transport::{
         Caller, Dialer, Listener, SendFds, Target, Wire,
         monitor::{self, Connections},
         origin,
-        testing::{Authority, eventually, soon},
     },
 };
 

@@ -8,7 +8,7 @@ use tonic::Code;
 use super::*;
 use crate::{
     api::PathSegment,
-    transport::testing::{Authority, Leaf},
+    testing::{Authority, Issued},
 };
 
 const LIFETIME: Duration = Duration::from_secs(600);
@@ -17,10 +17,10 @@ const LIFETIME: Duration = Duration::from_secs(600);
 struct Hop {
     svid: Arc<Svid>,
     peer: Peer,
-    leaf: Leaf,
+    leaf: Issued,
 }
 
-fn hop(authority: &Authority, leaf: Leaf) -> Hop {
+fn hop(authority: &Authority, leaf: Issued) -> Hop {
     let svid = Arc::new(Svid::new(&authority.context(&leaf)).unwrap());
     Hop { svid, peer: Peer::of(&leaf.certificate).unwrap(), leaf }
 }

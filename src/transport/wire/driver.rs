@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio_util::{future::FutureExt as _, sync::CancellationToken};
 use tracing::debug;
 
-use crate::transport::causes;
+use crate::chain::causes;
 
 /// The debug data with which a gRPC server ends a connection that is probed too often.
 const TOO_MANY_PINGS: &str = "too_many_pings";

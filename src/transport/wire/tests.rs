@@ -16,11 +16,8 @@ use crate::{
             networkservice::{NetworkServiceRequest, network_service_client::NetworkServiceClient},
         },
     },
-    transport::{
-        Identity, Listener, Target,
-        identity::Standing,
-        testing::{Authority, echo::Endpoint, eventually, soon},
-    },
+    testing::{Authority, echo::Endpoint, eventually, soon},
+    transport::{Identity, Listener, Target, identity::Standing},
 };
 
 const LIFETIME: Duration = Duration::from_secs(600);

@@ -71,7 +71,7 @@ pub fn client(ip: &mut IpContext, src_lease: &Dual<IpNet>, dst_lease: &Dual<IpNe
 /// [`Reason::Invalid`] with the value that cannot be read, [`Reason::Refused`] by rule 8. Nothing has changed then.
 ///
 /// ```
-/// # use meridio_proxy::{api::{Dual, pb::connectioncontext::IpContext}, elements::ipam::rules::{self, Ours}};
+/// # use nsm::{api::{Dual, pb::connectioncontext::IpContext}, elements::ipam::rules::{self, Ours}};
 /// let v4 = |text: &str| Dual { v4: text.parse().ok(), v6: None };
 /// let ours = Ours { src: v4("172.16.1.6/24"), dst: v4("172.16.1.7/24"), gateways: v4("172.16.1.1/24") };
 /// let mut ip = IpContext::default();
@@ -80,7 +80,7 @@ pub fn client(ip: &mut IpContext, src_lease: &Dual<IpNet>, dst_lease: &Dual<IpNe
 /// ip.src_ip_addrs.push("20.0.0.1/32".into()); // the target adds a VIP
 /// rules::endpoint(&mut ip, &ours, None)?;
 /// assert_eq!((ip.src_ip_addrs.len(), &*ip.extra_prefixes), (2, &["172.16.1.1/24".to_owned()][..]));
-/// # Ok::<_, meridio_proxy::chain::Reason>(())
+/// # Ok::<_, nsm::chain::Reason>(())
 /// ```
 pub fn endpoint(ip: &mut IpContext, ours: &Ours, vips: Option<&[IpNet]>) -> Result<(), Reason> {
     let (src, dst) = (read("src_ip_addrs", &ip.src_ip_addrs)?, read("dst_ip_addrs", &ip.dst_ip_addrs)?);

@@ -3,9 +3,9 @@
 //! Tests which events lead to a read of the kernel.
 
 use super::*;
-use crate::kernel::tests::{
-    netns::in_netns,
-    witness::{Rule, add_address, add_rule},
+use crate::{
+    kernel::tests::netns::in_netns,
+    testing::witness::{Rule, add_address, add_rule},
 };
 
 #[test]

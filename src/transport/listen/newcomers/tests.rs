@@ -120,7 +120,7 @@ async fn this_process_has_a_reserve_that_is_bounded() {
 
 #[tokio::test]
 async fn a_handshake_that_takes_the_longest_goes_if_none_is_silent() {
-    let authority = crate::transport::testing::Authority::new("a.test");
+    let authority = crate::testing::Authority::new("a.test");
     let mut crowd = Crowd::new();
     crowd.newcomers.handshakes.identity = Some(authority.identity("nse"));
     for _ in 0..MANY {

@@ -2,21 +2,21 @@
 
 //! What a registration looks like on the wire, and how it survives an nsmgr that restarts.
 
+mod nsmgr;
+
 use std::{fs, path::PathBuf};
 
 use tokio::time::{sleep, timeout};
 use tonic::Code;
 
-use super::{
-    nsmgr::{Arrived, Nsmgr},
-    *,
-};
+use self::nsmgr::{Arrived, Nsmgr};
+use super::*;
 use crate::{
     api::pb::registry::NetworkServiceEndpointResponse,
+    testing::{Authority, eventually},
     transport::{
         Listener, Target,
         registry::{Offer, Registration, Settings, Standing, State, ensure},
-        testing::{Authority, eventually},
     },
 };
 

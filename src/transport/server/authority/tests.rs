@@ -9,11 +9,13 @@ use tokio_util::task::AbortOnDropHandle;
 use tonic::service::Routes;
 
 use super::*;
-use crate::transport::{
-    listen::Listener,
-    server::{health, serve},
-    target::Target,
+use crate::{
     testing::soon,
+    transport::{
+        listen::Listener,
+        server::{health, serve},
+        target::Target,
+    },
 };
 
 /// What grpcio 1.85 (Python) sends over `unix:///tmp/health.sock` to check the service with the empty name.

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Requests over the endpoint's unix socket with mTLS: first ones, and refreshes without a pause.
+//!
+//! Each dials, as NSM's clients do: socket, handshake, token, Request, answer. No link is made.
+
+use std::time::{Duration, Instant};
+
+use futures::future::join_all;
+use meridio_lab::{control_plane::registration::dialer, topology::proxy_service};
+use nsm::{
+    api::{Connection, Mechanism, MechanismKind},
+    chain::{
+        Call, Chain, Close, Context, Error, Next, Request, Tasks, begin::BeginLayer, metadata::MetadataLayer,
+    },
+    elements::{
+        authorize,
+        connect::Connect,
+        mechanism::{self, Names},
+        send_fd,
+        update_path::UpdatePath,
+    },
+    transport::Target,
+};
+
+use super::{
+    Plan,
+    figures::{Figures, milliseconds},
+    place::Place,
+};
+
+/// Name of the callers' pod.
+const CALLER: &str = "caller";
+const CALL_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// A chain that calls the endpoint directly.
+fn chain(place: &mut Place, tasks: &Tasks) -> Next {
+    let target = Target::Unix(place.endpoint());
+    let folder = place.world.fabric.client.folder.join(CALLER);
+    std::fs::create_dir_all(&folder).unwrap();
+    let identity = place.world.agent.identity(CALLER, &folder, tasks).unwrap();
+    let netns = send_fd::Netns::of(place.world.fabric.client.netns.descriptor()).unwrap();
+    let end = tower::service_fn(|call: Call| async { Ok::<_, Error>(call.into_connection()) });
+    Chain::new()
+        .with(UpdatePath::new(CALLER))
+        .layer("begin", BeginLayer::client(tasks.clone()))
+        .layer("metadata", MetadataLayer)
+        .with(mechanism::Client::new(Names::new(|_| false)))
+        .with(send_fd::Client::new(netns))
+        .with(authorize::Client)
+        .layer("connect", Connect::new(dialer(&target, &identity)))
+        .build(end)
+        .unwrap()
+}
+
+async fn request(chain: &Next, connection: Box<Connection>) -> Box<Connection> {
+    let preferences = vec![Mechanism::local(MechanismKind::Kernel)];
+    let request = Request { connection, preferences, context: Context::within(CALL_TIMEOUT) };
+    chain.request(request).await.unwrap()
+}
+
+async fn connect(chain: &Next, number: usize) -> Box<Connection> {
+    let mut connection = Connection::named(format!("{CALLER}-{number}"));
+    connection.network_service = proxy_service();
+    connection.payload = "ETHERNET".into();
+    request(chain, connection).await
+}
+
+/// Refreshes a connection repeatedly; returns the duration of each refresh.
+async fn refresh(chain: &Next, connection: Box<Connection>, until: Instant) -> Vec<Duration> {
+    let mut times = Vec::new();
+    while Instant::now() < until {
+        let start = Instant::now();
+        request(chain, connection.clone()).await;
+        times.push(start.elapsed());
+    }
+    times
+}
+
+#[allow(clippy::cast_precision_loss)]
+pub(crate) async fn measure(place: &mut Place, plan: Plan, figures: &mut Figures) {
+    let tasks = Tasks::default();
+    let chain = chain(place, &tasks);
+    let mut times = Vec::new();
+    let mut connections = Vec::new();
+    for number in 0..plan.alone.max(plan.refreshed) {
+        let start = Instant::now();
+        connections.push(connect(&chain, number).await);
+        times.push(start.elapsed());
+    }
+    figures.add_times("a first Request to the endpoint", times);
+
+    let first = connections.len();
+    let start = Instant::now();
+    let at_once = (first..first + plan.at_once).map(async |number| {
+        let connection = connect(&chain, number).await;
+        (connection, start.elapsed())
+    });
+    let (joined, times): (Vec<_>, Vec<_>) = join_all(at_once).await.into_iter().unzip();
+    connections.extend(joined);
+    figures.add_times(&format!("{} first Requests to the endpoint at once", plan.at_once), times);
+
+    place.world.ipam.set_store(Duration::ZERO).await;
+    let start = Instant::now();
+    let before = place.processor();
+    let refreshed = connections.iter().take(plan.refreshed);
+    let until = start + plan.during;
+    let times = join_all(refreshed.map(|connection| refresh(&chain, connection.clone(), until))).await;
+    let times = times.concat();
+    let took = start.elapsed();
+    let processor = place.processor() - before;
+    let requests = times.len() as f64;
+    figures.add("refreshes without a pause: per second", requests / took.as_secs_f64());
+    figures.add_times("refreshes without a pause", times);
+    figures.add("refreshes without a pause: processor ms for each", milliseconds(processor) / requests);
+
+    for connection in connections {
+        let close = Close { connection, context: Context::within(CALL_TIMEOUT) };
+        chain.close(close).await.unwrap();
+    }
+    tasks.stop().await;
+}

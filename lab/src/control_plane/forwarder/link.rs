@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Make one link, and remove what there is of it, at whatever moment it is given up.
+
+use std::sync::{
+    OnceLock,
+    atomic::{AtomicBool, Ordering::Relaxed},
+};
+
+use super::wiring::Wiring;
+use crate::{
+    error::{Doing, LabError},
+    network::{netlink::Netlink, netns::Netns},
+};
+use nsm::chain::Tasks;
+use nsm::chain::causes;
+
+/// A link, from before it is made: dropped at any moment, it removes what there is of it.
+pub(super) struct Link {
+    pub(super) wiring: Wiring,
+    end: End,
+    /// Name of the client's end until it has arrived.
+    other: String,
+    tasks: Tasks,
+    removed: AtomicBool,
+}
+
+/// How to find the endpoint's end; the other one goes with it.
+#[derive(Clone)]
+struct End {
+    /// Where it was made, and where it goes.
+    places: [Netns; 2],
+    /// Its name until it has arrived; no other link has had it.
+    name: String,
+    /// Its index there, once it has arrived.
+    index: OnceLock<u32>,
+}
+
+impl Link {
+    /// A link that is not there yet, and is made in a namespace under this number.
+    pub(super) fn new(wiring: Wiring, netns: &Netns, number: u64, tasks: &Tasks) -> Self {
+        let end = End {
+            places: [netns.clone(), wiring.endpoint.netns.clone()],
+            name: format!("e{number}"),
+            index: OnceLock::new(),
+        };
+        Self {
+            wiring,
+            end,
+            other: format!("c{number}"),
+            tasks: tasks.clone(),
+            removed: AtomicBool::new(false),
+        }
+    }
+
+    /// Make both ends, and bring each to where it belongs.
+    pub(super) async fn place(&self, endpoint: &Netlink, client: &Netlink) -> Result<(), LabError> {
+        let Self { wiring, end, other, .. } = self;
+        let own = Netlink::connect(&end.places[0]).doing(|| "enter the forwarder's namespace".into())?;
+        own.add_veth(&end.name, other, &end.places[0]).await?;
+        own.move_to(own.index(&end.name).await?, &wiring.endpoint.netns).await?;
+        let index = endpoint.index(&end.name).await?;
+        let index = *end.index.get_or_init(|| index);
+        endpoint.label(index, wiring.endpoint.name.as_str(), &wiring.endpoint.alias, wiring.mtu).await?;
+        own.move_to(own.index(other).await?, &wiring.client.netns).await?;
+        let index = client.index(other).await?;
+        client.label(index, wiring.client.name.as_str(), &wiring.client.alias, wiring.mtu).await?;
+        Ok(())
+    }
+
+    /// Remove it now.
+    pub(super) async fn remove(&self) -> Result<(), LabError> {
+        if !self.removed.load(Relaxed) {
+            self.end.remove().await?;
+            self.removed.store(true, Relaxed);
+        }
+        Ok(())
+    }
+}
+
+impl End {
+    async fn remove(&self) -> Result<(), LabError> {
+        let connect = |netns| Netlink::connect(netns).doing(|| format!("remove link {}", self.name));
+        if let Some(index) = self.index.get() {
+            return Ok(connect(&self.places[1])?.delete_link(*index).await?);
+        }
+        for netns in &self.places {
+            let netlink = connect(netns)?;
+            if let Some(link) = netlink.link(&self.name).await? {
+                netlink.delete_link(link.index).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        if *self.removed.get_mut() {
+            return;
+        }
+        let end = self.end.clone();
+        self.tasks.spawn_told(|_stopping| async move {
+            if let Err(error) = end.remove().await {
+                tracing::warn!(error = causes(&error), "link not removed");
+            }
+        });
+    }
+}

@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A forwarder that joins pods by veth pairs: the framework's second user.
+//!
+//! Its chain is an endpoint's, with the elements of a hop in the middle. It makes links solely from
+//! the Connections and descriptors that it receives; it does not know the topology.
+
+mod find;
+mod link;
+mod policy;
+mod veth;
+mod wiring;
+
+use std::time::Duration;
+
+use self::find::FindEndpoint;
+pub use self::{
+    policy::Policy,
+    veth::Veth,
+    wiring::{Side, Wired, Wirer, Wiring},
+};
+use super::{
+    hop::{Hop, TOKEN_LIFETIME},
+    nsmgr::FORWARDER_SERVICE,
+    passthrough::{Relay, ReturnFd},
+    registration::{self, Kept},
+};
+use crate::{
+    error::{Doing, LabError},
+    pods::{hosted::Hosted, pod::Pod, simulated::Simulated},
+};
+use nsm::{
+    api::pb::registry::NetworkService,
+    elements::recv_fd,
+    transport::{Identity, Target, monitor::Connections, server},
+};
+
+/// What nsmgr requires of the forwarder of a network service that has matches.
+const LABELS: [(&str, &str); 1] = [("p2p", "true")];
+
+/// A running forwarder. Dropped, it is killed: its links stay.
+pub struct Forwarder {
+    /// Connections that go through it.
+    pub connections: Connections,
+    process: Simulated,
+    hop: Hop,
+    hosted: Hosted,
+    registration: Kept,
+}
+
+impl Forwarder {
+    /// Listen in the pod's folder, and register with nsmgr.
+    ///
+    /// # Errors
+    /// The socket is taken.
+    pub fn start(pod: &Pod, nsmgr: &Target, identity: Identity) -> Result<Self, LabError> {
+        let process = Simulated::start("forwarder").doing(|| "start the forwarder".into())?;
+        let (connections, hop, hosted, registration) = process.within(|| serve(pod, nsmgr, identity))?;
+        Ok(Self { connections, process, hop, hosted, registration })
+    }
+
+    /// Wait until nsmgr knows it.
+    ///
+    /// # Errors
+    /// It is not registered within `patience`.
+    pub async fn registered(&self, patience: Duration) -> Result<(), LabError> {
+        self.registration.registered(patience).await
+    }
+
+    /// Unregister and end. Links that are left are removed.
+    pub async fn stop(self) {
+        self.registration.unregister().await;
+        self.hosted.stop().await;
+        self.hop.tasks.stop().await;
+        drop(self.process);
+    }
+}
+
+fn serve(
+    pod: &Pod,
+    nsmgr: &Target,
+    identity: Identity,
+) -> Result<(Connections, Hop, Hosted, Kept), LabError> {
+    let hop = Hop::new("forwarder");
+    let dialer = registration::dialer(nsmgr, &identity);
+    let connections = Connections::default();
+    let chain = hop
+        .pass_through(&connections)
+        .with(ReturnFd)
+        .with(recv_fd::Endpoint)
+        .with(FindEndpoint::new(dialer.clone()))
+        .with(Veth::new(Wirer::new(pod.netns.clone(), hop.tasks.clone())))
+        .with(recv_fd::Client)
+        .with(Relay::new(identity.clone(), TOKEN_LIFETIME))
+        .build(hop.end());
+    let chain = chain.doing(|| "build the chain of the forwarder".into())?;
+    let socket = pod.folder.join("listen.on");
+    let routes = server::Endpoint::new(chain, connections.clone()).routes();
+    let hosted = Hosted::start_with_descriptors(&pod.netns, &Target::Unix(socket.clone()), identity, routes)?;
+    let service =
+        NetworkService { name: FORWARDER_SERVICE.into(), payload: "ETHERNET".into(), ..Default::default() };
+    let registration = Kept::start(dialer, &hop.name, &LABELS, service, socket);
+    Ok((connections, hop, hosted, registration))
+}

@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Turn a Connection and its descriptors into a link with two ends, and keep the kernel so.
+//!
+//! Everything comes from the Connection: names and namespaces from the mechanisms of both sides, the alias from the client's id,
+//! addresses, MTU and policies from the context. The endpoint's end is made first, as NSM's forwarders do.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
+
+use ipnet::IpNet;
+
+use super::{
+    link::Link,
+    policy::{Policies, Policy},
+};
+use crate::{
+    error::{Doing, LabError},
+    network::{
+        netlink::{Netlink, NetlinkError},
+        netns::Netns,
+    },
+};
+use nsm::{
+    api::{Connection, InterfaceName, parse_prefixes, pb::connectioncontext::IpContext},
+    chain::Tasks,
+};
+
+/// One end of a link.
+#[derive(Clone, Debug)]
+pub struct Side {
+    /// Its namespace.
+    pub netns: Netns,
+    /// Its name.
+    pub name: InterfaceName,
+    /// Its alias.
+    pub alias: String,
+    /// Its addresses.
+    pub addresses: Vec<IpNet>,
+}
+
+/// A link as a Connection wants it.
+#[derive(Clone, Debug)]
+pub struct Wiring {
+    /// The endpoint's end.
+    pub endpoint: Side,
+    /// The client's end.
+    pub client: Side,
+    /// MTU of both ends; 0 leaves the kernel's.
+    pub mtu: u32,
+    /// Policies of the client's side.
+    pub policies: Vec<Policy>,
+}
+
+impl Wiring {
+    /// What a Connection wants between two named ends.
+    pub fn of(
+        connection: &Connection,
+        endpoint: (Netns, InterfaceName),
+        client: (Netns, InterfaceName),
+    ) -> Self {
+        let nothing = IpContext::default();
+        let ip = connection.ip_context().unwrap_or(&nothing);
+        let id = connection.client_id();
+        let side = |(netns, name): (Netns, InterfaceName), role: &str, addresses: &[String]| Side {
+            netns,
+            name,
+            alias: format!("{role}-{id}"),
+            addresses: parse_prefixes(addresses),
+        };
+        Self {
+            endpoint: side(endpoint, "client", &ip.dst_ip_addrs),
+            client: side(client, "server", &ip.src_ip_addrs),
+            mtu: connection.context.as_ref().map_or(0, |context| context.mtu),
+            policies: ip.policies.iter().filter_map(Policy::of).collect(),
+        }
+    }
+
+    fn same_ends(&self, other: &Wiring) -> bool {
+        let same = |a: &Side, b: &Side| {
+            a.name == b.name && a.alias == b.alias && a.netns.inode().ok() == b.netns.inode().ok()
+        };
+        same(&self.endpoint, &other.endpoint) && same(&self.client, &other.client)
+    }
+}
+
+/// A link in the kernel. The last clone that is dropped removes it, in a task of the forwarder, for which its stop waits.
+#[derive(Clone)]
+pub struct Wired {
+    link: Arc<Link>,
+    policies: Arc<Policies>,
+}
+
+/// Makes links. Clones share the namespace in which they are made.
+#[derive(Clone)]
+pub struct Wirer {
+    netns: Netns,
+    tasks: Tasks,
+    numbers: Arc<AtomicU64>,
+}
+
+impl Wirer {
+    /// Make links in a namespace before moving their ends.
+    pub fn new(netns: Netns, tasks: Tasks) -> Self {
+        Self { netns, tasks, numbers: Arc::default() }
+    }
+
+    /// Make the kernel as wanted, keeping the link of `before` if its ends are the same and still there.
+    ///
+    /// # Errors
+    /// The kernel refused. A new link is then gone again.
+    pub async fn wire(&self, wiring: Wiring, before: Option<&Wired>) -> Result<Wired, LabError> {
+        let connect = |side: &Side| {
+            Netlink::connect(&side.netns).doing(|| format!("enter the namespace of {}", side.name))
+        };
+        let (endpoint, client) = (connect(&wiring.endpoint)?, connect(&wiring.client)?);
+        let kept = match before.filter(|before| before.link.wiring.same_ends(&wiring)) {
+            Some(before)
+                if there(&endpoint, &wiring.endpoint).await? && there(&client, &wiring.client).await? =>
+            {
+                Some(Arc::clone(&before.link))
+            }
+            _ => None,
+        };
+        let link = match kept {
+            Some(link) => link,
+            None => self.make(&wiring, &endpoint, &client).await?,
+        };
+        for (netlink, side) in [(&endpoint, &wiring.endpoint), (&client, &wiring.client)] {
+            let index = netlink.index(side.name.as_str()).await?;
+            netlink.set_addresses(index, &side.addresses).await?;
+            netlink.set_up(index).await?;
+        }
+        let policies =
+            Policies::install(&wiring, &client, before.map(|before| &*before.policies), &self.tasks);
+        Ok(Wired { link, policies: Arc::new(policies.await?) })
+    }
+
+    async fn make(
+        &self,
+        wiring: &Wiring,
+        endpoint: &Netlink,
+        client: &Netlink,
+    ) -> Result<Arc<Link>, LabError> {
+        for (netlink, side) in [(endpoint, &wiring.endpoint), (client, &wiring.client)] {
+            remove_alias(netlink, &side.alias).await?;
+        }
+        let number = self.numbers.fetch_add(1, Relaxed);
+        let link = Link::new(wiring.clone(), &self.netns, number, &self.tasks);
+        match link.place(endpoint, client).await {
+            Ok(()) => Ok(Arc::new(link)),
+            Err(error) => {
+                link.remove().await?;
+                Err(error)
+            }
+        }
+    }
+}
+
+async fn there(netlink: &Netlink, side: &Side) -> Result<bool, NetlinkError> {
+    Ok(netlink.link(side.name.as_str()).await?.is_some_and(|link| link.alias == side.alias))
+}
+
+async fn remove_alias(netlink: &Netlink, alias: &str) -> Result<(), NetlinkError> {
+    for link in netlink.links().await?.iter().filter(|link| link.alias == alias) {
+        netlink.delete_link(link.index).await?;
+    }
+    Ok(())
+}
+
+impl Wired {
+    /// Remove the link and the policies now.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub async fn remove(&self) -> Result<(), LabError> {
+        self.policies.remove().await?;
+        self.link.remove().await
+    }
+}

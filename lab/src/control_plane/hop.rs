@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What the chains of the lab's own NSM components have in common.
+
+use std::time::Duration;
+
+use nsm::{
+    api::Connection,
+    chain::{Call, Chain, Error, Tasks, begin::BeginLayer, metadata::MetadataLayer},
+    elements::{
+        authorize, monitor::Monitor, timeout::Timeout, trace::Trace, trim_path::TrimPath,
+        update_path::UpdatePath, update_token::UpdateToken,
+    },
+    transport::monitor::Connections,
+};
+
+/// Lifetime of the tokens that the lab's components send.
+pub const TOKEN_LIFETIME: Duration = Duration::from_secs(600);
+
+/// A component: its name in paths, and its tasks.
+pub struct Hop {
+    /// Name of its path segment.
+    pub name: String,
+    /// Its background tasks.
+    pub tasks: Tasks,
+}
+
+impl Hop {
+    /// A component without tasks yet.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self { name: name.into(), tasks: Tasks::default() }
+    }
+
+    /// The upper rows of a hop in the middle, with NSM's default policies.
+    pub fn pass_through(&self, connections: &Connections) -> Chain {
+        self.upper().with(Monitor::pass_through(connections.clone(), TOKEN_LIFETIME))
+    }
+
+    /// The upper rows of an endpoint, with NSM's default policies.
+    pub fn endpoint(&self, connections: &Connections) -> Chain {
+        self.upper().with(Monitor::new(connections.clone())).with(TrimPath::default())
+    }
+
+    fn upper(&self) -> Chain {
+        Chain::new()
+            .with(Trace)
+            .with(UpdatePath::new(self.name.clone()))
+            .with(UpdateToken::new(TOKEN_LIFETIME))
+            .with(authorize::Endpoint)
+            .layer("begin", BeginLayer::endpoint(self.tasks.clone()))
+            .layer("metadata", MetadataLayer)
+            .with(Timeout)
+    }
+
+    /// The innermost service of an endpoint: it answers what it was asked.
+    pub fn end(
+        &self,
+    ) -> impl tower::Service<Call, Response = Box<Connection>, Error = Error, Future: Send + 'static>
+    + Clone
+    + Send
+    + Sync
+    + 'static
+    + use<> {
+        tower::service_fn(|call: Call| std::future::ready(Ok(call.into_connection())))
+    }
+}

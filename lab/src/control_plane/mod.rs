@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: Apache-2.0
+//! NSM's and Meridio's components around the proxy, and which nsmgr and registry the node has: the
+//! lab's own, or NSM's in Go.
+//!
+//! Both of these serve the same socket, and nobody else can tell which one it is. What is
+//! registered the lab asks as a pod of its own, with an identity that registered nothing.
+
+pub mod forwarder;
+pub mod hop;
+pub mod ipam;
+pub mod nsmgr;
+pub mod nsp;
+pub mod passthrough;
+pub mod peers;
+pub mod registration;
+pub mod registry;
+
+use std::time::Duration;
+
+use futures::{StreamExt, TryStreamExt};
+
+use self::{
+    nsmgr::{Nsmgr, SOCKET},
+    peers::Peers,
+    registration::dialer,
+};
+use crate::{
+    error::{Doing, LabError},
+    identity::agent::Agent,
+    pods::{ground::Ground, pod::Pod},
+    topology::NODE,
+};
+use nsm::{
+    api::pb::registry::{NetworkService, NetworkServiceEndpoint},
+    chain::Tasks,
+    transport::{
+        Target,
+        registry::{Client, Registry, Standing, ensure},
+    },
+};
+
+/// Name of the pod of nsmgr, in whose folder its socket is.
+pub const NSMGR: &str = "nsmgr";
+/// Name of the pod that asks the registry.
+const OBSERVER: &str = "observer";
+/// How long one question may take.
+const ASK: Duration = Duration::from_secs(5);
+/// Most endpoints that are read.
+const MOST: usize = 4096;
+
+/// nsmgr and registry of the node.
+pub struct ControlPlane {
+    /// The socket to which every pod speaks.
+    pub target: Target,
+    registry: Client,
+    ours: bool,
+    running: Option<Running>,
+}
+
+enum Running {
+    Ours(Box<Nsmgr>),
+    Peers(Box<Peers>),
+}
+
+impl ControlPlane {
+    /// Start it on the node: the lab's own, or with `peers` the Go programs that were put into
+    /// place.
+    ///
+    /// # Errors
+    /// The socket is taken, or a program does not start.
+    pub fn start(
+        node: &Pod,
+        ground: &Ground,
+        agent: &mut Agent,
+        tasks: &Tasks,
+        peers: bool,
+    ) -> Result<Self, LabError> {
+        let folder = |name: &str| ground.folder(name).doing(|| format!("make the folder of {name}"));
+        let target = Target::Unix(folder(NSMGR)?.join(SOCKET));
+        let observer = agent.identity(OBSERVER, &folder(OBSERVER)?, tasks)?;
+        let registry = Client::new(dialer(&target, &observer), ASK);
+        let mut control = Self { target, registry, ours: !peers, running: None };
+        control.start_again(node, ground, agent, tasks)?;
+        Ok(control)
+    }
+
+    /// Start it again after [`kill`](Self::kill), with nothing registered.
+    ///
+    /// # Errors
+    /// Those of [`start`](Self::start).
+    pub fn start_again(
+        &mut self,
+        node: &Pod,
+        ground: &Ground,
+        agent: &mut Agent,
+        tasks: &Tasks,
+    ) -> Result<(), LabError> {
+        self.running = Some(if self.ours {
+            let folder = ground.folder(NSMGR).doing(|| format!("make the folder of {NSMGR}"))?;
+            let identity = agent.identity(NSMGR, &folder, tasks)?;
+            Running::Ours(Box::new(Nsmgr::start(node, &folder, NODE, identity)?))
+        } else {
+            Running::Peers(Box::new(Peers::start(node, &self.target, agent)?))
+        });
+        Ok(())
+    }
+
+    /// Kill nsmgr and registry.
+    pub fn kill(&mut self) {
+        self.running = None;
+    }
+
+    /// Names of the endpoints that are registered.
+    ///
+    /// # Errors
+    /// The registry did not answer.
+    pub async fn endpoints(&self) -> Result<Vec<String>, LabError> {
+        let found = self.registry.find(NetworkServiceEndpoint::default(), false).await;
+        let found = found.doing(|| "ask the registry".into())?.take(MOST);
+        let found: Vec<_> = found.try_collect().await.doing(|| "read what the registry has".into())?;
+        Ok(found.into_iter().filter_map(|one| Some(one.network_service_endpoint?.name)).collect())
+    }
+
+    /// Register a network service that a pod has registered already, as one more pod.
+    ///
+    /// # Errors
+    /// That pod could not go on.
+    pub async fn register_again(&self, service: &NetworkService) -> Result<Standing, LabError> {
+        ensure(&self.registry, service).await.doing(|| format!("register {} again", service.name))
+    }
+
+    /// Connections that go through nsmgr; `None` where nobody but their owners may see them.
+    pub fn connections(&self) -> Option<usize> {
+        match &self.running {
+            Some(Running::Ours(nsmgr)) => Some(nsmgr.connections.len()),
+            Some(Running::Peers(_)) | None => None,
+        }
+    }
+
+    /// The last lines that the Go programs wrote.
+    pub fn tail(&self, lines: usize) -> Option<String> {
+        match &self.running {
+            Some(Running::Peers(peers)) => Some(peers.tail(lines)),
+            Some(Running::Ours(_)) | None => None,
+        }
+    }
+
+    /// End it.
+    pub async fn stop(self) {
+        match self.running {
+            Some(Running::Ours(nsmgr)) => nsmgr.stop().await,
+            Some(Running::Peers(peers)) => peers.stop().await,
+            None => {}
+        }
+    }
+}

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Run a registry and an nsmgr made of NSM's Go sdk on the node, every policy on.
+//!
+//! They are the programs of `tests/interop`. Each is a pod of its own to the Workload API, with the
+//! id of no other.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use super::NSMGR;
+use crate::{
+    error::LabError,
+    identity::agent::Agent,
+    pods::pod::{Pod, Process, Start},
+    topology::NODE,
+};
+use nsm::transport::Target;
+
+/// The registry, and where it is in the lab.
+const REGISTRY: Program = ("registry", "/run/registry");
+/// nsmgr, and where it is in the lab.
+const MANAGER: Program = (NSMGR, "/run/nsmgr");
+/// Where the registry listens on the node.
+const REGISTRY_AT: &str = "tcp://127.0.0.1:5002";
+/// Where nsmgr listens for other nodes, of which there are none.
+const NSMGR_AT: &str = "tcp://127.0.0.1:5001";
+/// How long a program may take to end.
+const END: Duration = Duration::from_secs(5);
+
+/// Name of a program and of its pod; its path.
+type Program = (&'static str, &'static str);
+
+/// The programs in a folder, and where the lab wants them.
+pub fn programs(folder: &Path) -> impl Iterator<Item = (PathBuf, &'static str)> {
+    [REGISTRY, MANAGER].into_iter().map(|(name, place)| (folder.join(name), place))
+}
+
+/// The running programs.
+pub struct Peers {
+    registry: Process,
+    nsmgr: Process,
+}
+
+impl Peers {
+    /// Start both on the node; nsmgr listens at `target` soon after.
+    ///
+    /// # Errors
+    /// A program could not be started.
+    pub fn start(node: &Pod, target: &Target, agent: &mut Agent) -> Result<Self, LabError> {
+        let listen = target.to_string();
+        if let Target::Unix(socket) = target {
+            // Left by a predecessor that was killed.
+            let _gone = std::fs::remove_file(socket);
+        }
+        let registry = ["-listen", REGISTRY_AT];
+        let nsmgr = ["-listen", &listen, "-public", NSMGR_AT, "-registry", REGISTRY_AT];
+        Ok(Self {
+            registry: run(node, agent, REGISTRY, &registry)?,
+            nsmgr: run(node, agent, MANAGER, &nsmgr)?,
+        })
+    }
+
+    /// The last lines of what both wrote.
+    pub fn tail(&self, lines: usize) -> String {
+        format!("{}\n\n{}", self.registry.tail(lines), self.nsmgr.tail(lines))
+    }
+
+    /// End both. Everything registered is forgotten.
+    pub async fn stop(self) {
+        for (name, process) in [(MANAGER.0, self.nsmgr), (REGISTRY.0, self.registry)] {
+            match process.terminate(END).await {
+                Ok(Some(status)) if status.success() => {}
+                ended => tracing::warn!(name, ?ended, "did not end when asked"),
+            }
+        }
+    }
+}
+
+fn run(
+    node: &Pod,
+    agent: &mut Agent,
+    (name, place): Program,
+    arguments: &[&str],
+) -> Result<Process, LabError> {
+    let identity = agent.attest(name, &node.folder.join(name))?;
+    let environment = [("SPIFFE_ENDPOINT_SOCKET", identity), ("NODE_NAME", NODE.to_owned())];
+    let start = Start {
+        program: place.as_ref(),
+        arguments,
+        environment: &environment.map(|(name, value)| (name.to_owned(), value)),
+        mounts: &[],
+        confined: false,
+        log: &format!("{name}.log"),
+    };
+    Process::start(node, &start)
+}

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Keep an endpoint of the lab registered with nsmgr.
+
+use std::{path::PathBuf, time::Duration};
+
+use super::hop::TOKEN_LIFETIME;
+use crate::error::{Doing, LabError};
+use nsm::{
+    api::pb::registry::{NetworkService, NetworkServiceEndpoint, NetworkServiceLabels},
+    transport::{
+        Dialer, Identity, Target,
+        registry::{Client, Offer, Registration, Settings},
+    },
+};
+
+/// How long one attempt to dial may take.
+const DIAL: Duration = Duration::from_secs(5);
+
+/// A dialer of nsmgr.
+pub fn dialer(nsmgr: &Target, identity: &Identity) -> Dialer {
+    Dialer {
+        target: nsmgr.clone(),
+        identity: identity.clone(),
+        dial_timeout: DIAL,
+        token_lifetime: TOKEN_LIFETIME,
+    }
+}
+
+/// An endpoint that is kept registered.
+pub struct Kept {
+    name: String,
+    registration: Registration,
+}
+
+impl Kept {
+    /// Register a service, and an endpoint of it, with labels, that listens on a socket.
+    pub fn start(
+        nsmgr: Dialer,
+        name: &str,
+        labels: &[(&str, &str)],
+        service: NetworkService,
+        socket: PathBuf,
+    ) -> Self {
+        let settings = Settings::default();
+        let labels = labels.iter().map(|(name, value)| (name.to_string(), value.to_string()));
+        let labels = NetworkServiceLabels { labels: labels.collect() };
+        let endpoint = NetworkServiceEndpoint {
+            name: name.to_owned(),
+            network_service_names: vec![service.name.clone()],
+            network_service_labels: [(service.name.clone(), labels)].into(),
+            ..NetworkServiceEndpoint::default()
+        };
+        let client = Client::new(nsmgr, settings.deadline);
+        let offer = Offer { service: Some(service), endpoint, socket: Some(socket) };
+        Self { name: name.to_owned(), registration: Registration::start(client, offer, settings) }
+    }
+
+    /// Wait until it is registered.
+    ///
+    /// # Errors
+    /// It is not, within `patience`.
+    pub async fn registered(&self, patience: Duration) -> Result<(), LabError> {
+        let mut state = self.registration.state();
+        let registered = tokio::time::timeout(patience, state.wait_for(|state| state.is_registered())).await;
+        let ended = registered.doing(|| format!("register {} in time", self.name))?;
+        ended.map(drop).doing(|| format!("register {}", self.name))
+    }
+
+    /// Unregister; if that fails, the entry lapses.
+    pub async fn unregister(self) {
+        if let Err(error) = self.registration.unregister().await {
+            tracing::warn!(name = self.name, error = nsm::chain::causes(&error), "not unregistered");
+        }
+    }
+}

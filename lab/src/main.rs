@@ -1,0 +1,8 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Run the proxy in a network of its own: `lab --help` names its arguments.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ExitCode::from(meridio_lab::program::main(std::env::args_os().skip(1).collect()))
+}

@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Network namespaces, and what the kernel has in them.
+
+pub mod addresses;
+pub mod links;
+pub mod netlink;
+pub mod netns;
+pub mod routes;
+pub mod rules;
+
+/// What a test needs that makes a namespace.
+#[cfg(test)]
+pub(crate) const NEEDS: &str = "root, or a user namespace (`lab exec`), for namespaces of its own";

@@ -1,0 +1,242 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A pod: a network namespace with a name, and the process that runs in it.
+//!
+//! Most pods are played by tasks of the lab itself, with sockets in the pod's namespace. The proxy
+//! is a process of its own, with its own mounts as well: a private `/tmp` that outlives the
+//! process, the sockets of its node, and `/etc/hosts`.
+
+use std::{
+    fs::{self, File},
+    io,
+    os::unix::fs::chown,
+    path::{Path, PathBuf},
+    process::{ExitStatus, Stdio},
+    time::Duration,
+};
+
+use ipnet::IpNet;
+use nix::{
+    sched::{CloneFlags, unshare},
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+use super::{
+    ground::{Ground, bind, mount_new},
+    privileges,
+};
+use crate::{
+    error::{Doing, LabError},
+    network::{netlink::Netlink, netns::Netns},
+};
+
+/// A network namespace with a name.
+pub struct Pod {
+    /// Name of the pod.
+    pub name: String,
+    /// Its network namespace.
+    pub netns: Netns,
+    /// A netlink connection in it.
+    pub netlink: Netlink,
+    /// Its folder, for sockets and logs.
+    pub folder: PathBuf,
+    ground: Ground,
+}
+
+impl Drop for Pod {
+    fn drop(&mut self) {
+        self.ground.unname(&self.name);
+    }
+}
+
+impl Pod {
+    /// Make a pod with its loopback link up.
+    ///
+    /// # Errors
+    /// The kernel refuses namespaces, or the name is not a file name.
+    pub async fn new(name: &str, ground: &Ground) -> Result<Self, LabError> {
+        let make = || {
+            let netns = Netns::new()?;
+            ground.name(&netns, name)?;
+            let (netlink, folder) = (Netlink::connect(&netns)?, ground.folder(name)?);
+            Ok::<_, io::Error>(Self { name: name.to_owned(), netns, netlink, folder, ground: ground.clone() })
+        };
+        let pod = make().doing(|| format!("make pod {name}"))?;
+        pod.netlink.set_loopback_up().await?;
+        Ok(pod)
+    }
+
+    /// A folder that the processes of this pod may write, one after the other.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn state(&self) -> Result<PathBuf, LabError> {
+        let folder = self.folder.join("state");
+        let user = privileges::has_user(privileges::PROXY_USER).then_some(privileges::PROXY_USER);
+        fs::create_dir_all(&folder)
+            .and_then(|()| chown(&folder, user, user))
+            .doing(|| format!("make the folder {}", folder.display()))?;
+        Ok(folder)
+    }
+
+    /// Connect this pod to another with a pair of links, each with its addresses.
+    ///
+    /// # Errors
+    /// A name or address is taken.
+    pub async fn cable(&self, here: End<'_>, other: &Pod, there: End<'_>) -> Result<(), LabError> {
+        // The peer is made in this namespace first, where its final name may be taken.
+        let passing = format!("{}+", &there.name[..there.name.len().min(14)]);
+        self.netlink.add_veth(here.name, &passing, &other.netns).await?;
+        for (pod, made, end) in [(self, here.name, &here), (other, passing.as_str(), &there)] {
+            let index = pod.netlink.index(made).await?;
+            pod.netlink.label(index, end.name, "", 0).await?;
+            pod.netlink.set_addresses(index, end.addresses).await?;
+            pod.netlink.set_up(index).await?;
+        }
+        Ok(())
+    }
+}
+
+/// One end of a cable.
+#[derive(Clone, Copy, Debug)]
+pub struct End<'a> {
+    /// Name of the link.
+    pub name: &'a str,
+    /// Its addresses.
+    pub addresses: &'a [IpNet],
+}
+
+/// How to start the process of a pod.
+#[derive(Clone, Debug)]
+pub struct Start<'a> {
+    /// The program.
+    pub program: &'a Path,
+    /// Its arguments.
+    pub arguments: &'a [&'a str],
+    /// Its whole environment.
+    pub environment: &'a [(String, String)],
+    /// What it sees at which path: files and folders that exist. Unless one is at `/tmp`, it has an
+    /// empty `/tmp` of its own.
+    pub mounts: &'a [(PathBuf, &'a str)],
+    /// Whether it runs as user 10005 with NET_ADMIN and NET_RAW alone, where that user exists.
+    pub confined: bool,
+    /// Name of the file in the pod's folder that takes its output.
+    pub log: &'a str,
+}
+
+/// The process of a pod. It is killed when dropped.
+#[derive(Debug)]
+pub struct Process {
+    child: tokio::process::Child,
+    pid: u32,
+    log: PathBuf,
+}
+
+impl Process {
+    /// Start a process in the namespaces of a pod.
+    ///
+    /// # Errors
+    /// A mount or the start was refused.
+    pub fn start(pod: &Pod, start: &Start<'_>) -> Result<Self, LabError> {
+        let log = pod.folder.join(start.log);
+        let spawn = || {
+            let output = File::options().create(true).append(true).open(&log)?;
+            pod.netns.run(|| {
+                enter_mounts(start.mounts)?;
+                if start.confined && privileges::has_user(privileges::PROXY_USER) {
+                    privileges::keep_network_capabilities(privileges::PROXY_USER)?;
+                }
+                let mut command = tokio::process::Command::new(start.program);
+                command.args(start.arguments).env_clear().envs(start.environment.iter().cloned());
+                command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output).kill_on_drop(true);
+                command.current_dir("/").spawn()
+            })
+        };
+        let child = spawn().doing(|| format!("start {} in pod {}", start.program.display(), pod.name))?;
+        let pid = child.id().unwrap_or_default();
+        Ok(Self { child, pid, log })
+    }
+
+    /// Process id in the lab.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Send a signal.
+    ///
+    /// # Errors
+    /// The process has ended.
+    pub fn signal(&self, signal: Signal) -> io::Result<()> {
+        let pid = self.child.id().and_then(|pid| i32::try_from(pid).ok());
+        let pid = pid.ok_or_else(|| io::Error::from(rustix::io::Errno::SRCH))?;
+        Ok(kill(Pid::from_raw(pid), signal)?)
+    }
+
+    /// Ask the process to end, and wait for it. After `patience` it is killed; `None` then.
+    ///
+    /// # Errors
+    /// Waiting failed.
+    pub async fn terminate(mut self, patience: Duration) -> io::Result<Option<ExitStatus>> {
+        let _ = self.signal(Signal::SIGTERM);
+        match tokio::time::timeout(patience, self.child.wait()).await {
+            Ok(status) => status.map(Some),
+            Err(_) => self.child.kill().await.map(|()| None),
+        }
+    }
+
+    /// Whether it runs.
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Resident memory in bytes, from the kernel.
+    ///
+    /// # Errors
+    /// The process has ended.
+    pub fn resident(&self) -> io::Result<u64> {
+        let kib = self.status("VmRSS")?.trim_end_matches("kB").trim().parse::<u64>();
+        kib.map(|kib| kib * 1024).map_err(io::Error::other)
+    }
+
+    /// A line of what the kernel says of the process, such as `VmRSS`.
+    ///
+    /// # Errors
+    /// The process has ended, or there is no such line.
+    pub fn status(&self, name: &str) -> io::Result<String> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid))?;
+        let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        line.map(|line| line.trim().to_owned()).ok_or_else(|| io::Error::from(rustix::io::Errno::SRCH))
+    }
+
+    /// The last lines of its output.
+    pub fn tail(&self, lines: usize) -> String {
+        let log = fs::read_to_string(&self.log).unwrap_or_default();
+        let mut last: Vec<&str> = log.lines().rev().take(lines).collect();
+        last.reverse();
+        last.join("\n")
+    }
+}
+
+fn enter_mounts(mounts: &[(PathBuf, &str)]) -> io::Result<()> {
+    unshare(CloneFlags::CLONE_NEWNS)?;
+    let named = |path: &str| {
+        let path = path.to_owned();
+        move |error: io::Error| io::Error::new(error.kind(), format!("mount on {path}: {error}"))
+    };
+    if !mounts.iter().any(|(_, to)| *to == "/tmp") {
+        mount_new("tmpfs", "/tmp").map_err(named("/tmp"))?;
+    }
+    for (from, to) in mounts {
+        let (source, target) = (fs::metadata(from)?, Path::new(to));
+        // Folders below /run are the lab's own and are made as needed; a file of the machine must
+        // be there.
+        if source.is_dir() {
+            fs::create_dir_all(target)?;
+        } else if !target.exists() {
+            target.parent().map(fs::create_dir_all).transpose()?;
+            fs::write(target, "")?;
+        }
+        bind(from, to).map_err(named(to))?;
+    }
+    Ok(())
+}

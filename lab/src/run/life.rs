@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Follow one connection of a target, from its first Request to its Close, in answers and in the
+//! kernel.
+
+use std::{collections::BTreeSet, net::IpAddr};
+
+use ipnet::IpNet;
+
+use super::{Run, verdict::Verdict};
+use crate::{
+    error::LabError,
+    network::netlink::NetlinkError,
+    pods::pod::Pod,
+    world::target::{LINK, Target},
+};
+
+/// Refreshes of the connection.
+const REFRESHES: usize = 10;
+
+/// What the kernel has of a connection.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Seen {
+    /// Index of the target's link.
+    link: Option<u32>,
+    /// Its addresses, sorted.
+    addresses: Vec<IpAddr>,
+    /// Rules of the target's policies.
+    rules: usize,
+    /// Index of the proxy's link.
+    port: Option<u32>,
+}
+
+async fn seen(run: &Run, pod: &Pod, id: &str) -> Result<Seen, NetlinkError> {
+    let link = pod.netlink.link(LINK).await?.map(|link| link.index);
+    let mut addresses: Vec<IpAddr> = match link {
+        Some(link) => pod.netlink.addresses(link).await?.iter().map(IpNet::addr).collect(),
+        None => Vec::new(),
+    };
+    addresses.sort();
+    let rules = pod.netlink.extra_rules().await?.len();
+    let ports = run.world.fabric.proxies[0].netlink.links().await?;
+    let port = ports.iter().find(|port| port.alias == format!("client-{id}")).map(|port| port.index);
+    Ok(Seen { link, addresses, rules, port })
+}
+
+fn sorted(addresses: impl IntoIterator<Item = IpAddr>) -> Vec<IpAddr> {
+    let mut sorted: Vec<_> = addresses.into_iter().collect();
+    sorted.sort();
+    sorted
+}
+
+/// The token that the proxy gave with its last answer: another one with each.
+fn token(target: &Target) -> Option<String> {
+    Some(target.connection()?.segments().last()?.token.clone())
+}
+
+/// Refresh a connection ten times: the proxy answers anew each time, and the kernel stays as it is.
+async fn refresh(run: &Run, pod: &Pod, target: &mut Target, before: &Seen) -> Result<Verdict, LabError> {
+    let id = target.id();
+    let (mut same, mut tokens) = (0, BTreeSet::from([token(target)]));
+    for _ in 0..REFRESHES {
+        target.connect().await?;
+        same += usize::from(seen(run, pod, &id).await? == *before);
+        tokens.insert(token(target));
+    }
+    let answers = tokens.len() - 1;
+    let good = same == REFRESHES && answers == REFRESHES;
+    let verdict = Verdict::new("ten refreshes each reach the proxy and change nothing", good);
+    Ok(verdict.figure("without a change", same).figure("new tokens of the proxy", answers))
+}
+
+/// A target joins, carries every VIP, refreshes its connection ten times, and leaves.
+pub(super) async fn of_a_connection(run: &mut Run) -> Result<(), LabError> {
+    let pod = run.world.guest("visitor").await?;
+    let mut target = run.world.guest_target(&pod)?;
+    let (id, vips, families) = (target.id(), run.world.topology.vips(), run.world.topology.families.len());
+
+    target.connect().await?;
+    let joined = seen(run, &pod, &id).await?;
+    let own: Vec<IpAddr> = target.addresses().iter().map(IpNet::addr).collect();
+    let complete = own.len() == families && target.gateways().len() == families;
+    let linked = joined.link.is_some() && joined.port.is_some();
+    let path = target.connection().map(|connection| {
+        connection.segments().iter().map(|segment| segment.name.clone()).collect::<Vec<_>>().join(" ")
+    });
+    let good = complete && linked && joined.addresses == sorted(own.clone());
+    let verdict = Verdict::new("a target's Request gives it a link with its addresses", good);
+    run.judge(verdict.figure("path", path.unwrap_or_default()));
+
+    target.set_vips(&vips).await?;
+    let carrying = seen(run, &pod, &id).await?;
+    let wanted = Seen {
+        addresses: sorted(own.into_iter().chain(vips.iter().copied())),
+        rules: vips.len(),
+        ..joined.clone()
+    };
+    let verdict = Verdict::new("its VIP update adds VIPs and their routes to that link", carrying == wanted);
+    run.judge(verdict.figure("VIPs", vips.len()));
+
+    let verdict = refresh(run, &pod, &mut target, &carrying).await?;
+    run.judge(verdict);
+
+    target.close().await?;
+    let left = seen(run, &pod, &id).await?;
+    run.judge(Verdict::new(
+        "its Close takes the link with its VIPs and routes away",
+        left == Seen::default(),
+    ));
+    target.stop().await;
+    Ok(())
+}

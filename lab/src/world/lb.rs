@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Play a load balancer: an endpoint of the service that the proxy connects to, with a stateless
+//! data path.
+//!
+//! Like Meridio's it takes whatever addresses the proxy chose, and balances over the links that NSM
+//! makes in its namespace.
+
+use std::{collections::BTreeSet, net::IpAddr, time::Duration};
+
+use ipnet::IpNet;
+use tokio::sync::watch;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::{
+    answered::Answered,
+    balance::{self, Targets},
+};
+use crate::{
+    control_plane::{
+        hop::Hop,
+        registration::{Kept, dialer},
+    },
+    error::{Doing, LabError},
+    network::netlink::Netlink,
+    pods::{hosted::Hosted, pod::Pod, simulated::Simulated},
+    topology::lb_service,
+};
+use nsm::{
+    api::pb::registry::NetworkService,
+    elements::{
+        mechanism::{self, Names},
+        send_fd,
+    },
+    transport::{Identity, Target, monitor::Connections, server},
+};
+
+/// What a load balancer runs inside its process.
+struct Served {
+    connections: Connections,
+    targets: watch::Sender<Targets>,
+    whole: watch::Receiver<bool>,
+    hop: Hop,
+    hosted: Hosted,
+    registration: Kept,
+    balancer: AbortOnDropHandle<()>,
+}
+
+/// The network service that every load balancer registers.
+pub fn service() -> NetworkService {
+    NetworkService { name: lb_service(), payload: "ETHERNET".into(), ..Default::default() }
+}
+
+/// A running load balancer. Dropped, it is killed: its links stay, and so does its registration
+/// until it lapses.
+pub struct Lb {
+    /// Its name.
+    pub name: String,
+    /// Connections that it has.
+    pub connections: Connections,
+    process: Simulated,
+    targets: watch::Sender<Targets>,
+    whole: watch::Receiver<bool>,
+    hop: Hop,
+    hosted: Hosted,
+    registration: Kept,
+    _balancer: AbortOnDropHandle<()>,
+}
+
+impl Lb {
+    /// Listen in the pod's folder, register with nsmgr, and balance. `client` has the client's end
+    /// of the cable.
+    ///
+    /// # Errors
+    /// The socket is taken, or the kernel refused a rule.
+    pub async fn start(
+        pod: &Pod,
+        nsmgr: &Target,
+        identity: Identity,
+        client: &[IpNet],
+        vips: Vec<IpAddr>,
+    ) -> Result<Self, LabError> {
+        balance::prepare(&pod.netlink, client, &vips).await?;
+        let process = Simulated::start(&pod.name).doing(|| format!("start {}", pod.name))?;
+        let serve = || Self::serve(pod, nsmgr, identity, vips);
+        let (name, served) = (pod.name.clone(), process.within(serve)?);
+        let Served { connections, targets, whole, hop, hosted, registration, balancer: _balancer } = served;
+        Ok(Self { name, connections, process, targets, whole, hop, hosted, registration, _balancer })
+    }
+
+    fn serve(pod: &Pod, nsmgr: &Target, identity: Identity, vips: Vec<IpAddr>) -> Result<Served, LabError> {
+        let netlink = Netlink::connect(&pod.netns).doing(|| format!("enter pod {}", pod.name))?;
+        let (targets, watched) = watch::channel(Targets::default());
+        let (found, whole) = watch::channel(false);
+        let balancer = AbortOnDropHandle::new(tokio::spawn(balance::keep(netlink, vips, watched, found)));
+
+        let hop = Hop::new(pod.name.clone());
+        let connections = Connections::default();
+        let netns = send_fd::Netns::of(pod.netns.descriptor())
+            .doing(|| format!("name the namespace of {}", pod.name))?;
+        let chain = hop
+            .endpoint(&connections)
+            .with(mechanism::Endpoint::new(Names::new(|_| false)))
+            .with(send_fd::Endpoint::new(netns))
+            .build(hop.end());
+        let chain = chain.doing(|| format!("build the chain of {}", pod.name))?;
+        let socket = pod.folder.join("listen.on");
+        let routes = server::Endpoint::new(chain, connections.clone()).routes();
+        let dialer = dialer(nsmgr, &identity);
+        let hosted = Hosted::start(&pod.netns, &Target::Unix(socket.clone()), identity, routes)?;
+        let registration = Kept::start(dialer, &pod.name, &[], service(), socket);
+        Ok(Served { connections, targets, whole, hop, hosted, registration, balancer })
+    }
+
+    /// Wait until nsmgr knows it.
+    ///
+    /// # Errors
+    /// It is not registered within `patience`.
+    pub async fn registered(&self, patience: Duration) -> Result<(), LabError> {
+        self.registration.registered(patience).await
+    }
+
+    /// Wait until it has a way to every target for every VIP.
+    ///
+    /// # Errors
+    /// It has not, within `patience`.
+    pub async fn balanced(&self, patience: Duration) -> Result<(), LabError> {
+        let mut whole = self.whole.clone();
+        let found = tokio::time::timeout(patience, whole.wait_for(|whole| *whole)).await;
+        let found = found.doing(|| format!("find every target behind {} in time", self.name))?;
+        found.map(drop).doing(|| format!("find every target behind {}", self.name))
+    }
+
+    /// Number of clients that it has a connection of.
+    pub fn clients(&self) -> usize {
+        let all = self.connections.ids(|_| true);
+        let connections = all.iter().filter_map(|id| self.connections.get(id));
+        let clients: BTreeSet<_> =
+            connections.filter_map(|it| it.segments().first().map(|segment| segment.id.clone())).collect();
+        clients.len()
+    }
+
+    /// Number of connections that their client has made again, because a Close was lost with a hop
+    /// that had died. They last until their token expires.
+    pub fn superseded(&self) -> usize {
+        self.connections.len().saturating_sub(self.clients())
+    }
+
+    /// Stop the process: its sockets stay open, and it answers nothing.
+    pub fn hang(&mut self) {
+        self.process.stop();
+    }
+
+    /// Let a stopped process go on.
+    pub fn resume(&mut self) {
+        self.process.resume();
+    }
+
+    /// Balance over these targets from now on.
+    pub fn set_targets(&self, targets: Vec<watch::Receiver<Answered>>) {
+        self.targets.send_replace(Targets(targets));
+    }
+
+    /// Unregister and end. Its links stay until the proxy, which then does not find it any more,
+    /// has closed them.
+    pub async fn stop(self) {
+        self.registration.unregister().await;
+        self.hosted.stop().await;
+        self.hop.tasks.stop().await;
+    }
+
+    /// Leave the registry, and go on serving the connections that are there.
+    pub async fn withdraw(self) -> Withdrawn {
+        self.registration.unregister().await;
+        Withdrawn {
+            connections: self.connections,
+            hop: self.hop,
+            hosted: self.hosted,
+            _process: self.process,
+        }
+    }
+}
+
+/// A load balancer that is not registered any more: the proxy closes its connection.
+pub struct Withdrawn {
+    /// Connections that are left.
+    pub connections: Connections,
+    hop: Hop,
+    hosted: Hosted,
+    _process: Simulated,
+}
+
+impl Withdrawn {
+    /// End.
+    pub async fn stop(self) {
+        self.hosted.stop().await;
+        self.hop.tasks.stop().await;
+    }
+}

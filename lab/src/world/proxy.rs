@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Start the proxy as a process of its own, which cannot tell the lab from a cluster.
+
+use std::{net::IpAddr, path::PathBuf};
+
+use super::World;
+use crate::{
+    control_plane,
+    error::{Doing, LabError},
+    identity::agent,
+    pods::pod::{Process, Start},
+    topology::{
+        self, CONDUIT, IPAM_PORT, MTU, NAMESPACE, NSP_PORT, TRENCH, Topology, lb_service, proxy_service,
+    },
+};
+use nsm::{api::Family, proxy::health};
+
+/// Where the proxy finds the folder of nsmgr's socket.
+const NSM: &str = "/run/nsm";
+/// Where the proxy finds the folder of its Workload API.
+const SPIRE: &str = "/run/spire/sockets";
+
+/// The proxy of a node.
+pub struct Proxy {
+    /// Number of the node, from 0.
+    pub node: usize,
+    /// Its process, if it runs.
+    pub process: Option<Process>,
+}
+
+impl Proxy {
+    /// The proxy of a node, which does not run yet.
+    pub fn new(node: usize) -> Self {
+        Self { node, process: None }
+    }
+
+    /// Name of its endpoint.
+    pub fn name(&self) -> String {
+        topology::proxy(self.node)
+    }
+
+    /// Its process.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn running(&mut self) -> Result<&mut Process, LabError> {
+        let name = self.name();
+        self.process.as_mut().ok_or("it does not run").doing(|| format!("find {name}"))
+    }
+
+    /// Its process, to be ended: it does not run any more for the lab.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn ending(&mut self) -> Result<Process, LabError> {
+        let name = self.name();
+        self.process.take().ok_or("it does not run").doing(|| format!("end {name}"))
+    }
+
+    /// Its health socket, seen from here.
+    pub fn health_socket(&self) -> PathBuf {
+        let pid = self.process.as_ref().map_or(0, Process::pid);
+        format!("/proc/{pid}/root{}", health::SOCKET).into()
+    }
+}
+
+impl World {
+    /// Start the proxy of every node.
+    ///
+    /// # Errors
+    /// One could not be started.
+    pub fn start_proxies(&mut self) -> Result<(), LabError> {
+        self.topology.node_numbers().try_for_each(|node| self.start_proxy(node))
+    }
+
+    /// The process of the first node's proxy.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn first_proxy(&mut self) -> Result<&mut Process, LabError> {
+        self.proxies.first_mut().ok_or("there is no node").doing(|| "find the proxy".into())?.running()
+    }
+
+    /// Start the proxy of a node, as a process of its own that knows nothing but its documented
+    /// variables.
+    ///
+    /// # Errors
+    /// It could not be started.
+    pub fn start_proxy(&mut self, node: usize) -> Result<(), LabError> {
+        let (services, pod) = (self.services_at(), self.fabric.proxies.get(node));
+        let pod = pod.ok_or("there is none").doing(|| format!("start the proxy of node {node}"))?;
+        let spire = pod.folder.join("spire");
+        self.agent.attest(&topology::proxy(node), &spire)?;
+        let hosts = pod.folder.join("hosts");
+        let names = format!("127.0.0.1 localhost\n{services} nsp-{TRENCH}.{NAMESPACE}\n");
+        std::fs::write(&hosts, names).doing(|| "write the hosts file of the proxy".into())?;
+        // As a volume of the pod, it is there for the next process, too.
+        let temporary = pod.state()?;
+        let nsm = self.ground.folder(control_plane::NSMGR).doing(|| "find the folder of nsmgr".into())?;
+        let start = Start {
+            program: self.program.as_ref(),
+            arguments: &[],
+            environment: &environment(&self.topology, node, services),
+            mounts: &[(spire, SPIRE), (nsm, NSM), (hosts, "/etc/hosts"), (temporary, "/tmp")],
+            confined: true,
+            log: "log",
+        };
+        let process = Process::start(pod, &start)?;
+        if let Some(proxy) = self.proxies.get_mut(node) {
+            proxy.process = Some(process);
+        }
+        Ok(())
+    }
+}
+
+fn environment(topology: &Topology, node: usize, services: IpAddr) -> Vec<(String, String)> {
+    let family = match topology.families.as_slice() {
+        [Family::V4] => "ipv4",
+        [Family::V6] => "ipv6",
+        _ => "dualstack",
+    };
+    let variables = [
+        ("NSM_NAME", topology::proxy(node)),
+        ("NSM_SERVICE_NAME", proxy_service()),
+        ("NSM_CONNECT_TO", format!("unix://{NSM}/nsm.io.sock")),
+        ("NSM_MAX_TOKEN_LIFETIME", "10m".to_owned()),
+        ("NSM_IPAM_SERVICE", std::net::SocketAddr::new(services, IPAM_PORT).to_string()),
+        ("NSM_HOST", topology::node(node)),
+        ("NSM_NETWORK_SERVICE_NAME", lb_service()),
+        ("NSM_NAMESPACE", NAMESPACE.to_owned()),
+        ("NSM_TRENCH", TRENCH.to_owned()),
+        ("NSM_CONDUIT", CONDUIT.to_owned()),
+        ("NSM_NSP_SERVICE_NAME", "nsp".to_owned()),
+        ("NSM_NSP_SERVICE_PORT", NSP_PORT.to_string()),
+        ("NSM_IP_FAMILY", family.to_owned()),
+        ("NSM_MTU", MTU.to_string()),
+        ("SPIFFE_ENDPOINT_SOCKET", format!("unix://{SPIRE}/{}", agent::SOCKET)),
+    ];
+    variables.map(|(name, value)| (name.to_owned(), value)).into()
+}

@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Peers that do not prove their identity.
+
+use std::{sync::Arc, time::SystemTime};
+
+use nsm::{
+    testing::{Authority, Issued},
+    transport::{Target, descriptors},
+};
+use rustls::{
+    ClientConfig, SignatureScheme,
+    client::ResolvesClientCert,
+    pki_types::PrivatePkcs8KeyDer,
+    sign::{CertifiedKey, SingleCertAndKey},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::UnixStream,
+};
+use tokio_rustls::TlsConnector;
+
+use crate::{around::HOUR, row::Outcome, target, world::World};
+
+#[derive(Debug)]
+struct Anonymous;
+
+impl ResolvesClientCert for Anonymous {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        None
+    }
+
+    fn has_certs(&self) -> bool {
+        false
+    }
+}
+
+/// Performs a handshake with a good configuration after spoiling it; the proxy must close.
+async fn spoilt(world: &World, spoil: impl FnOnce(&mut ClientConfig)) -> Outcome {
+    let svid = world.identity("target").current().unwrap();
+    let mut config = (*svid.client_config().unwrap()).clone();
+    spoil(&mut config);
+    let Target::Unix(path) = &world.socket else { return Err("not a unix socket".into()) };
+    let accepted = async {
+        let stream = UnixStream::connect(path).await?;
+        let name = "localhost".try_into().unwrap();
+        let mut tls = TlsConnector::from(Arc::new(config)).connect(name, stream).await?;
+        tls.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await?;
+        tls.read(&mut [0]).await
+    };
+    match accepted.await {
+        Ok(0) | Err(_) => Ok(None),
+        Ok(_) => Err("the peer was accepted".into()),
+    }
+}
+
+fn showing(issued: &Issued) -> Arc<dyn ResolvesClientCert> {
+    let key = PrivatePkcs8KeyDer::from(issued.key.clone()).into();
+    let provider = rustls::crypto::ring::default_provider();
+    let certificate = vec![issued.certificate.clone().into()];
+    Arc::new(SingleCertAndKey::from(CertifiedKey::from_der(certificate, key, &provider).unwrap()))
+}
+
+pub(crate) async fn without_certificate(world: &World) -> Outcome {
+    spoilt(world, |config| config.client_auth_cert_resolver = Arc::new(Anonymous)).await
+}
+
+pub(crate) async fn of_another_domain(world: &World) -> Outcome {
+    let issued = Authority::new("b.test").issue("spiffe://b.test/ns/default/pod/x", HOUR);
+    spoilt(world, |config| config.client_auth_cert_resolver = showing(&issued)).await
+}
+
+pub(crate) async fn expired(world: &World) -> Outcome {
+    let now = SystemTime::now();
+    let id = world.authority.pod("default", "x");
+    let issued = world.authority.issue_between(&id, now - 2 * HOUR, now - HOUR);
+    spoilt(world, |config| config.client_auth_cert_resolver = showing(&issued)).await
+}
+
+/// An authority of the same name, but with another key.
+pub(crate) async fn of_an_impostor(world: &World) -> Outcome {
+    let id = world.authority.pod("default", "x");
+    let issued = Authority::new(crate::around::DOMAIN).issue(&id, HOUR);
+    spoilt(world, |config| config.client_auth_cert_resolver = showing(&issued)).await
+}
+
+pub(crate) async fn without_http2(world: &World) -> Outcome {
+    spoilt(world, |config| config.alpn_protocols = vec![b"http/1.1".to_vec()]).await
+}
+
+/// Bytes that are not TLS.
+pub(crate) async fn without_tls(world: &World) -> Outcome {
+    let Target::Unix(path) = &world.socket else { return Err("not a unix socket".into()) };
+    let greeted = async {
+        let mut stream = UnixStream::connect(path).await?;
+        stream.write_all(b"GET / HTTP/1.1\r\n\r\n").await?;
+        stream.read_to_end(&mut Vec::new()).await
+    };
+    greeted.await.map(|_| None).map_err(|error| error.to_string())
+}
+
+/// Silent connections to the endpoint's socket; a target joins beside them, five times in a row.
+pub(crate) async fn silent(world: &World) -> Outcome {
+    descriptors::raise().map_err(|error| error.to_string())?;
+    let Target::Unix(path) = &world.socket else { return Err("not a unix socket".into()) };
+    let mut silent = Vec::new();
+    for count in [64, 1100] {
+        while silent.len() < count {
+            silent.push(UnixStream::connect(path).await.map_err(|error| error.to_string())?);
+        }
+        for n in 0..5 {
+            let joined = target::established(world, &format!("bad-{n}")).await;
+            let joined = joined.map_err(|why| format!("beside {count}: {why}"))?;
+            target::closed(world, &joined).await?;
+        }
+    }
+    Ok(None)
+}

@@ -1,8 +1,0 @@
-// SPDX-License-Identifier: Apache-2.0
-//! Run the proxy in a network of its own: `lab --help` names its arguments.
-
-use std::process::ExitCode;
-
-fn main() -> ExitCode {
-    ExitCode::from(meridio_proxy::lab::program::main(std::env::args_os().skip(1).collect()))
-}

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Receive spans by OTLP over gRPC, and keep them to be looked at.
+
+use std::{
+    collections::HashMap,
+    io,
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use opentelemetry_proto::tonic::{
+    collector::trace::v1::{
+        ExportTraceServiceRequest, ExportTraceServiceResponse,
+        trace_service_server::{TraceService, TraceServiceServer},
+    },
+    common::v1::{KeyValue, any_value::Value},
+    trace::v1::{ResourceSpans, Span},
+};
+use tokio::net::TcpListener;
+use tonic::{Request, Response, Status};
+
+use crate::{chain::Tasks, testing::accept};
+
+/// Most batches that are kept. What comes later is refused.
+const BATCHES: usize = 4096;
+
+/// An OTLP receiver on loopback. Clones share what was received.
+#[derive(Clone, Default)]
+pub struct Collector(Arc<Mutex<Vec<ResourceSpans>>>);
+
+/// A received span, with the parts that tell a tree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Received {
+    /// Name of the span.
+    pub name: String,
+    /// Trace it belongs to, in hexadecimal.
+    pub trace: String,
+    /// Its own id, in hexadecimal.
+    pub id: String,
+    /// Id of its parent, in hexadecimal; empty for a root.
+    pub parent: String,
+    /// Traces it is linked to, in hexadecimal.
+    pub links: Vec<String>,
+    /// Attributes with a text as value.
+    pub attributes: HashMap<String, String>,
+}
+
+impl Collector {
+    /// Listen on a free port of loopback until the tasks end. Returns the value for `OTEL_EXPORTER_OTLP_ENDPOINT`.
+    ///
+    /// # Errors
+    /// That of the socket.
+    pub async fn listen(&self, tasks: &Tasks) -> io::Result<String> {
+        let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await?;
+        let address = listener.local_addr()?;
+        let server = tonic::transport::Server::builder().add_service(TraceServiceServer::new(self.clone()));
+        tasks.spawn(async move {
+            if let Err(error) = server.serve_with_incoming(accept::tcp(listener)).await {
+                tracing::error!(%error, "the OTLP receiver ended");
+            }
+        });
+        Ok(format!("http://{address}"))
+    }
+
+    /// The spans received so far, in order of arrival.
+    pub fn spans(&self) -> Vec<Received> {
+        let batches = self.lock();
+        let spans = batches.iter().flat_map(|batch| &batch.scope_spans).flat_map(|scope| &scope.spans);
+        spans.map(Received::of).collect()
+    }
+
+    /// A text attribute of the resource that sent the first batch.
+    pub fn resource(&self, key: &str) -> Option<String> {
+        let batches = self.lock();
+        let resource = batches.first()?.resource.as_ref()?;
+        texts(&resource.attributes).remove(key)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<ResourceSpans>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Received {
+    fn of(span: &Span) -> Self {
+        Self {
+            name: span.name.clone(),
+            trace: hex(&span.trace_id),
+            id: hex(&span.span_id),
+            parent: hex(&span.parent_span_id),
+            links: span.links.iter().map(|link| hex(&link.trace_id)).collect(),
+            attributes: texts(&span.attributes),
+        }
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn texts(attributes: &[KeyValue]) -> HashMap<String, String> {
+    let text = |attribute: &KeyValue| match attribute.value.as_ref()?.value.as_ref()? {
+        Value::StringValue(text) => Some((attribute.key.clone(), text.clone())),
+        _ => None,
+    };
+    attributes.iter().filter_map(text).collect()
+}
+
+#[tonic::async_trait]
+impl TraceService for Collector {
+    async fn export(
+        &self,
+        request: Request<ExportTraceServiceRequest>,
+    ) -> Result<Response<ExportTraceServiceResponse>, Status> {
+        let mut batches = self.lock();
+        if batches.len() >= BATCHES {
+            return Err(Status::resource_exhausted(format!("{BATCHES} batches are kept already")));
+        }
+        batches.extend(request.into_inner().resource_spans);
+        Ok(Response::new(ExportTraceServiceResponse::default()))
+    }
+}
