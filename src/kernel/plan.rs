@@ -23,6 +23,8 @@ use std::{
     net::IpAddr,
 };
 
+use ipnet::IpNet;
+
 use super::{
     Desired, Link, Observed, Op, Route, Rule, Target,
     observed::{LinkKind, metric},
@@ -152,8 +154,7 @@ impl Plan<'_> {
                 self.ops.push(Op::SetBlackhole(family));
             }
             let working = metric::working(family);
-            let possible = |hop: &IpAddr| Family::of(*hop) == family && !self.is_disabled(family);
-            let hops: BTreeSet<_> = self.desired.next_hops.iter().copied().filter(possible).collect();
+            let hops = self.next_hops(family);
             match there.get(&working) {
                 _ if !hops.is_empty() && self.leads_to(there.get(&working).copied(), &hops) => {}
                 _ if !hops.is_empty() => self.ops.push(Op::SetNextHops(family, hops)),
@@ -168,6 +169,12 @@ impl Plan<'_> {
             });
             self.ops.extend(strays.map(|route| Op::DeleteRoute(family, route.metric)));
         }
+    }
+
+    /// The next hops of a family, as far as the bridge accepts them.
+    fn next_hops(&self, family: Family) -> BTreeSet<IpAddr> {
+        let possible = |hop: &IpAddr| Family::of(*hop) == family && !self.is_disabled(family);
+        self.desired.next_hops.iter().copied().filter(possible).collect()
     }
 
     /// Whether the bridge accepts nothing of a family.
@@ -221,9 +228,28 @@ impl Plan<'_> {
             _ if !self.keep => self.ops.push(Op::DeleteBridge),
             Some(wanted) => {
                 let surplus = self.observed.addresses.iter().filter(|net| !wanted.contains(net));
-                self.ops.extend(surplus.copied().map(Op::DeleteAddress));
+                let surplus: Vec<IpNet> = surplus.copied().collect();
+                self.ops.extend(surplus.iter().copied().map(Op::DeleteAddress));
+                self.restore_secondary(&surplus, wanted);
             }
             None => {}
+        }
+    }
+
+    /// Restores what Linux removes with the first address of an IPv4 subnet: the other addresses in it, and with the last address
+    /// the routes.
+    fn restore_secondary(&mut self, removed: &[IpNet], wanted: &BTreeSet<IpNet>) {
+        let v4 = removed.iter().filter(|net| Family::of_net(net) == Family::V4);
+        let subnets: BTreeSet<IpNet> = v4.map(IpNet::trunc).collect();
+        let beside: Vec<IpNet> =
+            wanted.iter().filter(|net| subnets.contains(&net.trunc())).copied().collect();
+        if beside.is_empty() {
+            return;
+        }
+        self.ops.extend(beside.into_iter().map(Op::AddAddress));
+        let hops = self.next_hops(Family::V4);
+        if !hops.is_empty() {
+            self.ops.push(Op::SetNextHops(Family::V4, hops));
         }
     }
 }
