@@ -42,6 +42,8 @@ use nsm::{
 
 /// Deadline of a call, as in NSM's deployments.
 pub const PATIENCE: Duration = Duration::from_secs(15);
+/// Longest pause between two attempts to heal. NSM's clients make none.
+const RETRY: Duration = Duration::from_millis(200);
 /// Name of the link, as Meridio's ambassador numbers it.
 pub const LINK: &str = "nsm-0";
 
@@ -69,6 +71,7 @@ impl Target {
         let heal = heal::Settings {
             token_lifetime: TOKEN_LIFETIME,
             reselect_after: u32::MAX,
+            longest_pause: RETRY,
             ..heal::Settings::default()
         };
         let answered = watch::Sender::default();

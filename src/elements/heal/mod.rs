@@ -45,14 +45,21 @@ pub struct Settings {
     pub liveness: Option<Arc<dyn Liveness>>,
     /// Refusals after which a link of unknown state is made anew.
     pub reselect_after: u32,
+    /// Longest pause between attempts.
+    pub longest_pause: Duration,
     /// How long the token lives with which the monitor stream is opened.
     pub token_lifetime: Duration,
 }
 
 impl Default for Settings {
-    /// No liveness, reselect after 6 refusals (about 6 s), tokens of ten minutes.
+    /// No liveness, reselect after 6 refusals (about 6 s), pauses of up to 12.5 s, tokens of ten minutes.
     fn default() -> Self {
-        Self { liveness: None, reselect_after: 6, token_lifetime: Duration::from_secs(600) }
+        Self {
+            liveness: None,
+            reselect_after: 6,
+            longest_pause: pace::LONGEST,
+            token_lifetime: Duration::from_secs(600),
+        }
     }
 }
 
@@ -92,8 +99,7 @@ impl Heal {
         let events = ours.as_ref().and_then(|ours| self.peers.watch(scope, ours.selector()));
         let flaps = scope.get::<Flaps>().map(|flaps| (*flaps).clone()).unwrap_or_default();
         scope.insert(flaps.clone());
-        let Settings { liveness, reselect_after, .. } = self.settings.clone();
-        Patient::new(answer, ours.zip(events), liveness, flaps, reselect_after)
+        Patient::new(answer, ours.zip(events), flaps, &self.settings)
     }
 }
 

@@ -25,7 +25,8 @@ use crate::transport::Backoff;
 
 const FIRST: Duration = Duration::from_millis(200);
 const LONGEST_UNANSWERED: Duration = Duration::from_secs(5);
-const LONGEST: Duration = Duration::from_millis(12_500);
+/// Longest pause between attempts, by default.
+pub(super) const LONGEST: Duration = Duration::from_millis(12_500);
 const LONGEST_FLAPPING: Duration = Duration::from_secs(30);
 /// A connection that held this long is not flapping.
 const STABLE: Duration = Duration::from_secs(10);
@@ -66,18 +67,18 @@ pub(super) struct Pauses {
     last: Outcome,
 }
 
-impl Default for Pauses {
-    fn default() -> Self {
+impl Pauses {
+    /// Pauses that are no longer than `longest`.
+    pub(super) fn new(longest: Duration) -> Self {
+        let first = FIRST.min(longest);
         Self {
-            unanswered: Backoff::new(FIRST, LONGEST_UNANSWERED),
-            refused: Backoff::new(FIRST, LONGEST),
-            dead: Backoff::new(LONGEST, LONGEST),
+            unanswered: Backoff::new(first, LONGEST_UNANSWERED.min(longest)),
+            refused: Backoff::new(first, longest),
+            dead: Backoff::new(longest, longest),
             last: Outcome::Refused,
         }
     }
-}
 
-impl Pauses {
     /// Rules 2 to 4: the pause after an attempt.
     pub(super) fn after(&mut self, outcome: Outcome, verdict: Verdict) -> Duration {
         if std::mem::replace(&mut self.last, outcome) != outcome {
@@ -125,10 +126,14 @@ mod tests {
             (Refused, Alive, 3200), (Refused, Alive, 6400), (Refused, Alive, 12_500), (Refused, Alive, 12_500),
             (Refused, Dead, 12_500), (Unanswered, Dead, 12_500),
         ];
-        let mut pauses = Pauses::default();
+        let mut pauses = Pauses::new(LONGEST);
         for (at, (outcome, verdict, expected)) in table.into_iter().enumerate() {
             let pause = pauses.after(outcome, verdict).as_millis();
             assert!((expected * 8 / 10..=expected * 12 / 10).contains(&pause), "row {at}: {pause}");
+        }
+        let mut pauses = Pauses::new(FIRST);
+        for (outcome, verdict, _) in table {
+            assert!(pauses.after(outcome, verdict) <= FIRST.mul_f64(1.2), "{outcome:?} {verdict:?}");
         }
     }
 }

@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{
-    Doubt, Liveness, Verdict,
+    Doubt, Liveness, Settings, Verdict,
     control::{Lost, lost},
     liveness::Link,
     pace::{Flaps, Pauses},
@@ -31,6 +31,7 @@ pub(super) struct Patient {
     flaps: Flaps,
     since: Instant,
     reselect_after: u32,
+    longest_pause: Duration,
 }
 
 /// What is broken.
@@ -45,13 +46,13 @@ impl Patient {
     pub(super) fn new(
         answer: &Connection,
         control: Option<(Ours, monitor::Events)>,
-        liveness: Option<Arc<dyn Liveness>>,
         flaps: Flaps,
-        reselect_after: u32,
+        settings: &Settings,
     ) -> Self {
+        let Settings { liveness, reselect_after, longest_pause, .. } = settings.clone();
         let link = liveness.as_ref().map(|liveness| Link::new(liveness.watch(answer)));
         let (answer, since) = (answer.clone(), Instant::now());
-        Self { answer, control, liveness, link, flaps, since, reselect_after }
+        Self { answer, control, liveness, link, flaps, since, reselect_after, longest_pause }
     }
 
     /// Watch, and heal until a Request has succeeded, which replaces this task.
@@ -107,7 +108,8 @@ impl Patient {
 
     async fn heal(&mut self, events: Events) {
         sleep(self.flaps.pause(self.since)).await;
-        let (mut symptoms, mut pauses) = <(Symptoms, Pauses)>::default();
+        let mut symptoms = Symptoms::default();
+        let mut pauses = Pauses::new(self.longest_pause);
         loop {
             if let (Some(link), false) = (&mut self.link, symptoms.reselected) {
                 symptoms.verdict = link.verdict(); // after a reselect the old link is gone
