@@ -17,11 +17,12 @@ fn vips(count: u32) -> Vec<IpNet> {
 
 fn desired(vip_count: u32, hop_count: u32) -> Desired {
     let ours = Ours::default();
-    let hop = |i: u32| IpAddr::from((0xac10_0000 + 2 + i).to_be_bytes());
     Desired {
         addresses: Some(["172.16.0.1/16".parse().unwrap()].into()),
         ports: (0..hop_count).map(|i| format!("lb-{i}").parse().unwrap()).collect(),
-        next_hops: (0..hop_count).map(hop).collect::<BTreeSet<_>>(),
+        next_hops: (0..hop_count)
+            .map(|i| IpAddr::from((0xac10_0000 + 2 + i).to_be_bytes()))
+            .collect::<BTreeSet<_>>(),
         vip_rules: Some(Arc::new(vip_rules(&ours, &vips(vip_count)))),
         ..Desired::nothing(ours, Mac::derive(&[]))
     }

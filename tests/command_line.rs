@@ -109,8 +109,13 @@ async fn a_probe_exits_with_0_only_if_the_service_is_serving() {
     let socket = directory.path().join("health.sock");
     let probe = async |name: &'static str| {
         let socket = socket.to_str().unwrap().to_owned();
-        let run = move || proxy(&["probe", name, "--socket", &socket, "--timeout", "5s"], &[]);
-        tokio::task::spawn_blocking(run).await.unwrap().status.code()
+        tokio::task::spawn_blocking(move || {
+            proxy(&["probe", name, "--socket", &socket, "--timeout", "5s"], &[])
+        })
+        .await
+        .unwrap()
+        .status
+        .code()
     };
     assert_eq!(probe("").await, Some(2), "nobody listens");
     let _served = health::serve(&socket, &board, &tasks).await.unwrap();

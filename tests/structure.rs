@@ -394,8 +394,14 @@ fn prose(path: &Path) -> String {
 fn anchors(path: &Path) -> BTreeSet<String> {
     let text = read(path);
     let headings = text.lines().filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#'));
-    let kept = |c: &char| c.is_alphanumeric() || ['-', '_', ' '].contains(c);
-    let anchor = |heading: &str| heading.trim().to_lowercase().chars().filter(kept).collect::<String>();
+    let anchor = |heading: &str| {
+        heading
+            .trim()
+            .to_lowercase()
+            .chars()
+            .filter(|c| c.is_alphanumeric() || ['-', '_', ' '].contains(c))
+            .collect::<String>()
+    };
     headings.map(|heading| anchor(heading).replace(' ', "-")).collect()
 }
 

@@ -161,8 +161,7 @@ impl State {
     }
 
     pub(super) fn relink(&mut self, address: IpAddr) {
-        let is_next_hop = |claimed: &Arc<Claimed>| claimed.next_hops().any(|other| other == address);
-        if self.declared.peers.values().any(is_next_hop) {
+        if self.declared.peers.values().any(|claimed| claimed.next_hops().any(|other| other == address)) {
             self.notes.relinked.insert(address);
         }
     }

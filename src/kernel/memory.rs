@@ -187,8 +187,8 @@ impl State {
             (false, _) => Neighbour { sight: Sight::Unknown, mac: None },
             (true, true) => Neighbour { sight: Sight::Asked, mac: None },
             (true, false) => {
-                let derived = || Mac::derive(&[&address.to_string()]);
-                let mac = self.macs.get(&address).copied().unwrap_or_else(derived);
+                let mac =
+                    self.macs.get(&address).copied().unwrap_or_else(|| Mac::derive(&[&address.to_string()]));
                 Neighbour { sight: Sight::Answered, mac: Some(mac) }
             }
         }

@@ -144,8 +144,11 @@ impl Observed {
     /// The next hops in the working default route of a family.
     pub fn next_hops(&self, family: Family) -> impl Iterator<Item = &Hop> {
         let metric = metric::working(family);
-        let working = move |route: &&Route| route.family == family && route.metric == metric;
-        self.routes.iter().filter(working).filter_map(|route| route.hops()).flatten()
+        self.routes
+            .iter()
+            .filter(move |route| route.family == family && route.metric == metric)
+            .filter_map(|route| route.hops())
+            .flatten()
     }
 }
 

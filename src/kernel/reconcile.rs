@@ -169,9 +169,11 @@ impl<B: Backend> Reconciler<B> {
                 return Ok(Outcome { snapshot, observed, progress, end });
             }
             self.status.send_modify(|status| status.read(&observed, &snapshot));
-            let outdated = || self.claims.revision() != snapshot.revision;
             let ours = &snapshot.desired.ours;
-            let mut applied = apply(&mut self.backend, &observed, ours, &left, outdated).await;
+            let mut applied = apply(&mut self.backend, &observed, ours, &left, || {
+                self.claims.revision() != snapshot.revision
+            })
+            .await;
             let until = Instant::now() + self.claims.settings.resync;
             self.remembered.refuse(std::mem::take(&mut applied.refused), until);
             if progress.take(snapshot.revision, left, applied) {

@@ -156,8 +156,12 @@ impl Sources<'_> {
     /// programs have not removed) are not counted.
     fn due(&self) -> Option<Instant> {
         let former = self.remembered.former.due();
-        let missing = |name: &&InterfaceName| self.observed.link(name).is_none();
-        let links = self.remembered.links.keys().filter(missing).filter_map(|link| self.expected_until(link));
+        let links = self
+            .remembered
+            .links
+            .keys()
+            .filter(|name| self.observed.link(name).is_none())
+            .filter_map(|link| self.expected_until(link));
         let all = former
             .chain(self.remembered.leaving.due())
             .chain(links)

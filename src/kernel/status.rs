@@ -156,8 +156,11 @@ impl Status {
         self.leak_stop = bridge.is_some_and(|link| link.up) && stopped(&desired.ours.bridge);
         self.leak_stopped = desired.ports.iter().filter(|link| stopped(link)).cloned().collect();
         self.bridge = bridge.and_then(|link| link.mac);
-        let there = |(_, net): &(Family, &IpNet)| observed.addresses.contains(net);
-        self.gateways = gateways.iter().filter(there).map(|(family, net)| (family, *net)).collect();
+        self.gateways = gateways
+            .iter()
+            .filter(|(_, net)| observed.addresses.contains(net))
+            .map(|(family, net)| (family, *net))
+            .collect();
         let hops = |family: Family| {
             let ours = observed.next_hops(family).filter(|hop| Some(hop.device) == index);
             (family, ours.map(|hop| hop.via).collect())

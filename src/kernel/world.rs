@@ -173,8 +173,11 @@ impl World {
     }
 
     fn delete_route(&mut self, family: Family, metric: u32) -> Result<(), i32> {
-        let here = |route: &Route| route.family == family && route.metric == metric;
-        let at = self.routes.iter().position(here).ok_or(errno::ESRCH)?;
+        let at = self
+            .routes
+            .iter()
+            .position(|route| route.family == family && route.metric == metric)
+            .ok_or(errno::ESRCH)?;
         self.routes.remove(at);
         Ok(())
     }

@@ -54,8 +54,7 @@ impl Element for ByHand {
 #[tokio::test(start_paused = true)]
 async fn what_is_held_outside_is_caught_by_a_witness() {
     let ports = Arc::new(AtomicUsize::new(0));
-    let make = || ByHand(Arc::clone(&ports));
-    let broken = laws::check_with(make, || ports.load(SeqCst)).await;
+    let broken = laws::check_with(|| ByHand(Arc::clone(&ports)), || ports.load(SeqCst)).await;
     assert_eq!(broken.unwrap_err().law, "cut of a first Request");
 }
 

@@ -104,8 +104,7 @@ async fn source_route(rig: &Rig) -> Checked {
     let address = answer.ip_context().and_then(|ip| ip.dst_ip_addrs.first()).ok_or("no address")?;
     let address = address.split('/').next().unwrap_or_default().parse().map_err(|_| address.clone())?;
     let status = rig.parts.kernel.status();
-    let there = || status.borrow().has_next_hop(address);
-    eventually(there, || format!("{:?}", status.borrow().next_hops)).await
+    eventually(|| status.borrow().has_next_hop(address), || format!("{:?}", status.borrow().next_hops)).await
 }
 
 async fn bridge(rig: &Rig) -> Checked {

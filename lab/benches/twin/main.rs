@@ -92,8 +92,10 @@ fn twin() -> Result<PathBuf, String> {
     let folder = env::var_os("INTEROP_BIN")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/interop/bin"), PathBuf::from);
     let program = folder.join("proxy");
-    let missing = || format!("{} is missing: `make -C tests/interop build` makes it", program.display());
-    program.exists().then(|| program.clone()).ok_or_else(missing)
+    program
+        .exists()
+        .then(|| program.clone())
+        .ok_or_else(|| format!("{} is missing: `make -C tests/interop build` makes it", program.display()))
 }
 
 async fn measure(ground: &Ground, program: &'static str, plan: Plan) -> Figures {

@@ -34,8 +34,7 @@ impl Log {
 
     /// Number of lines with all of these texts.
     pub(crate) fn count(&self, texts: &[&str]) -> usize {
-        let has = |line: &&String| texts.iter().all(|text| line.contains(text));
-        self.0.lock().unwrap().iter().filter(has).count()
+        self.0.lock().unwrap().iter().filter(|line| texts.iter().all(|text| line.contains(text))).count()
     }
 
     /// Waits at most ten seconds for a line with all of these texts.

@@ -183,8 +183,11 @@ impl Prober {
     }
 
     fn publish(&self) {
-        let known = |(address, (judge, _)): (&IpAddr, &(Judge, bool))| Some((*address, judge.verdict()?));
-        let verdicts: Verdicts = self.next_hops.iter().filter_map(known).collect();
+        let verdicts: Verdicts = self
+            .next_hops
+            .iter()
+            .filter_map(|(address, (judge, _))| Some((*address, judge.verdict()?)))
+            .collect();
         self.verdicts.send_if_modified(|last| {
             let changed = *last != verdicts;
             *last = verdicts;

@@ -56,8 +56,13 @@ impl Rig {
     /// Waits until both are known to answer.
     async fn known(&self) {
         let mut verdicts = self.kernel.verdicts();
-        let both = |verdicts: &Verdicts| verdicts.len() == 2 && verdicts.values().all(|answers| *answers);
-        tokio::time::timeout(Duration::from_secs(60), verdicts.wait_for(both)).await.unwrap().unwrap();
+        tokio::time::timeout(
+            Duration::from_secs(60),
+            verdicts.wait_for(|verdicts| verdicts.len() == 2 && verdicts.values().all(|answers| *answers)),
+        )
+        .await
+        .unwrap()
+        .unwrap();
     }
 
     fn silence(&self, address: &str, silent: bool) {

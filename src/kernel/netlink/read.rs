@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     api::Family,
-    kernel::{Link, LinkKind, Observed, Ours, Refusal, Rule, backend::errno},
+    kernel::{Link, LinkKind, Observed, Ours, Refusal, backend::errno},
 };
 
 impl Netlink {
@@ -211,8 +211,11 @@ fn take_link(observed: &mut Observed, message: &LinkMessage, ours: &Ours) -> Opt
 
 /// Marks the devices by which the pod's own traffic leaves.
 fn mark(observed: &mut Observed, primary: &BTreeSet<u32>) {
-    let ways = |link: &&mut Link| link.kind == LinkKind::Other && primary.contains(&link.index);
-    observed.links.values_mut().filter(ways).for_each(|link| link.kind = LinkKind::Primary);
+    observed
+        .links
+        .values_mut()
+        .filter(|link| link.kind == LinkKind::Other && primary.contains(&link.index))
+        .for_each(|link| link.kind = LinkKind::Primary);
 }
 
 /// Applies the event of a rule to `observed`. Returns false if `observed` does not have the removed
@@ -222,8 +225,10 @@ fn apply(observed: &mut Observed, change: &RuleChange, ours: &Ours) -> bool {
     match change {
         RuleChange::Added(message) => {
             let Some(rule) = parse::rule(message, ours) else { return true };
-            let before = |other: &Rule| (other.family, other.priority) <= (rule.family, rule.priority);
-            rules.insert(rules.partition_point(before), rule);
+            rules.insert(
+                rules.partition_point(|other| (other.family, other.priority) <= (rule.family, rule.priority)),
+                rule,
+            );
             true
         }
         RuleChange::Deleted(message) => {

@@ -112,8 +112,11 @@ fn a_dump_that_changes_interrupt_shows_each_rule_once_or_fails() {
         for _ in 0..20 {
             match real.dump(&ours).await {
                 Ok(seen) => {
-                    let standing = |rule: &&Rule| (1000..priority::FLAT).contains(&rule.priority);
-                    let mut rules: Vec<_> = seen.rules.iter().filter(standing).collect();
+                    let mut rules: Vec<_> = seen
+                        .rules
+                        .iter()
+                        .filter(|rule| (1000..priority::FLAT).contains(&rule.priority))
+                        .collect();
                     assert_eq!(rules.len(), RULES as usize);
                     rules.dedup();
                     assert_eq!(rules.len(), RULES as usize);

@@ -264,8 +264,7 @@ fn without_ipv6_nothing_is_asked_of_it() {
     observed.without_v6 = true;
     let v4 = Desired { next_hops: [address("172.16.1.2")].into(), ..desired() };
     let ops = texts(&plan(&observed, &v4));
-    let only_address = |op: &&String| op.contains("IPv6");
-    assert_eq!(ops.iter().filter(only_address).count(), 0, "{ops:?}");
+    assert_eq!(ops.iter().filter(|op| op.contains("IPv6")).count(), 0, "{ops:?}");
 }
 
 /// Any desired state; each part may be present or absent.
@@ -287,10 +286,12 @@ fn some_desired() -> impl Strategy<Value = Desired> {
     );
     parts.prop_map(|(addresses, ports, leaving, hops, vips, present)| {
         let addresses: Option<BTreeSet<IpNet>> = addresses.map(BTreeSet::from_iter);
-        let reachable = |hop: &IpAddr| present && addresses.iter().flatten().any(|net| net.contains(hop));
         Desired {
             present,
-            next_hops: hops.into_iter().filter(reachable).collect(),
+            next_hops: hops
+                .into_iter()
+                .filter(|hop| present && addresses.iter().flatten().any(|net| net.contains(hop)))
+                .collect(),
             ports: ports.into_iter().filter(|_| present).collect(),
             leaving: leaving.into_iter().collect(),
             vip_rules: vips.map(|vips| Arc::new(vip_rules(&ours(), &vips))),

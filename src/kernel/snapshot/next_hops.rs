@@ -59,9 +59,13 @@ impl Ground<'_> {
 
     /// Rule 2.
     fn misplaced(&self, hop: IpAddr) -> Option<Withheld> {
-        let wanted = |net: &&IpNet| self.addresses.is_none_or(|wanted| wanted.contains(net));
-        let mut nets =
-            self.observed.addresses.iter().filter(wanted).filter(|net| net.contains(&hop)).peekable();
+        let mut nets = self
+            .observed
+            .addresses
+            .iter()
+            .filter(|net| self.addresses.is_none_or(|wanted| wanted.contains(net)))
+            .filter(|net| net.contains(&hop))
+            .peekable();
         if nets.peek().is_none() {
             return Some(Withheld::OffLink);
         }

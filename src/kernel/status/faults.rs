@@ -46,8 +46,9 @@ impl Status {
             let text = format!("no connection claims port {link}, which an earlier process left");
             faults.of(self.role_of(link), text);
         }
-        let drifting = || "others change what is declared, and it is taken back".to_owned();
-        faults.egress.extend(self.drifting.then(drifting));
+        faults
+            .egress
+            .extend(self.drifting.then(|| "others change what is declared, and it is taken back".to_owned()));
         faults
     }
 

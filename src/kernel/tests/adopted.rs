@@ -183,7 +183,10 @@ async fn a_port_that_is_no_connections_is_never_touched() {
     rig.after(HOUR).await;
     let observed = rig.linux.observed(&Ours::default());
     assert!(rig.carries().await.0.contains(&"tap-1".to_owned()));
-    let named = |rule: &Rule| rule.input.as_ref().is_some_and(|link| link.as_str() == "tap-1");
-    assert!(!observed.rules.iter().any(named), "{:?}", observed.rules);
+    assert!(
+        !observed.rules.iter().any(|rule| rule.input.as_ref().is_some_and(|link| link.as_str() == "tap-1")),
+        "{:?}",
+        observed.rules
+    );
     rig.tasks.stop().await;
 }

@@ -92,8 +92,13 @@ fn b21_b22_state_of_the_go_proxy_works_until_it_has_a_successor() {
         assert_eq!(routes(Family::V4, 1)[0], both, "the new link is not there yet, the old one carries");
         balancer::make_link("lb-new");
         eventually(|| link("lb-go"), |link| link.controller.is_none()).await;
-        let stop = |rule: &Rule| rule.iif.as_deref() == Some("lb-go") && rule.action == Action::Blackhole;
-        assert!(rules().iter().any(stop), "taken out, not deleted: {:?}", rules());
+        assert!(
+            rules()
+                .iter()
+                .any(|rule| rule.iif.as_deref() == Some("lb-go") && rule.action == Action::Blackhole),
+            "taken out, not deleted: {:?}",
+            rules()
+        );
         assert_eq!(routes(Family::V4, 1)[0], both, "the other load balancer may be connected yet");
         kernel.ready();
         kernel.set_registered(["px-lb-1".to_owned()].into());

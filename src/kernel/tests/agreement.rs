@@ -9,7 +9,7 @@ use rtnetlink::packet_route::{address::AddressScope, route::RouteType};
 use crate::testing::witness;
 use crate::{
     api::Family,
-    kernel::{Action, Hop, Observed, Ours, Route, Rule, Target},
+    kernel::{Action, Observed, Ours, Route, Rule, Target},
 };
 
 /// The dump has the links, addresses, rules and routes of the witness, and no others.
@@ -53,9 +53,13 @@ impl Seen {
     }
 
     fn routes(&self, observed: &Observed, family: Family) {
-        let hop = |hop: &Hop| witness::NextHop { via: Some(hop.via), dev: self.name(hop.device) };
         let known = |route: &Route| {
-            let hops: BTreeSet<_> = route.hops().into_iter().flatten().map(hop).collect();
+            let hops: BTreeSet<_> = route
+                .hops()
+                .into_iter()
+                .flatten()
+                .map(|hop| witness::NextHop { via: Some(hop.via), dev: self.name(hop.device) })
+                .collect();
             (route.metric, route.protocol, route.target == Target::Blackhole, hops)
         };
         let observed = observed.routes.iter().filter(|route| route.family == family).map(known);

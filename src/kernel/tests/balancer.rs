@@ -16,8 +16,10 @@ pub(in crate::kernel) struct Balancer {
 pub(in crate::kernel) fn declare(kernel: &Kernel, link: &str, addresses: &[&str]) -> Balancer {
     let peer = PeerId::load_balancer(link);
     let port = kernel.port(&peer, name(link), Ends::default());
-    let next_hop = |address: &&str| kernel.next_hop(&peer, address.parse().unwrap());
-    Balancer { port, next_hops: addresses.iter().map(next_hop).collect() }
+    Balancer {
+        port,
+        next_hops: addresses.iter().map(|address| kernel.next_hop(&peer, address.parse().unwrap())).collect(),
+    }
 }
 
 /// Declares a load balancer whose link is in a kernel in memory.

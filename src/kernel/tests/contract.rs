@@ -130,13 +130,20 @@ fn named(observed: &Observed) -> BTreeMap<&'static str, Vec<String>> {
         };
         format!("{} {} {} {target:?}", route.family, route.metric, route.protocol)
     });
-    let custom = |rule: &&Rule| !matches!(rule.priority, 0 | 32_766 | 32_767);
     let mut out = BTreeMap::from([
         ("links", links.collect::<Vec<_>>()),
         ("bridge", vec![format!("{:?}", observed.bridge_settings)]),
         ("addresses", observed.addresses.iter().map(ToString::to_string).collect()),
         ("routes", routes.collect()),
-        ("rules", observed.rules.iter().filter(custom).map(ToString::to_string).collect()),
+        (
+            "rules",
+            observed
+                .rules
+                .iter()
+                .filter(|rule| !matches!(rule.priority, 0 | 32_766 | 32_767))
+                .map(ToString::to_string)
+                .collect(),
+        ),
     ]);
     out.values_mut().for_each(|list| list.sort());
     out

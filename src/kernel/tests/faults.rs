@@ -45,8 +45,11 @@ fn observed(linux: &Memory) -> Observed {
 async fn whole(kernel: &Kernel) -> Status {
     kernel.settled().await;
     let mut status = kernel.status();
-    let fits = |status: &Status| status.vips && status.ports.len() == 2 && status.degraded.is_empty();
-    let found = tokio::time::timeout(Duration::from_secs(60), status.wait_for(fits)).await;
+    let found = tokio::time::timeout(
+        Duration::from_secs(60),
+        status.wait_for(|status| status.vips && status.ports.len() == 2 && status.degraded.is_empty()),
+    )
+    .await;
     found.unwrap_or_else(|_| panic!("still {:?}", kernel.status().borrow().clone())).unwrap().clone()
 }
 

@@ -238,8 +238,10 @@ async fn a_way_out_of_the_pod_is_never_made_a_port() {
     rig.kernel.settled().await;
     let status = rig.status();
     let peer = PeerId::target("a connection that names it");
-    let foreign = |link| Degraded::Unattached(peer.clone(), name(link), Attachment::Foreign);
-    assert_eq!(status.degraded, ["bridge0", "eth0"].map(foreign));
+    assert_eq!(
+        status.degraded,
+        ["bridge0", "eth0"].map(|link| Degraded::Unattached(peer.clone(), name(link), Attachment::Foreign))
+    );
     assert!(
         status.ports == [name("lb-1")].into() && !rig.rules().iter().any(|rule| rule.contains("iif eth0"))
     );

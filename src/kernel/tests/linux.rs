@@ -81,8 +81,13 @@ fn what_is_declared_is_in_the_kernel_and_a_stop_leaves_nothing() {
         ];
         let expected =
             expected.map(|(net, scope, flags)| Address { net: net.parse().unwrap(), scope, flags });
-        let global = |address: &Address| address.scope == AddressScope::Universe;
-        assert_eq!(addresses("bridge0").into_iter().filter(global).collect::<Vec<_>>(), expected);
+        assert_eq!(
+            addresses("bridge0")
+                .into_iter()
+                .filter(|address| address.scope == AddressScope::Universe)
+                .collect::<Vec<_>>(),
+            expected
+        );
         assert_eq!(
             routes(Family::V4, 1),
             [working_route(&["172.16.1.2", "172.16.1.4"]), blackhole(Family::V4)]

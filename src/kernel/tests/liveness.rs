@@ -82,8 +82,13 @@ async fn two_that_answer(tasks: &Tasks) -> (Kernel, [Lb; 2]) {
     let lbs = [("lb-1", ONE), ("lb-2", TWO)].map(|(link, addresses)| Lb::new(&kernel, link, addresses));
     status(&kernel, |status| hops(status) == all(&[ONE, TWO].concat())).await;
     let mut verdicts = kernel.verdicts();
-    let answer = |verdicts: &liveness::Verdicts| verdicts.len() == 4 && verdicts.values().all(|it| *it);
-    tokio::time::timeout(Duration::from_secs(20), verdicts.wait_for(answer)).await.unwrap().unwrap();
+    tokio::time::timeout(
+        Duration::from_secs(20),
+        verdicts.wait_for(|verdicts| verdicts.len() == 4 && verdicts.values().all(|it| *it)),
+    )
+    .await
+    .unwrap()
+    .unwrap();
     (kernel, lbs)
 }
 
@@ -121,8 +126,11 @@ fn no_load_balancer_is_withdrawn_while_every_core_is_busy() {
             })
             .collect();
         let mut verdicts = kernel.verdicts();
-        let silent = |verdicts: &liveness::Verdicts| verdicts.values().any(|answers| !answers);
-        let found = tokio::time::timeout(Duration::from_secs(5), verdicts.wait_for(silent)).await;
+        let found = tokio::time::timeout(
+            Duration::from_secs(5),
+            verdicts.wait_for(|verdicts| verdicts.values().any(|answers| !answers)),
+        )
+        .await;
         stop.store(true, Relaxed);
         busy.into_iter().for_each(|thread| thread.join().unwrap());
         assert!(found.is_err(), "{:?}", kernel.verdicts().borrow());

@@ -100,8 +100,11 @@ fn a_query_for_listeners_does_not_hide_a_port_that_comes_later() {
         let late = late().await;
         set_port("nsm-9", "bridge0");
         ask();
-        let asked = |state: &_| *state != Some(NeighbourState::Incomplete);
-        assert_eq!(eventually(known, asked).await, Some(NeighbourState::Failed), "the trap is there");
+        assert_eq!(
+            eventually(known, |state| *state != Some(NeighbourState::Incomplete)).await,
+            Some(NeighbourState::Failed),
+            "the trap is there"
+        );
 
         let tasks = Tasks::default();
         let kernel = start(&tasks).await;

@@ -159,9 +159,13 @@ impl Up {
         let service = config.network_service_name.as_str();
         let seen = status.subscribe();
         // The registry may forget a load balancer that is not connected without any loss.
-        let dead = move |name: &str| seen.borrow().links.get(name) != Some(&LinkState::Connected);
         let registry = registry::Client::new(parts.dialer.clone(), config.request_timeout);
-        let discovery = Discovery::start(registry, service, Arc::new(dead), discovery::Settings::default());
+        let discovery = Discovery::start(
+            registry,
+            service,
+            Arc::new(move |name| seen.borrow().links.get(name) != Some(&LinkState::Connected)),
+            discovery::Settings::default(),
+        );
         let settings = mesh::Settings {
             name: parts.name.clone(),
             network_service: service.to_owned(),

@@ -11,7 +11,7 @@ use crate::{
     kernel::Kernel,
     proxy::{
         config::Config,
-        health::{Board, Health, READINESS},
+        health::{Health, READINESS},
         mesh,
     },
     transport::{Identity, discovery::Picture, registry::State},
@@ -83,8 +83,12 @@ pub(super) async fn declare_registered(
     mesh: mesh::Settings,
     kernel: Kernel,
 ) {
-    let ready = |board: &Board| board.of(READINESS).is_some_and(|verdict| verdict.serving);
-    if health.subscribe().wait_for(ready).await.is_err() {
+    if health
+        .subscribe()
+        .wait_for(|board| board.of(READINESS).is_some_and(|verdict| verdict.serving))
+        .await
+        .is_err()
+    {
         return;
     }
     let since = Instant::now();

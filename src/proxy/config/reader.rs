@@ -76,8 +76,9 @@ impl<G: Get> Reader<G> {
 
     /// The name by which a variable is set, and its value or its default.
     pub(super) fn raw(&self, variable: Variable) -> (&'static str, String) {
-        let counts = |value: &String| !(variable.empty_is_unset && value.is_empty());
-        let set = |name: &'static str| Some((name, (self.get)(name).filter(counts)?));
+        let set = |name: &'static str| {
+            Some((name, (self.get)(name).filter(|value| !(variable.empty_is_unset && value.is_empty()))?))
+        };
         set(variable.name)
             .or_else(|| set(variable.alias?))
             .unwrap_or_else(|| (variable.name, variable.default.to_owned()))
@@ -146,8 +147,10 @@ impl<G: Get> Reader<G> {
 }
 
 fn is_name(text: &str) -> bool {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    (1..=253).contains(&text.len()) && text.chars().all(allowed) && text != "." && text != ".."
+    (1..=253).contains(&text.len())
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
+        && text != "."
+        && text != ".."
 }
 
 /// An address without the credentials before its host.

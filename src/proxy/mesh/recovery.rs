@@ -129,8 +129,8 @@ pub fn continued(event: ConnectionEvent, id: &str) -> Option<Box<Connection>> {
     let candidates = event.connections.into_values().filter(|connection| {
         ours(connection) && kernel(connection) && bounds::check(connection, &[]).is_ok()
     });
-    let expiry = |connection: &Connection| connection.segments().first().and_then(PathSegment::expires_at);
-    let mut found = candidates.max_by_key(expiry)?;
+    let mut found = candidates
+        .max_by_key(|connection| connection.segments().first().and_then(PathSegment::expires_at))?;
     id.clone_into(&mut found.id);
     found.path_mut().index = 0;
     Some(Box::new(found))
@@ -185,12 +185,13 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_link_is_continued_only_if_its_load_balancer_answers() {
-        let silent = |linux: &Memory| linux.set_silent("172.16.1.2".parse().unwrap(), true);
-        let gone = |linux: &Memory| linux.remove_link("nsm-1");
         let mute = Memory::forbid_announcements;
         assert_eq!(verdict(|_| {}).await, Verdict::Alive);
-        assert_eq!(verdict(silent).await, Verdict::Dead);
-        assert_eq!(verdict(gone).await, Verdict::Unknown);
+        assert_eq!(
+            verdict(|linux| linux.set_silent("172.16.1.2".parse().unwrap(), true)).await,
+            Verdict::Dead
+        );
+        assert_eq!(verdict(|linux| linux.remove_link("nsm-1")).await, Verdict::Unknown);
         assert_eq!(verdict(mute).await, Verdict::Unknown, "nothing is announced");
     }
 

@@ -82,14 +82,16 @@ mod tests {
     use super::*;
 
     fn read(vips: &[(&str, &str)]) -> (Vec<String>, Vec<String>) {
-        let vip = |&(name, address): &(&str, &str)| Vip {
-            name: name.into(),
-            address: address.into(),
-            trench: None,
-        };
-        let list = List::read(&vips.iter().map(vip).collect::<Vec<_>>());
-        let text = |c: &Complaint| format!("{} {}: {}", c.name, c.value, c.problem);
-        (list.vips.iter().map(IpNet::to_string).collect(), list.complaints.iter().map(text).collect())
+        let list = List::read(
+            &vips
+                .iter()
+                .map(|&(name, address)| Vip { name: name.into(), address: address.into(), trench: None })
+                .collect::<Vec<_>>(),
+        );
+        (
+            list.vips.iter().map(IpNet::to_string).collect(),
+            list.complaints.iter().map(|c| format!("{} {}: {}", c.name, c.value, c.problem)).collect(),
+        )
     }
 
     #[test]
@@ -129,8 +131,11 @@ mod tests {
 
     #[test]
     fn the_number_of_complaints_and_their_length_are_bounded() {
-        let vip = |n: usize| Vip { name: "n".repeat(1_000), address: format!("banana {n}"), trench: None };
-        let list = List::read(&(0..MAX_COMPLAINTS + 2_000).map(vip).collect::<Vec<_>>());
+        let list = List::read(
+            &(0..MAX_COMPLAINTS + 2_000)
+                .map(|n| Vip { name: "n".repeat(1_000), address: format!("banana {n}"), trench: None })
+                .collect::<Vec<_>>(),
+        );
         assert_eq!((list.vips.len(), list.complaints.len()), (0, MAX_COMPLAINTS + 1));
         assert!(list.complaints.iter().all(|c| c.name.len() <= MAX_TEXT));
         assert_eq!(list.complaints.last().map(|c| c.problem), Some(OTHERS));

@@ -104,12 +104,17 @@ fn texts(vips: &Vips) -> Vec<String> {
 }
 
 fn list(addresses: &[&str]) -> Result<VipResponse, Status> {
-    let vip = |(n, address): (usize, &&str)| Vip {
-        name: format!("vip-{n}"),
-        address: (*address).into(),
-        ..Vip::default()
-    };
-    Ok(VipResponse { vips: addresses.iter().enumerate().map(vip).collect() })
+    Ok(VipResponse {
+        vips: addresses
+            .iter()
+            .enumerate()
+            .map(|(n, address)| Vip {
+                name: format!("vip-{n}"),
+                address: (*address).into(),
+                ..Vip::default()
+            })
+            .collect(),
+    })
 }
 
 #[tokio::test(start_paused = true)]
