@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Serialize the calls of each connection id (NSM `begin`).
+//! Serializes the calls of each connection id (NSM `begin`).
 //!
-//! Each connection id has a lane: a task that processes its calls in order. The work runs in that task, so a caller that is
-//! cancelled only stops waiting and never leaves a half-done call behind.
+//! Each connection id has a lane: a task that processes its calls in order. The work runs in that
+//! task, so a caller that is cancelled only stops waiting and never leaves a half-done call behind.
 //!
-//! A connection belongs to the [`Owner`] of its first Request. Calls of another owner are denied without reaching its lane.
+//! A connection belongs to the [`Owner`] of its first Request. Calls of another owner are denied
+//! without reaching its lane.
 //!
 //! # Order
-//! Below `update_path`, which determines the id, and below the endpoint's `authorize`, which determines the owner: NSM has that one
-//! below `begin`, so that the Close at the start of a reselect comes before it. Above every element with state.
+//! Below `update_path`, which determines the id, and below the endpoint's `authorize`, which
+//! determines the owner: NSM has that one below `begin`, so that the Close at the start of a
+//! reselect comes before it. Above every element with state.
 
 use std::{
     future::Future,
@@ -81,7 +83,7 @@ pub struct Begin {
 }
 
 impl Begin {
-    /// Number of connections that are established or being worked on.
+    /// Number of connections that are established or in progress.
     pub fn lanes(&self) -> usize {
         self.lanes.len()
     }
@@ -101,7 +103,7 @@ impl Service<Call> for Begin {
         let deadline = call.context().deadline + GRACE;
         let id = call.connection().id.clone();
         let owner = call.context().extensions.get::<Owner>().cloned();
-        // Of an outer `begin`, whose next hop this one is.
+        // Scope of an enclosing chain, if this chain is its next hop.
         let outer = match &call {
             Call::Request(request) => Some(request.context.scope.clone()).filter(Scope::is_open),
             Call::Close(close) => {
@@ -116,10 +118,11 @@ impl Service<Call> for Begin {
     }
 }
 
-/// Time for the lane to say which element a call was in at its deadline.
+/// Time in which the lane can report the element that a call was in at its deadline.
 const GRACE: Duration = Duration::from_millis(100);
 
-/// Future of a call: the lane's answer, or `Deadline` if the lane is still busy with another call a moment after it.
+/// Future of a call: the lane's answer, or `Deadline` if the lane is still busy with another call
+/// shortly after the deadline.
 #[pin_project]
 pub struct Waiting {
     id: String,

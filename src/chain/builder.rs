@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Build a chain from elements and tower layers, checking their order.
+//! Builds a chain from elements and tower layers, checking their order.
 //!
-//! Rows are listed in request order; a row is an element or any tower layer. Readiness is not propagated across rows, so
-//! `load_shed` and the limit it guards must be one row (`ServiceBuilder::new().load_shed().concurrency_limit(1)`).
+//! Rows are listed in request order; a row is an element or any tower layer. Readiness is not
+//! propagated across rows, so `load_shed` and the limit it guards must be one row
+//! (`ServiceBuilder::new().load_shed().concurrency_limit(1)`).
 
 use std::fmt;
 
@@ -62,12 +63,12 @@ impl Chain {
         Self::default()
     }
 
-    /// Append an element.
+    /// Appends an element.
     pub fn with<E: Element>(self, element: E) -> Self {
         self.push(E::NAME, E::ORDER, move |next| element.layer().layer(next))
     }
 
-    /// Append a tower layer under the given name.
+    /// Appends a tower layer under the given name.
     pub fn layer<L>(self, name: &'static str, layer: L) -> Self
     where
         L: Layer<Next, Service: CallService> + Send + 'static,
@@ -84,7 +85,7 @@ impl Chain {
         self
     }
 
-    /// Remove the rows of a name, so that a test can show what fails without them.
+    /// Removes the rows with a name, so that a test can show which promise fails without them.
     pub fn without(mut self, name: &str) -> Self {
         self.0.retain(|row| row.name != name);
         self
@@ -95,7 +96,7 @@ impl Chain {
         self.0.iter().map(|row| row.name)
     }
 
-    /// Finish the chain with the innermost service.
+    /// Finishes the chain with the innermost service.
     ///
     /// # Errors
     /// [`WrongOrder`] for the first constraint that is violated.

@@ -2,8 +2,9 @@
 
 //! The Request and Close types that flow through a chain.
 //!
-//! Everything an element needs comes with the call; there are no globals. Above [`begin`](crate::chain::begin) a call has no lane yet:
-//! its scope is empty and its event handle answers [`Reason::Ended`](crate::chain::Reason::Ended).
+//! A call carries everything that an element needs; there are no globals. Above
+//! [`begin`](crate::chain::begin) a call has no lane yet: its scope is empty and its event handle
+//! returns [`Reason::Ended`](crate::chain::Reason::Ended).
 
 use std::time::Duration;
 
@@ -40,7 +41,8 @@ pub struct Request {
 /// Close a connection.
 #[derive(Clone, Debug)]
 pub struct Close {
-    /// Below `begin` this is the last established connection, whatever the caller sent.
+    /// Below `begin` this is the last established connection, regardless of the connection that the
+    /// caller sent.
     pub connection: Box<Connection>,
     /// Deadline, origin and per-connection state.
     pub context: Context,
@@ -61,7 +63,7 @@ pub struct Context {
     pub extensions: http::Extensions,
 }
 
-/// What started a call.
+/// The starter of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// A caller of the chain.
@@ -94,7 +96,7 @@ impl Call {
         }
     }
 
-    /// Extract the connection, for an innermost service that answers what it was asked.
+    /// Extracts the connection, for an innermost service that returns the connection of the call.
     pub fn into_connection(self) -> Box<Connection> {
         match self {
             Call::Request(request) => request.connection,

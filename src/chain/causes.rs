@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Write an error with all its causes on one line, for statuses and logs.
+//! Formats an error with all its causes on one line, for statuses and logs.
 
 use std::error::Error;
 

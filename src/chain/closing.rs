@@ -12,7 +12,7 @@ const FIRST: Duration = Duration::from_millis(200);
 const LONGEST: Duration = Duration::from_secs(5);
 /// Time limit for paths without an expiry.
 const GIVE_UP: Duration = Duration::from_secs(600);
-/// Upper bound of a path's expiry, so that a peer cannot make a Close be retried for ever.
+/// Upper bound of a path's expiry, so that a peer cannot cause endless retries of a Close.
 const LONGEST_PATH: Duration = Duration::from_secs(24 * 3600);
 
 #[derive(Clone, Copy)]
@@ -44,7 +44,7 @@ impl Closing {
     }
 }
 
-/// Wait until the next retry; pending forever if nothing is closing.
+/// Waits until the next retry; pending forever if nothing is closing.
 pub(crate) async fn again(closing: Option<Closing>) {
     match closing {
         Some(closing) => sleep_until(closing.again).await,

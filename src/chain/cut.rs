@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Enforce the deadline of a call, and turn a panic of an element into an error of that call so that the lane survives.
+//! Enforces the deadline of a call, and turns a panic of an element into an error of that call, so
+//! that the lane survives.
 
 use std::{future::Future, panic::AssertUnwindSafe};
 
@@ -12,12 +13,12 @@ use crate::{
     chain::{Reason, Result},
 };
 
-/// Run a call until its deadline, then drop its future.
+/// Runs a call until its deadline, then drops its future.
 pub(crate) async fn cut<F>(deadline: Instant, work: F) -> Result<Box<Connection>>
 where
     F: Future<Output = Result<Box<Connection>>>,
 {
-    // unwind safe: what the call has changed is in its frame, and that is dropped
+    // unwind safe: all changes by the call are in its frame, and that is dropped
     let work = AssertUnwindSafe(work).catch_unwind();
     match timeout_at(deadline, work).await {
         Ok(Ok(answer)) => answer,

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Define one behaviour of a chain as a tower layer.
+//! The element: one behaviour of a chain, written as two async functions and used as a tower layer.
 //!
-//! Both hooks pass the call on by default, so an element only contains what it adds. Clean up with guards stored in the
-//! [`Scope`](crate::chain::Scope), not with code after an await: that code does not run when the call is cancelled.
+//! Both hooks pass the call on by default, so an element only contains its own behaviour. Clean up
+//! with guards stored in the [`Scope`](crate::chain::Scope), not with code after an await: that
+//! code does not run when the call is cancelled.
 
 use std::{
     any::Any,
@@ -33,7 +34,8 @@ pub trait Element: Sized + Send + Sync + 'static {
     const NAME: &'static str;
     /// Elements that must come before or after this one.
     const ORDER: Order = Order::ANY;
-    /// Whether the chain opens a span around this element. False for one that opens its own, with a parent from elsewhere.
+    /// Whether the chain opens a span around this element. False for one that opens its own, with a
+    /// parent from elsewhere.
     const SPAN: bool = true;
 
     /// Handle a Request.
@@ -46,7 +48,7 @@ pub trait Element: Sized + Send + Sync + 'static {
         async move { next.close(close).await }
     }
 
-    /// Convert the element into a tower layer.
+    /// Converts the element into a tower layer.
     fn layer(self) -> ElementLayer<Self> {
         ElementLayer(Arc::new(self))
     }
@@ -71,17 +73,18 @@ impl<S> CallService for S where
 {
 }
 
-/// The rest of the chain after an element: cheap to clone, can be called any number of times, and is itself a tower service.
+/// The rest of the chain after an element: cheap to clone, can be called any number of times, and
+/// is itself a tower service.
 #[derive(Clone)]
 pub struct Next(Arc<dyn Erased>);
 
 impl Next {
-    /// Pass a Request to the rest of the chain.
+    /// Passes a Request to the rest of the chain.
     pub fn request(&self, request: Request) -> Answer {
         self.0.call(Call::Request(request))
     }
 
-    /// Pass a Close to the rest of the chain.
+    /// Passes a Close to the rest of the chain.
     pub fn close(&self, close: Close) -> Answer {
         self.0.call(Call::Close(close))
     }

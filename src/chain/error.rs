@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The error type of all chains: a reason from an element, plus the element's name and the connection id, which the chain adds.
+//! The error type of all chains: a reason from an element, plus the element's name and the
+//! connection id, which the chain adds.
 
 use std::fmt;
 
@@ -21,7 +22,7 @@ struct Inner {
     id: Option<String>,
 }
 
-/// Why a call failed.
+/// The reason why a call failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Reason {
@@ -31,25 +32,26 @@ pub enum Reason {
     /// A row that limits calls has no room for this one. Retry later.
     #[error("too many calls wait")]
     Overloaded,
-    /// The connection has ended or is closing, or the task that fired the event has ended. Do not retry.
+    /// The connection has ended or is closing, or the task that fired the event has ended. Do not
+    /// retry.
     #[error("connection has ended")]
     Ended,
     /// An event of this kind is already queued. Do not retry.
     #[error("an event of this kind waits already")]
     Pending,
-    /// An element or a peer refused the call for a reason that a retry may not mend.
+    /// An element or a peer refused the call. A retry may not help.
     #[error("{0}")]
     Refused(String),
     /// The caller is not authorized. Do not retry with the same identity.
     #[error("{0}")]
     Denied(String),
-    /// The call is malformed. The text names the field, its value and what is accepted.
+    /// The call is malformed. The text names the field, its value and the accepted values.
     #[error("{0}")]
     Invalid(String),
     /// A pool is exhausted or a bound is exceeded. Retry later, or ask for less.
     #[error("{0}")]
     Exhausted(String),
-    /// Something this call depends on is not there yet. Retry later.
+    /// A dependency of this call is not available yet. Retry later.
     #[error("{0}")]
     Unavailable(String),
     /// An element panicked. This is a bug.
@@ -88,7 +90,7 @@ impl Error {
         }
     }
 
-    /// Add the name of the element. The innermost element wins.
+    /// Adds the name of the element. The innermost element wins.
     pub(crate) fn at(mut self, row: &'static str) -> Self {
         self.0.row.get_or_insert(row);
         self
@@ -126,7 +128,8 @@ impl From<Error> for Status {
     }
 }
 
-/// Recognises [`Error`], a gRPC status, and tower's timeout and load-shed errors; anything else becomes [`Reason::Other`].
+/// Recognises [`Error`], a gRPC status, and tower's timeout and load-shed errors; anything else
+/// becomes [`Reason::Other`].
 impl From<BoxError> for Error {
     fn from(error: BoxError) -> Self {
         match error.downcast::<Error>() {

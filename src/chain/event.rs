@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Let an element start calls of its own connection: refresh, heal, or a Close on timeout (NSM `EventFactory`).
+//! Lets an element start calls of its own connection: refresh, heal, or a Close on timeout (NSM
+//! `EventFactory`).
 //!
-//! Such a call enters at `begin` and is queued like a caller's. Never await an [`Outcome`] inside a hook: the lane is busy with
-//! that hook. Await it in a [`Task`].
+//! Such a call enters at `begin` and is queued like a caller's. Never await an [`Outcome`] inside a
+//! hook: the lane is busy with that hook. Await it in a [`Task`].
 
 use std::{
     fmt,
@@ -24,12 +25,12 @@ use crate::{
     },
 };
 
-/// A function called with the root span of every event of a connection, found in the extensions of its last Request. The trace
-/// element links the span to that Request with it.
+/// A function called with the root span of every event of a connection, found in the extensions of
+/// its last Request. The trace element uses it to link the span to that Request.
 #[derive(Clone)]
 pub struct OnEvent(pub Arc<dyn Fn(&Span) + Send + Sync>);
 
-/// What an event requests.
+/// The call that an event requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ask {
     /// Repeat the last Request.
@@ -40,11 +41,12 @@ pub(crate) enum Ask {
     Close,
 }
 
-/// Handle to the lane of one connection. Without a lane, or after it has ended, every call returns [`Reason::Ended`].
+/// Handle to the lane of one connection. Without a lane, or after it has ended, every call returns
+/// [`Reason::Ended`].
 #[derive(Clone, Default)]
 pub struct Events {
     lane: Option<Arc<Mailbox>>,
-    under: Option<Weak<()>>, // the task whose events these are
+    under: Option<Weak<()>>, // the task to which these events belong
 }
 
 impl Events {
@@ -52,22 +54,23 @@ impl Events {
         Self { lane: Some(Arc::clone(lane)), under: None }
     }
 
-    /// Repeat the last successful Request.
+    /// Repeats the last successful Request.
     pub fn request(&self, kind: Kind) -> Outcome {
         self.fire(kind, Ask::Request)
     }
 
-    /// Close the connection and request it again.
+    /// Closes the connection and requests it again.
     pub fn reselect(&self, kind: Kind, keep_endpoint: bool) -> Outcome {
         self.fire(kind, Ask::Reselect { keep_endpoint })
     }
 
-    /// Close the connection.
+    /// Closes the connection.
     pub fn close(&self, kind: Kind) -> Outcome {
         self.fire(kind, Ask::Close)
     }
 
-    /// Spawn a task with its own handle. Dropping the guard aborts the task and discards its queued events.
+    /// Spawns a task with its own handle. Dropping the guard aborts the task and discards its
+    /// queued events.
     pub fn spawn<F, W>(&self, work: F) -> Task
     where
         F: FnOnce(Events) -> W,
@@ -92,7 +95,8 @@ impl Events {
     }
 }
 
-/// Future of an event's result. Dropping it does not cancel the event, which lives as long as its [`Task`] and its lane.
+/// Future of an event's result. Dropping it does not cancel the event, which lives as long as its
+/// [`Task`] and its lane.
 #[derive(Debug)]
 pub struct Outcome(Result<oneshot::Receiver<Result<Box<Connection>>>, Option<crate::chain::Error>>);
 

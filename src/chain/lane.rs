@@ -11,15 +11,18 @@
 //!                              closing ── Close ok, or the path has expired ──▶ (none)
 //! ```
 //! 1. Every call is cancelled at its deadline. A panic becomes an error of its call.
-//! 2. A Request that expired or whose caller left while queued is not started. A Close always is, with a new deadline if needed.
-//! 3. A failed Request changes nothing. A Close is done for the last established connection; on success the scope is dropped.
-//! 4. A failed Close is retried with backoff. Values it took from the scope stay taken. A caller's that an element denied is not:
-//!    who may not close must not make the lane do it.
+//! 2. A Request that expired or whose caller left while queued is not started. A Close always is,
+//!    with a new deadline if needed.
+//! 3. A failed Request changes nothing. A Close is done for the last established connection; on
+//!    success the scope is dropped.
+//! 4. A failed Close is retried with backoff. Values it took from the scope stay taken. A caller's
+//!    Close that an element denied is not retried: a caller that may not close must not make the
+//!    lane do it.
 //! 5. Events of a connection that is not established are discarded.
-//! 6. If a reselect started by an event fails, the connection stays known and is retried. If one started by a caller fails, the
-//!    caller gets the error and the connection ends.
-//! 7. A Request that fails after the next hop has [`Answered`] it for the first time is closed there: the caller gets the error, and
-//!    the lane is as after a failed Close.
+//! 6. If a reselect started by an event fails, the connection stays known and is retried. If one
+//!    started by a caller fails, the caller gets the error and the connection ends.
+//! 7. A Request that fails after the next hop has [`Answered`] it for the first time is closed
+//!    there: the caller gets the error, and the lane is as after a failed Close.
 
 use std::{sync::Arc, time::Duration};
 
@@ -65,7 +68,8 @@ impl Lane {
         Self { id, mailbox, lanes, bottom: Frame::bottom(), known: None, closing: None }
     }
 
-    /// Process jobs until the connection is gone and the queue is empty. The last answer is sent after the lane is removed.
+    /// Process jobs until the connection is gone and the queue is empty. The last answer is sent
+    /// after the lane is removed.
     pub(crate) async fn run(mut self) {
         loop {
             let answer = tokio::select! {
@@ -131,7 +135,7 @@ impl Lane {
         self.establish(request, None).await
     }
 
-    /// Pass a Request down, and remember it and its answer only on success.
+    /// Passes a Request down, and remembers it and its answer only on success.
     async fn establish(
         &mut self,
         mut request: Request,
@@ -168,7 +172,8 @@ impl Lane {
         }
     }
 
-    /// Rule 7. A connection that was let go for a reselect stays known (rule 6); that of a failed Close is closed later anyway.
+    /// Rule 7. A connection that was let go for a reselect stays known (rule 6); that of a failed
+    /// Close is closed later anyway.
     async fn close_unwanted(&mut self, unwanted: Known) {
         match &self.known {
             None => {
@@ -200,7 +205,7 @@ impl Lane {
         answer
     }
 
-    /// Pass a Close down for the last established connection.
+    /// Passes a Close down for the last established connection.
     async fn close_below(&self, mut close: Close, known: &Known) -> Result<Box<Connection>> {
         if close.context.left().is_zero() {
             close.context.deadline = Instant::now() + known.patience.max(PATIENCE);
@@ -231,8 +236,9 @@ impl Lane {
         self.establish(request, Some(known.returned)).await
     }
 
-    /// First half of a reselect started by an event. The connection is closed below but stays known, and values that no element
-    /// takes (the lease, the heal task) stay in the scope, so that a failure of the second half can be retried.
+    /// First half of a reselect started by an event. The connection is closed below but stays
+    /// known, and values that no element takes (the lease, the heal task) stay in the scope, so
+    /// that a failure of the second half can be retried.
     async fn let_go(&mut self, known: &mut Known, keep_endpoint: bool) {
         let close = self.close_for(Kind::Reselect, known);
         if let Err(error) = self.close_below(close, known).await {
@@ -244,7 +250,8 @@ impl Lane {
         self.known = Some(known.clone());
     }
 
-    /// First half of a reselect by a caller: close the old connection. If that fails the Request continues nevertheless.
+    /// First half of a reselect by a caller: close the old connection. If that fails the Request
+    /// continues nevertheless.
     async fn close_first(&mut self) {
         if let Some(known) = &self.known
             && let Err(error) = self.close(self.close_for(Kind::Reselect, known)).await
@@ -253,7 +260,7 @@ impl Lane {
         }
     }
 
-    /// Retry a failed Close (rule 4).
+    /// Retries a failed Close (rule 4).
     async fn close_again(&mut self) {
         let (Some(known), Some(closing)) = (&self.known, self.closing) else {
             return;
@@ -267,7 +274,7 @@ impl Lane {
         }
     }
 
-    /// Forget the connection and drop its scope.
+    /// Forgets the connection and drops its scope.
     fn forget(&mut self) {
         self.known = None;
         self.closing = None;
@@ -276,7 +283,7 @@ impl Lane {
 
     fn close_for(&self, kind: Kind, known: &Known) -> Close {
         Close {
-            connection: Box::default(), // the lane puts in the last good one
+            connection: Box::default(), // the lane inserts the last good one
             context: self.context_for(kind, known),
         }
     }
@@ -293,7 +300,8 @@ impl Lane {
     }
 }
 
-/// An aborted lane leaves nothing behind: its frames are dropped and its queued jobs are answered with `Ended`.
+/// An aborted lane leaves nothing behind: its frames are dropped and its queued jobs are answered
+/// with `Ended`.
 impl Drop for Lane {
     fn drop(&mut self) {
         self.lanes.remove(&self.id, &self.mailbox);

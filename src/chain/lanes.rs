@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The map from connection id to lane. A lane is created by the first Request and removed when its connection is gone.
+//! The map from connection id to lane. A lane is created by the first Request and removed when its
+//! connection is gone.
 //!
-//! A lane belongs to the [`Owner`] of the Request that created it. Calls of another are denied before they reach it: they neither
-//! change the connection nor take a place in its queue.
+//! A lane belongs to the [`Owner`] of the Request that created it. Calls of another owner are
+//! denied before they reach it: they neither change the connection nor take a place in its queue.
 //!
 //! Lock order: the map first, then a mailbox. Neither is held across an await.
 
@@ -40,7 +41,8 @@ impl Lanes {
         Arc::new(Self { next, mode, tasks, map: Mutex::default() })
     }
 
-    /// Queue a caller's job in the lane of `id`. Closing an unknown connection succeeds immediately.
+    /// Queues a caller's job in the lane of `id`. Closing an unknown connection succeeds
+    /// immediately.
     pub(crate) fn offer(self: &Arc<Self>, id: &str, owner: Option<Owner>, job: Job) -> Result<()> {
         let mut map = self.lock();
         if let Some(lane) = map.get(id) {
@@ -67,7 +69,7 @@ impl Lanes {
         Ok(())
     }
 
-    /// Remove a lane if its queue is empty; returns whether it was removed.
+    /// Removes a lane if its queue is empty; returns whether it was removed.
     pub(crate) fn retire(&self, id: &str, mailbox: &Arc<Mailbox>) -> bool {
         let mut map = self.lock();
         let empty = mailbox.end_if_empty();
@@ -77,7 +79,7 @@ impl Lanes {
         empty
     }
 
-    /// Remove a lane and reject its queued jobs.
+    /// Removes a lane and rejects its queued jobs.
     pub(crate) fn remove(&self, id: &str, mailbox: &Arc<Mailbox>) {
         remove(&mut self.lock(), id, mailbox);
         mailbox.end();
@@ -93,7 +95,7 @@ impl Lanes {
 }
 
 impl Entry {
-    /// Deny a caller that is not the owner, naming both.
+    /// Denies a caller that is not the owner, naming both.
     fn admit(&self, caller: Option<&Owner>) -> Result<()> {
         if self.owner.as_ref() == caller {
             return Ok(());

@@ -4,7 +4,8 @@
 //!
 //! 1. At most [`CALLS`] calls are queued, plus one slot reserved for a Close.
 //! 2. At most one event of each kind is queued.
-//! 3. A Request whose caller has gone and an event whose task has ended give up their slot. A Close stays.
+//! 3. A Request whose caller has gone and an event whose task has ended give up their slot. A Close
+//!    stays.
 
 use std::{
     collections::VecDeque,
@@ -58,7 +59,7 @@ impl Mailbox {
         Arc::new(Self { queue: Mutex::new(Some(VecDeque::new())), arrived: Notify::new(), tasks })
     }
 
-    /// Queue a job, or return why it was refused.
+    /// Queues a job, or returns the reason why it was refused.
     pub(crate) fn push(&self, job: Job) -> Result<()> {
         let mut queue = self.lock();
         let jobs = queue.as_mut().ok_or(Reason::Ended)?;
@@ -69,7 +70,7 @@ impl Mailbox {
         Ok(())
     }
 
-    /// Wait for the next job in FIFO order. Cancel-safe.
+    /// Waits for the next job in FIFO order. Cancel-safe.
     pub(crate) async fn next(&self) -> Job {
         loop {
             if let Some(job) = self.lock().as_mut().and_then(VecDeque::pop_front) {
@@ -79,7 +80,7 @@ impl Mailbox {
         }
     }
 
-    /// Close the queue if it is empty.
+    /// Closes the queue if it is empty.
     pub(crate) fn end_if_empty(&self) -> bool {
         let mut queue = self.lock();
         let empty = queue.as_ref().is_none_or(VecDeque::is_empty);
@@ -89,7 +90,7 @@ impl Mailbox {
         empty
     }
 
-    /// Close the queue; queued jobs are answered with `Ended`.
+    /// Closes the queue; queued jobs are answered with `Ended`.
     pub(crate) fn end(&self) {
         let waiting = self.lock().take();
         drop(waiting);

@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Three-way merge of a caller's Request with changes made by events since its last answer (NSM `begin`).
+//! Three-way merge of a caller's Request with changes made by events since its last answer (NSM
+//! `begin`).
 //!
-//! `returned` is the last answer given to the caller, `asked` is what it requests now, `current` is the latest state known here,
-//! which events may have changed.
+//! `returned` is the last answer given to the caller, `asked` is its present Request, `current` is
+//! the latest state known here, which events may have changed.
 //! 1. Nothing was returned yet: take `asked`.
 //! 2. Otherwise start from `current`: labels, mechanism, path, payload and state are kept.
-//! 3. The caller changed the endpoint name: take the asked one.
-//! 4. There is no current context: take the asked one.
-//! 5. The caller changed the context: take the asked addresses, MACs, DNS servers and MTU.
-//! 6. Of the extra context, take the entries the caller changed or removed; entries it did not know are not added.
+//! 3. The caller changed the endpoint name: take the requested one.
+//! 4. There is no current context: take the requested one.
+//! 5. The caller changed the context: take the requested addresses, MACs, DNS servers and MTU.
+//! 6. Of the extra context, take the entries the caller changed or removed; entries it did not know
+//!    are not added.
 
 use crate::api::{Connection, State, pb::connectioncontext::ConnectionContext};
 
@@ -52,7 +54,7 @@ fn changed(current: &mut ConnectionContext, was: ConnectionContext, asked: Conne
     }
 }
 
-/// Turn a known connection into a reselect Request on the same path.
+/// Turns a known connection into a reselect Request on the same path.
 pub fn reselect(connection: &mut Connection, keep_endpoint: bool) {
     connection.mechanism = None;
     connection.set_state(State::ReselectRequested);
@@ -61,8 +63,9 @@ pub fn reselect(connection: &mut Connection, keep_endpoint: bool) {
     }
 }
 
-/// Request a connection again while its Close is still being retried: use the asked content on the path being closed (otherwise
-/// the next hop would assign a new id and leak the old one) and ask the hops to reselect, that is, to close theirs first.
+/// Requests a connection again while its Close is still being retried: uses the requested content
+/// on the path being closed (otherwise the next hop would assign a new id and leak the old one) and
+/// requests a reselect, by which the hops close theirs first.
 pub fn reopen(asked: &mut Connection, closing: &Connection) {
     asked.path = closing.path.clone();
     asked.set_state(State::ReselectRequested);

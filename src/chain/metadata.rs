@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Give each Request its own layer of per-connection state, kept only if the Request succeeds (NSM `metadata`).
+//! Gives each Request its own layer of per-connection state, kept only if the Request succeeds (NSM
+//! `metadata`).
 //!
-//! The elements below see a [`Scope`](crate::chain::Scope) on which they may insert and take values freely. If the Request
-//! succeeds, the values replace those of the connection; if it fails, is cancelled or is dropped, the connection's values are as
-//! before. A Close works on the connection's own values. One exception: the values of a first Request that fails after the next hop
-//! has [`Answered`] are kept, for the Close that the lane then owes it.
+//! The elements below use a [`Scope`](crate::chain::Scope) on which they may insert and take values
+//! freely. If the Request succeeds, the values replace those of the connection; if it fails, is
+//! cancelled or is dropped, the connection's values stay unchanged. A Close works on the
+//! connection's own values. One exception: the values of a first Request that fails after the next
+//! hop has [`Answered`] are kept, for the Close that the lane then owes it.
 //!
 //! # Order
 //! Below `begin`, whose lane owns the state; above every element that keeps state.
@@ -69,7 +71,8 @@ impl Service<Call> for Metadata {
     }
 }
 
-/// Future of a call: commits the frame of a Request on success, and drops it otherwise unless a Close is owed.
+/// Future of a call: commits the frame of a Request on success, and drops it otherwise unless a
+/// Close is owed.
 #[pin_project(PinnedDrop)]
 pub struct Committing {
     #[pin]
@@ -78,7 +81,7 @@ pub struct Committing {
     first: bool, // the next hop held nothing before
 }
 
-/// End the frame of a Request that failed or was dropped.
+/// Ends the frame of a Request that failed or was dropped.
 fn undo(frame: Frame, first: bool) {
     if first && Answered::of(&frame.scope()).is_some() {
         frame.commit();

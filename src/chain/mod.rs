@@ -2,10 +2,11 @@
 
 //! Chains of elements that handle NSM connections, built on tower.
 //!
-//! A [`Call`] is a Request or a Close of one connection. It enters at the top of the chain; each [`Element`] may change it,
-//! passes it to [`Next`], and may change the answer. [`begin`] runs the calls of one connection id one after the other, so an
-//! element never sees two calls of the same connection at once. [`metadata`] keeps what elements store for a connection only if
-//! the Request succeeds.
+//! A [`Call`] is a Request or a Close of one connection. It enters at the top of the chain; each
+//! [`Element`] may change it, passes it to [`Next`], and may change the answer. [`begin`] runs the
+//! calls of one connection id one after the other, so an element never handles two calls of the
+//! same connection at once. [`metadata`] keeps the values that elements store for a connection only
+//! if the Request succeeds.
 //!
 //! ```
 //! use nsm::{api::Connection, chain::{begin::BeginLayer, metadata::MetadataLayer, *}};

@@ -4,10 +4,11 @@
 
 use std::{fmt, sync::Arc};
 
-/// Identity of the client that started a connection, in the extensions of a call whose path was verified. A call without one comes
-/// from inside this process.
+/// Identity of the client that started a connection, in the extensions of a call whose path was
+/// verified. A call without one comes from inside this process.
 ///
-/// The first Request of a connection makes its owner; [`begin`](crate::chain::begin) denies every call of another.
+/// The first Request of a connection sets its owner; [`begin`](crate::chain::begin) denies every
+/// call of another.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Owner(Arc<str>);
 

@@ -1,21 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Find or add the path segment of this hop, on the way down and on the way back (NSM `updatepath`).
+//! Finds or adds the path segment of this hop, on the way down and on the way back (NSM
+//! `updatepath`).
 //!
-//! Input: the name of this hop's segment (unique per hop) and the connection as received from the previous hop.
-//! 1. The path has no segments: add ours; its id is the connection's id, or a new one if that is empty.
+//! Input: the name of this hop's segment (unique per hop) and the connection as received from the
+//! previous hop.
+//! 1. The path has no segments: add ours; its id is the connection's id, or a new one if that is
+//!    empty.
 //! 2. The index already points to our segment (a refresh that starts here): use its id.
 //! 3. The index must be within the path, else an error.
 //! 4. The id of the segment at the index must equal the connection's id, else an error.
-//! 5. The next segment has another name (this hop replaces it): set our name and a new id; segments to the right stay.
+//! 5. The next segment has another name (this hop replaces it): set our name and a new id; segments
+//!    to the right stay.
 //! 6. There is no next segment: add ours with a new id.
 //! 7. The index moves to our segment, and the connection's id becomes the segment's.
 //!
-//! On the way back, the index and the connection's id are restored to what the previous hop sent.
+//! On the way back, the index and the connection's id are restored to those of the previous hop.
 
 use crate::api::{Connection, PathSegment};
 
-/// Why a path was rejected.
+/// The reason why a path was rejected.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PathError {
     /// Rule 3: the index is outside the path.
@@ -36,7 +40,7 @@ pub enum PathError {
     },
 }
 
-/// Move to our segment, adding it if needed. Returns the index to restore with [`leave`].
+/// Moves to our segment, adding it if needed. Returns the index to restore with [`leave`].
 ///
 /// # Errors
 /// Rules 3 and 4. The connection is unchanged in that case.
@@ -81,7 +85,7 @@ pub fn enter(
     Ok(from)
 }
 
-/// Restore the caller's index and id, if the answer's path is long enough.
+/// Restores the caller's index and id, if the answer's path is long enough.
 pub fn leave(connection: &mut Connection, index: usize) {
     let Connection { id, path: Some(path), .. } = connection else {
         return;

@@ -3,9 +3,11 @@
 //! Per-connection state, keyed by type, with transactional updates and cleanup on drop.
 //!
 //! An element stores values of a private type, so only that element can access them.
-//! 1. The lane owns the bottom [`Frame`]. Dropping it drops all values in reverse order of insertion.
-//! 2. A Request works on a new frame on top. On commit its values replace those below, in place. If the frame is dropped for any
-//!    reason, the values below are unchanged: a failed refresh leaves the previous state.
+//! 1. The lane owns the bottom [`Frame`]. Dropping it drops all values in reverse order of
+//!    insertion.
+//! 2. A Request works on a new frame on top. On commit its values replace those below, in place. If
+//!    the frame is dropped for any reason, the values below are unchanged: a failed refresh leaves
+//!    the previous state.
 //! 3. A Close works on the bottom frame: values it takes are gone even if the Close fails later.
 //! 4. A value inserted into a frame that has ended is dropped immediately.
 //!
@@ -33,7 +35,7 @@ struct Slots {
 struct Slot {
     key: TypeId,
     name: &'static str,
-    value: Option<Arc<dyn Any + Send + Sync>>, // none: taken, hides what is below
+    value: Option<Arc<dyn Any + Send + Sync>>, // none: taken, hides the value below
 }
 
 impl Frame {
@@ -47,7 +49,8 @@ impl Frame {
         self.0.clone()
     }
 
-    /// Apply the changes to the frame below. Replaced values are dropped in reverse order of insertion.
+    /// Applies the changes to the frame below. Replaced values are dropped in reverse order of
+    /// insertion.
     pub fn commit(self) {
         if let Some(below) = &self.0.0.below {
             let replaced = self.0.end().into_iter().filter_map(|slot| below.put(slot));
@@ -67,29 +70,30 @@ impl Scope {
         Self(Arc::new(Slots { below, open: Mutex::new(Some(Vec::new())) }))
     }
 
-    /// Open a frame on top of this scope.
+    /// Opens a frame on top of this scope.
     pub fn frame(&self) -> Frame {
         Frame(Scope::over(Some(self.clone())))
     }
 
-    /// Insert a value, replacing one of the same type.
+    /// Inserts a value, replacing one of the same type.
     pub fn insert<T: Any + Send + Sync>(&self, value: T) {
         drop(self.put(Slot::of::<T>(Some(Arc::new(value)))));
     }
 
-    /// Get the value of a type.
+    /// Gets the value of a type.
     pub fn get<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
         self.find(TypeId::of::<T>())?.downcast().ok()
     }
 
-    /// Remove a value. On an upper frame the value below is only hidden until commit drops it.
+    /// Removes a value. On an upper frame the value below is only hidden until commit drops it.
     pub fn take<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
         let value = self.get()?;
         drop(self.put(Slot::of::<T>(None)));
         Some(value)
     }
 
-    /// Type names and addresses of the values of this frame, in order of insertion. For tests and `Debug`.
+    /// Type names and addresses of the values of this frame, in order of insertion. For tests and
+    /// `Debug`.
     pub fn contents(&self) -> Vec<(&'static str, usize)> {
         let address = |slot: &Slot| Some((slot.name, Arc::as_ptr(slot.value.as_ref()?).addr()));
         self.lock().iter().flatten().filter_map(address).collect()
@@ -107,7 +111,8 @@ impl Scope {
         self.0.below.as_ref()?.find(key)
     }
 
-    /// Store a slot and return the replaced one, so that it is dropped after the lock is released: its drop may use the scope.
+    /// Stores a slot and returns the replaced one, so that it is dropped after the lock is
+    /// released: its drop may use the scope.
     fn put(&self, slot: Slot) -> Option<Slot> {
         let mut open = self.lock();
         let Some(slots) = open.as_mut() else {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! End a chain by answering what was asked (NSM `tail`).
+//! Ends a chain by returning the connection of the call (NSM `tail`).
 
 use std::{
     future::{Ready, ready},
@@ -14,7 +14,8 @@ use crate::{
     chain::{Call, Error, Result},
 };
 
-/// Innermost service of an endpoint's chain: the answer is the connection as the elements above have made it.
+/// Innermost service of an endpoint's chain: the answer is the connection as the elements above
+/// have made it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Tail;
 

@@ -19,7 +19,7 @@ pub struct Tasks {
 }
 
 impl Tasks {
-    /// Spawn a future that is dropped, at the latest, when the returned guard is.
+    /// Spawns a future that is dropped, at the latest, when the returned guard is.
     pub fn guarded<F>(&self, work: F) -> Task
     where
         F: Future<Output = ()> + Send + 'static,
@@ -27,7 +27,7 @@ impl Tasks {
         Task { alive: None, handle: Some(self.spawn(work)) }
     }
 
-    /// Spawn a future. It runs until it completes, is aborted, or [`stop`](Self::stop) is called.
+    /// Spawns a future. It runs until it completes, is aborted, or [`stop`](Self::stop) is called.
     pub fn spawn<F>(&self, work: F) -> AbortHandle
     where
         F: Future<Output = ()> + Send + 'static,
@@ -35,8 +35,8 @@ impl Tasks {
         self.tracker.spawn(work.with_cancellation_token_owned(self.stop.clone())).abort_handle()
     }
 
-    /// Spawn a future that [`stop`](Self::stop) does not drop, but tells by the future given to `work`, and then waits for. It must
-    /// end soon after.
+    /// Spawns a future that [`stop`](Self::stop) does not drop, but notifies by the future given to
+    /// `work`, and then waits for. It must end soon after.
     pub fn spawn_told<F, W>(&self, work: F)
     where
         F: FnOnce(WaitForCancellationFutureOwned) -> W,
@@ -55,7 +55,7 @@ impl Tasks {
         self.tracker.is_empty()
     }
 
-    /// Stop all tasks and wait until they have ended.
+    /// Stops all tasks and waits until they have ended.
     pub async fn stop(&self) {
         self.stop.cancel();
         self.tracker.close();
@@ -65,8 +65,8 @@ impl Tasks {
 
 /// Handle that aborts its task on drop; store it in a [`Scope`](crate::chain::Scope).
 ///
-/// Events fired by the task that are still queued are discarded with it, so the timeout of an earlier Request cannot close a
-/// connection that has been refreshed since.
+/// Events fired by the task that are still queued are discarded with it, so the timeout of an
+/// earlier Request cannot close a connection that has been refreshed since.
 #[derive(Debug)]
 pub struct Task {
     pub(crate) alive: Option<Arc<()>>,

@@ -9,7 +9,7 @@ use super::{
     rig::{Rig, What},
 };
 
-/// Check all of them, each in a rig of its own.
+/// Checks all of them, each in a new rig.
 pub(super) async fn check_all<'a>(rig: impl AsyncFn() -> Result<Rig<'a>, Broken>) -> Result<(), Broken> {
     passes_on(rig().await?).await?;
     failure_leaves_nothing(rig().await?).await?;
@@ -75,7 +75,8 @@ async fn refresh_replaces(rig: Rig<'_>) -> Result<(), Broken> {
     rig.held().as_many(law, &first)
 }
 
-/// Cancel a first Request, a refresh and a Close after `polls` polls; returns true if none needed that many.
+/// Cancel a first Request, a refresh and a Close after `polls` polls; returns true if none needed
+/// that many.
 async fn cut_leaves_nothing(mut rig: Rig<'_>, polls: usize) -> Result<bool, Broken> {
     let start = rig.held();
     let first = rig.call(What::Request, polls).await.is_some();

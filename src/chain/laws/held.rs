@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! What is held at one moment.
+//! The resources held at one moment.
 
 use std::collections::BTreeSet;
 
 use super::{Broken, broken};
 
-/// What is held for a connection, and by the whole runtime.
+/// The resources of a connection, and of the whole runtime.
 #[derive(Debug, PartialEq)]
 pub(super) struct Held {
     /// Names and addresses of the values in the scope.
     pub(super) scope: Vec<(&'static str, usize)>,
-    /// What the inner service has in the scope.
+    /// The values of the inner service in the scope.
     pub(super) inner: BTreeSet<usize>,
     pub(super) tasks: usize,
     pub(super) witness: usize,
@@ -30,7 +30,7 @@ impl Held {
         self.judged(kept, law, before)
     }
 
-    /// Nothing outside the scope that was not there before.
+    /// No new resource outside the scope.
     pub(super) fn no_more(&self, law: &'static str, before: &Held) -> Result<(), Broken> {
         let kept = self.tasks <= before.tasks && self.witness <= before.witness;
         self.judged(kept, law, before)

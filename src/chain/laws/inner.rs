@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The service below what is checked.
+//! The service below the checked row.
 
 use std::{
     collections::BTreeSet,
@@ -18,7 +18,8 @@ use crate::{
     chain::{Call, Error, Reason, Result, element::CallService},
 };
 
-/// The service below: it puts a value into the scope of each Request, and answers what it was asked, or fails.
+/// The service below: it puts a value into the scope of each Request, and returns the connection of
+/// the call, or fails.
 #[derive(Default)]
 pub(super) struct Inner {
     pub(super) fails: AtomicBool,

@@ -14,25 +14,29 @@
 //! laws::check(|| Pass).await.unwrap();
 //! # }
 //! ```
-//! The kit puts the row above a service that answers or fails, and calls it in every way: Request, refresh and Close, each answered,
-//! failed, and cancelled after every poll. After each, the connection's scope, the number of tasks and the witness (a count of what
-//! the row holds outside the chain) must be the same as before the call that failed, was cancelled or was undone.
+//! The kit puts the row above a service that answers or fails, and calls it in every way: Request,
+//! refresh and Close, each answered, failed, and cancelled after every poll. After each, the
+//! connection's scope, the number of tasks and the witness (a count of the row's resources outside
+//! the chain) must be the same as before the call that failed, was cancelled or was undone.
 //!
 //! | row | checked by |
 //! | --- | --- |
 //! | an [`Element`] | [`check`], or [`check_with`] a witness |
 //! | a tower layer, hand-written or stock | [`check_layer`] |
-//! | a chain with lanes of its own: [`begin`](crate::chain::begin) and what is below it | [`check_chain`] |
+//! | a chain with lanes of its own: [`begin`](crate::chain::begin) and all rows below | [`check_chain`] |
 //!
 //! # Runtime
-//! Run each check in a current-thread runtime of its own, with paused time: `#[tokio::test(start_paused = true)]`. Tasks are counted
-//! in the whole runtime, so a bare `tokio::spawn` is detected too.
+//! Run each check in a current-thread runtime of its own, with paused time:
+//! `#[tokio::test(start_paused = true)]`. Tasks are counted in the whole runtime, so a bare
+//! `tokio::spawn` is detected too.
 //!
 //! # Services over sockets
-//! An innermost service, such as [`connect`](crate::elements::connect), calls a peer instead of an inner service. Serve the peer in
-//! the same runtime over a unix socket, and let it call what the kit puts below. Paused time goes on only when every task waits, by
-//! a millisecond a poll, and each time the sockets are looked at first: since both ends are in one thread, a check takes the same
-//! course each time. The peer's own tasks are counted as well, so a connection that is left open is detected by both ends.
+//! An innermost service, such as [`connect`](crate::elements::connect), calls a peer instead of an
+//! inner service. Serve the peer in the same runtime over a unix socket, and let it call the
+//! service that the kit puts below. Paused time advances only when every task waits, by a
+//! millisecond a poll, and each time the sockets are polled first: because both ends are in one
+//! thread, a check takes the same course each time. The peer's own tasks are counted as well, so a
+//! connection that is left open is detected by both ends.
 //! ```
 //! # use std::{path::PathBuf, sync::{Arc, Mutex}};
 //! # use nsm::{api::Connection, chain::{Call, Close, Next, Request, laws}};
@@ -47,7 +51,7 @@
 //!     Ok(call.into_connection())
 //! }
 //!
-//! /// The peer: calls what is below it, until that is done or the service hangs up.
+//! /// The peer: calls the service below it, until that is done or the caller hangs up.
 //! async fn answer(mut stream: UnixStream, below: Next) -> Result<(), Error> {
 //!     let connection = Connection::named("a");
 //!     let call = match stream.read_u8().await? {
@@ -108,7 +112,7 @@ const POLLS: usize = 1000;
 pub struct Broken {
     /// Name of the law.
     pub law: &'static str,
-    /// What was observed.
+    /// The observation.
     pub what: String,
 }
 
@@ -116,7 +120,7 @@ fn broken<T>(law: &'static str, what: String) -> Result<T, Broken> {
     Err(Broken { law, what })
 }
 
-/// Check an element that holds nothing outside the chain.
+/// Checks an element that holds nothing outside the chain.
 ///
 /// # Errors
 /// The first law that is violated.
@@ -124,7 +128,7 @@ pub async fn check<E: Element>(make: impl Fn() -> E) -> Result<(), Broken> {
     check_with(make, || 0).await
 }
 
-/// Check an element that holds resources outside the chain; `witness` counts them.
+/// Checks an element that holds resources outside the chain; `witness` counts them.
 ///
 /// # Errors
 /// The first law that is violated.
@@ -132,7 +136,8 @@ pub async fn check_with<E: Element>(make: impl Fn() -> E, witness: impl Fn() -> 
     check_layer(|| make().layer(), witness).await
 }
 
-/// Check a row that is written as a tower layer. `witness` counts what it holds outside the chain; `|| 0` if nothing.
+/// Checks a row that is written as a tower layer. `witness` counts its resources outside the chain;
+/// `|| 0` if nothing.
 ///
 /// # Errors
 /// The first law that is violated.
@@ -144,9 +149,9 @@ where
     check_all(async || Rig::new(wrap, Owner::rig(), &witness).await).await
 }
 
-/// Check a chain from its `begin` on, as a caller sees it. Its lanes finish what they have started: a call that is cut may be done
-/// nevertheless, and the Close that follows must leave nothing. `make` is given the owner of the chain's tasks,
-/// which are stopped after each law.
+/// Checks a chain from its `begin` on, as seen by a caller. Its lanes finish the calls that they
+/// have started: a cancelled call may be done nevertheless, and the Close that follows must leave
+/// nothing. `make` receives the owner of the chain's tasks, which are stopped after each law.
 ///
 /// # Errors
 /// The first law that is violated; `order` if the chain cannot be built.
@@ -155,7 +160,7 @@ pub async fn check_chain(make: impl Fn(&Tasks) -> Chain, witness: impl Fn() -> u
     let checked = check_all(async || {
         let tasks = Tasks::default();
         let before = last.replace(tasks.clone());
-        before.stop().await; // the law before may have left a connection
+        before.stop().await; // the previous law may have left a connection
         Rig::new(|inner| make(&tasks).build(inner), Owner::Lane(tasks.clone()), &witness).await
     });
     let checked = checked.await;

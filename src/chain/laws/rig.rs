@@ -22,9 +22,11 @@ use crate::{
     },
 };
 
-/// Turns of the runtime after which what has ended is gone, also a connection whose two ends are in this thread.
+/// Turns of the runtime after which ended resources are gone, also a connection whose two ends are
+/// in this thread.
 const TURNS: u64 = 8;
-/// How long the inner service takes: longer than the rig waits, so that work which outlives its call is seen.
+/// How long the inner service takes: longer than the rig waits, so that work which outlives its
+/// call is detected.
 pub(super) const ANSWER: Duration = Duration::from_millis(TURNS + 2);
 
 #[derive(Clone, Copy, PartialEq)]
@@ -41,7 +43,7 @@ pub(super) struct Rig<'a> {
     witness: &'a dyn Fn() -> usize,
 }
 
-/// Who owns the connection.
+/// The owner of the connection.
 pub(super) enum Owner {
     /// The rig, with a scope and events but without a lane.
     Rig(Frame, Arc<Mailbox>),
@@ -54,7 +56,7 @@ impl Owner {
         Self::Rig(Frame::bottom(), Mailbox::new(Tasks::default()))
     }
 
-    /// Prepare a call as a lane and `metadata` do.
+    /// Prepares a call as a lane and `metadata` do.
     fn prepare(&self, call: &mut Call) -> Option<Frame> {
         let Self::Rig(bottom, mailbox) = self else { return None };
         let frame = bottom.scope().frame();
@@ -68,13 +70,13 @@ impl Owner {
 }
 
 impl<'a> Rig<'a> {
-    /// Put what `wrap` makes of the inner service into a rig.
+    /// Puts the inner service, as wrapped by `wrap`, into a rig.
     pub(super) async fn new(
         wrap: impl FnOnce(Next) -> Result<Next, WrongOrder>,
         owner: Owner,
         witness: &'a dyn Fn() -> usize,
     ) -> Result<Self, Broken> {
-        settle().await; // the law before may have left aborted tasks
+        settle().await; // the previous law may have left aborted tasks
         let inner = Arc::new(Inner::default());
         match wrap(Next::of("end", inner.service())) {
             Ok(chain) => Ok(Self { chain, inner, owner, witness }),
@@ -82,7 +84,7 @@ impl<'a> Rig<'a> {
         }
     }
 
-    /// Run a call as a lane would; `None` if it was cancelled after `polls` polls.
+    /// Runs a call as a lane would; `None` if it was cancelled after `polls` polls.
     pub(super) async fn call(&self, what: What, polls: usize) -> Option<Result<Box<Connection>>> {
         let mut connection = Connection::named("a");
         connection.path_mut().path_segments = vec![PathSegment { id: "a".into(), ..PathSegment::default() }];
@@ -100,7 +102,7 @@ impl<'a> Rig<'a> {
             (_, frame) => drop(frame),
         }
         if self.has_lane() {
-            sleep(ANSWER).await; // it finishes what was cut
+            sleep(ANSWER).await; // the lane finishes the cancelled call
         }
         settle().await;
         answer
@@ -127,7 +129,8 @@ impl<'a> Rig<'a> {
         }
     }
 
-    /// End the connection: drop the scope, as a lane does at its end; a lane of the chain needs a Close for that.
+    /// Ends the connection: drops the scope, as a lane does at its end; a lane of the chain needs a
+    /// Close for that.
     pub(super) async fn end(&mut self, law: &'static str) -> Result<(), Broken> {
         match &mut self.owner {
             Owner::Rig(bottom, _) => *bottom = Frame::bottom(),
@@ -137,7 +140,7 @@ impl<'a> Rig<'a> {
         Ok(())
     }
 
-    /// End all connections without a Close.
+    /// Ends all connections without a Close.
     pub(super) async fn stop(&mut self) {
         match &mut self.owner {
             Owner::Rig(bottom, _) => *bottom = Frame::bottom(),
@@ -146,7 +149,7 @@ impl<'a> Rig<'a> {
         settle().await;
     }
 
-    /// Whether a call that is cut may still be done.
+    /// Whether a cancelled call may still be done.
     pub(super) fn has_lane(&self) -> bool {
         matches!(self.owner, Owner::Lane(_))
     }
@@ -164,7 +167,7 @@ impl<'a> Rig<'a> {
     }
 }
 
-/// Poll up to `polls` times, a turn apart, then drop the future.
+/// Polls up to `polls` times, a turn apart, then drops the future.
 async fn poll_times<F: Future>(work: F, polls: usize) -> Option<F::Output> {
     let mut work = pin!(work);
     for _ in 0..polls {
@@ -176,12 +179,13 @@ async fn poll_times<F: Future>(work: F, polls: usize) -> Option<F::Output> {
     None
 }
 
-/// Let the runtime run every task that can run, and look at its sockets once. Paused time goes on by a millisecond.
+/// Lets the runtime run every task that can run, and poll its sockets once. Paused time advances by
+/// a millisecond.
 async fn turn() {
     sleep(Duration::from_millis(1)).await;
 }
 
-/// Let what a call has started or ended come to rest.
+/// Lets started and ended tasks come to rest.
 async fn settle() {
     for _ in 0..TURNS {
         turn().await;
