@@ -1,19 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Make the link of a connection a port of the bridge (Meridio `interfacemonitor`).
+//! Makes the link of a connection a port of the bridge (Meridio `interfacemonitor`).
 //!
-//! The element only declares it, under the name that the mechanism says; the kernel's reconciler makes it so when the link is
-//! there, and again whenever it is not. Links of other mechanisms are no ports.
+//! The element only declares the port, by the name in the mechanism; the kernel's reconciler
+//! attaches the link when it exists, and again whenever it is detached. Links of other mechanisms
+//! are not ports.
 //!
 //! # Order
-//! [`Endpoint`] acts before the answer: the forwarder makes the link after it. Until a link is a port, only its leak stop keeps what
-//! a target sends through it from the primary network, so the answer to the first Request waits until that is in. It is the one
-//! place where an element waits for the kernel, and it waits for a second at most: a kernel that refuses must not keep targets away.
-//! [`Client`] acts on the answer, when the link exists; `source_route` and `egress` stand above it, so that a port is there before a
-//! next hop, and a next hop before the connection counts.
+//! [`Endpoint`] acts before the answer: the forwarder makes the link after it. Until a link is a
+//! port, only its leak stop keeps the target's packets from the primary network, so the answer to
+//! the first Request waits until the leak stop is in place. This is the only place where an element
+//! waits for the kernel, for a second at most: a kernel that refuses must not keep targets away.
+//! [`Client`] acts on the answer, when the link exists; `source_route` and `egress` stand above it,
+//! so that a port exists before a next hop, and a next hop before the connection counts.
 //!
 //! # Close
-//! Withdraws the port first, whatever becomes of the Close.
+//! The port is withdrawn before the Close is passed on, even if the Close then fails.
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
@@ -45,7 +47,8 @@ struct Port {
     _guard: PortGuard,
 }
 
-/// Declare the link of a connection a port; true if it is another than before. A refresh that changes nothing declares nothing.
+/// Declares the link of a connection as a port; true if it is another link than before. An
+/// unchanged refresh declares nothing.
 fn declare(
     kernel: &Kernel,
     peer: &PeerId,
@@ -79,16 +82,16 @@ fn hosts(texts: &[String]) -> Arc<[IpAddr]> {
     nets.iter().filter(|net| net.prefix_len() < net.max_prefix_len()).map(IpNet::addr).collect()
 }
 
-/// Longest wait for the leak stop of a link.
+/// Timeout for the leak stop of a link.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 impl Endpoint {
-    /// Declare ports at `kernel`.
+    /// Declares ports at `kernel`.
     pub fn new(kernel: Kernel) -> Self {
         Self { kernel }
     }
 
-    /// Wait until the kernel shows the leak stop of a link.
+    /// Waits until the kernel reports the leak stop of a link.
     async fn leak_stopped(&self, link: &InterfaceName, id: &str) {
         let mut status = self.kernel.status();
         let stopped = status.wait_for(|status| status.leak_stopped.contains(link));
@@ -99,13 +102,13 @@ impl Endpoint {
 }
 
 impl Client {
-    /// Declare ports at `kernel`.
+    /// Declares ports at `kernel`.
     pub fn new(kernel: Kernel) -> Self {
         Self { kernel }
     }
 }
 
-/// Name of the connection's link; none if its mechanism makes no link.
+/// Name of the connection's link; `None` if its mechanism makes no link.
 fn link(connection: &Connection) -> Result<Option<InterfaceName>> {
     let kernel = |kind| kind == Some(MechanismKind::Kernel);
     let Some(mechanism) = connection.mechanism.as_ref().filter(|mechanism| kernel(mechanism.kind())) else {
@@ -197,7 +200,7 @@ mod tests {
         connection
     }
 
-    /// Names of the links that are declared ports. None of them exists, so all are pending.
+    /// Names of the declared ports. None of their links exists, so all are pending.
     async fn declared(kernel: &Kernel) -> Vec<String> {
         kernel.settled().await;
         kernel.status().borrow().pending.iter().map(ToString::to_string).collect()

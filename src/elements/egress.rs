@@ -1,22 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Count the connections that carry traffic out (Meridio's `Egress` health).
+//! Counts the connections that carry traffic out (Meridio's `Egress` health).
 //!
-//! A connection counts from the moment a Request succeeded until its Close begins. Whether its next hop is installed is the
-//! kernel's to say; a proxy is ready when both agree.
+//! A connection counts from the success of a Request until its Close begins. The kernel reports
+//! whether its next hop is installed; a proxy is ready when both are true.
 //!
 //! # Order
-//! Above `source_route` and `bridge`: a connection counts only when its port and next hop are declared, and a Close takes it out
-//! of the count before they are withdrawn.
+//! Above `source_route` and `bridge`: a connection counts only when its port and next hop are
+//! declared, and a Close takes it out of the count before they are withdrawn.
 //!
 //! # Close
-//! Ends the count first, whatever becomes of the Close.
+//! The connection stops counting before the Close is passed on, even if the Close then fails.
 //!
 //! ```
 //! use nsm::{api::Connection, chain::{begin::BeginLayer, metadata::MetadataLayer, *}, elements::egress::Egress};
 //!
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<()> {
-//! let (egress, tasks) = (Egress::default(), Tasks::default());
+//! let egress = Egress::default();
+//! let tasks = Tasks::default();
 //! let chain = Chain::new()
 //!     .layer("begin", BeginLayer::client(tasks.clone()))
 //!     .layer("metadata", MetadataLayer)
@@ -57,7 +58,7 @@ impl Egress {
         *self.0.borrow()
     }
 
-    /// The number now and from now on.
+    /// The present number, and its changes.
     pub fn subscribe(&self) -> watch::Receiver<usize> {
         self.0.subscribe()
     }

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! One behaviour of a chain per file: the list of files says what the proxy does.
+//! The elements of the proxy's chains, one behaviour per file.
 //!
-//! Where client and endpoint differ, the file has an element for each, and the name says which: `ipam::Client`, `ipam::Endpoint`.
-//! `begin` and `metadata` are part of the machine, see [`chain`](crate::chain). An element never uses another element: what they
-//! share is in the connection, in the call's extensions, or in the scope as a type of a lower floor.
+//! Where client and endpoint differ, the file has an element for each, and the name shows which:
+//! `ipam::Client`, `ipam::Endpoint`. `begin` and `metadata` are part of the machine, see
+//! [`chain`](crate::chain). An element never uses another element: they share state in the
+//! connection, in the call's extensions, or in the scope as a type of a lower floor.
 
 pub mod authorize;
 pub mod bridge;

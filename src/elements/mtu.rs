@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Set the MTU of the link (Meridio `mtu`).
+//! Sets the MTU of the link (Meridio `mtu`).
 //!
-//! Both chains set the same value on every Request: a bridge takes the smallest MTU of its ports, and with unequal ones
-//! "packet too big" answers cannot be routed. The forwarder applies it to both interfaces. A caller that sends 0, as targets do in
-//! their updates, gets it again.
+//! Both chains set the same value on every Request: a bridge takes the smallest MTU of its ports,
+//! and with unequal ones "packet too big" answers cannot be routed. The forwarder applies it to
+//! both interfaces. A caller that sends 0, as targets do in their updates, receives the value
+//! again.
 
 use crate::{
     api::Connection,

@@ -1,19 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Repeat a Request before a token of its path expires (NSM `refresh`).
+//! Repeats a Request before a token of its path expires (NSM `refresh`).
 //!
-//! 1. What counts is the shortest expiry of all segments. A segment without one does not count; if none has one, ten minutes do.
-//! 2. A path of one segment is refreshed after a third of it, a longer one after 0.2 + 0.2 · index / length of it, so that hops do
-//!    not refresh at the same time and the client does first.
-//! 3. Up to a tenth earlier, at random: connections made together do not stay together.
+//! 1. The shortest expiry of all segments decides. A segment without one does not count; if none
+//!    has one, ten minutes are assumed.
+//! 2. A path of one segment is refreshed after a third of it, a longer one after 0.2 + 0.2 · index
+//!    / length of it, so that hops do not refresh at the same time and the client does first.
+//! 3. Up to a tenth earlier, at random, so that connections made together do not stay together.
 //! 4. Never before a second has passed, also when a token has expired, and never later than a day.
-//! 5. A refresh that failed is repeated after 200 ms, and after twice as long each further time, up to 5 s.
+//! 5. A refresh that failed is repeated after 200 ms, and after twice as long each further time, up
+//!    to 5 s.
 //!
 //! # State
 //! The timer, replaced by each Request that succeeds. A failed Request leaves the running one.
 //!
 //! # Close
-//! Stops the timer first.
+//! The timer is stopped before the Close is passed on.
 
 use std::time::{Duration, SystemTime};
 
@@ -25,7 +27,7 @@ use crate::{
     transport::Backoff,
 };
 
-/// Lifetime assumed where no segment says when it expires (rule 1).
+/// Assumed lifetime if no segment has an expiry (rule 1).
 const UNSAID: Duration = Duration::from_secs(600);
 /// Bounds of the delay (rule 4).
 const SHORTEST: Duration = Duration::from_secs(1);

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Send our network namespace along with the calls and answers that name it (NSM `sendfd`).
+//! Sends our network namespace with the calls and answers that name it (NSM `sendfd`).
 //!
-//! A message names the namespace as `inode://<device>/<inode>`; its descriptor goes beside the bytes of the same connection. The
-//! forwarder makes the link there. Both go with every Request and Close, since a forwarder or nsmgr that was restarted has lost
-//! them.
+//! A message names the namespace as `inode://<device>/<inode>`; its descriptor travels beside the
+//! bytes of the same connection. The forwarder makes the link there. Both go with every Request and
+//! Close, because a forwarder or nsmgr that was restarted has lost them.
 //!
 //! # Order
-//! Below `mechanism`, which leaves a placeholder that would mean somebody else's namespace to a peer.
+//! Below `mechanism`, which leaves a placeholder that a peer would take for its own namespace.
 
 use std::{io, os::fd::OwnedFd, sync::Arc};
 
@@ -19,7 +19,7 @@ use crate::{
     transport::{Caller, SendFds},
 };
 
-/// A network namespace to be sent. Clones share the descriptor.
+/// A network namespace to send. Clones share the descriptor.
 #[derive(Clone, Debug)]
 pub struct Netns {
     fd: Arc<OwnedFd>,
@@ -27,7 +27,7 @@ pub struct Netns {
 }
 
 impl Netns {
-    /// The namespace that this thread is in.
+    /// The namespace of this thread.
     ///
     /// # Errors
     /// Those of `open` and `fstat`; `/proc` must be mounted.
@@ -49,7 +49,7 @@ impl Netns {
         self.inode
     }
 
-    /// Name the namespace in a mechanism, if it makes a link. Returns whether it does.
+    /// Names the namespace in a mechanism, if it makes a link. Returns whether it does.
     fn name_in(&self, mechanism: &mut Mechanism) -> bool {
         let kernel = mechanism.kind() == Some(MechanismKind::Kernel);
         if kernel {
@@ -58,7 +58,7 @@ impl Netns {
         kernel
     }
 
-    /// Put the descriptor into a call, beside those already in it.
+    /// Adds the descriptor to a call, beside those already in it.
     fn send_with(&self, context: &mut Context) {
         let mut fds = context.extensions.remove::<SendFds>().map_or_else(Vec::new, |fds| fds.0);
         fds.push(Arc::clone(&self.fd));
@@ -66,27 +66,28 @@ impl Netns {
     }
 }
 
-/// Element for the client chain: before the call, in every KERNEL preference and in the mechanism.
+/// Element for the client chain: sends before the call, in every KERNEL preference and in the
+/// mechanism.
 #[derive(Clone, Debug)]
 pub struct Client {
     netns: Netns,
 }
 
-/// Element for the endpoint chain: after the answer, on the connection that the call came over.
+/// Element for the endpoint chain: sends after the answer, over the connection of the call.
 #[derive(Clone, Debug)]
 pub struct Endpoint {
     netns: Netns,
 }
 
 impl Client {
-    /// Send this namespace.
+    /// Sends this namespace.
     pub fn new(netns: Netns) -> Self {
         Self { netns }
     }
 }
 
 impl Endpoint {
-    /// Send this namespace.
+    /// Sends this namespace.
     pub fn new(netns: Netns) -> Self {
         Self { netns }
     }
@@ -151,7 +152,8 @@ mod tests {
         Mechanism { r#type: kind.into(), ..Mechanism::default() }
     }
 
-    /// What the end of a chain saw: inode URLs of preferences and mechanism, and inodes of the descriptors.
+    /// The end of a chain's view of a call: inode URLs of preferences and mechanism, and inodes of
+    /// the descriptors.
     type Seen = (Vec<Option<Inode>>, Vec<Inode>);
 
     async fn through(request: Request) -> (Seen, Seen) {

@@ -1,19 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Send what comes from a VIP to the load balancer at the other end (Meridio's next hops).
+//! Routes packets from VIPs to the load balancer at the other end (Meridio's next hops).
 //!
-//! The addresses of the other end, as answered, become next hops of the default route that VIP sources use:
-//! 1. At most one per family: what traffic is spread over is connections, not addresses.
+//! The addresses of the other end, as answered, become next hops of the default route for VIP
+//! sources:
+//! 1. At most one per family, because traffic is spread over connections, not addresses.
 //! 2. Not an address of our own end, and none that no host can have.
-//! 3. A connection that was healed may have another link at its far end: its next hops are asked for their link-layer address again.
+//! 3. A healed connection may have another link at its far end: the link-layer addresses of its
+//!    next hops are resolved again.
 //!
-//! The element only declares them. The kernel's reconciler installs them once the VIPs are known, by way of the bridge.
+//! The element only declares them. The kernel's reconciler installs them once the VIPs are known,
+//! by way of the bridge.
 //!
 //! # Order
 //! Above `bridge`: the port is declared first. Below `egress`.
 //!
 //! # Close
-//! Withdraws the next hops before the Close goes on, whatever becomes of it.
+//! The next hops are withdrawn before the Close is passed on, even if the Close then fails.
 
 use std::net::IpAddr;
 
@@ -38,7 +41,7 @@ struct NextHops {
 }
 
 impl SourceRoute {
-    /// Declare next hops at `kernel`.
+    /// Declares next hops at `kernel`.
     pub fn new(kernel: Kernel) -> Self {
         Self { kernel }
     }
@@ -71,7 +74,7 @@ impl Element for SourceRoute {
         if addresses.is_empty() {
             tracing::warn!(id = connection.id, "the answer has no address that can be a next hop");
         }
-        // A refresh that changes nothing declares nothing: it would wake the reconciler.
+        // An unchanged refresh declares nothing, because it would wake the reconciler.
         if scope.get::<NextHops>().is_some_and(|hops| hops.addresses == addresses) {
             if healed {
                 addresses.into_iter().for_each(|address| self.kernel.relinked(address));
@@ -139,7 +142,7 @@ mod tests {
         kernel
     }
 
-    /// Declare the link of the load balancer, as `bridge` does below.
+    /// Declares the link of the load balancer, as `bridge` does below.
     fn link(linux: &Memory, kernel: &Kernel) -> PortGuard {
         linux.add_link("nsm-1", None);
         kernel.port(&PeerId::load_balancer("lb-1"), "nsm-1".parse().unwrap(), Ends::default())

@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Close a connection whose caller does not refresh it (NSM `timeout`).
+//! Closes a connection whose caller does not refresh it (NSM `timeout`).
 //!
-//! The caller's token expires at a time that the path segment before ours says. A timer closes the connection before that, so that
-//! the Close is still authorized at the hops behind us:
-//! 1. The segment before ours must say when it expires.
-//! 2. The timer fires as long before the expiry as the call's deadline is away.
-//! 3. But not before half of what is left: callers refresh well before that, also where certificates are short-lived.
-//! 4. What has expired already fires at once, and nothing later than in two days, whatever the caller claims.
+//! The path segment before ours has the expiry of the caller's token. A timer closes the connection
+//! before that, so that the Close is still authorized at the hops behind us:
+//! 1. The segment before ours must have an expiry.
+//! 2. The timer fires before the expiry, by the time that the call has left until its deadline.
+//! 3. But not before half of the remaining lifetime: callers refresh well before that, also with
+//!    short-lived certificates.
+//! 4. A token that has already expired fires at once, and no timer is longer than two days,
+//!    regardless of the caller's expiry.
 //!
 //! Without a segment before ours the connection starts here, and there is no timer.
 //!
@@ -15,7 +17,7 @@
 //! The timer, replaced by each Request that succeeds.
 //!
 //! # Close
-//! Stops the timer first. A Close that fails is retried by `begin`.
+//! The timer is stopped before the Close is passed on. `begin` retries a Close that fails.
 
 use std::time::{Duration, SystemTime};
 
@@ -26,7 +28,7 @@ use crate::{
     chain::{Close, Element, Kind, Next, Order, Reason, Request, Result, Task},
 };
 
-/// Longest time (rule 4). Tokens live for ten minutes, or a day where somebody wants so.
+/// Longest time (rule 4). Token lifetimes are usually ten minutes; some deployments use a day.
 const LONGEST: Duration = Duration::from_secs(48 * 3600);
 
 /// Element that closes on the caller's expiry.
@@ -100,7 +102,8 @@ mod tests {
     #[test]
     fn it_fires_by_the_table() {
         let now = SystemTime::now();
-        // lifetime left of the caller's token, deadline of the call, time until the timer fires; seconds
+        // lifetime left of the caller's token, deadline of the call, time until the timer fires;
+        // seconds
         for (rule, lives, left, fires) in [
             ("2 ten minutes", 600, 15, 585),
             ("2 one minute", 60, 15, 45),

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Open a span for every call, as a child of the caller's (NSM `trace`).
+//! Opens a span for every call, as a child of the caller's (NSM `trace`).
 //!
-//! The parent is the W3C trace context that came with the call; without one it is the current span. Calls that an element starts
-//! later (refresh, heal, timeout) are roots of their own, linked to the last Request, since they happen minutes after it. Where
-//! nothing records the span, this costs one look-up.
+//! The parent is the W3C trace context that came with the call; without one it is the current span.
+//! Calls that an element starts later (refresh, heal, timeout) are roots of their own, linked to
+//! the last Request, because they happen minutes after it. If the span is not recorded, this costs
+//! one look-up.
 //!
 //! # Order
 //! First: the spans of all other rows are inside this one.
@@ -37,7 +38,7 @@ fn open(method: &'static str, connection: &Connection, context: &Context) -> Spa
     span
 }
 
-/// Link the spans of events to this call.
+/// Links the spans of events to this call.
 fn link_events(context: &mut Context, span: &Span) {
     if let Some((parent, state)) = trace_context::current(span) {
         let link = move |root: &Span| trace_context::link(root, &parent, &state);
@@ -53,7 +54,7 @@ impl Element for Trace {
     async fn request(&self, mut request: Request, next: Next) -> Result<Box<Connection>> {
         let span = open("Request", &request.connection, &request.context);
         link_events(&mut request.context, &span);
-        let call = span.in_scope(|| next.request(request)); // the next row's span is made here
+        let call = span.in_scope(|| next.request(request)); // the next row's span is created here
         call.instrument(span).await
     }
 
@@ -69,7 +70,7 @@ mod tests {
     use super::*;
     use crate::chain::laws;
 
-    // What the spans say is tested in a process of its own: tests/trace.rs.
+    // The contents of spans are tested in a separate process: tests/trace.rs.
     #[tokio::test(start_paused = true)]
     async fn it_keeps_the_laws() {
         laws::check(|| Trace).await.unwrap();

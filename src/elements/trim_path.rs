@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! End the path of an answer at this hop (NSM `trimpath`).
+//! Ends the path of an answer at this hop (NSM `trimpath`).
 //!
-//! A caller that reselects sends the segment that an earlier endpoint had to the right of ours, with an old token in it. The
-//! connection ends here, so what is to the right of our own segment is dropped from the answer. A pass-through, which holds a
-//! wire to the next hop, keeps the path as the next hop answered it.
+//! A caller that reselects sends the segment that an earlier endpoint had to the right of ours,
+//! with an old token in it. The connection ends here, so the segments to the right of our own are
+//! dropped from the answer. A pass-through, which holds a wire to the next hop, keeps the path of
+//! the next hop's answer.
 //!
 //! # Order
 //! Below `metadata`; the own segment is set by `update_path`.
@@ -21,11 +22,11 @@ pub struct TrimPath {
 }
 
 impl TrimPath {
-    /// For a chain inside a pass-through: nothing is dropped.
+    /// For a chain inside a pass-through: drops nothing.
     pub const PASS_THROUGH: Self = Self { passes_on: true };
 }
 
-/// Drop the segments right of the current one.
+/// Drops the segments right of the current one.
 fn trim(connection: &mut Connection) {
     if let Some(path) = &mut connection.path {
         path.path_segments.truncate((path.index as usize).saturating_add(1));

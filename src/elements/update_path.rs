@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Keep this hop's segment in the path of every call (NSM `updatepath`).
+//! Keeps this hop's segment in the path of every call (NSM `updatepath`).
 //!
-//! On the way down the connection moves to this hop's segment, which is found, renamed or added by the rules of
-//! [`chain::path`](crate::chain::path). On the way back the caller's id and index are restored. A path that the rules refuse is
-//! [`Reason::Invalid`].
+//! On the way down the connection moves to this hop's segment, which is found, renamed or added by
+//! the rules of [`chain::path`](crate::chain::path). On the way back the caller's id and index are
+//! restored. A path that the rules refuse is [`Reason::Invalid`].
 //!
 //! # Order
 //! Above `begin`, which serializes calls by the id set here.
@@ -23,7 +23,8 @@ pub struct UpdatePath {
 }
 
 impl UpdatePath {
-    /// `name` is the name of this hop's segment. It must differ from that of the hop before, or that hop's segment is taken for ours.
+    /// `name` is the name of this hop's segment. It must differ from that of the previous hop, or
+    /// that hop's segment is taken for ours.
     pub fn new(name: impl Into<String>) -> Self {
         Self { name: name.into() }
     }

@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Put the caller's token and our own into the path (NSM `updatetoken`).
+//! Adds the caller's token and our own to the path (NSM `updatetoken`).
 //!
-//! 1. The segment before ours gets the token that came with the call, and its expiry. Without one it stays as it is: `authorize`
-//!    decides.
-//! 2. Our segment gets a new token for the caller, signed with the SVID that the caller saw, and its expiry.
+//! 1. The segment before ours gets the token that came with the call, and its expiry. Without one
+//!    it stays unchanged: `authorize` decides.
+//! 2. Our segment gets a new token for the caller, signed with the SVID that the caller verified,
+//!    and its expiry.
 //!
-//! Only calls that came over a wire are concerned.
+//! Applies only to calls that came over a wire.
 //!
 //! # Order
-//! Above `authorize`, which verifies both, and with it above `begin`. Events of a connection enter below.
+//! Above `authorize`, which verifies both, and with it above `begin`. Events of a connection enter
+//! below.
 
 use std::time::Duration;
 
@@ -26,7 +28,7 @@ pub struct UpdateToken {
 }
 
 impl UpdateToken {
-    /// Issue tokens that live at most this long.
+    /// Issues tokens with at most this lifetime.
     pub fn new(lifetime: Duration) -> Self {
         Self { lifetime }
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Refuse answers whose path was not signed by those who answered.
+//! Refuses answers whose path was not signed by its hops.
 
 use std::time::SystemTime;
 
@@ -10,20 +10,21 @@ use crate::{
     transport::{Wire, token},
 };
 
-/// Element for the client chain: verifies the whole path of an answer with the certificate of the peer.
+/// Element for the client chain: verifies the whole path of an answer with the certificate of the
+/// peer.
 ///
-/// If a policy refuses the first answer of a connection, or the first after a Close, the Request fails with [`Reason::Denied`]. Later
-/// ones are only reported: the link carries traffic, and taking it down would punish the targets for a clock or a rotation. A Close
-/// is never refused.
+/// If a policy refuses the first answer of a connection, or the first after a Close, the Request
+/// fails with [`Reason::Denied`]. Later refusals are only logged: the link carries traffic, and
+/// taking it down would punish the targets for a clock or a rotation. A Close is never refused.
 ///
 /// # State
-/// That an answer was accepted, until the Close.
+/// A mark that an answer was accepted, until the Close.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Client;
 
 struct Accepted;
 
-/// Answers of a chain that ends inside this process came over no wire, and are not verified.
+/// Answers of a chain that ends inside this process did not come over a wire, and are not verified.
 fn verify(answer: &Connection, context: &Context) -> Result<(), token::Denied> {
     match context.scope.get::<Wire>() {
         Some(wire) => token::verify_answer(answer.segments(), answer.index(), wire.peer(), SystemTime::now()),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Refuse callers whose path does not lead here.
+//! Refuses callers whose path does not lead here.
 
 use std::time::SystemTime;
 
@@ -10,14 +10,15 @@ use crate::{
     transport::{Caller, token},
 };
 
-/// Element for the endpoint chain: verifies the path up to our own segment, of Requests and Closes alike, and makes the client that
-/// signed segment 0 the [`Owner`] of the call.
+/// Element for the endpoint chain: verifies the path up to our own segment, of Requests and Closes
+/// alike, and makes the client that signed segment 0 the [`Owner`] of the call.
 ///
-/// A path that a policy refuses is [`Reason::Denied`] with the policy's name. Calls from inside this process, which came over no
-/// wire, are not verified.
+/// A path that a policy refuses is [`Reason::Denied`] with the policy's name. Calls from inside
+/// this process, which did not come over a wire, are not verified.
 ///
 /// # Order
-/// Above `begin`: no call reaches the lane of a connection before its caller is authorized. Events of a connection enter below.
+/// Above `begin`: no call reaches the lane of a connection before its caller is authorized. Events
+/// of a connection enter below.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Endpoint;
 

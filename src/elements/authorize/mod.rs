@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Verify the tokens of the path (NSM `authorize`, with its default policies).
+//! Verifies the tokens of the path (NSM `authorize`, with its default policies).
 //!
-//! Each hop has put a token into its segment that names the next hop, and each hop verifies its neighbour's signature with the
-//! certificate of the connection between them. The policies are in [`token`](crate::transport::token).
+//! Each hop has put a token into its segment that names the next hop, and each hop verifies its
+//! neighbour's signature with the certificate of the connection between them. The policies are in
+//! [`token`](crate::transport::token).
 
 mod client;
 mod endpoint;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Both elements, with `update_token` above the endpoint's, against certificates of an authority in memory.
+//! Tests both elements, with `update_token` above the endpoint's, against certificates of an
+//! authority in memory.
 
 use std::{
     sync::{
@@ -24,7 +25,7 @@ use crate::{
 
 const LIFETIME: Duration = Duration::from_secs(600);
 
-/// An identity, and what others see of it.
+/// An identity, and its public part.
 struct Hop {
     svid: Arc<Svid>,
     peer: Arc<Peer>,
@@ -49,7 +50,7 @@ fn segment(token: &Token) -> PathSegment {
     PathSegment { token: token.jwt().into(), expires: Some(token.expires().into()), ..PathSegment::default() }
 }
 
-/// The endpoint's two rows above something that answers.
+/// The endpoint's two rows above a service that answers.
 fn endpoint() -> Next {
     let end = tower::service_fn(|call: Call| async { Ok::<_, Error>(call.into_connection()) });
     Chain::new().with(UpdateToken::new(LIFETIME)).with(Endpoint).build(end).unwrap()
@@ -74,7 +75,7 @@ async fn an_endpoint_takes_what_its_caller_signed_and_names_the_policy_that_refu
     let (first, second) = (segment(&token(&client, &forwarder)), token(&forwarder, &end));
     let path = || vec![first.clone(), PathSegment::default()];
     let old = segment(&token(&forwarder, &end));
-    // what, segments left of ours, token of the call, the policy that refuses
+    // case, segments left of ours, token of the call, the policy that refuses
     #[rustfmt::skip]
     let table = [
         ("as it should be", path(), Some(second.clone()), None),
@@ -108,7 +109,7 @@ async fn an_endpoint_takes_what_its_caller_signed_and_names_the_policy_that_refu
     }
 }
 
-/// An endpoint chain with lanes, above something that counts Closes.
+/// An endpoint chain with lanes, above a service that counts Closes.
 struct Lanes {
     chain: Next,
     closes: Arc<AtomicUsize>,
@@ -129,7 +130,7 @@ impl Lanes {
         Self { chain, closes, tasks, end }
     }
 
-    /// A Request with tokens of `signer` that `caller` presents.
+    /// A Request with tokens of `signer`, presented by `caller`.
     fn call(&self, signer: &Hop, caller: &Hop, state: State) -> Request {
         let token = Some(token(signer, &self.end));
         let mut request = called(vec![PathSegment::default()], caller, &self.end, token);
@@ -215,7 +216,8 @@ async fn wire(own: &Hop, peer: &Hop) -> (Wire, tokio::io::DuplexStream) {
     (Wire::over(near, None, svid, peer, None).await.unwrap(), far)
 }
 
-/// A client chain whose peer signs its answers, or not, as the switch says; with the Closes it has seen, and its events.
+/// A client chain whose peer signs its answers if the switch is on; with the Closes received by the
+/// peer, and the chain's events.
 struct Signing {
     chain: Next,
     bad: Arc<AtomicBool>,
@@ -288,7 +290,7 @@ async fn an_answer_to_a_reselect_is_verified_as_a_first_one() {
     let events = peer.events.lock().unwrap().clone();
     let error = events.reselect(Kind::Heal, true).await.unwrap_err();
     assert!(matches!(error.reason(), Reason::Denied(_)), "{error}");
-    peer.closed(2).await; // before the reselect, and what it has made
+    peer.closed(2).await; // before the reselect, and its result
     peer.bad.store(false, SeqCst);
     events.reselect(Kind::Heal, true).await.unwrap();
     peer.tasks.stop().await;

@@ -1,24 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Call the next hop (NSM `dial` and `connect`).
+//! Calls the next hop (NSM `dial` and `connect`).
 //!
-//! Every Request and every Close dials anew: the tokens are signed with the key of the connection they travel on, and certificates
-//! rotate. With a call go its deadline, a token, and the descriptors that elements above left in its extensions ([`SendFds`]).
+//! Every Request and every Close dials again, because the tokens are signed with the key of the
+//! connection that carries them, and certificates rotate. A call carries its deadline, a token, and
+//! the descriptors that elements above left in its extensions ([`SendFds`]).
 //!
-//! This is a hand-written service with a named future, not an [`Element`](crate::chain::Element): nothing is below it.
+//! This is a hand-written service with a named future, not an [`Element`](crate::chain::Element),
+//! because it has no next service.
 //!
 //! # Order
-//! Last. What stands below is never called.
+//! Last. Rows below it are never called.
 //!
 //! # State
-//! The [`Wire`] of the last Request that succeeded; the old one is dropped when the new one has taken its place. Elements above find
-//! it in the scope: `heal` and `monitor` watch over it, `authorize` asks it for the peer. Beside it [`Answered`], until the Close: a
-//! peer whose first answer is refused, here or by an element above, is closed by the lane.
+//! The [`Wire`] of the last Request that succeeded; a new one replaces the old one, which is then
+//! dropped. Elements above find it in the scope: `heal` and `monitor` watch over it, `authorize`
+//! reads the peer's identity from it. Beside it [`Answered`], until the Close: if the first answer
+//! of a peer is refused, here or by an element above, the lane closes the connection at the peer.
 //!
 //! # Errors
-//! A peer that cannot be reached, and a connection that breaks, is [`Reason::Unavailable`]; what the peer answers is
-//! [`Reason::Status`] with its own code. An answer out of bounds is [`Reason::Exhausted`], one about another connection
-//! [`Reason::Refused`].
+//! A peer that cannot be reached, and a connection that breaks, is [`Reason::Unavailable`]; an
+//! error of the peer is [`Reason::Status`] with its own code. An answer out of bounds is
+//! [`Reason::Exhausted`], one about another connection [`Reason::Refused`].
 
 use std::{
     error::Error as _,
@@ -43,10 +46,11 @@ use crate::{
     transport::{Dialer, SendFds, Wire, origin, server::bounds},
 };
 
-/// The peer is told to answer this much before our own deadline, so that it can say what kept it.
+/// The peer's deadline is this much before our own, so that it can report the cause of a delay.
 const MARGIN: Duration = Duration::from_millis(250);
 
-/// Innermost service of a client chain: calls the peer that its [`Dialer`] reaches. Also a layer, so that it has a row in the chain.
+/// Innermost service of a client chain: calls the peer that its [`Dialer`] reaches. Also a layer,
+/// so that it has a row in the chain.
 #[derive(Clone, Debug)]
 pub struct Connect {
     dialer: Dialer,
@@ -54,12 +58,12 @@ pub struct Connect {
 }
 
 impl Connect {
-    /// Call the peer of a dialer. Descriptors that come with answers are refused.
+    /// Calls the peer of a dialer. Descriptors that come with answers are refused.
     pub fn new(dialer: Dialer) -> Self {
         Self { dialer, keeps: false }
     }
 
-    /// Keep descriptors that come with answers, as many as a hub keeps, for `recv_fd` above.
+    /// Keeps descriptors that come with answers, as many as a hub keeps, for `recv_fd` above.
     pub fn keep_descriptors(self) -> Self {
         Self { keeps: true, ..self }
     }
@@ -73,7 +77,7 @@ impl Connect {
         Ok(wire)
     }
 
-    /// A message for the peer, with all that goes beside it.
+    /// A message for the peer, with its token, deadline and descriptors.
     fn message<M>(
         &self,
         wire: &Wire,
@@ -118,7 +122,7 @@ impl Connect {
     }
 }
 
-/// What the peer was asked for.
+/// The connection as requested from the peer.
 struct Asked(Connection);
 
 impl Asked {
@@ -137,7 +141,8 @@ impl Asked {
         }
     }
 
-    /// What the peer holds although its answer is not accepted: what was asked, under the id that the peer has added.
+    /// The connection that the peer holds although its answer is not accepted: the requested one,
+    /// under the id that the peer has added.
     fn held(self, answer: &Connection) -> Connection {
         let Self(mut held) = self;
         let next = held.index() + 1;
@@ -156,7 +161,7 @@ fn earlier(deadline: Instant) -> Instant {
     deadline.checked_sub(MARGIN.min(left / 20)).unwrap_or(deadline)
 }
 
-/// What broke on this side has a source; a peer's answer has none.
+/// An error of this side has a source; a peer's answer has none.
 fn failed(status: Status) -> Error {
     match status.source() {
         Some(_) => Reason::Unavailable(causes(&status)).into(),
@@ -193,7 +198,8 @@ impl Layer<Next> for Connect {
     }
 }
 
-/// Future of a call: the peer's answer, or [`Reason::Deadline`] if the peer does not keep it.
+/// Future of a call: the peer's answer, or [`Reason::Deadline`] if the peer does not keep the
+/// deadline.
 #[pin_project]
 pub struct Calling {
     #[pin]

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The service against a peer on a unix socket.
+//! Tests the service against a peer on a unix socket.
 
 use std::{
     os::fd::OwnedFd,
@@ -21,10 +21,11 @@ use crate::{
     transport::{Caller, Target},
 };
 
-/// What the peer saw of each call: method, seconds until the deadline, whether it had a token, descriptors that had come.
+/// The calls that the peer received: method, seconds until the deadline, whether it had a token,
+/// number of received descriptors.
 type Seen = Arc<Mutex<Vec<(&'static str, u64, bool, usize)>>>;
 
-/// A peer that notes the calls and answers them by the payload.
+/// A peer that records the calls and answers them by the payload.
 async fn peer(seen: &Seen) -> Served {
     let seen = Arc::clone(seen);
     let end = tower::service_fn(move |call: Call| {
@@ -66,7 +67,7 @@ fn request(payload: &str) -> Request {
     Request::new(connection)
 }
 
-/// Request in a frame that is kept on success.
+/// Makes a Request in a frame that is kept on success.
 async fn refresh(chain: &Next, bottom: &Frame, payload: &str) -> Result<Box<Connection>> {
     let frame = bottom.scope().frame();
     let mut request = request(payload);
@@ -106,7 +107,7 @@ async fn what_goes_wrong_is_told_by_the_table() {
     let peer = peer(&Seen::default()).await;
     let connect = Connect::new(peer.dialer.clone());
     let nobody = Dialer { target: Target::Unix("/nonexistent/nsm.io.sock".into()), ..peer.dialer.clone() };
-    // what the peer does, which peer, status, part of the text
+    // behaviour of the peer, which peer, status, part of the text
     #[rustfmt::skip]
     let table = [
         ("refuse", connect.clone(), Code::PermissionDenied, "no sufficient privileges"),
@@ -215,7 +216,7 @@ async fn it_keeps_the_laws() {
 
 type Kept = Arc<Mutex<Vec<Box<dyn Send>>>>;
 
-/// Calls by a [`Connect`], and does something wrong.
+/// Calls by a [`Connect`] with one deliberate violation.
 async fn wrongly(
     what: &str,
     below: Below,

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Watch whether the peers still know a connection.
+//! Watches whether the peers still have a connection.
 //!
-//! It is lost if the next hop has deleted it or reports it `DOWN`, and if the stream ends, with or without an error, or is not opened
-//! in time.
+//! It is lost if the next hop has deleted it or reports it `DOWN`, and if the stream ends, with or
+//! without an error, or is not opened in time.
 
 use futures::StreamExt;
 use tonic::Status;
@@ -16,7 +16,7 @@ use crate::{
     transport::monitor::{Events, Ours},
 };
 
-/// How an event reports the loss of a connection, if it does.
+/// The loss of a connection that an event reports, if it does.
 fn loss(ours: &Ours, event: &ConnectionEvent) -> Option<&'static str> {
     let mut about = event.connections.values().filter(|connection| ours.is(connection)).peekable();
     about.peek()?;
@@ -27,16 +27,16 @@ fn loss(ours: &Ours, event: &ConnectionEvent) -> Option<&'static str> {
     down.then_some("the next hop reports the connection as down")
 }
 
-/// How a connection was lost.
+/// The way in which a connection was lost.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Lost {
     /// The next hop reports it.
     Reported(&'static str),
-    /// The next hop itself is not heard any more.
+    /// The stream of the next hop has ended.
     Unheard(String),
 }
 
-/// Wait until the connection is lost.
+/// Waits until the connection is lost.
 pub(super) async fn lost(ours: &Ours, events: &mut Events) -> Lost {
     loop {
         let event = events.next().await;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The seam to whatever probes links.
+//! The interface to a prober of links.
 
 use std::any::Any;
 
@@ -14,7 +14,7 @@ use crate::api::Connection;
 /// Whether traffic passes over the link of a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Verdict {
-    /// Nothing probes the link, or not yet.
+    /// The link is not probed, or not yet.
     #[default]
     Unknown,
     /// The far end answers.
@@ -23,14 +23,16 @@ pub enum Verdict {
     Dead,
 }
 
-/// Reports whether traffic passes over the link of a connection, and moves traffic away from a doubtful one.
+/// Reports whether traffic passes over the link of a connection, and moves traffic away from a
+/// doubtful one.
 pub trait Liveness: Send + Sync + 'static {
-    /// The verdict on the link of an answered connection: the present one, and every later one. After the end of the stream the
-    /// last one stays.
+    /// The verdict on the link of an answered connection: the present one, and every later one.
+    /// After the end of the stream the last one stays.
     fn watch(&self, answer: &Connection) -> BoxStream<'static, Verdict>;
 
-    /// Prefer other links to that of an answered connection until the guard is dropped, because a peer reports that the connection
-    /// is down. If there are no others, traffic goes on over this one.
+    /// Prefers other links to that of an answered connection until the guard is dropped, because a
+    /// peer reports that the connection is down. If there are no others, traffic continues over
+    /// this one.
     fn doubt(&self, answer: &Connection) -> Doubt;
 }
 
@@ -56,7 +58,7 @@ impl Link {
         self.last
     }
 
-    /// Wait until a condition holds for the verdict. Cancel-safe.
+    /// Waits until a condition holds for the verdict. Cancel-safe.
     pub(super) async fn until(&mut self, holds: impl Fn(Verdict) -> bool) {
         while !holds(self.verdict()) {
             match self.verdicts.next().await {

@@ -1,23 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Notice that a connection is broken, and request it again (NSM `heal`).
+//! Detects that a connection is broken, and requests it again (NSM `heal`).
 //!
-//! Two things are watched after each Request: over the same wire, whether the peers still know the connection; and, if the settings
-//! have a [`Liveness`], whether traffic passes. The remedy is decided by [`rules`]. In short: while the link may carry traffic it is
-//! kept and the Request repeated, as a refresh would be; a dead one is made anew, to the same endpoint. A link that answers again
-//! within 3 s is not dead. Traffic does not wait for any of it: the kernel's reconciler takes it off a link that is gone or silent,
-//! and while a peer reports that the connection is down, other links are preferred.
+//! Two things are watched after each Request: over the same wire, whether the peers still have the
+//! connection; and, if the settings have a [`Liveness`], whether traffic passes. [`rules`] decide
+//! how to heal. In short: while the link may carry traffic it is kept and the Request repeated, as
+//! a refresh would be; a dead link is made again, to the same endpoint. A link that answers again
+//! within 3 s is not dead. Traffic does not wait for any of it: the kernel's reconciler takes it
+//! off a link that is gone or silent, and while a peer reports that the connection is down, other
+//! links are preferred.
 //!
-//! When attempts are made is decided by `pace`.
+//! `pace` decides when attempts are made.
 //!
 //! # Order
 //! Above everything that a healed connection needs again; below `refresh`.
 //!
 //! # State
-//! The task that watches and heals. A Request that succeeds replaces it; one that fails leaves it. It never closes by itself.
+//! The task that watches and heals. A Request that succeeds replaces it; one that fails leaves it.
+//! It never closes by itself.
 //!
 //! # Close
-//! Stops the task first. The Close at the start of a reselect, which the task itself asked for, leaves it.
+//! The task is stopped before the Close is passed on. The Close at the start of a reselect, which
+//! the task itself requested, leaves it.
 
 mod control;
 mod liveness;
@@ -38,21 +42,22 @@ use crate::{
     },
 };
 
-/// How to watch and heal.
+/// Settings for watching and healing.
 #[derive(Clone)]
 pub struct Settings {
     /// Whether traffic passes. Without it, no link is known to be alive or dead.
     pub liveness: Option<Arc<dyn Liveness>>,
-    /// Refusals after which a link of unknown state is made anew.
+    /// Number of refusals after which a link of unknown state is made again.
     pub reselect_after: u32,
     /// Longest pause between attempts.
     pub longest_pause: Duration,
-    /// How long the token lives with which the monitor stream is opened.
+    /// Lifetime of the token with which the monitor stream is opened.
     pub token_lifetime: Duration,
 }
 
 impl Default for Settings {
-    /// No liveness, reselect after 6 refusals (about 6 s), pauses of up to 12.5 s, tokens of ten minutes.
+    /// No liveness, reselect after 6 refusals (about 6 s), pauses of up to 12.5 s, tokens of ten
+    /// minutes.
     fn default() -> Self {
         Self {
             liveness: None,
@@ -70,12 +75,12 @@ pub struct Heal {
     peers: Arc<dyn Peers>,
 }
 
-/// Where events of the peers come from.
+/// The source of the peers' events.
 trait Peers: Send + Sync + 'static {
     fn watch(&self, scope: &Scope, selector: MonitorScopeSelector) -> Option<monitor::Events>;
 }
 
-/// From the wire that the Request went over.
+/// Events over the wire of the Request.
 struct OverWire(Duration);
 
 impl Peers for OverWire {
@@ -87,13 +92,13 @@ impl Peers for OverWire {
 struct Watching(#[expect(dead_code, reason = "a guard")] Task);
 
 impl Heal {
-    /// Heal by these settings.
+    /// Heals by these settings.
     pub fn new(settings: Settings) -> Self {
         let peers = Arc::new(OverWire(settings.token_lifetime));
         Self { settings, peers }
     }
 
-    /// What to watch of an answered connection.
+    /// The watcher of an answered connection.
     fn patient(&self, answer: &Connection, scope: &Scope) -> Patient {
         let ours = Ours::of(answer);
         let events = ours.as_ref().and_then(|ours| self.peers.watch(scope, ours.selector()));

@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Space attempts to heal.
+//! Spaces attempts to heal.
 //!
-//! 1. The first attempt comes after up to 200 ms, at random: all connections over one nsmgr break at once.
+//! 1. The first attempt comes after up to 200 ms, at random: all connections over one nsmgr break
+//!    at once.
 //! 2. While no peer answers, attempts are 200 ms to 5 s apart. They cost a dial on this machine.
-//! 3. While peers refuse, attempts are 200 ms to 12.5 s apart. They start again at 200 ms when a peer answers after none did.
+//! 3. While peers refuse, attempts are 200 ms to 12.5 s apart. They start again at 200 ms when a
+//!    peer answers after none did.
 //! 4. Attempts for a dead link are 12.5 s apart, so that it costs six Requests a minute at most.
-//! 5. A connection that breaks again soon after it was healed is flapping: the pause before the first attempt grows fourfold each
-//!    time, up to 30 s. That is a breaker, since every attempt of a flapping connection succeeds. It is reset by a while without a
-//!    break.
+//! 5. A connection that breaks again soon after it was healed is flapping: the pause before the
+//!    first attempt grows fourfold each time, up to 30 s. That is a circuit breaker, because every
+//!    attempt of a flapping connection succeeds. It is reset by a while without a break.
 
 use std::{
     sync::{
@@ -28,17 +30,19 @@ const LONGEST_UNANSWERED: Duration = Duration::from_secs(5);
 /// Longest pause between attempts, by default.
 pub(super) const LONGEST: Duration = Duration::from_millis(12_500);
 const LONGEST_FLAPPING: Duration = Duration::from_secs(30);
-/// A connection that held this long is not flapping.
+/// A connection that lasted this long is not flapping.
 const STABLE: Duration = Duration::from_secs(10);
-/// Breaks in a row that are worth a warning.
+/// Consecutive breaks after which a warning is logged.
 const MANY: u32 = 5;
 
-/// How often a connection broke soon after it was healed. Shared by its watchers, one after the other.
+/// How often a connection broke soon after it was healed. Shared by its watchers, one after the
+/// other.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Flaps(Arc<AtomicU32>);
 
 impl Flaps {
-    /// Rules 1 and 5: the pause before the first attempt for a connection that was watched since `since`.
+    /// Rules 1 and 5: the pause before the first attempt for a connection that was watched since
+    /// `since`.
     pub(super) fn pause(&self, since: Instant) -> Duration {
         let flaps = match since.elapsed() >= STABLE {
             true => 0,
@@ -116,12 +120,12 @@ mod tests {
     fn pauses_grow_by_what_failed() {
         use Outcome::{Refused, Unanswered};
         use Verdict::{Alive, Dead, Unknown};
-        // what failed, the verdict, milliseconds before jitter
+        // error, verdict, milliseconds before jitter
         #[rustfmt::skip]
         let table = [
             (Unanswered, Unknown, 200), (Unanswered, Alive, 400), (Unanswered, Unknown, 800),
             (Unanswered, Unknown, 1600), (Unanswered, Unknown, 3200), (Unanswered, Unknown, 5000), (Unanswered, Unknown, 5000),
-            // a restarted manager answers, and knows nobody for a while
+            // a restarted manager answers, and has no connections for a while
             (Refused, Unknown, 200), (Refused, Unknown, 400), (Refused, Alive, 800), (Refused, Alive, 1600),
             (Refused, Alive, 3200), (Refused, Alive, 6400), (Refused, Alive, 12_500), (Refused, Alive, 12_500),
             (Refused, Dead, 12_500), (Unanswered, Dead, 12_500),

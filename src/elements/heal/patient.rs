@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Watch one connection, and heal it when it is broken.
+//! Watches one connection, and heals it when it is broken.
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,7 +19,7 @@ use crate::{
     transport::monitor::{self, Ours},
 };
 
-/// Time for a link that has fallen silent to answer again before it is made anew.
+/// Time in which a silent link may answer again before it is made again.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// A connection that is watched.
@@ -34,9 +34,9 @@ pub(super) struct Patient {
     longest_pause: Duration,
 }
 
-/// What is broken.
+/// The cause of a break.
 enum Broken {
-    /// The peers have lost the connection, or cannot be heard.
+    /// The peers have lost the connection, or their stream has ended.
     Control(Lost),
     /// No traffic passes.
     Link,
@@ -55,7 +55,7 @@ impl Patient {
         Self { answer, control, liveness, link, flaps, since, reselect_after, longest_pause }
     }
 
-    /// Watch, and heal until a Request has succeeded, which replaces this task.
+    /// Watches, and heals until a Request has succeeded, which replaces this task.
     pub(super) async fn care(mut self, events: Events) {
         loop {
             let _doubt = match self.broken().await {
@@ -77,7 +77,7 @@ impl Patient {
         }
     }
 
-    /// Wait until one of the two watches finds the connection broken.
+    /// Waits until one of the two watches finds the connection broken.
     async fn broken(&mut self) -> Broken {
         let control = async {
             match &mut self.control {
@@ -94,7 +94,7 @@ impl Patient {
         tokio::select! { lost = control => Broken::Control(lost), () = dead => Broken::Link }
     }
 
-    /// Give a dead link time to answer again.
+    /// Gives a dead link time to answer again.
     async fn answers_again(&mut self) -> bool {
         match &mut self.link {
             Some(link) => timeout(PATIENCE, link.until(|verdict| verdict != Verdict::Dead)).await.is_ok(),

@@ -1,22 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Decide how to heal a connection.
+//! Decides how to heal a connection.
 //!
-//! Asking again on the same path keeps the link, its MAC and all neighbours: a restarted nsmgr accepts it as soon as its forwarder and
-//! endpoints have registered. Reselecting closes first and makes a new link, so traffic is lost until it is there.
-//! 1. It was reselected already, and the answer is outstanding: ask again. There is nothing more to close.
+//! Repeating the Request on the same path keeps the link, its MAC address and all neighbours: a
+//! restarted nsmgr accepts it as soon as its forwarder and endpoints have registered. Reselecting
+//! closes first and makes a new link, so traffic is lost until it exists.
+//! 1. It was reselected already, and the answer is outstanding: repeat. There is nothing more to
+//!    close.
 //! 2. The link is dead: reselect.
-//! 3. The link is alive: ask again, however often that fails and whatever a hop reports.
-//! 4. Nothing probes the link, and a hop reports that it is gone: reselect.
-//! 5. Nothing probes the link: ask again, and reselect after so many refusals. Only what a peer answers is a refusal. A peer that
-//!    cannot be reached or does not answer would not answer a reselect either.
+//! 3. The link is alive: repeat, however often that fails and regardless of the reports of hops.
+//! 4. The link is not probed, and a hop reports that it is gone: reselect.
+//! 5. The link is not probed: repeat, and reselect after a number of refusals. Only an answer of a
+//!    peer is a refusal. A peer that cannot be reached or does not answer would not answer a
+//!    reselect either.
 
 use tonic::Code;
 
 use super::Verdict;
 use crate::chain::{Error, Reason};
 
-/// How to heal.
+/// The way to heal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Remedy {
     /// Repeat the last Request on the same path.
@@ -25,7 +28,7 @@ pub enum Remedy {
     Reselect,
 }
 
-/// How an attempt failed.
+/// The result of a failed attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// No peer answered.
@@ -47,14 +50,14 @@ impl Outcome {
     }
 }
 
-/// What is known of a broken connection.
+/// The state of a broken connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Symptoms {
     /// Whether traffic passes.
     pub verdict: Verdict,
     /// A hop reports that the link is gone.
     pub link_gone: bool,
-    /// Requests that peers refused since it broke.
+    /// Number of Requests that peers refused since it broke.
     pub refusals: u32,
     /// It was reselected since it broke.
     pub reselected: bool,
@@ -73,7 +76,7 @@ pub fn remedy(symptoms: &Symptoms, reselect_after: u32) -> Remedy {
 }
 
 impl Symptoms {
-    /// Learn from a failed attempt.
+    /// Updates the state after a failed attempt.
     pub fn learn(&mut self, error: &Error) {
         self.refusals += u32::from(Outcome::of(error) == Outcome::Refused);
         if let Reason::Status(status) = error.reason() {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The element in a client chain, with peers that say what a test wants.
+//! Tests the element in a client chain, with peers under the test's control.
 
 use std::{
     collections::VecDeque,
@@ -27,13 +27,13 @@ use crate::{
     transport::monitor::Connections,
 };
 
-/// What peers and links do, and what they were asked.
+/// The scripted behaviour of peers and links, and the calls they received.
 #[derive(Clone, Default)]
 struct World(Arc<Mutex<Script>>);
 
 #[derive(Default)]
 struct Script {
-    streams: VecDeque<monitor::Events>, // none left: one that stays open and silent
+    streams: VecDeque<monitor::Events>, // when empty, a stream that stays open and silent
     opened: usize,
     refuse: Option<fn() -> Error>,
     log: Vec<String>,
@@ -95,7 +95,7 @@ impl World {
         match (script.refuse, &call) {
             (Some(refuse), Call::Request(_)) => Err(refuse()),
             (None, Call::Request(_)) if state == State::ReselectRequested => {
-                script.link.send_replace(Verdict::Alive); // a new link lives
+                script.link.send_replace(Verdict::Alive); // a new link is alive
                 Ok(call.into_connection())
             }
             _ => Ok(call.into_connection()),
@@ -127,7 +127,8 @@ fn ends_after(seconds: u64) -> monitor::Events {
     futures::stream::once(wait).filter_map(|()| async { None }).boxed()
 }
 
-/// A stream with one event about the connection at the next hop, after a second; then it stays open.
+/// A stream with one event about the connection at the next hop, after a second; then it stays
+/// open.
 fn says(kind: ConnectionEventType, next: &str) -> monitor::Events {
     let mut connection = *lb();
     connection.path_mut().index = 1;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Address the links to load balancers.
+//! Assigns the addresses of links to load balancers.
 
 use super::{Held, acquire, former::Former, moving::Moving, names, rules};
 use crate::{
@@ -9,15 +9,16 @@ use crate::{
     ipam::Leases,
 };
 
-/// Element for the client chain: both ends get the addresses of the leases, whatever was there. A load balancer that the address
-/// service has moved to another subnet keeps its former addresses, too, as long as a lease is left in theirs.
+/// Element for the client chain: both ends get the addresses of the leases, regardless of their
+/// previous addresses. A load balancer that the address service has moved to another subnet also
+/// keeps its former addresses, as long as a lease is left in their subnets.
 #[derive(Clone, Debug)]
 pub struct Client {
     leases: Leases,
 }
 
 impl Client {
-    /// Take addresses from these leases.
+    /// Takes addresses from these leases.
     pub fn new(leases: Leases) -> Self {
         Self { leases }
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Address the links to targets, and name the gateways.
+//! Assigns the addresses of links to targets, and their gateways.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,19 +17,21 @@ use crate::{
     ipam::{Leases, PORTS},
 };
 
-/// VIPs of the trench: sorted, without host bits; `None` as long as no list is known.
+/// VIPs of the trench: sorted, without host bits; `None` while no list is known.
 pub type Listed = Option<Arc<[IpNet]>>;
 
-/// Longest wait for a VIP to be listed. The target and the proxy are notified of a new one at the same time.
+/// Timeout for a VIP to be listed. The target and the proxy are notified of a new one at the same
+/// time.
 const LISTED_WITHIN: Duration = Duration::from_secs(1);
 
 /// The VIPs that a target sent with its last Request.
 struct Sent(Vec<IpNet>);
 
-/// Element for the endpoint chain: new links get addresses, known ones keep theirs and the VIPs that the target added.
+/// Element for the endpoint chain: new links get addresses, known ones keep theirs and the VIPs
+/// that the target added.
 ///
-/// A target is never answered without a gateway of each of its families: it would take none of its addresses for its own. Such a
-/// Request is [`Reason::Unavailable`].
+/// A target is never answered without a gateway of each of its families, because it would then
+/// regard none of its addresses as its own. Such a Request is [`Reason::Unavailable`].
 #[derive(Clone, Debug)]
 pub struct Endpoint {
     leases: Leases,
@@ -38,8 +40,8 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// Take addresses from these leases. `gateways` are the addresses of the bridge, `vips` those that targets may
-    /// add to theirs.
+    /// Takes addresses from these leases. `gateways` are the addresses of the bridge, `vips` those
+    /// that targets may add to theirs.
     pub fn new(leases: Leases, gateways: watch::Receiver<Gateways>, vips: watch::Receiver<Listed>) -> Self {
         Self { leases, gateways, vips }
     }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Addresses that a load balancer keeps beside those that the address service has moved it to.
+//! Addresses that a load balancer keeps after the address service has moved it to others.
 //!
-//! Targets move after the load balancers. Until the last one has moved, a load balancer reaches it only by an address in the former
-//! subnet.
+//! Targets move after the load balancers. Until the last one has moved, a load balancer reaches it
+//! only by an address in the former subnet.
 
 use std::{
     sync::{
@@ -18,10 +18,11 @@ use tokio::{sync::watch, time::timeout};
 
 use crate::{api::Dual, ipam::Status};
 
-/// Most former addresses of a connection, of both families.
+/// Maximum number of former addresses of a connection, of both families.
 const MOST: usize = 8;
-/// Time between the last lease that moves and the end of the former addresses. A target that has new addresses has its link made,
-/// and reports them, and the load balancers read the report.
+/// Time between the last lease that moves and the end of the former addresses. In this time the
+/// link of a target with new addresses is made, the target reports them, and the load balancers
+/// read them.
 const REPORTED: Duration = Duration::from_secs(5);
 
 /// Former addresses of a load balancer, in subnets in which it has no other.
@@ -32,7 +33,7 @@ pub(super) struct Former {
 }
 
 impl Former {
-    /// What follows when a link with the addresses `before` gets those of `now`.
+    /// The former addresses after a link with the addresses `before` has got those of `now`.
     pub(super) fn after(&self, before: &Dual<IpNet>, now: &Dual<IpNet>) -> Self {
         let kept = if self.over.load(Ordering::Relaxed) { &[][..] } else { &self.nets };
         let mut nets: Vec<IpNet> = before.iter().map(|(_, net)| *net).collect();
@@ -47,7 +48,8 @@ impl Former {
         &self.nets
     }
 
-    /// Wait until no lease is left in their subnets: from then on they are not kept. Never returns if there are none.
+    /// Waits until no lease is left in their subnets: from then on they are not kept. Never returns
+    /// if there are none.
     pub(super) async fn left(&self, mut status: watch::Receiver<Status>) {
         let used = |status: &Status| self.nets.iter().any(|net| status.subnets.contains_key(&net.trunc()));
         if self.nets.is_empty() {

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Choose the gateway of a link: the address of the bridge in whose subnet the link is.
+//! Chooses the gateway of a link: the address of the bridge whose subnet contains the link.
 
 use ipnet::IpNet;
 
 use crate::api::{Dual, Family};
 
-/// Former addresses that are remembered, of both families.
+/// Maximum number of former addresses, of both families.
 const FORMER: usize = 8;
 
-/// The addresses of the bridge, with the prefix length of the node: those that it has now, and former ones, which
-/// it keeps for links that have not moved yet.
+/// The addresses of the bridge, with the prefix length of the node: the present ones, and former
+/// ones, which it keeps for links that have not moved yet.
 ///
 /// ```
 /// # use nsm::{api::Dual, elements::ipam::Gateways};
@@ -43,7 +43,7 @@ impl Gateways {
         &self.former
     }
 
-    /// The bridge gets other addresses; those that it had become former ones.
+    /// Sets other addresses; the present ones become former ones.
     pub fn move_to(&mut self, now: Dual<IpNet>) {
         let before = std::mem::replace(&mut self.now, now);
         self.former.splice(0..0, before.iter().map(|(_, net)| *net));

@@ -1,21 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Give both ends of a link their addresses (Meridio `ipcontext`).
+//! Assigns addresses to both ends of a link (Meridio `ipcontext`).
 //!
-//! The lease of a client is `<id>-src`, where the id is that of the client that started the connection, so that its addresses
-//! survive a replaced proxy. It belongs to the SPIFFE id of that client: another one with the same connection id gets a lease of
-//! another name. The endpoint's side of the link to a load balancer has the lease `<id>-dst`. The proxy's ports towards targets
-//! share one lease, [`PORTS`](crate::ipam::PORTS), so that a target that joins waits for its own addresses only. The Go proxy leases
-//! `<id>-dst` for each port and replaces what it finds. What is written is decided by [`rules`].
+//! The lease of a client is `<id>-src`, where the id is that of the client that started the
+//! connection, so that its addresses survive a replaced proxy. It belongs to the SPIFFE id of that
+//! client: another one with the same connection id gets a lease of another name. The endpoint's
+//! side of the link to a load balancer has the lease `<id>-dst`. The proxy's ports towards targets
+//! share one lease, [`PORTS`](crate::ipam::PORTS), so that a target that joins waits for its own
+//! addresses only. The Go proxy leases `<id>-dst` for each port and replaces existing addresses.
+//! [`rules`] decide the content.
 //!
 //! # State
-//! Both leases, and towards a load balancer its former addresses and the task that requests the connection again when the service
-//! has moved them. A refresh asks for them again, which makes no RPC as long as they are held, and brings new addresses if the
-//! service has moved them.
+//! Both leases, and towards a load balancer its former addresses and the task that requests the
+//! connection again when the service has moved them. A refresh acquires them again, which makes no
+//! RPC as long as they are held, and brings new addresses if the service has moved them.
 //!
 //! # Close
-//! Nothing to do: the leases are dropped with the scope when the Close has succeeded, or when the path has expired, and released
-//! some time later. Those of a first Request that fails are dropped with it.
+//! The leases are dropped with the scope when the Close has succeeded, or when the path has
+//! expired, and released some time later. Those of a first Request that fails are dropped with it.
 
 mod client;
 mod endpoint;
@@ -48,7 +50,7 @@ pub fn names(client: &str) -> [String; 2] {
     [format!("{client}-src"), format!("{client}-dst")]
 }
 
-/// Acquire the lease of the client of a call's connection, and another one, at once.
+/// Acquires the lease of the client of a call's connection, and another one, at once.
 async fn acquire(leases: &Leases, request: &Request, other: &str) -> Result<Held> {
     let (id, context) = (request.connection.client_id(), &request.context);
     let ([src, _], deadline) = (names(id), context.deadline);
@@ -60,7 +62,7 @@ async fn acquire(leases: &Leases, request: &Request, other: &str) -> Result<Held
     Ok(Held { src, dst })
 }
 
-/// The reason that tells a caller what to do.
+/// The reason of a lease error, by which a caller knows whether to retry.
 fn reason(error: &LeaseError) -> Reason {
     let text = error.to_string();
     match error {

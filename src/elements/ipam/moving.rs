@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Request a connection of ours again when the address service has moved its addresses, and when its former ones are not needed any
-//! more.
+//! Requests a connection of ours again when the address service has moved its addresses, and when
+//! its former ones are not needed any more.
 //!
-//! NSM's forwarders bring the addresses of a link to the list of each Request, so the link stays, and traffic with it.
+//! NSM's forwarders bring the addresses of a link to the list of each Request, so the link stays,
+//! and traffic with it.
 
 use std::time::Duration;
 
@@ -16,16 +17,18 @@ use crate::{
     transport::Backoff,
 };
 
-/// Time in which the bridge gets an address in the new subnet, once its own lease has it.
+/// Time for the bridge to get an address in the new subnet, once its own lease has it.
 const BRIDGED: Duration = Duration::from_millis(500);
 /// First and longest pause between attempts.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
 
-/// Requests a connection again when it has to. Kept in the scope of the connection, and replaced by each Request that succeeds.
+/// Requests a connection again when necessary. Kept in the scope of the connection, and replaced by
+/// each Request that succeeds.
 pub(super) struct Moving(#[expect(dead_code, reason = "a guard")] Task);
 
 impl Moving {
-    /// Watch the leases of a client's connection, and those in the subnets of its former addresses.
+    /// Watches the leases of a client's connection, and those in the subnets of its former
+    /// addresses.
     pub(super) fn watch(leases: &Leases, client: &str, former: Former, events: &Events) -> Self {
         let (status, names) = (leases.status(), names(client));
         let id = client.to_owned();
@@ -44,7 +47,8 @@ impl Moving {
     }
 }
 
-/// Wait until a lease of a connection has other addresses and the bridge is in their subnet already.
+/// Waits until a lease of a connection has other addresses and the bridge is in their subnet
+/// already.
 async fn moved(mut status: watch::Receiver<ipam::Status>, names: &[String; 2]) {
     let due = |status: &ipam::Status| {
         let moved = |name: &str| status.moved.contains(name);

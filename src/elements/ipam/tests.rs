@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Both elements over leases of an allocator in memory.
+//! Tests both elements over leases of an allocator in memory.
 
 use std::time::Duration;
 
@@ -240,7 +240,8 @@ async fn b17_leases_end_some_time_after_the_close_not_with_it() {
 async fn both_keep_the_laws() {
     let tasks = Tasks::default();
     let ((leases, _), (_sender, gateways)) = (leases(&tasks), bridge());
-    // Releases are due after 20 s; until then what the laws did before counts as releasing, not as held.
+    // Releases are due after 20 s; until then leases of earlier laws count as releasing, not as
+    // held.
     let held = || leases.status().borrow().held;
     laws::check_with(|| Client::new(leases.clone()), held).await.unwrap();
     laws::check_with(|| Endpoint::new(leases.clone(), gateways.clone(), vips()), held).await.unwrap();

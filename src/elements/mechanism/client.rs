@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Ask for a kernel interface.
+//! Requests a kernel interface.
 //!
-//! Every KERNEL preference gets the name and our network namespace; without one, one is added. The name is
+//! Every KERNEL preference gets the name and our network namespace; if there is none, one is added.
+//! The name is
 //! 1. that of the mechanism on which the connection has been agreed,
-//! 2. else the one it had (a reselect asks for a new link of the same name),
-//! 3. else the one the caller's preference has,
+//! 2. else the previous one (a reselect requests a new link of the same name),
+//! 3. else the one in the caller's preference,
 //! 4. else a new one.
 //!
-//! A name that is none is [`Reason::Invalid`], one that somebody else has [`Reason::Refused`].
+//! An invalid name is rejected with [`Reason::Invalid`]; a name already in use, with
+//! [`Reason::Refused`].
 
 use super::{
     OWN_NETNS,
@@ -28,7 +30,7 @@ pub struct Client {
 struct Named(Claim);
 
 impl Client {
-    /// Take names from `names`.
+    /// Takes names from `names`.
     pub fn new(names: Names) -> Self {
         Self { names }
     }
@@ -66,7 +68,7 @@ fn given<'a>(mechanisms: impl IntoIterator<Item = &'a Mechanism>) -> Result<Opti
     }
 }
 
-/// Put the name into every KERNEL preference.
+/// Puts the name into every KERNEL preference.
 fn prefer(preferences: &mut Vec<Mechanism>, name: &InterfaceName) {
     if !preferences.iter().any(|preference| preference.kind() == Some(MechanismKind::Kernel)) {
         preferences.push(Mechanism::local(MechanismKind::Kernel));
@@ -116,7 +118,7 @@ mod tests {
         let other = names.claim(&"other".parse().unwrap()).unwrap();
         let element = Client::new(names.clone());
         let noop = Mechanism::local(MechanismKind::Noop);
-        // rule, agreed mechanism, name it had, preferences, name or part of the error
+        // rule, agreed mechanism, previous name, preferences, name or part of the error
         #[rustfmt::skip]
         let table = [
             ("1 agreed", Some(kernel("agreed")), None, vec![kernel("asked")], Ok("agreed")),

@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Take the first kind of link that works.
+//! Selects the first mechanism that works.
 //!
-//! 1. The connection says a mechanism already: only that one will do.
-//! 2. Otherwise the caller's preferences are tried in order; each try has a frame of its own, so that a failed one leaves nothing.
-//! 3. KERNEL and NOOP are supported. Others are passed over.
-//! 4. KERNEL always gets our network namespace, whatever the caller wrote there. It keeps the name that the caller wrote, else gets
-//!    the one it had, else a new one.
-//! 5. Nothing is supported: [`Reason::Refused`] with the sentence that NSM uses. Something was, and failed: its error.
+//! 1. The connection already has a mechanism: only that one is accepted.
+//! 2. Otherwise the caller's preferences are tried in order; each try has its own frame, so that a
+//!    failed one leaves nothing.
+//! 3. KERNEL and NOOP are supported. Others are skipped.
+//! 4. KERNEL always gets our network namespace, regardless of the caller's value. It keeps the name
+//!    that the caller set, else gets the previous one, else a new one.
+//! 5. If nothing is supported, [`Reason::Refused`] with NSM's text. If something was, and failed,
+//!    its error.
 //!
-//! A name that is none is [`Reason::Invalid`], one that somebody else has [`Reason::Refused`].
+//! An invalid name is rejected with [`Reason::Invalid`]; a name already in use, with
+//! [`Reason::Refused`].
 
 use super::{
     OWN_NETNS,
@@ -29,7 +32,7 @@ pub struct Endpoint {
 struct Named(Claim);
 
 impl Endpoint {
-    /// Take names from `names`.
+    /// Takes names from `names`.
     pub fn new(names: Names) -> Self {
         Self { names }
     }
@@ -159,7 +162,8 @@ mod tests {
         let m = mechanism;
         let names = Names::new(|name| name.as_str() == "eth0");
         let _other = names.claim(&"other".parse().unwrap()).unwrap();
-        // rule, mechanism of the connection, preferences, answer: type and start of the name, or part of the error
+        // rule, mechanism of the connection, preferences, answer: type and start of the name, or
+        // part of the error
         #[rustfmt::skip]
         let table = [
             ("1 agreed", Some(m("KERNEL", "nsm-1")), vec![m("NOOP", "")], Ok(("KERNEL", "nsm-1"))),

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Choose interface names that nobody else uses.
+//! Chooses interface names that are not in use.
 //!
-//! 1. A name is up to ten characters of the network service, a dash, and random letters and digits up to 15 characters. The load
-//!    balancer relies on the first part.
-//! 2. Characters that an interface name cannot have are left out. Without any left, the first part is `nsm`.
-//! 3. A name of another connection is not chosen, nor that of a link that no connection made.
+//! 1. A name is up to ten characters of the network service, a dash, and random letters and digits
+//!    up to 15 characters. The load balancer relies on the first part.
+//! 2. Characters that an interface name cannot have are left out. If none is left, the first part
+//!    is `nsm`.
+//! 3. The name of another connection is not chosen, nor that of a link that no connection made.
 
 use std::{
     collections::HashSet,
@@ -19,7 +20,7 @@ use crate::api::InterfaceName;
 
 /// Attempts to find a free name. With four random characters the first one is free in practice.
 const TRIES: usize = 64;
-/// Characters taken from the network service.
+/// Number of characters taken from the network service.
 const FROM_SERVICE: usize = 10;
 
 /// Names of the links that connections have in this network namespace. Clones share them.
@@ -29,7 +30,7 @@ const FROM_SERVICE: usize = 10;
 /// let names = Names::new(|name| name.as_str() == "eth0");
 /// let claim = names.choose("load-balancer.trench.default")?;
 /// assert!(claim.name().as_str().starts_with("load-balan-"));
-/// assert!(names.claim(claim.name()).is_err(), "somebody has it");
+/// assert!(names.claim(claim.name()).is_err(), "it is in use");
 /// drop(claim);
 /// assert!(names.is_empty());
 /// # Ok::<_, nsm::elements::mechanism::names::Taken>(())
@@ -48,13 +49,14 @@ pub struct Claim {
     names: Names,
 }
 
-/// Why a name cannot be had.
+/// The reason why a name is not available.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Taken {
-    /// Another connection has this name. Ask for another, or leave it out.
+    /// Another connection has this name. Use another, or leave it out.
     #[error("interface name `{0}` is that of another connection (accepted: a name of your own, or none)")]
     Claimed(InterfaceName),
-    /// A link of this name was not made for a connection; it is the primary interface, the bridge, or somebody else's.
+    /// A link of this name was not made for a connection; it is the primary interface, the bridge,
+    /// or another program's.
     #[error(
         "interface name `{0}` is that of a link which belongs to no connection (accepted: another name, or none)"
     )]
@@ -65,12 +67,13 @@ pub enum Taken {
 }
 
 impl Names {
-    /// No names claimed yet. `foreign` says whether a link of that name exists that no connection made; it must not block.
+    /// No names claimed yet. `foreign` returns whether a link of that name exists that no
+    /// connection made; it must not block.
     pub fn new(foreign: impl Fn(&InterfaceName) -> bool + Send + Sync + 'static) -> Self {
         Self(Arc::new(Inner { claimed: Mutex::default(), foreign: Box::new(foreign) }))
     }
 
-    /// Claim a name that the peer or the caller chose.
+    /// Claims a name that the peer or the caller chose.
     ///
     /// # Errors
     /// [`Taken::Claimed`], [`Taken::Foreign`] (rule 3).
@@ -84,7 +87,7 @@ impl Names {
         Ok(Claim { name: name.clone(), names: self.clone() })
     }
 
-    /// Choose and claim a name for a link of a network service.
+    /// Chooses and claims a name for a link of a network service.
     ///
     /// # Errors
     /// [`Taken::NoneFree`].

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Publish what the next hop says of a connection.
+//! Publishes the next hop's events about a connection.
 //!
 //! 1. The next hop's connection is gone or `DOWN`, or the stream ends: ours is `DOWN`.
 //! 2. Otherwise the path right of our segment, and the context, become the next hop's.
@@ -20,14 +20,14 @@ use crate::{
     },
 };
 
-/// What an event means for us.
+/// The meaning of an event for a connection.
 #[derive(Debug, PartialEq)]
 enum Heard<'a> {
     /// Rule 1.
     Lost,
     /// Rule 2.
     News(&'a Connection),
-    /// It is about others.
+    /// It is about other connections.
     Nothing,
 }
 
@@ -51,7 +51,7 @@ fn take_over(ours: &Ours, known: &mut Connection, news: &Connection) {
     known.state = news.state;
 }
 
-/// Republish what the next hop says until it falls silent.
+/// Publishes the next hop's events until its stream ends.
 pub(super) async fn follow(ours: Ours, wire: Wire, lifetime: Duration, connections: Connections) {
     let mut events = watch(&wire, ours.selector(), lifetime);
     while let Some(Ok(event)) = events.next().await {

@@ -1,19 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Tell those who watch what becomes of connections (NSM `monitor`).
+//! Publishes connection events to monitor streams (NSM `monitor`).
 //!
-//! A connection is published under our own id when its Request succeeds, and removed when its Close is done, well or not.
+//! A connection is published under our own id when its Request succeeds, and removed when its Close
+//! is done, successful or not.
 //!
-//! A pass-through also watches the next hop over the wire in the scope, and publishes what it hears (`follow`).
+//! A pass-through also watches the next hop over the wire in the scope, and publishes its events
+//! (`follow`).
 //!
 //! # Order
 //! Below `metadata`.
 //!
 //! # State
-//! That it is published, and the task that watches. A Request that fails leaves both.
+//! A mark that it is published, and the task that watches. A Request that fails leaves both.
 //!
 //! # Close
-//! The watching ends first. What was published is removed after the Close, so that nobody heals a connection that is being closed.
+//! The watching ends first. The connection is removed after the Close, so that no monitor heals a
+//! connection that is being closed.
 
 mod follow;
 
@@ -45,12 +48,12 @@ struct Published {
 struct Following(#[expect(dead_code, reason = "a guard")] Task);
 
 impl Monitor {
-    /// Publish into `connections`.
+    /// Publishes into `connections`.
     pub fn new(connections: Connections) -> Self {
         Self { connections, follows: None }
     }
 
-    /// For a pass-through: watch the next hop as well, with tokens of this lifetime.
+    /// For a pass-through: watches the next hop as well, with tokens of this lifetime.
     pub fn pass_through(connections: Connections, token_lifetime: Duration) -> Self {
         Self { connections, follows: Some(token_lifetime) }
     }

@@ -1,18 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Wait for the descriptors that messages name, and keep them (NSM `recvfd`).
+//! Waits for the descriptors that messages name, and keeps them (NSM `recvfd`).
 //!
-//! For pass-throughs: an nsmgr hands them on, a forwarder opens them. They are known by inode, so the messages are left as they are.
-//! 1. The descriptors of a call are those named by `inode://` URLs in its preferences and its mechanism.
+//! For pass-throughs: an nsmgr passes them on, a forwarder opens them. They are identified by
+//! inode, so the messages stay unchanged.
+//! 1. The descriptors of a call are those named by `inode://` URLs in its preferences and its
+//!    mechanism.
 //! 2. One that is held already is not waited for: a refresh may come without it.
-//! 3. The others are waited for until shortly before the deadline, so that the caller learns which one is missing.
-//! 4. What a later Request no longer names is closed when it succeeds, the rest when the connection is gone.
+//! 3. The others are waited for until shortly before the deadline, so that the caller learns which
+//!    one is missing.
+//! 4. Descriptors that a later Request no longer names are closed when it succeeds, the rest when
+//!    the connection is gone.
 //!
 //! # State
-//! [`FromCaller`] and [`FromNext`], for elements below and above to find the descriptors in.
+//! [`FromCaller`] and [`FromNext`], in which elements below and above find the descriptors.
 //!
 //! # Close
-//! Waits for nothing. What is held is handed on.
+//! Does not wait. The descriptors that are held are passed on.
 
 use std::{collections::BTreeMap, os::fd::OwnedFd, sync::Arc, time::Duration};
 
@@ -24,27 +28,28 @@ use crate::{
     transport::{Caller, FdHub, SendFds, Wire},
 };
 
-/// Time that is left for the answer after waiting (rule 3).
+/// Time left for the answer after waiting (rule 3).
 const MARGIN: Duration = Duration::from_millis(250);
 
 /// Descriptors by device and inode number. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct Descriptors(BTreeMap<Inode, Arc<OwnedFd>>);
 
-/// What the caller sent with its Request; in the scope.
+/// The descriptors that the caller sent with its Request; in the scope.
 #[derive(Clone, Debug)]
 pub struct FromCaller(pub Descriptors);
 
-/// What the next hop sent with its answer; in the scope.
+/// The descriptors that the next hop sent with its answer; in the scope.
 #[derive(Clone, Debug)]
 pub struct FromNext(pub Descriptors);
 
-/// Element for the endpoint chain of a pass-through: waits before the call goes on, and hands the descriptors to the next hop.
+/// Element for the endpoint chain of a pass-through: waits before the call is passed on, and sends
+/// the descriptors to the next hop.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Endpoint;
 
-/// Element for the client chain of a pass-through: waits for what the answer names. The wire must keep received descriptors, see
-/// [`connect`](super::connect).
+/// Element for the client chain of a pass-through: waits for the descriptors that the answer names.
+/// The wire must keep received descriptors, see [`connect`](super::connect).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Client;
 
@@ -52,7 +57,7 @@ impl Descriptors {
     /// One descriptor.
     ///
     /// # Errors
-    /// If the file cannot be looked at.
+    /// The error of `fstat`.
     pub fn of(descriptor: Arc<OwnedFd>) -> std::io::Result<Self> {
         Ok(Self(BTreeMap::from([(Inode::of(&descriptor)?, descriptor)])))
     }
@@ -73,7 +78,8 @@ impl Descriptors {
     }
 }
 
-/// Rules 1 to 4: the named descriptors, from those held and, until shortly before the deadline, from the hub.
+/// Rules 1 to 4: the named descriptors, from those held and, until shortly before the deadline,
+/// from the hub.
 async fn collect<'a>(
     named: impl Iterator<Item = &'a Mechanism>,
     held: Option<&Descriptors>,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Both elements on the two ends of a unix socket.
+//! Tests both elements on the two ends of a unix socket.
 
 use std::sync::{
     Mutex,
@@ -21,7 +21,7 @@ use crate::{
     testing::{self, Below, Counted, Given, eventually, kernel},
 };
 
-/// Names a file that no descriptor comes for.
+/// Names a file of which no descriptor arrives.
 const NOWHERE: Inode = Inode { dev: 4, ino: 1 };
 
 fn request(preferences: Vec<Mechanism>, agreed: Option<Mechanism>) -> Request {
@@ -151,7 +151,7 @@ async fn both_keep_the_laws() {
     laws::check_layer(|| below.under(service), || below.open()).await.unwrap();
 }
 
-/// A caller that names the file in each call, with a descriptor of it that comes a little later.
+/// A caller that names the file in each call; its descriptor arrives a little later.
 #[derive(Clone)]
 struct Sends(Counted, Caller);
 
@@ -162,7 +162,8 @@ impl Sends {
     }
 }
 
-/// Such a caller, whose Requests come after one that names another file too, of which no descriptor comes.
+/// Such a caller, whose Requests come after one that also names another file, of which no
+/// descriptor arrives.
 struct Misses(Sends);
 
 impl Element for Misses {

@@ -9,7 +9,8 @@ use ipnet::IpNet;
 use super::{Ours, texts};
 use crate::{api::Dual, chain::Reason};
 
-/// Rule 4: leave our own addresses, each once, and those to keep. `nets` are the prefixes of the list.
+/// Rule 4: keeps our own addresses, each once, and those to keep. `nets` are the prefixes of the
+/// list.
 pub(super) fn renew(
     list: &mut Vec<String>,
     nets: &[IpNet],
@@ -28,7 +29,7 @@ pub(super) fn renew(
     *list = texts(ours).into_iter().chain(others).collect();
 }
 
-/// Rule 2. `vips` is sorted; none: unknown.
+/// Rule 2. `vips` is sorted; `None` if unknown.
 pub(super) fn is_vip(net: &IpNet, vips: Option<&[IpNet]>, subnets: &HashSet<IpNet>) -> bool {
     let of_a_node = |subnet: &IpNet| subnet.contains(&net.addr()) || net.contains(subnet);
     let listed = match vips {
@@ -38,7 +39,8 @@ pub(super) fn is_vip(net: &IpNet, vips: Option<&[IpNet]>, subnets: &HashSet<IpNe
     listed && !subnets.iter().any(of_a_node)
 }
 
-/// Rule 8. A target that has an address of its lease already keeps its link. `src` are the target's addresses.
+/// Rule 8. A target that has an address of its lease already keeps its link. `src` are the target's
+/// addresses.
 pub(super) fn not_excluded(src: &[IpNet], ours: &Ours, excluded: &[IpNet]) -> Result<(), Reason> {
     if ours.src.iter().any(|(_, own)| src.contains(own)) {
         return Ok(());

@@ -1,25 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Decide the content of a connection's IP context. `src` is the client's side of a link, `dst` the endpoint's.
+//! Decides the content of a connection's IP context. `src` is the client's side of a link, `dst`
+//! the endpoint's.
 //!
 //! Towards a load balancer, where the proxy is the client:
-//! 1. `src` gets the addresses of the lease `<id>-dst` and `dst` those of `<id>-src`. The names are swapped, as the Go proxy swaps
-//!    them, so that a replaced proxy finds the addresses that its predecessor allocated. Both lists are overwritten. Former addresses of the
-//!    load balancer come behind, so that it reaches targets that have not moved yet.
+//! 1. `src` gets the addresses of the lease `<id>-dst` and `dst` those of `<id>-src`. The names are
+//!    swapped, as the Go proxy swaps them, so that a replaced proxy finds the addresses that its
+//!    predecessor allocated. Both lists are overwritten. Former addresses of the load balancer come
+//!    behind, so that it reaches targets that have not moved yet.
 //!
-//! Towards a target, where the proxy is the endpoint. A forwarder makes addresses and routes of the context also on the proxy's
-//! side of the link, so only some of what a target writes is passed on:
-//! 2. `src` is the lease of the target, and VIPs: prefixes that the trench lists; without a list, host prefixes. An address of a
-//!    node's subnet is never a VIP: it is a gateway's or the lease of another. A subnet is that of a gateway, old or new.
+//! Towards a target, where the proxy is the endpoint. A forwarder makes addresses and routes of the
+//! context also on the proxy's side of the link, so only some of the target's values are passed on:
+//! 2. `src` is the lease of the target, and VIPs: prefixes that the trench lists; without a list,
+//!    host prefixes. An address of a node's subnet is never a VIP: it is a gateway's or the lease
+//!    of another. A subnet is that of a gateway, old or new.
 //! 3. `dst` is the lease of the proxy's port.
-//! 4. What is missing of a lease is put in front, IPv4 first; what is there twice goes. A list in which nothing is missing,
-//!    foreign or twice is left as it is, in its order.
-//! 5. The gateways (`extra_prefixes`) are exactly ours. If they were others, the next hops of all policies become ours, by family.
+//! 4. Missing addresses of a lease are put in front, IPv4 first; duplicates are removed. A list in
+//!    which nothing is missing, foreign or twice is left as it is, in its order.
+//! 5. The gateways (`extra_prefixes`) are exactly ours. If they were others, the next hops of all
+//!    policies become ours, by family.
 //! 6. `dst_routes` are host routes to the target's own addresses. There are no `ip_neighbors`.
-//! 7. `src_routes` and `policies` concern the target only. They stay if they can be read.
+//! 7. `src_routes` and `policies` concern the target only. They stay if they can be parsed.
 //! 8. `excluded_prefixes` refuse a new link whose lease overlaps one of them.
 //!
-//! A value that cannot be read is [`Reason::Invalid`].
+//! A value that cannot be parsed is [`Reason::Invalid`].
 
 mod addresses;
 mod routes;
@@ -35,7 +39,7 @@ use crate::{
     chain::Reason,
 };
 
-/// What a target's link is to have.
+/// The addresses of a target's link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ours {
     /// Addresses of the target.
@@ -65,10 +69,12 @@ pub fn client(ip: &mut IpContext, src_lease: &Dual<IpNet>, dst_lease: &Dual<IpNe
     ip.dst_ip_addrs.extend(former.iter().map(ToString::to_string));
 }
 
-/// Rules 2 to 8. `vips` are those of the trench, sorted and without host bits, if a list of them is known.
+/// Rules 2 to 8. `vips` are those of the trench, sorted and without host bits, if a list of them is
+/// known.
 ///
 /// # Errors
-/// [`Reason::Invalid`] with the value that cannot be read, [`Reason::Refused`] by rule 8. Nothing has changed then.
+/// [`Reason::Invalid`] with the value that cannot be parsed, [`Reason::Refused`] by rule 8. Nothing
+/// has changed then.
 ///
 /// ```
 /// # use nsm::{api::{Dual, pb::connectioncontext::IpContext}, elements::ipam::rules::{self, Ours}};
@@ -101,7 +107,8 @@ pub fn endpoint(ip: &mut IpContext, ours: &Ours, vips: Option<&[IpNet]>) -> Resu
     Ok(())
 }
 
-/// Prefixes of a target that could be VIPs, but that the list does not have. Empty if there is no list.
+/// Prefixes of a target that could be VIPs, but that the list does not have. Empty if there is no
+/// list.
 pub fn unlisted(ip: &IpContext, ours: &Ours, vips: Option<&[IpNet]>) -> Vec<IpNet> {
     let subnets = subnets(&ip.extra_prefixes, &ours.gateways);
     let own: Vec<IpNet> = ours.src.iter().map(|(_, net)| *net).collect();
@@ -110,7 +117,7 @@ pub fn unlisted(ip: &IpContext, ours: &Ours, vips: Option<&[IpNet]>) -> Vec<IpNe
     like_one.filter(|net| !addresses::is_vip(net, vips, &subnets)).collect()
 }
 
-/// The networks of all gateways, old and new. A host prefix is no subnet.
+/// The networks of all gateways, old and new. A host prefix is not a subnet.
 fn subnets(old: &[String], new: &Dual<IpNet>) -> HashSet<IpNet> {
     let old = old.iter().filter_map(|text| parse_prefix(text).ok());
     let all = old.chain(new.iter().map(|(_, net)| *net));

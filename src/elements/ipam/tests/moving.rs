@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! An address service that loses its store and answers another subnet.
+//! Tests an address service that loses its store and returns another subnet.
 
 use std::sync::{Arc, Mutex};
 
