@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Wait longer after each failure, never as long as another process does.
+//! Delays between attempts that grow with each failure and differ between processes.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ impl Backoff {
         delay.mul_f64(rand::random_range(0.8..1.2))
     }
 
-    /// Start again from the first delay, after a success.
+    /// Starts again from the first delay, after a success.
     pub fn reset(&mut self) {
         self.next = self.first.min(self.longest);
     }

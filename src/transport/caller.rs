@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Tell the elements who called, over which connection.
+//! The caller of a call and its connection, for the elements of a chain.
 
 use std::sync::Arc;
 
@@ -17,18 +17,19 @@ use super::{
 pub struct Caller {
     /// Descriptors beside the call's connection; `None` over TCP.
     pub hub: Option<Arc<FdHub>>,
-    /// The SVID that the caller saw: tokens of the answer are signed with it.
+    /// The SVID that the caller verified: tokens of the answer are signed with it.
     pub svid: Arc<Svid>,
-    /// Who called, from the certificate of the connection.
+    /// The caller's identity, from the certificate of the connection.
     pub peer: Arc<Peer>,
-    /// The caller's token, not verified; `None` if it sent none, or one that cannot be read.
+    /// The caller's token, not verified; `None` if it sent none, or one that cannot be parsed.
     pub token: Option<Token>,
 }
 
 impl Caller {
     /// The caller of a request that arrived over a [`Listener`](super::listen::Listener).
     ///
-    /// Malformed token metadata is as good as none, as NSM has it: who needs the token then refuses the call.
+    /// As in NSM, malformed token metadata counts as none: an element that needs the token then
+    /// refuses the call.
     ///
     /// # Errors
     /// `Internal` if the request came another way.

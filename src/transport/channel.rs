@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! A connection to a server that is called again and again: IPAM and NSP.
+//! A connection to a server that is called repeatedly: IPAM and NSP.
 //!
-//! A task dials, waits until the connection ends, and dials again; each connection shows the SVID of that moment. [`Link`] is the
-//! state of the connection at any time.
+//! A task dials, waits until the connection ends, and dials again; each connection uses the SVID of
+//! that moment. [`Link`] is the state of the connection at any time.
 //!
 //! # Rules
-//! 1. A connection that has held for the longest delay between attempts is re-made at once when it ends. Meanwhile the link counts
-//!    as up, and calls wait, until the first attempt fails.
-//! 2. The delay between attempts grows until a connection has held. A server that accepts and closes is not up: after a failure, a
-//!    connection counts as up when it is a second old.
-//! 3. While calls or streams are open, the server is probed by pings. Each time that it refuses to be probed that often (gRPC's
-//!    GOAWAY `too_many_pings`), their interval is doubled, and stays so.
+//! 1. A connection that lasted for the longest delay between attempts is re-made at once when it
+//!    ends. Meanwhile the link counts as up, and calls wait, until the first attempt fails.
+//! 2. The delay between attempts grows until a connection has lasted. A server that accepts and
+//!    closes is not up: after a failure, a connection counts as up when it is a second old.
+//! 3. While calls or streams are open, the server is probed by pings. Each time that it refuses
+//!    their frequency (gRPC's GOAWAY `too_many_pings`), their interval is doubled permanently.
 //! 4. A connection without open calls is probed by TCP.
 
 mod keeper;
@@ -31,12 +31,12 @@ pub use self::link::Link;
 use super::{Identity, Target};
 use crate::chain::Tasks;
 
-/// How a channel keeps its connection.
+/// Settings of a channel's connection.
 #[derive(Clone, Copy, Debug)]
 pub struct ChannelSettings {
     /// Interval of pings while calls or streams are open, until the server refuses it.
     pub keepalive: Duration,
-    /// How long one attempt to connect may take.
+    /// Timeout of one attempt to connect.
     pub dial_timeout: Duration,
     /// Longest delay between attempts, before jitter.
     pub max_backoff: Duration,
@@ -52,7 +52,8 @@ impl Default for ChannelSettings {
     }
 }
 
-/// A reconnecting gRPC channel over mTLS; it lies under generated clients. Clones share the connection.
+/// A reconnecting gRPC channel over mTLS, for use under generated clients. Clones share the
+/// connection.
 #[derive(Clone, Debug)]
 pub struct Channel {
     target: Arc<Target>,
@@ -60,7 +61,7 @@ pub struct Channel {
 }
 
 impl Channel {
-    /// Connect to `target` in a task of `tasks`, now and whenever the connection ends.
+    /// Connects to `target` in a task of `tasks`, now and whenever the connection ends.
     pub fn open(target: Target, identity: Identity, settings: ChannelSettings, tasks: &Tasks) -> Self {
         let target = Arc::new(target);
         let (publish, link) = watch::channel(Link::connecting(settings.keepalive));
@@ -68,12 +69,12 @@ impl Channel {
         Self { target, link }
     }
 
-    /// Where the server is.
+    /// Address of the server.
     pub fn target(&self) -> &Target {
         &self.target
     }
 
-    /// Every change of the connection.
+    /// Subscribes to every change of the connection.
     pub fn subscribe(&self) -> watch::Receiver<Link> {
         self.link.clone()
     }
@@ -88,8 +89,8 @@ impl Service<http::Request<Body>> for Channel {
         Poll::Ready(Ok(()))
     }
 
-    /// Waits while the first attempt, or that to re-make the connection, is under way. Fails with `Unavailable` while there is no
-    /// connection.
+    /// Waits while the first attempt, or the attempt to re-make the connection, is in progress.
+    /// Fails with `Unavailable` while there is no connection.
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
         let (target, mut link) = (Arc::clone(&self.target), self.link.clone());
         Box::pin(async move {

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Bound the file descriptors that peers can make this process hold.
+//! Bounds the file descriptors that peers can make this process hold.
 //!
-//! A [`reserve`] is kept from them, for dialling, netlink and files. Of the rest each listener takes
-//! a share for the connections that it keeps. A descriptor that a peer passes is numbered from the
-//! lowest free one, so its number says how many are left.
+//! A [`reserve`] is kept from them, for dialling, netlink and files. Of the rest each listener
+//! takes a share for the connections that it keeps. A descriptor that a peer passes gets the lowest
+//! free number, so its number shows how many are left.
 
 use std::{
     io,
@@ -13,7 +13,7 @@ use std::{
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 
-/// Raise the number of descriptors that this process may have (`RLIMIT_NOFILE`) as far as an
+/// Raises the number of descriptors that this process may have (`RLIMIT_NOFILE`) as far as an
 /// ordinary user can: to the hard limit. Returns the number.
 ///
 /// # Errors

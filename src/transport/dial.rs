@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Dial a peer: socket, mTLS, HTTP/2, with one deadline for all of it.
+//! Dials a peer: socket, mTLS, HTTP/2, with one deadline for all of it.
 
 mod dialer;
 mod error;
@@ -21,7 +21,7 @@ use super::{
 };
 
 impl Wire {
-    /// Connect to `target` and show it `svid`. One attempt.
+    /// Connects to `target` with the identity `svid`. One attempt.
     ///
     /// # Errors
     /// [`DialError`] with the step that failed.
@@ -29,8 +29,9 @@ impl Wire {
         Self::dial_pinging(target, svid, deadline, None).await
     }
 
-    /// Like [`dial`](Self::dial); while calls or streams are open, the connection is probed by a ping each `keepalive`. NSM's Go
-    /// servers close a connection that pings more often than every five minutes.
+    /// Like [`dial`](Self::dial); while calls or streams are open, the connection is probed by a
+    /// ping each `keepalive`. NSM's Go servers close a connection that pings more often than every
+    /// five minutes.
     ///
     /// # Errors
     /// Those of `dial`.

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Follow the endpoints of a network service.
+//! Follows the endpoints of a network service.
 //!
-//! A watch tells changes at once, but may end at any time and may miss some. So the truth is a picture, taken every 30 s and after
-//! each end of a watch. What is removed, and when, is decided by the rules in [`Rules`]. Readers see one set that is always whole.
+//! A watch reports changes at once, but may end at any time and may miss some. So a complete list
+//! is read every 30 s and after each end of a watch. [`Rules`] decide which endpoints are removed,
+//! and when. Readers always receive a complete set.
 //!
 //! # Known limits
-//! An endpoint that is registered again without this network service is known until its last expiration.
+//! An endpoint that is registered again without this network service stays known until its last
+//! expiration.
 
 mod follow;
 mod known;
@@ -21,28 +23,28 @@ use tokio_util::task::AbortOnDropHandle;
 pub use self::known::{Endpoints, Rules};
 use super::registry::Registry;
 
-/// Says whether an endpoint that the registry no longer shows is dead: nothing monitors it, or its neighbour does not answer. It
-/// must not wait.
+/// Returns whether an endpoint that the registry no longer lists is dead: it is not monitored, or
+/// its neighbour does not answer. It must not wait.
 pub type Dead = Arc<dyn Fn(&str) -> bool + Send + Sync>;
 
 /// Times and rules of a discovery.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    /// Time between two pictures.
+    /// Time between two complete lists.
     pub interval: Duration,
-    /// First pause before a watch is opened again, and before a failed picture is taken again. Each further one is twice as long,
-    /// with jitter.
+    /// First pause before a watch is opened again, and before a failed list is read again. Each
+    /// further one is twice as long, with jitter.
     pub first_pause: Duration,
     /// Longest such pause.
     pub longest_pause: Duration,
-    /// A watch that lasted this long was a good one: the next pause is the first.
+    /// Duration after which a watch counts as good: the next pause is the first.
     pub good: Duration,
-    /// What is removed, and when.
+    /// The rules of removal.
     pub rules: Rules,
 }
 
 impl Default for Settings {
-    /// A picture every 30 s; pauses of 0.5 to 5 s.
+    /// A list every 30 s; pauses of 0.5 to 5 s.
     fn default() -> Self {
         Self {
             interval: Duration::from_secs(30),
@@ -54,25 +56,27 @@ impl Default for Settings {
     }
 }
 
-/// What a discovery knows.
+/// The state of a discovery.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Known {
     /// Endpoints by name.
     pub endpoints: Arc<Endpoints>,
-    /// Names that the registry shows although they expired long ago; they are not taken until they are registered again.
+    /// Names that the registry lists although they expired long ago; they are not used until they
+    /// are registered again.
     pub aside: BTreeSet<String>,
-    /// Whether a picture has been taken: without one, what is missing is not known to be missing.
+    /// Whether a complete list has been read: without one, a missing endpoint is not known to be
+    /// missing.
     pub complete: bool,
-    /// Why the last picture could not be taken; the endpoints are those of before.
+    /// Why the last list could not be read; the endpoints are the previous ones.
     pub failure: Option<String>,
 }
 
-/// A whole answer of the registry that shows at least one endpoint.
+/// A complete answer of the registry with at least one endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Picture {
-    /// When the registry was asked.
+    /// When the registry was queried.
     pub asked: Instant,
-    /// The names of all endpoints that it showed.
+    /// The names of all endpoints in it.
     pub names: BTreeSet<String>,
 }
 
@@ -84,7 +88,7 @@ pub struct Discovery {
 }
 
 impl Discovery {
-    /// Follow the endpoints of the network service `service`, in a task of its own.
+    /// Follows the endpoints of the network service `service`, in a task of its own.
     ///
     /// # Panics
     /// Outside a tokio runtime.
@@ -95,12 +99,12 @@ impl Discovery {
         Self { known, pictures, _task: AbortOnDropHandle::new(tokio::spawn(follower.follow())) }
     }
 
-    /// What is known now, and every change of it. A mere refresh of an endpoint is no change.
+    /// The present state, and every change of it. A mere refresh of an endpoint is not a change.
     pub fn known(&self) -> watch::Receiver<Known> {
         self.known.clone()
     }
 
-    /// The last picture, and every later one. An empty or partial answer is none.
+    /// The last complete list, and every later one. An empty or partial answer does not count.
     pub fn pictures(&self) -> watch::Receiver<Option<Picture>> {
         self.pictures.clone()
     }

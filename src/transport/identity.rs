@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Know who we are and who the peer is: X.509 SVIDs from the SPIFFE Workload API.
+//! Own and peer identities: X.509-SVIDs from the SPIFFE Workload API.
 //!
-//! [`Identity`] follows the Workload API and holds the newest [`Svid`]. An `Svid` is frozen: the TLS configurations of one
-//! connection and the signatures of the tokens sent over it come from the same one, for peers verify the tokens with the
-//! certificate of the connection. After a rotation old connections keep their SVID and new ones get the new SVID. Sessions are
-//! never resumed, since a resumed session has the certificate of an earlier one.
+//! [`Identity`] follows the Workload API and holds the newest [`Svid`]. An `Svid` never changes:
+//! the TLS configurations of one connection and the signatures of the tokens sent over it come from
+//! the same one, because peers verify the tokens with the certificate of the connection. After a
+//! rotation old connections keep their SVID and new ones get the new SVID. Sessions are never
+//! resumed, because a resumed session has the certificate of an earlier one.
 //!
 //! # Errors
-//! An SVID that is expired, not of its trust domain's bundle, without a P-256 key, or malformed is refused ([`RefusedSvid`]); what
-//! was before stays in use until it expires.
+//! An SVID that is expired, not of its trust domain's bundle, without a P-256 key, or malformed is
+//! refused ([`RefusedSvid`]); the previous one stays in use until it expires.
 
 mod follow;
 mod peer;
@@ -36,14 +37,14 @@ pub use self::{
 pub(crate) use self::{svid::ALPN, verifier::Verdict};
 use crate::chain::Tasks;
 
-/// Our identity, as the Workload API gives it. Clones share it.
+/// Our identity from the Workload API. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Identity {
     standing: watch::Receiver<Standing>,
 }
 
 impl Identity {
-    /// Follow the Workload API at `socket` (`unix:///path`) in a task of `tasks`.
+    /// Follows the Workload API at `socket` (`unix:///path`) in a task of `tasks`.
     pub fn follow(socket: &str, tasks: &Tasks) -> Self {
         let (known, standing) = watch::channel(Standing::default());
         tasks.spawn(follow::Follower::new(socket, known).run());
@@ -55,20 +56,20 @@ impl Identity {
         Self::of(watch::channel(Standing { svid: Some(svid), trouble: None }).1)
     }
 
-    /// An identity that another task keeps.
+    /// An identity that another task updates.
     pub(crate) fn of(standing: watch::Receiver<Standing>) -> Self {
         Self { standing }
     }
 
-    /// The SVID for a new connection; `None` while there is none that is valid.
+    /// The SVID for a new connection; `None` while there is no valid one.
     pub fn current(&self) -> Option<Arc<Svid>> {
         self.standing.borrow().valid()
     }
 
-    /// Wait for a valid SVID.
+    /// Waits for a valid SVID.
     ///
     /// # Errors
-    /// [`NoIdentity`] at the deadline, with what the Workload API did last.
+    /// [`NoIdentity`] at the deadline, with the last result of the Workload API.
     pub async fn ready(&self, deadline: Instant) -> Result<Arc<Svid>, NoIdentity> {
         if let Some(svid) = self.current() {
             return Ok(svid);
@@ -86,7 +87,7 @@ impl Identity {
         }
     }
 
-    /// Every change of standing: rotations, troubles and their end.
+    /// Every change of the state: rotations, troubles and their end.
     pub fn subscribe(&self) -> watch::Receiver<Standing> {
         self.standing.clone()
     }

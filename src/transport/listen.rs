@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Accept connections, with mTLS or without.
+//! Accepts connections, with mTLS or without.
 //!
 //! [`Listener`] is a stream of [`Accepted`] connections for [`serve`](super::server::serve()). It
-//! always accepts, and keeps within its bounds by closing what does least:
-//! - Of connections whose peer has not shown who it is, those that are silent; see `newcomers`.
+//! always accepts, and stays within its bounds by closing the least active connections:
+//! - Of connections whose peer has not been authenticated, those that are silent; see `newcomers`.
 //! - Of open connections, those of the peer that has the most; see `room`.
 //!
 //! Both have a reserve for connections of this process, by which the proxy checks itself. A
-//! handshake may take [`HANDSHAKE_TIMEOUT`]. Why connections are closed is logged, each cause once
-//! a minute.
+//! handshake may take [`HANDSHAKE_TIMEOUT`]. The cause of each closed connection is logged, each
+//! cause once a minute.
 //!
 //! # Close
 //! Dropping the listener stops accepting, ends handshakes in progress and removes the socket file.
@@ -50,17 +50,17 @@ pub use self::{
 use super::{descriptors, identity::Identity, tally::Tally, target::Target};
 use crate::chain::causes;
 
-/// Longest handshake, from the arrival of a connection on.
+/// Timeout of a handshake, counted from the arrival of a connection.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Most connections before the end of their handshakes. Fewer if this process may have few
-/// descriptors when it begins to listen.
+/// Maximum number of connections before the end of their handshakes. Fewer if this process may have
+/// few descriptors when it begins to listen.
 pub const MAX_NEWCOMERS: usize = 128;
-/// Most open connections. A forwarder keeps one for each link. Fewer if this process may have few
-/// descriptors when it begins to listen.
+/// Maximum number of open connections. A forwarder keeps one for each link. Fewer if this process
+/// may have few descriptors when it begins to listen.
 pub const MAX_CONNECTIONS: usize = 1024;
-/// Connections of this process to itself that are kept beside all others.
+/// Number of connections of this process to itself that are kept beside all others.
 const OWN: usize = 8;
-/// Most open connections without TLS, and as many before their first byte.
+/// Maximum number of open connections without TLS, and of those before their first byte.
 pub const MAX_PLAIN: usize = 32;
 /// How long a connection without TLS may be idle.
 pub const PLAIN_IDLE: Duration = Duration::from_secs(60);
@@ -78,9 +78,9 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Listen on `target` for peers that show an SVID; each is shown the SVID of that moment. A
+    /// Listens on `target` for peers that present an SVID; each receives the SVID of that moment. A
     /// unix socket is made in its folder, which is created if it is missing, and open to all users,
-    /// for the peers may be others; a socket file that nobody listens on any more is replaced.
+    /// because peers may be other users; a socket file without a listener is replaced.
     ///
     /// # Errors
     /// [`ListenError`].
@@ -91,8 +91,9 @@ impl Listener {
         Ok(Self::within(socket, Some(identity), descriptors::share(8, MAX_NEWCOMERS), bounds))
     }
 
-    /// Listen on `target` without TLS, for every process that may write to it: for probes. An idle connection is
-    /// closed after a minute. The file of a unix socket is as the process's umask has it.
+    /// Listens on `target` without TLS, for every process that may write to it: for probes. An idle
+    /// connection is closed after a minute. The file of a unix socket has the mode of the process's
+    /// umask.
     ///
     /// # Errors
     /// [`ListenError`].
@@ -116,14 +117,14 @@ impl Listener {
         }
     }
 
-    /// Receive the descriptors that peers send once they have shown who they are. For servers with
-    /// calls that claim some; without, all are refused.
+    /// Receives the descriptors that peers send once they have been authenticated. For servers with
+    /// calls that claim some; without this, all are refused.
     pub fn keep_descriptors(mut self) -> Self {
         self.newcomers.handshakes.descriptors = true;
         self
     }
 
-    /// Where it listens; for TCP with the port that the system chose.
+    /// The address on which it listens; for TCP with the port that the system chose.
     ///
     /// # Errors
     /// That of the system.
@@ -131,19 +132,19 @@ impl Listener {
         self.socket.target()
     }
 
-    /// Accept until there is nothing to accept.
+    /// Accepts until no connection waits.
     fn accept(&mut self, cx: &mut Context<'_>) {
         while let Poll::Ready(accepted) = self.socket.poll_accept(cx) {
             let closed = match accepted {
                 Ok(arrived) => self.newcomers.push(arrived),
-                // Most likely no descriptor is left: one of a newcomer helps.
+                // Most likely no descriptor is left: closing a newcomer frees one.
                 Err(_logged) => self.newcomers.close_one(),
             };
             closed.into_iter().for_each(|why| self.log_closed(&why));
         }
     }
 
-    /// The connection of a handshake that is done; the others are logged.
+    /// The connection of a completed handshake; failed ones are logged.
     fn settle(&mut self, shaken: Shaken) -> Option<Accepted> {
         match shaken {
             Ok((accepted, displaced)) => {

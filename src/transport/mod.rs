@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The edge: everything that is bytes, sockets, certificates or headers.
+//! The edge: bytes, sockets, certificates and headers.
 
 mod backoff;
 pub mod caller;

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Tell peers what becomes of connections (NSM `MonitorConnections`).
+//! Publishes connection events to monitor streams (NSM `MonitorConnections`).
 //!
-//! [`Connections`] holds the connections that an endpoint has and the streams that watch them. The endpoint's `monitor` element
-//! publishes; [`server`](super::server) answers the RPC with a [`Subscription`]; [`watch`] and [`picture`] are the client's side.
+//! [`Connections`] holds the connections that an endpoint has and the streams that watch them. The
+//! endpoint's `monitor` element publishes; [`server`](super::server) answers the RPC with a
+//! [`Subscription`]; [`watch`] and [`picture`] are the client's side.
 //!
-//! A forwarder opens one stream per link and takes its end for a broken connection. So a stream stays open until its reader leaves,
-//! the server stops, or the reader falls too far behind.
+//! A forwarder opens one stream per link and takes its end for a broken connection. So a stream
+//! stays open until its reader leaves, the server stops, or the reader falls too far behind.
 
 mod client;
 mod connections;

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Register at NSM's registry, stay registered, and find others.
+//! Registration at NSM's registry, and discovery of other endpoints.
 //!
-//! [`Registry`] is what a registry does; [`Client`] speaks to one through nsmgr. [`Registration`] keeps an endpoint registered for as
-//! long as it lives. [`discovery`](super::discovery) follows the endpoints of others.
+//! [`Registry`] is the interface of a registry; [`Client`] calls one through nsmgr.
+//! [`Registration`] keeps an endpoint registered for as long as it lives.
+//! [`discovery`](super::discovery) follows the endpoints of others.
 
 mod client;
 mod error;

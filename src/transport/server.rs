@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Serve a chain to NSM: NetworkService, MonitorConnection and health.
+//! Serves a chain to NSM peers: NetworkService, MonitorConnection and health.
 //!
-//! [`Endpoint`] translates; [`serve()`] runs it, and whatever other services are to be had, over a
-//! [`Listener`](super::listen::Listener). Calls beyond the [`bounds`] are refused with a status that names the thing, its size and
-//! the limit.
+//! [`Endpoint`] translates; [`serve()`] runs it, and any other services, over a
+//! [`Listener`](super::listen::Listener). Calls beyond the [`bounds`] are refused with a status
+//! that names the thing, its size and the limit.
 
 mod authority;
 pub mod bounds;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Count what recurs, so that each cause is logged once a minute however often it happens.
+//! Counts recurring causes, so that each is logged once a minute however often it occurs.
 
 use std::{
     collections::BTreeMap,
@@ -13,14 +13,13 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 /// Time for which a cause is counted after it was logged.
 pub(crate) const WINDOW: Duration = Duration::from_secs(60);
-/// Causes that are told apart; all others are one.
+/// Number of causes that are distinguished; all others are one.
 const CAUSES: usize = 16;
-/// Longest text of a cause, in characters.
+/// Maximum length of a cause's text, in characters.
 const LONGEST: usize = 256;
 const OTHERS: &str = "other causes";
 
-/// Causes of one kind of event. What peers do decides about their texts: number and length are
-/// bounded.
+/// Causes of one kind of event. Peers influence their texts, so number and length are bounded.
 #[derive(Default)]
 pub(crate) struct Tally {
     counts: BTreeMap<String, Count>,
@@ -33,7 +32,7 @@ struct Count {
 }
 
 impl Tally {
-    /// Count one event. Returns the cause if it is to be logged now: the first in a minute.
+    /// Counts one event. Returns the cause if it should be logged now: the first in a minute.
     pub(crate) fn note(&mut self, cause: &str) -> Option<String> {
         let mut cause: String = cause.chars().take(LONGEST).collect();
         if self.counts.len() >= CAUSES && !self.counts.contains_key(&cause) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Name the socket that a peer listens on.
+//! The address of a socket.
 
 mod connect;
 mod socket;
@@ -9,7 +9,7 @@ use std::{fmt, path::PathBuf, str::FromStr};
 
 pub use self::socket::Socket;
 
-/// Where a peer listens: `unix:///path` or `tcp://host:port`.
+/// Address of a peer: `unix:///path` or `tcp://host:port`.
 ///
 /// ```
 /// # use nsm::transport::Target;
@@ -21,13 +21,14 @@ pub use self::socket::Socket;
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Target {
-    /// Path of a unix socket. Resolved anew by each dial, for the peer re-creates the file when it restarts.
+    /// Path of a unix socket. Resolved by each dial, because the peer creates the file again when
+    /// it restarts.
     Unix(PathBuf),
-    /// Host and port; the host is an address or a name, resolved anew by each dial.
+    /// Host and port; the host is an address or a name, which each dial resolves.
     Tcp(String),
 }
 
-/// A text that names no socket.
+/// A text that is not the address of a socket.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "`{0}` is not the address of a socket (accepted: unix:///path, tcp://host:port, tcp://[address]:port)"
@@ -40,7 +41,8 @@ impl FromStr for Target {
     fn from_str(text: &str) -> Result<Self, InvalidTarget> {
         let invalid = || InvalidTarget(text.chars().take(128).collect());
         if let Some(path) = text.strip_prefix("unix:") {
-            // `unix:/path` and `unix:///path` are the same; after `unix://` a host would come, which does not exist.
+            // `unix:/path` and `unix:///path` are the same; after `unix://` a host would follow,
+            // which does not exist.
             let path = path.strip_prefix("//").unwrap_or(path);
             return if path.starts_with('/') && path.len() > 1 {
                 Ok(Self::Unix(path.into()))

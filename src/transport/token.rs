@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Make and verify the tokens that travel in the path of a connection, exactly as NSM's Go components do.
+//! Issues and verifies the tokens that travel in the path of a connection, exactly as NSM's Go
+//! components do.
 //!
-//! A token is a JWT with header `{"alg":"ES256","typ":"JWT"}` and claims `sub` (SPIFFE id of its maker), `aud` (array with the
-//! SPIFFE id of the TLS peer) and `exp` (whole seconds). It is signed with the key of the SVID that the maker presented on the
-//! connection. A new one is made for each call.
+//! A token is a JWT with header `{"alg":"ES256","typ":"JWT"}` and claims `sub` (SPIFFE id of its
+//! maker), `aud` (array with the SPIFFE id of the TLS peer) and `exp` (whole seconds). It is signed
+//! with the key of the SVID that the maker presented on the connection. A new one is made for each
+//! call.
 
 mod claims;
 mod policy;
@@ -23,7 +25,7 @@ use self::claims::Claims;
 pub use self::policy::{Denied, verify_answer, verify_received};
 use crate::transport::identity::{Peer, Svid};
 
-/// Longest token in bytes. Go's are about 400.
+/// Maximum length of a token in bytes. Go's are about 400.
 pub const MAX_TOKEN: usize = 16 * 1024;
 /// Metadata key of the token of a call.
 pub const TOKEN: &str = "nsm-client-token";
@@ -44,8 +46,8 @@ pub struct Token {
 #[error("the system has no random numbers to sign a token with")]
 pub struct Unsigned;
 
-/// Make a token for `peer`. Its `exp` is no later than `lifetime` from now and the expiry of `svid`; its
-/// [`expires`](Token::expires) also no later than the expiry of the peer's certificate.
+/// Issues a token for `peer`. Its `exp` is no later than `lifetime` from now and the expiry of
+/// `svid`; its [`expires`](Token::expires) also no later than the expiry of the peer's certificate.
 ///
 /// # Errors
 /// [`Unsigned`].
@@ -65,7 +67,7 @@ impl Token {
         &self.jwt
     }
 
-    /// When the token expires for those who do not read it: the `expires` of a path segment.
+    /// When the token expires for readers that do not decode it: the `expires` of a path segment.
     pub fn expires(&self) -> SystemTime {
         self.expires
     }
@@ -73,7 +75,8 @@ impl Token {
     /// The token of a call; `None` if its caller sent none. Not verified.
     ///
     /// # Errors
-    /// `InvalidArgument` if token and expiry are not both there exactly once, or one of them cannot be read.
+    /// `InvalidArgument` if token and expiry are not both present exactly once, or one of them
+    /// cannot be parsed.
     pub fn of_call(metadata: &MetadataMap) -> Result<Option<Self>, Status> {
         let (Some(jwt), Some(expires)) = (once(metadata, TOKEN)?, once(metadata, EXPIRES)?) else {
             return match metadata.contains_key(TOKEN) || metadata.contains_key(EXPIRES) {
@@ -91,7 +94,7 @@ impl Token {
         Ok(Some(Self { jwt: jwt.to_owned(), expires }))
     }
 
-    /// Put the token into the metadata of a call.
+    /// Adds the token to the metadata of a call.
     pub(crate) fn attach(&self, metadata: &mut MetadataMap) {
         let expires = prost_types::Timestamp::from(self.expires).to_string();
         if let (Ok(jwt), Ok(expires)) = (self.jwt.parse(), expires.parse()) {
@@ -101,7 +104,7 @@ impl Token {
     }
 }
 
-/// Without the JWT: whoever has it may use it.
+/// Without the JWT, because its holder may use it.
 impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Token").field("expires", &self.expires).finish_non_exhaustive()

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Carry W3C trace context between a [`tracing::Span`] and the `traceparent` and `tracestate` headers of a call.
+//! Carries W3C trace context between a [`tracing::Span`] and the `traceparent` and `tracestate`
+//! headers of a call.
 //!
-//! Pure functions over spans: they need no exporter and no global propagator. Without an OpenTelemetry layer in the
-//! subscriber, or with the span disabled, they do nothing and cost one look-up.
+//! Pure functions over spans: they need no exporter and no global propagator. Without an
+//! OpenTelemetry layer in the subscriber, or with the span disabled, they do nothing and cost one
+//! look-up.
 
 use std::collections::HashMap;
 
@@ -20,15 +22,17 @@ pub const TRACEPARENT: &str = "traceparent";
 /// Header with vendor data, possibly empty.
 pub const TRACESTATE: &str = "tracestate";
 
-/// Longest `traceparent` that is read, in bytes: version 00 has 55, later versions may append.
+/// Maximum length of a `traceparent` that is read, in bytes: version 00 has 55, later versions may
+/// append.
 const MAX_TRACEPARENT: usize = 128;
-/// Longest `tracestate` that is read, in bytes; a longer one is dropped, as the W3C recommendation allows.
+/// Maximum length of a `tracestate` that is read, in bytes; a longer one is dropped, as the W3C
+/// recommendation allows.
 const MAX_TRACESTATE: usize = 512;
 
-/// Make a remote span the parent of a span that has not been entered yet.
+/// Makes a remote span the parent of a span that has not been entered yet.
 ///
-/// Returns whether the parent was taken: `false` for a malformed `traceparent`, for a span that is disabled or was entered
-/// before, and without an OpenTelemetry layer.
+/// Returns whether the parent was set: `false` for a malformed `traceparent`, for a span that is
+/// disabled or was entered before, and without an OpenTelemetry layer.
 pub fn set_parent(span: &Span, traceparent: &str, tracestate: &str) -> bool {
     match remote(traceparent, tracestate) {
         Some(parent) => span.set_parent(Context::new().with_remote_span_context(parent)).is_ok(),
@@ -36,16 +40,18 @@ pub fn set_parent(span: &Span, traceparent: &str, tracestate: &str) -> bool {
     }
 }
 
-/// Link a span to a remote or finished span without becoming its child. A malformed `traceparent` changes nothing.
+/// Links a span to a remote or finished span without becoming its child. A malformed `traceparent`
+/// changes nothing.
 pub fn link(span: &Span, traceparent: &str, tracestate: &str) {
     if let Some(linked) = remote(traceparent, tracestate) {
         span.add_link(linked);
     }
 }
 
-/// The `traceparent` and `tracestate` (empty if there is none) that name a span to the next hop.
+/// The `traceparent` and `tracestate` (empty if there is none) that identify a span to the next
+/// hop.
 ///
-/// `None` if the span is disabled or nothing records it.
+/// `None` if the span is disabled or not recorded.
 pub fn current(span: &Span) -> Option<(String, String)> {
     let context = span.context();
     if !context.span().span_context().is_valid() {
@@ -56,7 +62,8 @@ pub fn current(span: &Span) -> Option<(String, String)> {
     Some((headers.0.remove(TRACEPARENT)?, headers.0.remove(TRACESTATE).unwrap_or_default()))
 }
 
-/// Name a span to the next hop in the headers of a call. Nothing changes if the span is disabled or nothing records it.
+/// Adds the trace context of a span to the headers of a call. Nothing changes if the span is
+/// disabled or not recorded.
 pub fn inject(span: &Span, headers: &mut http::HeaderMap) {
     let Some((parent, state)) = current(span) else { return };
     for (key, value) in [(TRACEPARENT, parent), (TRACESTATE, state)] {

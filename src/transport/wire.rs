@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Call a peer over one physical connection that cannot reconnect.
+//! Calls a peer over one physical connection that cannot reconnect.
 //!
-//! Descriptors, the peer's certificate and the key that signs tokens belong to one connection. A [`Wire`] holds them together: what
-//! is sent with a call leaves over the connection that the call uses, or not at all. It lies under the generated clients:
-//! `NetworkServiceClient::new(wire.clone())`. Each call has a span, whose W3C trace context goes with it.
+//! Descriptors, the peer's certificate and the key that signs tokens belong to one connection. A
+//! [`Wire`] holds them together: descriptors of a call leave over the connection of the call, or
+//! not at all. It lies under the generated clients: `NetworkServiceClient::new(wire.clone())`. Each
+//! call has a span, whose W3C trace context goes with it.
 //!
 //! # Close
-//! The connection is closed when the last clone of the `Wire` and the last answer that is still being read are dropped.
+//! The connection is closed when the last clone of the `Wire` and the last answer that is still
+//! being read are dropped.
 
 mod answer;
 mod driver;
@@ -39,13 +41,15 @@ use super::{
     token, trace_context,
 };
 
-/// Longest header list accepted, in bytes: a registry path carries one token for each hop.
+/// Maximum size of a received header list, in bytes: a registry path carries one token for each
+/// hop.
 pub const MAX_HEADER_LIST: u32 = 64 * 1024;
 
-/// How long a peer may take to answer a ping.
+/// Timeout of the answer to a ping.
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Scheme and authority of all calls: Go's servers accept any, and expect `localhost` over unix sockets.
+/// Scheme and authority of all calls: Go's servers accept any, and expect `localhost` over unix
+/// sockets.
 pub fn origin() -> Uri {
     Uri::from_static("http://localhost")
 }
@@ -61,7 +65,8 @@ pub struct Wire {
 }
 
 impl Wire {
-    /// A wire over a stream whose TLS handshake is done. Pings each `keepalive` while calls or streams are open.
+    /// A wire over a stream whose TLS handshake is done. Pings each `keepalive` while calls or
+    /// streams are open.
     ///
     /// # Errors
     /// Those of HTTP/2.
@@ -85,7 +90,7 @@ impl Wire {
         &self.peer
     }
 
-    /// The SVID that the peer saw.
+    /// The SVID that the peer verified.
     pub fn svid(&self) -> &Arc<Svid> {
         &self.svid
     }
@@ -95,7 +100,7 @@ impl Wire {
         self.hub.as_ref()
     }
 
-    /// Wait until the connection is closed, by either side; returns how.
+    /// Waits until the connection is closed, by either side; returns how it ended.
     pub async fn closed(&self) -> Ended {
         self.driver.closed().await
     }
@@ -105,8 +110,9 @@ impl Wire {
         self.sender.is_closed()
     }
 
-    /// A call for this peer: with a new token that lives for `lifetime` and, unless it opens a stream, a deadline. The deadline is
-    /// sent as `grpc-timeout`, and enforced here half a second after the peer should have.
+    /// A call for this peer: with a new token of this `lifetime` and, unless it opens a stream, a
+    /// deadline. The deadline is sent as `grpc-timeout`, and enforced here half a second later than
+    /// the peer should.
     ///
     /// # Errors
     /// `DeadlineExceeded` if the deadline has passed; `Internal` if the token cannot be signed.
@@ -144,7 +150,8 @@ impl tower::Service<http::Request<Body>> for Wire {
     fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
         complete(request.uri_mut());
         let limit = request.extensions_mut().remove::<Limit>();
-        // Queued before the headers of the call are written: they leave with their first byte, or earlier.
+        // Queued before the headers of the call are written: they leave with their first byte, or
+        // earlier.
         let queued = match (request.extensions_mut().remove::<SendFds>(), &self.hub) {
             (None, _) => Ok(None),
             (Some(fds), Some(hub)) => {
@@ -163,7 +170,8 @@ impl tower::Service<http::Request<Body>> for Wire {
     }
 }
 
-/// The span of one RPC, from its headers to those of its answer, named and described as OpenTelemetry has it for gRPC.
+/// The span of one RPC, from its headers to those of its answer, named and described by
+/// OpenTelemetry's conventions for gRPC.
 fn span(path: &str) -> Span {
     let name = path.trim_start_matches('/');
     let (service, method) = name.rsplit_once('/').unwrap_or((name, ""));

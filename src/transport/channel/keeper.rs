@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Make a channel's connection, and make it again whenever it ends.
+//! Makes a channel's connection, and makes it again whenever it ends.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,7 +16,7 @@ use crate::{
     transport::{Backoff, Identity, Target, Wire, wire::Ended},
 };
 
-/// Longest interval of pings: no server refuses one an hour.
+/// Longest interval of pings: every server accepts one an hour.
 const LONGEST_KEEPALIVE: Duration = Duration::from_secs(3600);
 /// First delay between attempts.
 const FIRST_DELAY: Duration = Duration::from_millis(100);
@@ -32,7 +32,7 @@ pub(super) struct Keeper {
     link: watch::Sender<Link>,
     keepalive: Duration,
     backoff: Backoff,
-    /// What failed last, until a connection is proven.
+    /// The last failure, until a connection is proven.
     error: Option<String>,
 }
 
@@ -47,7 +47,7 @@ impl Keeper {
         Self { target, identity, settings, link, keepalive: settings.keepalive, backoff, error: None }
     }
 
-    /// Dial, wait for the end, dial again; for ever.
+    /// Dials, waits for the end, and dials again. Does not return.
     pub(super) async fn run(mut self) {
         loop {
             let error = match self.dial().await {
@@ -72,10 +72,10 @@ impl Keeper {
         dialled.map_err(|error| causes(&error))
     }
 
-    /// Publish a connection until it ends.
+    /// Publishes a connection until it ends.
     ///
     /// # Errors
-    /// It did not hold, so that the next one should wait.
+    /// It did not last, so that the next one should wait.
     async fn keep(&mut self, wire: Wire) -> Result<(), String> {
         match &self.error {
             None => self.is_up(&wire),
@@ -122,7 +122,7 @@ impl Keeper {
         });
     }
 
-    /// Double the interval of pings; returns false if it is the longest already.
+    /// Doubles the interval of pings; returns false if it is the longest already.
     fn ping_less(&mut self) -> bool {
         let before = self.keepalive;
         self.keepalive = (before * 2).min(LONGEST_KEEPALIVE).max(before);
@@ -132,7 +132,7 @@ impl Keeper {
         self.keepalive > before
     }
 
-    /// Publish a failure, and log it once for as long as it lasts.
+    /// Publishes a failure, and logs it once for as long as it lasts.
     fn failed(&mut self, error: String) {
         match self.error.as_ref() == Some(&error) {
             true => debug!(target = %self.target, error, "still not connected"),

@@ -15,14 +15,15 @@ pub struct Link {
 
 #[derive(Clone, Debug)]
 enum State {
-    /// The first attempt is under way.
+    /// The first attempt is in progress.
     Connecting,
     Up(Wire),
-    /// A connection that had held has ended, and the first attempt to re-make it is under way.
+    /// A connection that had lasted has ended, and the first attempt to re-make it is in progress.
     Remaking,
-    /// There is no connection; what failed last.
+    /// There is no connection; with the last failure.
     Down(String),
-    /// There is one, less than a second old, after others failed; what became of the last of those.
+    /// There is a connection, less than a second old, after failed ones; with the end of the last
+    /// of those.
     Unproven(Wire, String),
 }
 
@@ -52,7 +53,7 @@ impl Link {
         matches!(self.state, State::Up(_) | State::Remaking)
     }
 
-    /// What failed last, until there is a connection that counts as up.
+    /// The last failure, until there is a connection that counts as up.
     pub fn error(&self) -> Option<&str> {
         match &self.state {
             State::Down(error) | State::Unproven(_, error) => Some(error),
@@ -73,7 +74,7 @@ impl Link {
         }
     }
 
-    /// Whether a call need not wait: there is a connection, or none was made by the last attempt.
+    /// Whether a call need not wait: there is a connection, or the last attempt made none.
     pub(super) fn is_settled(&self) -> bool {
         match &self.state {
             State::Connecting | State::Remaking => false,

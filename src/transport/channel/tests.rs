@@ -85,7 +85,7 @@ async fn a_channel_without_server_or_identity_says_why() {
     assert!(status.message().contains("the Workload API"), "{status}");
 }
 
-/// Follow a link until `done`; returns whether it was up, for each state on the way.
+/// Follows a link until `done`; returns whether it was up, for each state on the way.
 async fn until(link: &mut watch::Receiver<Link>, done: impl Fn(&Link) -> bool) -> Vec<bool> {
     let mut states = Vec::new();
     let follow = async {
@@ -95,7 +95,7 @@ async fn until(link: &mut watch::Receiver<Link>, done: impl Fn(&Link) -> bool) -
             if done(&now) {
                 return;
             }
-            // What a server has counted is no change of the link.
+            // A server's count of calls is not a change of the link.
             let _unchanged = tokio::time::timeout(Duration::from_millis(10), link.changed()).await;
         }
     };

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Dial again while the peer is not there, until the deadline.
+//! Dials until the peer is available, or the deadline.
 //!
-//! A socket that is missing or refuses costs a system call on this machine, and everything waits for a restarted nsmgr, so it is tried
-//! again within 250 ms. Attempts that get further are up to 1 s apart.
+//! An attempt at a socket that is missing or refuses costs a system call on this machine, and all
+//! connections wait for a restarted nsmgr, so it is repeated within 250 ms. Attempts that get
+//! further are up to 1 s apart.
 
 use std::time::Duration;
 
@@ -21,25 +22,27 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// Longest pause while a socket of this machine is missing or refuses.
 const LONGEST_PAUSE_ABSENT: Duration = Duration::from_millis(200);
 
-/// How to reach one peer. A restarted nsmgr removes its socket and makes a new one: a dial waits for it.
+/// The address and settings of one peer. A restarted nsmgr removes its socket and makes a new one:
+/// a dial waits for it.
 #[derive(Clone, Debug)]
 pub struct Dialer {
-    /// Where the peer listens.
+    /// Address of the peer.
     pub target: Target,
-    /// Who we are; each attempt shows the SVID of that moment.
+    /// Our identity; each attempt uses the SVID of that moment.
     pub identity: Identity,
-    /// How long one attempt may take.
+    /// Timeout of one attempt.
     pub dial_timeout: Duration,
-    /// How long the tokens of calls to this peer live; for [`Wire::call`].
+    /// Lifetime of the tokens of calls to this peer; for [`Wire::call`].
     pub token_lifetime: Duration,
 }
 
 impl Dialer {
-    /// Connect to the peer. Waits for an identity, and retries while the peer's socket is missing, refuses or breaks.
+    /// Connects to the peer. Waits for an identity, and retries while the peer's socket is missing,
+    /// refuses or breaks.
     ///
     /// # Errors
-    /// [`DialError`] at once if another attempt would not help; otherwise when none would come before the deadline, with the last
-    /// attempt's error.
+    /// [`DialError`] at once if another attempt would not help; otherwise when none would be made
+    /// before the deadline, with the last attempt's error.
     pub async fn dial(&self, deadline: Instant) -> Result<Wire, DialError> {
         let mut absent = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE_ABSENT);
         let mut failing = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Say which step of a dial failed, and whether another attempt may help.
+//! The step of a dial that failed, and whether another attempt may help.
 
 use std::io::{self, ErrorKind};
 
@@ -14,16 +14,16 @@ use crate::{
     },
 };
 
-/// Why a peer could not be dialled.
+/// The reason why a peer could not be dialled.
 #[derive(Debug, thiserror::Error)]
 pub enum DialError {
-    /// There was no identity to show by the deadline. See its source for what the Workload API did.
+    /// There was no identity by the deadline. Its source has the last result of the Workload API.
     #[error("cannot dial without an identity")]
     Identity(#[from] NoIdentity),
     /// The socket is missing or refuses, or the host is unknown. The peer does not run (yet).
     #[error("cannot connect to {target}")]
     Connect {
-        /// Where to.
+        /// The address.
         target: Target,
         /// The error of the socket.
         source: io::Error,
@@ -31,29 +31,29 @@ pub enum DialError {
     /// TLS failed: the peer went away in the middle, or its certificate is not trusted.
     #[error("TLS handshake with {target} failed")]
     Handshake {
-        /// Where to.
+        /// The address.
         target: Target,
-        /// The error of TLS; a certificate that is refused names the rule.
+        /// The error of TLS; if a certificate is refused, it names the rule.
         source: io::Error,
     },
     /// The peer did not choose HTTP/2. It does not speak gRPC.
     #[error("{target} did not choose HTTP/2 (accepted: ALPN h2)")]
     NotHttp2 {
-        /// Where to.
+        /// The address.
         target: Target,
     },
     /// The peer's certificate is not an SVID.
     #[error("{target} presented no SVID")]
     Leaf {
-        /// Where to.
+        /// The address.
         target: Target,
-        /// What is wrong with it.
+        /// The reason.
         source: InvalidLeaf,
     },
     /// HTTP/2 failed right after TLS.
     #[error("HTTP/2 with {target} failed")]
     Http2 {
-        /// Where to.
+        /// The address.
         target: Target,
         /// The error of HTTP/2.
         source: hyper::Error,
@@ -64,7 +64,7 @@ pub enum DialError {
     /// The deadline passed. The peer was silent, or each attempt failed.
     #[error("{target} was not reached by the deadline")]
     Deadline {
-        /// Where to.
+        /// The address.
         target: Target,
         /// The error of the last attempt, if one had failed.
         #[source]
@@ -73,13 +73,13 @@ pub enum DialError {
 }
 
 impl DialError {
-    /// Whether another attempt may succeed without anybody changing a configuration.
+    /// Whether another attempt may succeed without a change of configuration.
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Connect { source, .. } => {
                 !matches!(source.kind(), ErrorKind::PermissionDenied | ErrorKind::InvalidInput)
             }
-            // What TLS itself refused stays refused; what the socket broke may heal.
+            // A refusal by TLS itself is permanent; an error of the socket may be temporary.
             Self::Handshake { source, .. } => source.kind() != ErrorKind::InvalidData,
             Self::Http2 { .. } | Self::Deadline { .. } => true,
             Self::Identity(_) | Self::NotHttp2 { .. } | Self::Leaf { .. } | Self::Config(_) => false,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Keep a watch open and take pictures beside it.
+//! Keeps a watch open and reads complete lists beside it.
 
 use std::{
     collections::BTreeSet,
@@ -34,7 +34,7 @@ pub(super) struct Follower<R> {
     state: Mutex<State>,
     known: watch::Sender<Known>,
     pictures: watch::Sender<Option<Picture>>,
-    /// A watch has ended: take a picture now.
+    /// A watch has ended: read a list now.
     look: Notify,
 }
 
@@ -51,12 +51,13 @@ impl<R: Registry> Follower<R> {
         Self { registry, service, dead, settings, state, known, pictures, look }
     }
 
-    /// Follow until dropped.
+    /// Follows until dropped.
     pub(super) async fn follow(self) {
         tokio::join!(self.watch(), self.look());
     }
 
-    /// Keep a watch open. Its events are taken as they come, so that the registry never waits for us.
+    /// Keeps a watch open. Its events are read as they arrive, so that the registry never waits for
+    /// us.
     async fn watch(&self) {
         let Settings { first_pause, longest_pause, good, .. } = self.settings;
         let mut pauses = Backoff::new(first_pause, longest_pause);
@@ -72,7 +73,7 @@ impl<R: Registry> Follower<R> {
         }
     }
 
-    /// Take the events of one watch; why it ended.
+    /// Takes the events of one watch; returns why it ended.
     async fn watch_once(&self) -> String {
         let mut found = match self.registry.find(self.like(), true).await {
             Ok(found) => found,
@@ -92,7 +93,7 @@ impl<R: Registry> Follower<R> {
         "without an error".to_owned()
     }
 
-    /// Take pictures.
+    /// Reads complete lists.
     async fn look(&self) {
         let Settings { interval, first_pause, longest_pause, .. } = self.settings;
         let mut pauses = Backoff::new(first_pause, longest_pause);
@@ -126,7 +127,8 @@ impl<R: Registry> Follower<R> {
         }
     }
 
-    /// All endpoints of now, and whether these are all: what exceeds the rules is not read.
+    /// All present endpoints, and whether the list is complete: entries beyond the rules are not
+    /// read.
     async fn picture(&self) -> Result<(Vec<NetworkServiceEndpoint>, bool), Error> {
         self.state().ask();
         let limit = self.settings.rules.endpoints;
@@ -137,7 +139,7 @@ impl<R: Registry> Follower<R> {
         Ok((found.into_iter().filter_map(|response| response.network_service_endpoint).collect(), whole))
     }
 
-    /// Show the state if it has changed.
+    /// Publishes the state if it has changed.
     fn show(&self, change: impl FnOnce(&mut Known)) {
         let state = self.state();
         let (endpoints, left_out) = (state.endpoints(), state.left_out());

@@ -1,20 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Keep the set of known endpoints true, by these rules:
+//! Maintains the set of known endpoints by these rules:
 //!
-//! 1. An endpoint reported by the watch or by a picture is added, or updated. Names are unique; the last report counts. A picture
-//!    is as old as its question: it does not bring back an endpoint that the watch has deleted since.
+//! 1. An endpoint reported by the watch or by a picture is added, or updated. Names are unique; the
+//!    last report counts. A picture is as old as its query: it does not bring back an endpoint that
+//!    the watch has deleted since.
 //! 2. `deleted`, or an expiration before 1970 as older registries send it, removes at once.
-//! 3. A whole picture that lacks an endpoint counts as an absence. One that shows it does not, whatever its expiration: the clocks
-//!    of the registry and of this node may differ.
-//! 4. An endpoint is removed when absent from two consecutive pictures that lie [`settle`](Rules::settle) apart, if in addition it
-//!    has lapsed or the caller reports that it is dead. An outage of the registry, or a manager that restarts with an empty
-//!    registry, removes nothing.
-//! 5. An endpoint lapses when its lifetime has passed since the last report with a new expiration, by the monotonic clock. The
-//!    lifetime is what the expiration leaves, at least [`least_life`](Rules::least_life).
-//! 6. Registries keep entries of endpoints that ended without a word. An endpoint whose expiration is [`stale`](Rules::stale) when
-//!    it is first reported is set aside, and so is a dead one that has lapsed and that pictures have shown unchanged for that
-//!    long. It is taken when its expiration changes, which means that it is alive, whatever the clocks say.
+//! 3. A complete picture that lacks an endpoint counts as an absence. One that lists it does not,
+//!    regardless of its expiration: the clocks of the registry and of this node may differ.
+//! 4. An endpoint is removed when absent from two consecutive pictures that lie
+//!    [`settle`](Rules::settle) apart, if in addition it has lapsed or the caller reports that it
+//!    is dead. An outage of the registry, or a manager that restarts with an empty registry,
+//!    removes nothing.
+//! 5. An endpoint lapses when its lifetime has passed since the last report with a new expiration,
+//!    by the monotonic clock. The lifetime is the time until the expiration, at least
+//!    [`least_life`](Rules::least_life).
+//! 6. Registries keep entries of endpoints that ended without unregistering. An endpoint whose
+//!    expiration is [`stale`](Rules::stale) when it is first reported is set aside, and so is a
+//!    dead one that has lapsed and that pictures have listed unchanged for that long. It is used
+//!    again when its expiration changes, which means that it is alive, regardless of the clocks.
 //! 7. A report that is malformed or beyond the bounds is left out and counted.
 
 use std::{
@@ -31,22 +35,23 @@ use crate::api::pb::registry::NetworkServiceEndpoint;
 /// Bounds and times of the rules.
 #[derive(Clone, Copy, Debug)]
 pub struct Rules {
-    /// Endpoints known at once. Further ones are left out.
+    /// Maximum number of known endpoints. Further ones are left out.
     pub endpoints: usize,
-    /// Bytes of one endpoint's message.
+    /// Maximum size of one endpoint's message, in bytes.
     pub bytes: usize,
     /// Difference allowed between the clocks of nodes before an endpoint counts as lapsed.
     pub slack: Duration,
     /// Shortest lifetime of a registration; an expiration that leaves less is of another clock.
     pub least_life: Duration,
-    /// Age at which an expiration is no longer explained by the clocks of nodes.
+    /// Age of an expiration beyond which differing clocks do not explain it.
     pub stale: Duration,
     /// Least time between the two pictures that lack an endpoint.
     pub settle: Duration,
 }
 
 impl Default for Rules {
-    /// 1,024 endpoints of 16 KiB; 10 s between clocks; lives of a minute; stale after five; 20 s between pictures.
+    /// 1,024 endpoints of 16 KiB; 10 s between clocks; lives of a minute; stale after five; 20 s
+    /// between pictures.
     fn default() -> Self {
         Self {
             endpoints: 1024,
@@ -59,7 +64,7 @@ impl Default for Rules {
     }
 }
 
-/// The time, as far as the rules need it: measured here, and on the calendar that expirations use.
+/// The time, as the rules need it: on the monotonic clock, and on the calendar of expirations.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Now {
     pub(super) at: Instant,
@@ -92,7 +97,7 @@ pub(super) struct State {
     entries: BTreeMap<String, Entry>,
     /// Endpoints set aside, with their expirations (rule 6).
     aside: BTreeMap<String, Option<SystemTime>>,
-    /// Names deleted since the picture that is being taken was asked for.
+    /// Names deleted since the query of the picture that is being read.
     deleted: BTreeSet<String>,
     left_out: u64,
 }
@@ -103,7 +108,7 @@ impl State {
         Self { rules, entries, aside, deleted: BTreeSet::new(), left_out: 0 }
     }
 
-    /// Rules 1 and 2: take a report of the watch.
+    /// Rules 1 and 2: takes a report of the watch.
     pub(super) fn report(&mut self, endpoint: NetworkServiceEndpoint, deleted: bool, now: Now) {
         if deleted || endpoint.expiration_time.is_some_and(|at| at.seconds < 0) {
             let aside = self.aside.remove(&endpoint.name).is_some();
@@ -116,17 +121,18 @@ impl State {
         }
     }
 
-    /// A picture is asked for.
+    /// Marks the query of a picture.
     pub(super) fn ask(&mut self) {
         self.deleted.clear();
     }
 
-    /// A picture was not taken: those before and after it are not consecutive.
+    /// Marks a failed picture: those before and after it are not consecutive.
     pub(super) fn interrupt(&mut self) {
         self.entries.values_mut().for_each(|entry| entry.repeated = None);
     }
 
-    /// Rules 1, 3, 4 and 6: take the picture. Unless it is `whole`, what it lacks is not known to be absent.
+    /// Rules 1, 3, 4 and 6: takes the picture. Unless it is `whole`, a missing endpoint does not
+    /// count as absent.
     pub(super) fn picture(
         &mut self,
         mut found: Vec<NetworkServiceEndpoint>,
@@ -160,7 +166,7 @@ impl State {
         });
     }
 
-    /// The set to show.
+    /// The set to publish.
     pub(super) fn endpoints(&self) -> Endpoints {
         self.entries.iter().map(|(name, entry)| (name.clone(), Arc::clone(&entry.endpoint))).collect()
     }
@@ -175,7 +181,7 @@ impl State {
         self.left_out
     }
 
-    /// Take a report. Returns whether its expiration is a new one.
+    /// Takes a report. Returns whether its expiration is a new one.
     fn accept(&mut self, mut endpoint: NetworkServiceEndpoint, now: Now) -> bool {
         let name = endpoint.name.clone();
         let there = self.entries.contains_key(&name) || self.aside.contains_key(&name);
@@ -217,7 +223,7 @@ impl State {
     }
 }
 
-/// The expiration; `None` if absent, or beyond what the calendar of this machine holds.
+/// The expiration; `None` if absent, or out of the range of this machine's calendar.
 fn expires(endpoint: &NetworkServiceEndpoint) -> Option<SystemTime> {
     let at = SystemTime::try_from(endpoint.expiration_time?).ok()?;
     at.checked_add(Duration::from_secs(1 << 32)).map(|_| at) // room for the slack

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! What a discovery shows over time, with a registry in memory.
+//! Tests the published state of a discovery over time, with a registry in memory.
 
 use std::{
     sync::{

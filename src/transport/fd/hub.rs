@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Keep the descriptors of one physical connection: those that wait to leave, and those that wait to
-//! be claimed.
+//! Keeps the descriptors of one physical connection: those that wait to be sent, and received ones
+//! that wait to be claimed.
 //!
-//! A hub refuses what it receives until it is told to keep it. What a hub refuses is closed by the
-//! kernel, and never one of this process's descriptors.
+//! A hub refuses received descriptors until it is set to keep them. The kernel closes a refused
+//! descriptor, which never gets a number in this process.
 
 use std::{
     collections::VecDeque,
@@ -20,10 +20,11 @@ use tokio::{sync::Notify, time::Instant};
 use super::stream::MAX_PER_MESSAGE;
 use crate::{api::Inode, transport::descriptors};
 
-/// Most descriptors that wait to leave on one connection.
+/// Maximum number of descriptors that wait to be sent on one connection.
 pub const MAX_QUEUED: usize = 256;
 
-/// Most received descriptors that one connection keeps unclaimed. One more closes the oldest; the first time, this is logged.
+/// Maximum number of received descriptors that one connection keeps unclaimed. One more closes the
+/// oldest; the first time, this is logged.
 pub const MAX_UNCLAIMED: usize = 256;
 
 /// How long a received descriptor is kept unclaimed: longer than the longest call.
@@ -35,18 +36,19 @@ pub(crate) enum Receives {
     /// None.
     #[default]
     None,
-    /// None yet: what comes after a handshake is left to be read after it.
+    /// None yet: descriptors that follow a handshake are left to be read after it.
     Later,
     /// All.
     All,
 }
 
-/// Descriptors of one call. Put it into the extensions of a [`tonic::Request`]: they leave with the first bytes of the call, and
-/// are withdrawn if the call ends before that.
+/// Descriptors of one call. Insert it into the extensions of a [`tonic::Request`]: they leave with
+/// the first bytes of the call, and are withdrawn if the call ends before that.
 #[derive(Clone, Debug)]
 pub struct SendFds(pub Vec<Arc<OwnedFd>>);
 
-/// The descriptors of one physical connection, in both directions. Bounded; closed with the connection.
+/// The descriptors of one physical connection, in both directions. Bounded; closed with the
+/// connection.
 #[derive(Default)]
 pub struct FdHub {
     state: Mutex<State>,
@@ -59,7 +61,7 @@ struct State {
     tickets: u64,
     unclaimed: VecDeque<Unclaimed>,
     receives: Receives,
-    /// One was closed for want of room, which was logged.
+    /// One was closed because the hub was full, and this was logged.
     overflown: bool,
     closed: bool,
 }
@@ -83,15 +85,16 @@ pub struct Queued {
 }
 
 impl FdHub {
-    /// Queue a descriptor. It leaves with the next bytes that the connection writes.
+    /// Queues a descriptor. It leaves with the next bytes that the connection writes.
     ///
     /// # Errors
-    /// `BrokenPipe` when the connection is closed; `QuotaExceeded` when [`MAX_QUEUED`] descriptors wait already.
+    /// `BrokenPipe` when the connection is closed; `QuotaExceeded` when [`MAX_QUEUED`] descriptors
+    /// wait already.
     pub fn send(&self, fd: Arc<OwnedFd>) -> io::Result<()> {
         self.push(&[fd]).map(drop)
     }
 
-    /// Queue the descriptors of one call, all or none. Keep the result until the call has ended.
+    /// Queues the descriptors of one call, all or none. Keep the result until the call has ended.
     ///
     /// # Errors
     /// Those of [`send`](Self::send).
@@ -100,7 +103,7 @@ impl FdHub {
         Ok(Queued { hub: Arc::clone(self), ticket })
     }
 
-    /// Claim a received descriptor, waiting until it arrives. One arrival satisfies one claim.
+    /// Claims a received descriptor, waiting until it arrives. One arrival satisfies one claim.
     ///
     /// `None` if it has not arrived by the deadline, or the connection is closed.
     pub async fn take(&self, inode: Inode, deadline: Instant) -> Option<OwnedFd> {
@@ -118,7 +121,7 @@ impl FdHub {
         tokio::time::timeout_at(deadline, claim).await.ok().flatten()
     }
 
-    /// Keep the descriptors that are received from now on, until they are claimed. For connections
+    /// Keeps the descriptors that are received from now on, until they are claimed. For connections
     /// with calls that claim some; all others refuse them.
     pub fn keep_received(&self) {
         self.receive(Receives::All);
@@ -137,12 +140,12 @@ impl FdHub {
         self.lock().queue.len()
     }
 
-    /// Number of received descriptors that nobody has claimed.
+    /// Number of received descriptors that have not been claimed.
     pub fn unclaimed(&self) -> usize {
         self.lock().unclaimed.len()
     }
 
-    /// Keep a received descriptor until it is claimed.
+    /// Keeps a received descriptor until it is claimed.
     pub(crate) fn store(&self, fd: OwnedFd) {
         let Ok(inode) = Inode::of(&fd) else { return };
         if !descriptors::leaves_reserve(&fd) {
@@ -168,7 +171,7 @@ impl FdHub {
         self.arrived.notify_waiters();
     }
 
-    /// Close what has been unclaimed for too long. Returns when the next one will be.
+    /// Closes descriptors that have been unclaimed for too long. Returns when the next one expires.
     pub(super) fn expire(&self) -> Option<Instant> {
         let mut state = self.lock();
         let now = Instant::now();
@@ -180,7 +183,8 @@ impl FdHub {
         next
     }
 
-    /// Call `write` with the descriptors of the next message and whether more wait behind them; on success they have left.
+    /// Calls `write` with the descriptors of the next message and whether more wait behind them; on
+    /// success they have left.
     pub(super) fn leave(
         &self,
         write: impl FnOnce(&[BorrowedFd<'_>], bool) -> io::Result<usize>,
@@ -198,7 +202,7 @@ impl FdHub {
         Ok(written)
     }
 
-    /// Drop everything, end all waits, refuse what comes later.
+    /// Drops everything, ends all waits, and refuses later descriptors.
     pub(super) fn close(&self) {
         let mut state = self.lock();
         state.closed = true;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Read and write a unix stream with `recvmsg` and `sendmsg`, so that descriptors pass beside the bytes.
+//! Reads and writes a unix stream with `recvmsg` and `sendmsg`, so that descriptors pass beside the
+//! bytes.
 
 use std::{
     io::{self, IoSlice, IoSliceMut},
@@ -23,13 +24,13 @@ use tokio::{
 
 use super::{FdHub, Receives};
 
-/// Most descriptors sent in one message: what NSM's Go peers have room for.
+/// Maximum number of descriptors sent in one message: NSM's Go peers have room for as many.
 pub const MAX_PER_MESSAGE: usize = 64;
 
-/// Most descriptors that Linux passes in one message.
+/// Maximum number of descriptors that Linux passes in one message.
 const MAX_RECEIVED: usize = 253;
 
-/// Most buffers in one message: IOV_MAX of Linux.
+/// Maximum number of buffers in one message: IOV_MAX of Linux.
 const MAX_BUFFERS: usize = 1024;
 
 /// A unix stream that carries descriptors beside its bytes. Dropping it closes its [`FdHub`].
@@ -51,10 +52,10 @@ impl FdStream {
         Arc::clone(&self.hub)
     }
 
-    /// Wait until the peer has sent a byte, or has closed.
+    /// Waits until the peer has sent a byte, or has closed.
     pub(crate) fn poll_heard(&self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
-            // Readiness may be assumed; an error will be seen by the one that reads.
+            // Readiness may be assumed; the reader receives any error.
             let Ok(()) = ready!(self.io.poll_read_ready(cx)) else { return Poll::Ready(()) };
             match self.io.try_io(Interest::READABLE, || peek(&self.io)) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
@@ -81,8 +82,9 @@ impl FdStream {
         }
     }
 
-    /// One message: all of the descriptors, or an error. When more descriptors wait than one message carries, it spends one byte
-    /// on this batch; a message with all bytes would leave the others waiting for a write that may never come.
+    /// Sends one message: all of the descriptors, or an error. When more descriptors wait than one
+    /// message carries, it spends one byte on this batch; a message with all bytes would leave the
+    /// others waiting for a write that may never come.
     fn send(&self, buffers: &[IoSlice<'_>], fds: &[BorrowedFd<'_>], more: bool) -> io::Result<usize> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_PER_MESSAGE))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
@@ -100,7 +102,8 @@ impl FdStream {
         Ok(sendmsg(&self.io, buffers, &mut ancillary, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)?)
     }
 
-    /// Bytes into `buffer`, and the descriptors that come with them into the hub, if it receives any.
+    /// Reads bytes into `buffer`, and the descriptors that come with them into the hub, if it
+    /// receives any.
     fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
         match self.hub.receives() {
             Receives::All => self.receive_with(buffer),
@@ -115,7 +118,7 @@ impl FdStream {
         }
     }
 
-    /// One message into `buffer`; its descriptors go to the hub.
+    /// Reads one message into `buffer`; its descriptors go to the hub.
     fn receive_with(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_RECEIVED))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
@@ -134,9 +137,9 @@ impl FdStream {
         Ok(message.bytes)
     }
 
-    /// The bytes before the first with descriptors, which stay for later, or some of them: looking at
-    /// a whole message, Linux sees the descriptors of the next one. If the next byte comes with some,
-    /// it is read without them.
+    /// Reads the bytes before the first byte with descriptors, or some of them; that byte stays for
+    /// later. With `MSG_PEEK` on a whole message, Linux also reports the descriptors of the next
+    /// one. If the next byte comes with some, it is read without them.
     fn receive_before(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let (mut cut, some) = self.receive_bare(buffer, RecvFlags::PEEK)?;
         let mut whole = if some { 0 } else { cut };
@@ -151,7 +154,8 @@ impl FdStream {
         Ok(self.receive_bare(&mut buffer[..bytes], RecvFlags::empty())?.0)
     }
 
-    /// Bytes into `buffer`, without the descriptors that come with them, and whether some do.
+    /// Reads bytes into `buffer`, without the descriptors that come with them; also returns whether
+    /// there are some.
     fn receive_bare(&self, buffer: &mut [u8], flags: RecvFlags) -> io::Result<(usize, bool)> {
         let mut none = RecvAncillaryBuffer::new(&mut []);
         let buffer = &mut [IoSliceMut::new(buffer)];
@@ -159,7 +163,8 @@ impl FdStream {
         Ok((message.bytes, message.flags.contains(ReturnFlags::CTRUNC)))
     }
 
-    /// Close descriptors that have been unclaimed for too long. To be polled with the reading side.
+    /// Closes descriptors that have been unclaimed for too long. Must be polled with the reading
+    /// side.
     fn poll_expiry(&mut self, cx: &mut Context<'_>) {
         while let Some(until) = self.hub.expire() {
             let expiry = self.expiry.get_or_insert_with(|| Box::pin(sleep_until(until)));
@@ -174,7 +179,7 @@ impl FdStream {
     }
 }
 
-/// Look whether there is a byte, or the end.
+/// Checks whether there is a byte, or the end.
 pub(crate) fn peek(socket: impl AsFd) -> io::Result<usize> {
     Ok(recv(socket, &mut [0_u8], RecvFlags::PEEK | RecvFlags::DONTWAIT)?.1)
 }

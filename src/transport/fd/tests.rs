@@ -21,7 +21,7 @@ use crate::{
     testing::{eventually, soon},
 };
 
-/// A descriptor to send, and an end that shows when the last copy of it is closed.
+/// A descriptor to send, and a witness that detects when the last copy of it is closed.
 fn pipe() -> (Arc<OwnedFd>, Witness) {
     let (reader, writer) = io::pipe().unwrap();
     let writer: OwnedFd = writer.into();
@@ -41,7 +41,8 @@ impl Witness {
         matches!((&self.reader).read(&mut [0]), Ok(0))
     }
 
-    /// All copies get closed. Not always at once: a process that another test starts has copies until its exec.
+    /// Waits until all copies are closed. Not always at once: a process that another test starts
+    /// has copies until its exec.
     async fn closes(&self) {
         eventually(|| self.is_closed(), |closed| *closed).await;
     }

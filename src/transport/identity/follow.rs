@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Follow the Workload API: ask until there is an SVID, then take every rotation.
+//! Follows the Workload API: asks until there is an SVID, then takes every rotation.
 //!
-//! The agent refuses while the workload has no entry yet; it is asked again within a second until the first SVID is there, so
-//! that a start waits no longer than the entry. Later failures are retried with a growing delay, and the SVID stays in use until
-//! it expires.
+//! The agent refuses while the workload has no entry yet; it is asked again within a second until
+//! the first SVID exists, so that a start waits no longer than the entry. Later failures are
+//! retried with a growing delay, and the SVID stays in use until it expires.
 
 use std::{
     pin::{Pin, pin},
@@ -23,7 +23,7 @@ use tracing::{debug, info, warn};
 use super::{Standing, Svid, Trouble};
 use crate::transport::backoff::Backoff;
 
-/// How long the agent may take to answer.
+/// Timeout of the agent's answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 type Answers = Pin<Box<dyn Stream<Item = Result<X509Context, WorkloadApiError>> + Send>>;
@@ -40,7 +40,7 @@ impl Follower {
         Self { socket: socket.to_owned(), known, backoff: eager() }
     }
 
-    /// Ask, listen while answers come, and ask again; for ever.
+    /// Asks, takes answers while they come, and asks again. Does not return.
     pub(super) async fn run(mut self) {
         loop {
             let trouble = match timeout(PATIENCE, ask(&self.socket)).await {
@@ -56,8 +56,8 @@ impl Follower {
         }
     }
 
-    /// Take answers until the stream ends or the SVID expires; returns which. An SVID that cannot be used is reported while
-    /// there is another; without one, the agent is asked again.
+    /// Takes answers until the stream ends or the SVID expires; returns which. An SVID that cannot
+    /// be used is reported while there is another; without one, the agent is asked again.
     async fn listen(&mut self, first: X509Context, mut answers: Answers) -> Trouble {
         let mut answer = Ok(first);
         loop {
@@ -79,7 +79,7 @@ impl Follower {
         }
     }
 
-    /// Wait before asking again; an SVID that expires meanwhile is reported at that moment.
+    /// Waits before asking again; an SVID that expires meanwhile is reported at that moment.
     async fn pause(&mut self) {
         let mut pause = pin!(sleep(self.backoff.delay()));
         loop {
@@ -116,7 +116,7 @@ impl Follower {
         Trouble::Expired
     }
 
-    /// Publish a trouble, and log it once for as long as it lasts.
+    /// Publishes a trouble, and logs it once for as long as it lasts.
     fn report(&self, trouble: Trouble) {
         let news = self.known.send_if_modified(|standing| {
             let news = standing.trouble.as_ref() != Some(&trouble);
@@ -135,7 +135,7 @@ fn eager() -> Backoff {
     Backoff::new(Duration::from_millis(200), Duration::from_millis(800))
 }
 
-/// Open the stream and wait for its first answer.
+/// Opens the stream and waits for its first answer.
 async fn ask(socket: &str) -> Result<(X509Context, Answers), WorkloadApiError> {
     let client = WorkloadApiClient::connect_to(socket).await?;
     let mut answers: Answers = Box::pin(client.stream_x509_contexts().await?);

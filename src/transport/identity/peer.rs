@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Read who the peer of a TLS connection is from its leaf certificate.
+//! Reads the identity of a TLS peer from its leaf certificate.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -8,7 +8,8 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use ring::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
 use x509_parser::{parse_x509_certificate, prelude::X509Certificate};
 
-/// The other side of a TLS connection, as its leaf certificate describes it. The certificate was verified by the handshake.
+/// The other side of a TLS connection, from its leaf certificate. The handshake has verified the
+/// certificate.
 #[derive(Clone, Debug)]
 pub struct Peer {
     id: String,
@@ -69,7 +70,7 @@ impl Peer {
     }
 }
 
-/// The certificate in `der`, with nothing behind it.
+/// The certificate in `der`, with no bytes behind it.
 pub(super) fn parse(der: &[u8]) -> Result<X509Certificate<'_>, InvalidLeaf> {
     match parse_x509_certificate(der) {
         Ok(([], certificate)) => Ok(certificate),

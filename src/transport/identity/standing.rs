@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Say in words what keeps an SVID away, for logs and health.
+//! The state of our identity, with the reason why an SVID is missing, for logs and health.
 
 use std::{sync::Arc, time::SystemTime};
 
@@ -9,16 +9,16 @@ use spiffe::WorkloadApiError;
 use super::{RefusedSvid, Svid};
 use crate::chain::causes;
 
-/// What is known of our identity at one moment.
+/// The state of our identity at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct Standing {
     /// The newest SVID that was accepted, until it expires.
     pub svid: Option<Arc<Svid>>,
-    /// What keeps the next SVID away, if anything does.
+    /// Why the next SVID is missing, if it is.
     pub trouble: Option<Trouble>,
 }
 
-/// Why there is no SVID, or no newer one.
+/// The reason why there is no SVID, or no newer one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Trouble {
     /// The socket is missing or refuses, or the stream ended. The agent does not run.
@@ -30,10 +30,10 @@ pub enum Trouble {
     /// The agent refuses: there is no entry for this workload, or not yet.
     #[error("the Workload API refuses: {0}")]
     Refused(String),
-    /// The agent gave an SVID that cannot be used.
+    /// The agent returned an SVID that cannot be used.
     #[error("the Workload API gave an SVID that cannot be used: {0}")]
     Unusable(String),
-    /// The SVID has expired and the agent gave no new one.
+    /// The SVID has expired and the agent returned no new one.
     #[error("the SVID has expired and the Workload API gave no new one")]
     Expired,
 }
@@ -41,10 +41,10 @@ pub enum Trouble {
 /// There was no valid SVID until the deadline.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoIdentity {
-    /// The Workload API gave none.
+    /// The Workload API returned none.
     #[error("no identity yet")]
     Waiting(#[source] Trouble),
-    /// The deadline came before the Workload API was heard.
+    /// The deadline came before an answer of the Workload API.
     #[error("no identity yet: the Workload API has not been heard")]
     Unanswered,
     /// The task that asks has been stopped: this process is shutting down.

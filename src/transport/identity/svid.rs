@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Freeze one X.509 SVID: certificate chain, key, and the bundles that came with it.
+//! One immutable X.509-SVID: certificate chain, key, and the bundles that came with it.
 
 use std::{
     fmt,
@@ -26,10 +26,11 @@ use super::{
     verifier::{Verdict, Verifier},
 };
 
-/// Application protocol of all connections. Go's gRPC insists on it.
+/// Application protocol of all connections. Go's gRPC requires it.
 pub(crate) const ALPN: &[u8] = b"h2";
 
-/// One frozen X.509 SVID. Everything of one connection comes from one of these.
+/// One immutable X.509-SVID. The certificate, tokens and bundles of one connection come from one of
+/// these.
 pub struct Svid {
     id: String,
     serial: String,
@@ -40,16 +41,17 @@ pub struct Svid {
     provider: Arc<CryptoProvider>,
 }
 
-/// Why an SVID of the Workload API is refused. The one before it stays in use.
+/// The reason why an SVID of the Workload API is refused. The previous one stays in use.
 #[derive(Debug, thiserror::Error)]
 pub enum RefusedSvid {
     /// The answer holds no SVID. The workload has no entry with an X.509 SVID.
     #[error("the answer holds no SVID")]
     Missing,
-    /// The leaf certificate cannot be read.
+    /// The leaf certificate cannot be parsed.
     #[error("the leaf certificate cannot be read")]
     Leaf(#[from] peer::InvalidLeaf),
-    /// The key is not ECDSA P-256, which NSM's tokens need. Set `ec-p256` as the workloads' key type.
+    /// The key is not ECDSA P-256, which NSM's tokens need. Set `ec-p256` as the workloads' key
+    /// type.
     #[error("the key of `{0}` is not ECDSA P-256, which NSM's tokens need")]
     Key(String),
     /// A bundle holds a certificate that cannot be a trust anchor.
@@ -64,7 +66,7 @@ pub enum RefusedSvid {
 }
 
 impl Svid {
-    /// Freeze the default SVID of an answer of the Workload API, with all its bundles.
+    /// Takes the default SVID of an answer of the Workload API, with all its bundles.
     ///
     /// # Errors
     /// [`RefusedSvid`] if peers would not accept it now, or tokens cannot be signed with it.
@@ -106,7 +108,7 @@ impl Svid {
         &self.id
     }
 
-    /// Serial number of the leaf certificate, in hexadecimal: tells SVIDs of one id apart.
+    /// Serial number of the leaf certificate, in hexadecimal; it differs between SVIDs of one id.
     pub fn serial(&self) -> &str {
         &self.serial
     }
@@ -129,7 +131,8 @@ impl Svid {
         self.client_config_noting(&Verdict::default())
     }
 
-    /// Like [`client_config`](Self::client_config); why the peer is not trusted is noted in `verdict`.
+    /// Like [`client_config`](Self::client_config); records in `verdict` why the peer is not
+    /// trusted.
     pub(crate) fn client_config_noting(&self, verdict: &Verdict) -> Result<Arc<ClientConfig>, rustls::Error> {
         let mut config = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
             .with_safe_default_protocol_versions()?
@@ -149,7 +152,8 @@ impl Svid {
         self.server_config_noting(&Verdict::default())
     }
 
-    /// Like [`server_config`](Self::server_config); why the peer is not trusted is noted in `verdict`.
+    /// Like [`server_config`](Self::server_config); records in `verdict` why the peer is not
+    /// trusted.
     pub(crate) fn server_config_noting(&self, verdict: &Verdict) -> Result<Arc<ServerConfig>, rustls::Error> {
         let mut config = ServerConfig::builder_with_provider(Arc::clone(&self.provider))
             .with_safe_default_protocol_versions()?

@@ -10,7 +10,7 @@ use tokio::{sync::watch, time::Instant};
 use super::{trust::Trust, *};
 use crate::testing::{Authority, Issued, Workload, eventually, moment, soon, uri};
 
-/// What the verifier of a workload of `authority` says of a leaf.
+/// The result of the verifier of a workload of `authority` for a leaf.
 fn verify(authority: &Authority, leaf: &Issued) -> Result<(), Unverified> {
     let provider = rustls::crypto::ring::default_provider();
     let root = CertificateDer::from(authority.bundle());
@@ -72,7 +72,7 @@ fn a_peer_is_verified_by_the_four_rules() {
     for (what, leaf, expected) in table {
         assert_eq!(verify(&ours, &leaf), expected, "{what}");
     }
-    // Both say that they are the authority of a.test.
+    // Both claim to be the authority of a.test.
     let forged = verify(&ours, &impostor.leaf("x")).unwrap_err();
     assert!(matches!(&forged, Unverified::Untrusted { id, .. } if id == "spiffe://a.test/x"), "{forged:?}");
     assert_eq!(

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Verify the certificates of peers as SPIFFE wants it: by trust domain, never by host name.
+//! Verifies the certificates of peers as SPIFFE requires: by trust domain, never by host name.
 //!
 //! 1. The leaf has exactly one URI SAN, a SPIFFE id.
-//! 2. The leaf is no CA and may sign neither certificates nor revocation lists.
+//! 2. The leaf is not a CA and may sign neither certificates nor revocation lists.
 //! 3. There is a bundle for the trust domain of the id.
-//! 4. The chain leads to that bundle and is valid now; any extended key usage will do.
+//! 4. The chain leads to that bundle and is valid now; any extended key usage is accepted.
 
 use std::collections::HashMap;
 
@@ -17,14 +17,14 @@ use spiffe::TrustDomain;
 
 use super::peer;
 
-/// The bundles of all trust domains that we know.
+/// The bundles of all known trust domains.
 #[derive(Debug)]
 pub(super) struct Trust {
     pub(super) anchors: HashMap<TrustDomain, Vec<TrustAnchor<'static>>>,
     pub(super) algorithms: WebPkiSupportedAlgorithms,
 }
 
-/// Why a certificate chain is not trusted.
+/// The reason why a certificate chain is not trusted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unverified {
     /// Rule 1. The peer must present an X.509 SVID.
@@ -65,7 +65,7 @@ impl webpki::ExtendedKeyUsageValidator for AnyPurpose {
 }
 
 impl Trust {
-    /// Apply the rules to a chain.
+    /// Applies the rules to a chain.
     pub(super) fn check(
         &self,
         leaf: &CertificateDer<'_>,
@@ -91,7 +91,8 @@ impl Trust {
     }
 }
 
-/// Whether the key may sign certificates or revocation lists. Key usage that cannot be parsed counts as such.
+/// Whether the key may sign certificates or revocation lists. Key usage that cannot be parsed
+/// counts as such.
 fn may_sign(certificate: &x509_parser::certificate::X509Certificate<'_>) -> bool {
     match certificate.key_usage() {
         Ok(None) => false,

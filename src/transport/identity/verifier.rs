@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Ask the rules of [`trust`](super::trust) in a handshake, and remember which one the peer broke.
+//! Applies the rules of [`trust`](super::trust) in a handshake, and records which one the peer
+//! violated.
 
 use std::{
     io,
@@ -18,13 +19,13 @@ use rustls::{
 
 use super::trust::{Trust, Unverified};
 
-/// Why the peer of one connection is not trusted, if it is not. Clones share it.
+/// The reason why the peer of one connection is not trusted, if it is not. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Verdict(Arc<OnceLock<Unverified>>);
 
 impl Verdict {
-    /// The error of a handshake that failed, in words: which peer broke which rule, and what is accepted. What TLS itself says has
-    /// neither.
+    /// The error of a failed handshake as text: which peer violated which rule, and the accepted
+    /// values. Errors of TLS itself have neither.
     pub(crate) fn in_words(&self, error: io::Error) -> io::Error {
         let words = match error.get_ref().and_then(|error| error.downcast_ref::<TlsError>()) {
             Some(TlsError::InvalidCertificate(_)) => match self.0.get() {
@@ -62,7 +63,7 @@ impl Verifier {
     }
 }
 
-/// The error that makes rustls send the peer the right alert.
+/// The error that makes rustls send the right alert to the peer.
 fn alerting(why: &Unverified) -> CertificateError {
     match why {
         Unverified::Expired(_) => CertificateError::Expired,
@@ -71,7 +72,7 @@ fn alerting(why: &Unverified) -> CertificateError {
     }
 }
 
-/// What both traits of rustls ask for in the same words: a signature is checked by the algorithms of the trust.
+/// Methods that both traits of rustls share: a signature is checked by the algorithms of the trust.
 macro_rules! signatures {
     () => {
         fn verify_tls12_signature(

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Accept from a socket, with a pause when that fails.
+//! Accepts from a socket, with a pause when that fails.
 
 use std::{
     io,
@@ -36,7 +36,7 @@ impl Accepting {
         self.socket.target()
     }
 
-    /// Accept a connection. An error has been logged, and a pause follows it.
+    /// Accepts a connection. An error has been logged, and a pause follows it.
     pub(super) fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Arrived>> {
         while let Poll::Ready((reason, more)) = self.failures.poll_recurred(cx) {
             warn!(reason, more, "connections could not be accepted in the last minute");

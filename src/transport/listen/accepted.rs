@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Hand an accepted connection to the server, with what its calls need to know of it.
+//! An accepted connection, with the state that its calls need.
 
 use tokio_rustls::server::TlsStream;
 use tokio_util::either::Either;
@@ -10,9 +10,9 @@ use crate::transport::{caller::Caller, target::Socket};
 
 /// A connection to be served.
 pub struct Accepted {
-    /// Its bytes: within TLS, or as they are.
+    /// Its bytes, with or without TLS.
     pub stream: Either<TlsStream<Socket>, Socket>,
-    /// Who calls, for the extensions of each of its calls; `None` without TLS.
+    /// The caller, for the extensions of each of its calls; `None` without TLS.
     pub caller: Option<Caller>,
     /// Its place among the connections of its listener. It outlives `stream`.
     pub seat: Seat,

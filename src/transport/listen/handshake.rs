@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Let a peer show its SVID, and give it a place.
+//! Authenticates a peer by its SVID, and takes a place for its connection.
 
 use std::{io, sync::Arc};
 
@@ -20,7 +20,7 @@ use crate::transport::{
     target::Socket,
 };
 
-/// Why a connection is closed before its first call.
+/// The reason why a connection is closed before its first call.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Rejected {
     #[error("there is no identity to show yet")]
@@ -43,21 +43,23 @@ pub(super) enum Rejected {
     Full(#[from] Full),
 }
 
-/// A connection with its place, and the peer of the one that was closed for it; or why there is none.
+/// A connection with its place, and the peer of the one that was closed for it; or the reason of
+/// the rejection.
 pub(super) type Shaken = Result<(Accepted, Option<Who>), Rejected>;
 
-/// Completes handshakes. Clones do for the same listener.
+/// Completes handshakes. Clones share the listener.
 #[derive(Clone)]
 pub(super) struct Handshakes {
-    /// Who we are; `None` where peers need not show who they are.
+    /// Our identity; `None` if peers need not be authenticated.
     pub(super) identity: Option<Identity>,
     pub(super) room: Arc<Room>,
-    /// Descriptors are received once a peer has shown who it is; else never.
+    /// Whether descriptors are received once a peer is authenticated.
     pub(super) descriptors: bool,
 }
 
 impl Handshakes {
-    /// Complete a handshake by a deadline, as the SVID of this moment. `own`: the peer is this process.
+    /// Completes a handshake by a deadline, with the SVID of this moment. `own`: the peer is this
+    /// process.
     pub(super) async fn shake(self, arrived: Arrived, own: bool, deadline: Instant) -> Shaken {
         timeout_at(deadline, self.accept(arrived, own)).await.unwrap_or(Err(Rejected::Slow))
     }
@@ -82,7 +84,7 @@ impl Handshakes {
     }
 }
 
-/// Both sides show their SVIDs.
+/// Both sides present their SVIDs.
 async fn secured(socket: Socket, identity: &Identity) -> Result<(TlsStream<Socket>, Caller), Rejected> {
     let svid = identity.current().ok_or(Rejected::NoIdentity)?;
     let hub = socket.hub();

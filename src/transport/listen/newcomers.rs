@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Keep a bounded number of connections whose peers have not shown who they are.
+//! A bounded number of connections whose peers have not been authenticated.
 //!
-//! One that is silent costs a socket; its handshake begins with its first byte. When there are too
-//! many, a silent one goes for each that comes: the newest of those that have been silent for
-//! longer than [`GRACE`], else the oldest. If none is silent, the handshake that takes the longest
-//! is given up. Those of this process itself have a reserve.
+//! A silent one costs a socket; its handshake begins with its first byte. When there are too many,
+//! each new one replaces a silent one: the newest of those that have been silent for longer than
+//! [`GRACE`], else the oldest. If none is silent, the longest handshake is given up. Connections of
+//! this process itself have a reserve.
 
 #[cfg(test)]
 mod tests;
@@ -28,7 +28,7 @@ use super::{
     socket::Arrived,
 };
 
-/// Time that a peer may take to send its first byte before others are preferred to it.
+/// Time for a peer's first byte before other connections are preferred to it.
 const GRACE: Duration = Duration::from_millis(100);
 
 /// Connections before and in their handshakes.
@@ -38,7 +38,7 @@ pub(super) struct Newcomers {
     /// In the order of their arrival.
     silent: VecDeque<Silent>,
     shaking: JoinSet<Shaken>,
-    /// What is in `shaking`, in the order of its beginning.
+    /// The handshakes in `shaking`, in the order of their beginning.
     order: VecDeque<Shaking>,
     patience: Pin<Box<Sleep>>,
 }
@@ -61,7 +61,7 @@ impl Newcomers {
         Self { handshakes, limit, silent, shaking: JoinSet::new(), order, patience }
     }
 
-    /// Let a connection in. Returns why another was closed for it.
+    /// Lets a connection in. Returns why another was closed for it.
     pub(super) fn push(&mut self, arrived: Arrived) -> Option<Rejected> {
         let own = arrived.pid == own_pid() && self.count(true) < self.handshakes.room.own();
         let crowded = !own && self.count(false) >= self.limit;
@@ -82,7 +82,7 @@ impl Newcomers {
         while let Poll::Ready(Some(done)) = self.shaking.poll_join_next_with_id(cx) {
             let (id, shaken) = match done {
                 Ok((id, shaken)) => (id, Some(shaken)),
-                // It was given up, which has been said, or it panicked.
+                // It was given up, which has been logged, or it panicked.
                 Err(error) => (error.id(), None),
             };
             self.forget(id);
@@ -94,7 +94,7 @@ impl Newcomers {
         Poll::Ready(Err(Rejected::Slow))
     }
 
-    /// Close a connection, so that there is room for another. Returns the reason.
+    /// Closes a connection, so that there is room for another. Returns the reason.
     pub(super) fn close_one(&mut self) -> Option<Rejected> {
         while let Some(silent) = self.least_silent().and_then(|at| self.silent.remove(at)) {
             if !silent.arrived.socket.is_heard() {
@@ -107,7 +107,7 @@ impl Newcomers {
         Some(Rejected::Slowest(self.limit))
     }
 
-    /// The silent connection that is to be closed first.
+    /// The silent connection to close first.
     fn least_silent(&self) -> Option<usize> {
         let now = Instant::now();
         let late = |silent: &Silent| !silent.own && silent.since + GRACE <= now;
@@ -129,7 +129,7 @@ impl Newcomers {
         self.order.push_back(Shaking { task, own });
     }
 
-    /// Wait until the oldest silent connection has been so for too long, and close it.
+    /// Waits until the oldest silent connection has been silent for too long, and closes it.
     fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(first) = self.silent.front() else { return Poll::Pending };
         let until = first.since + HANDSHAKE_TIMEOUT;

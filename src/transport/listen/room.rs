@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Keep a bounded number of open connections, shared fairly among peers.
+//! A bounded number of open connections, shared fairly among peers.
 //!
 //! When every place is taken, a newcomer gets that of a connection of the peer that has the most.
 //! One without a call goes first, the newest of them; then the one that is idle for the longest;
-//! then the newest. A peer that has the most itself displaces its own connections only, and no
-//! call in progress: it is refused.
+//! then the newest. A peer that has the most itself displaces its own connections only, and no call
+//! in progress: it is refused.
 //!
 //! # Close
 //! Dropping a [`Seat`] frees its place. A displaced connection is asked to go, and its successor
@@ -28,12 +28,12 @@ use tokio::{sync::oneshot, time::Instant};
 pub use self::seat::{Calling, Calls, Seat};
 use crate::transport::identity::Peer;
 
-/// The peer of a connection, as far as connections are told apart by it.
+/// The peer of a connection, as far as connections are distinguished by it.
 #[derive(Clone, Debug)]
 pub(super) enum Who {
-    /// The SPIFFE id that it has shown.
+    /// The SPIFFE id of its certificate.
     Svid(Arc<Peer>),
-    /// Its process; 0 if that is none that can be seen from here.
+    /// Its process; 0 if it is not visible from here.
     Process(i32),
 }
 
@@ -46,7 +46,7 @@ pub(super) struct Bounds {
     pub(super) connections: usize,
     /// How long a connection may be open before its first call.
     pub(super) uncalled: Duration,
-    /// How long a connection may be without a call after that; `None` for ever.
+    /// How long a connection may be without a call after that; `None` is unlimited.
     pub(super) idle: Option<Duration>,
 }
 
@@ -72,7 +72,7 @@ struct Places {
     taken: BTreeMap<u64, Taken>,
 }
 
-/// What is known of an open connection.
+/// The state of an open connection.
 #[derive(Debug)]
 struct Taken {
     who: Who,
@@ -89,14 +89,14 @@ struct Displaced {
     end: oneshot::Receiver<()>,
 }
 
-/// What a connection does.
+/// The activity of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Doing {
-    /// Nothing, since it was opened.
+    /// None, since it was opened.
     Nothing(Instant),
     /// This many calls.
     Calls(usize),
-    /// Nothing, since its last call.
+    /// None, since its last call.
     Idle(Instant),
 }
 
@@ -105,15 +105,15 @@ impl Room {
         Arc::new(Self { bounds, places: Mutex::default() })
     }
 
-    /// Take a place for a connection; if another is displaced for it, wait until that has gone.
-    /// With the place comes the peer of the displaced one.
+    /// Takes a place for a connection; if another is displaced for it, waits until that has gone.
+    /// Also returns the peer of the displaced one.
     ///
     /// # Errors
     /// [`Full`].
     pub(super) async fn enter(self: &Arc<Self>, who: Who, own: bool) -> Result<(Seat, Option<Who>), Full> {
         let (seat, displaced) = self.take(who, own)?;
         let Some(Displaced { who, end }) = displaced else { return Ok((seat, None)) };
-        // An error: its sender is dropped, which is the end of the displaced connection.
+        // An error means that the sender is dropped, which is the end of the displaced connection.
         let _ended = end.await;
         Ok((seat, Some(who)))
     }
@@ -134,7 +134,7 @@ impl Room {
         Ok((Seat::new(Arc::clone(self), number, displacing), displaced))
     }
 
-    /// Wait until a connection has done nothing for too long.
+    /// Waits until a connection has been inactive for too long.
     async fn idle(&self, number: u64) {
         let Bounds { uncalled, idle, .. } = self.bounds;
         loop {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Make a listening socket, and remove its file when it is no longer needed.
+//! Creates a listening socket, and removes its file when it is no longer needed.
 
 use std::{
     fs,
@@ -15,7 +15,7 @@ use tracing::warn;
 
 use crate::transport::target::{Socket, Target};
 
-/// Why nothing can listen there.
+/// The reason why an address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
     /// The folder of the socket cannot be created. Check its parent's permissions.
@@ -27,7 +27,8 @@ pub enum ListenError {
     /// The path is that of another file. Remove it, or use another path.
     #[error("there is a file at {0} that is no socket")]
     Occupied(Target),
-    /// The socket file that an earlier process left cannot be removed. In a sticky folder only its owner can.
+    /// The socket file that an earlier process left cannot be removed. In a sticky folder only its
+    /// owner can.
     #[error("cannot remove the socket that an earlier process left at {0}")]
     Stale(Target, #[source] io::Error),
     /// The system refused.
@@ -41,16 +42,16 @@ pub(super) enum Listening {
     Tcp(TcpListener),
 }
 
-/// The file of a unix socket; removed on drop unless somebody has replaced it.
+/// The file of a unix socket; removed on drop unless it has been replaced.
 pub(super) struct SocketFile {
     path: PathBuf,
     inode: u64,
 }
 
-/// A connection whose peer has not been heard.
+/// A connection whose peer has not sent anything.
 pub(super) struct Arrived {
     pub(super) socket: Socket,
-    /// The process that connected; 0 if it is none that can be seen from here.
+    /// The process that connected; 0 if it is not visible from here.
     pub(super) pid: i32,
 }
 
@@ -62,7 +63,7 @@ impl Arrived {
 }
 
 impl Listening {
-    /// Listen on `target`; the file of a unix socket gets `mode`, if there is one.
+    /// Listens on `target`; the file of a unix socket gets `mode`, if there is one.
     pub(super) async fn bind(target: &Target, mode: Option<u32>) -> Result<Self, ListenError> {
         let bind = |error| ListenError::Bind(target.clone(), error);
         match target {
@@ -103,7 +104,7 @@ impl Listening {
     }
 }
 
-/// Make the path free: remove a socket that nobody listens on.
+/// Frees the path: removes a socket that has no listener.
 async fn clear(target: &Target, path: &Path) -> Result<(), ListenError> {
     let stale = |error| ListenError::Stale(target.clone(), error);
     match fs::symlink_metadata(path) {

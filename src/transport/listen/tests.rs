@@ -27,7 +27,7 @@ use crate::{
     },
 };
 
-/// A client that shows no certificate.
+/// A client that presents no certificate.
 #[derive(Debug)]
 struct Anonymous;
 
@@ -46,7 +46,7 @@ fn socket(folder: &Path) -> (std::path::PathBuf, Target) {
     (path.clone(), Target::Unix(path))
 }
 
-/// Connect with a configuration of choice and read until the server speaks or closes.
+/// Connects with the given configuration and reads until the server sends a byte or closes.
 async fn connect(path: &Path, config: ClientConfig) -> io::Result<HandshakeKind> {
     let stream = UnixStream::connect(path).await?;
     let name = "localhost".try_into().unwrap();
@@ -58,7 +58,7 @@ async fn connect(path: &Path, config: ClientConfig) -> io::Result<HandshakeKind>
     }
 }
 
-/// Accept one connection and say a byte to it.
+/// Accepts one connection and sends a byte to it.
 async fn greet(listener: &mut Listener) -> Accepted {
     let mut accepted = tokio::time::timeout_at(soon(), listener.next()).await.unwrap().unwrap().unwrap();
     accepted.stream.write_all(b"x").await.unwrap();
@@ -79,7 +79,7 @@ async fn the_socket_is_open_to_all_and_goes_with_the_listener() {
     assert!(matches!(error, ListenError::InUse(_)), "{error:?}");
     drop(listener);
     assert!(!path.exists());
-    // A process that was killed leaves its socket.
+    // A killed process leaves its socket.
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
     let listener = Listener::bind(&target, authority.identity("nse")).await.unwrap();
     fs::remove_file(&path).unwrap();
@@ -149,7 +149,7 @@ async fn a_session_is_never_resumed() {
     }
 }
 
-/// Connections that say nothing, from another process as far as the listener knows.
+/// Silent connections, from another process as far as the listener can detect.
 fn silent_strangers(listener: &mut Listener, count: usize) -> Vec<UnixStream> {
     let mut ends = Vec::new();
     for _ in 0..count {
@@ -160,7 +160,7 @@ fn silent_strangers(listener: &mut Listener, count: usize) -> Vec<UnixStream> {
     ends
 }
 
-/// Dial, and drive the listener meanwhile.
+/// Dials, and drives the listener meanwhile.
 async fn dialled(listener: &mut Listener, target: &Target, svid: Arc<Svid>) -> (Wire, Accepted) {
     let (wire, accepted) = tokio::join!(Wire::dial(target, svid, soon()), listener.next());
     (wire.unwrap(), accepted.unwrap().unwrap())

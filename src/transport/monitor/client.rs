@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Monitor the connections of a peer.
+//! Monitors the connections of a peer.
 
 use std::time::Duration;
 
@@ -18,14 +18,15 @@ use crate::{
 /// Events of a peer's connections. It ends, with or without an error, when the peer goes away.
 pub type Events = BoxStream<'static, Result<ConnectionEvent, Status>>;
 
-/// Longest time that a peer may take to open a stream. NSM's peers answer at once.
+/// Timeout for opening a stream. NSM's peers answer at once.
 const OPENING: Duration = Duration::from_secs(15);
 
-/// Watch the selected connections of the peer of a wire. The stream opens when it is first polled, and keeps the wire open.
+/// Watches the selected connections of the peer of a wire. The stream opens when it is first
+/// polled, and keeps the wire open.
 ///
 /// # Errors
-/// None while opening: a peer that refuses ends the stream with its status, and one that says nothing for 15 s with
-/// `DEADLINE_EXCEEDED`.
+/// None while opening: a peer that refuses ends the stream with its status, and one that sends
+/// nothing for 15 s with `DEADLINE_EXCEEDED`.
 pub fn watch(wire: &Wire, selector: MonitorScopeSelector, lifetime: Duration) -> Events {
     let wire = wire.clone();
     let open = async move {
@@ -39,7 +40,7 @@ pub fn watch(wire: &Wire, selector: MonitorScopeSelector, lifetime: Duration) ->
     futures::stream::once(open).try_flatten().boxed()
 }
 
-/// The connections that a peer has now were not learned.
+/// The reason why a peer's connections could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum NoPicture {
     /// The peer was not reached.
@@ -48,15 +49,17 @@ pub enum NoPicture {
     /// The peer refused, or ended the stream.
     #[error("the peer answered {code:?}: {message}", code = .0.code(), message = .0.message())]
     Status(Box<Status>),
-    /// The first event did not come in time.
+    /// The first event did not arrive in time.
     #[error("no event within {0:?}")]
     Late(Duration),
 }
 
-/// The selected connections that a peer has now: dial, read the first event, leave. All of it takes no longer than `within`.
+/// The selected connections that a peer has now: dials, reads the first event, and closes, within
+/// the time `within`.
 ///
 /// # Errors
-/// [`NoPicture`]. A peer that has none answers with an event without connections, which is no error.
+/// [`NoPicture`]. A peer that has none answers with an event without connections, which is not an
+/// error.
 pub async fn picture(
     dialer: &Dialer,
     selector: MonitorScopeSelector,

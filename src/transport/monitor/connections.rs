@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Hold the connections of an endpoint and the streams that watch them.
+//! The connections of an endpoint and the streams that watch them.
 
 use std::{
     collections::HashMap,
@@ -23,9 +23,10 @@ use crate::api::{
     pb::connection::{ConnectionEvent, ConnectionEventType, MonitorScopeSelector},
 };
 
-/// The connections of an endpoint, by the endpoint's own id of each, and who watches them. Clones share them.
+/// The connections of an endpoint, by the endpoint's own id of each, and their watchers. Clones
+/// share them.
 ///
-/// Publishing never waits: a reader whose queue is full loses its stream, not the publisher its time.
+/// Publishing never waits: if the queue of a reader is full, its stream ends.
 #[derive(Clone, Default)]
 pub struct Connections(Arc<Mutex<Inner>>);
 
@@ -49,7 +50,7 @@ impl Connections {
         Self(Arc::new(Mutex::new(Inner { limits, ..Inner::default() })))
     }
 
-    /// Set a connection under the own segment's id and send `UPDATE` to its readers.
+    /// Sets a connection under the own segment's id and sends `UPDATE` to its readers.
     pub fn publish(&self, id: &str, mut connection: Connection) {
         id.clone_into(&mut connection.id); // events carry the publisher's id as key and in the message
         let connection = Arc::new(connection);
@@ -58,7 +59,8 @@ impl Connections {
         inner.send(Change { kind: ConnectionEventType::Update, connection });
     }
 
-    /// Remove a connection and send `DELETE` with its last state. Nothing happens if it is unknown.
+    /// Removes a connection and sends `DELETE` with its last state. Nothing happens if it is
+    /// unknown.
     pub fn remove(&self, id: &str) {
         let mut inner = self.lock();
         if let Some(connection) = inner.known.remove(id) {
@@ -66,7 +68,8 @@ impl Connections {
         }
     }
 
-    /// Set the state of a connection to `DOWN` and send `UPDATE`. Nothing happens if it is unknown or down already.
+    /// Sets the state of a connection to `DOWN` and sends `UPDATE`. Nothing happens if it is
+    /// unknown or down already.
     pub fn down(&self, id: &str) {
         let mut inner = self.lock();
         if let Some(known) = inner.known.get_mut(id).filter(|known| known.state() != State::Down) {
@@ -76,7 +79,7 @@ impl Connections {
         }
     }
 
-    /// Watch the selected connections.
+    /// Watches the selected connections.
     ///
     /// # Errors
     /// [`Refused`] names the bound that would be exceeded.
@@ -144,7 +147,7 @@ impl Inner {
         }
     }
 
-    /// Queue a change for every reader that it concerns. Those without room are ended.
+    /// Queues a change for every reader that it concerns. Those with a full queue are ended.
     fn send(&mut self, change: Change) {
         self.readers.retain(|_, reader| {
             if !matches(&reader.selector, &change.connection) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Bound what monitor streams may take.
+//! Bounds of monitor streams.
 
 use tonic::Status;
 
@@ -24,7 +24,7 @@ impl Default for Limits {
     }
 }
 
-/// Why a subscription was refused.
+/// The reason why a subscription was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
     /// Too many streams are open. Retry later.
@@ -33,11 +33,11 @@ pub enum Refused {
     /// The selector is too long. Select by fewer segments or services.
     #[error("the selector has {found} {what} (at most {limit})")]
     Selector {
-        /// What there is too much of.
+        /// The items that exceed the limit.
         what: &'static str,
-        /// How much there is.
+        /// Their number.
         found: usize,
-        /// What is accepted.
+        /// Maximum number.
         limit: usize,
     },
     /// The selected connections do not fit in one message. Narrow the selector.
@@ -45,7 +45,7 @@ pub enum Refused {
     First {
         /// Bytes of the event.
         found: usize,
-        /// What is accepted.
+        /// Maximum size.
         limit: usize,
     },
 }

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! One connection, found again in the events of its next hop.
+//! Identifies one connection in the events of its next hop.
 //!
-//! 1. An event is about the connection if its path has the own id at the own index, and its index is the own one or the next.
-//! 2. It is not if the next hop's id is another than in the path of the answer. A peer that still holds an older connection of the
-//!    same id publishes both, and the end of the older one, for instance when it times out after a crash, is not that of the newer.
+//! 1. An event is about the connection if its path has the own id at the own index, and its index
+//!    is the own one or the next.
+//! 2. It is not if the next hop's id differs from that in the path of the answer. A peer that still
+//!    holds an older connection of the same id publishes both, and the end of the older one, for
+//!    instance when it times out after a crash, is not that of the newer.
 
 use crate::api::{Connection, PathSegment, pb::connection::MonitorScopeSelector};
 

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Decide which connections a monitor stream is about.
+//! Decides which connections a monitor stream is about.
 //!
 //! 1. The selector names no network service, or names the connection's.
 //! 2. And it has no path segments, or they match a contiguous run of the connection's segments.
-//! 3. Two segments match when name, id and token are equal; an empty text in the selector matches any.
+//! 3. Two segments match when name, id and token are equal; an empty text in the selector matches
+//!    any.
 
 use crate::api::{Connection, PathSegment, pb::connection::MonitorScopeSelector};
 

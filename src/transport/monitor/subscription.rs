@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Deliver events to one reader, which may be slow or gone.
+//! Delivers events to one reader, which may be slow or gone.
 
 use std::{
     collections::HashMap,
@@ -22,17 +22,18 @@ use crate::api::{
     pb::connection::{ConnectionEvent, ConnectionEventType},
 };
 
-/// What happened to one connection. Readers share the connection until they write it out.
+/// A change of one connection. Readers share the connection until they write it out.
 #[derive(Clone)]
 pub(super) struct Change {
     pub(super) kind: ConnectionEventType,
     pub(super) connection: Arc<Connection>,
 }
 
-/// Events of the selected connections: all of them at once first, even if there are none, then each change.
+/// Events of the selected connections: all of them at once first, even if there are none, then each
+/// change.
 ///
-/// Ends without an error when its [`Connections`](super::Connections) are dropped, and with `RESOURCE_EXHAUSTED` when the reader fell
-/// behind. Dropping it ends the subscription.
+/// Ends without an error when its [`Connections`](super::Connections) are dropped, and with
+/// `RESOURCE_EXHAUSTED` when the reader fell behind. Dropping it ends the subscription.
 pub struct Subscription {
     pub(super) first: Option<ConnectionEvent>,
     pub(super) changes: mpsc::Receiver<Change>,

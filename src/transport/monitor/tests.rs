@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! What a reader sees, by the clock of the events alone.
+//! Tests the events that a reader receives, without real time.
 
 use std::{future::pending, time::Duration};
 
@@ -34,7 +34,7 @@ fn about(id: &str) -> MonitorScopeSelector {
     MonitorScopeSelector { path_segments, ..MonitorScopeSelector::default() }
 }
 
-/// What the stream has now: `None` if it waits.
+/// The present item of the stream: `None` if it waits.
 fn now(stream: &mut Subscription) -> Option<Option<Result<ConnectionEvent, Status>>> {
     stream.next().now_or_never()
 }
@@ -192,7 +192,7 @@ fn a_change_between_two_states_is_never_missed_by_a_new_reader() {
     assert_eq!(next(&mut stream), (Update, vec!["a=a Up".into()]));
 }
 
-/// A peer that never says whether it monitors.
+/// A peer that never answers a monitor call.
 struct Mute;
 
 #[tonic::async_trait]

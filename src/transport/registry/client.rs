@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Call the registry behind nsmgr.
+//! Calls the registry behind nsmgr.
 
 use std::{os::fd::OwnedFd, path::Path, sync::Arc, time::Duration};
 
@@ -22,10 +22,11 @@ use crate::{
     transport::{Dialer, SendFds, Wire, origin},
 };
 
-/// Most network services read from one answer.
+/// Maximum number of network services read from one answer.
 const SERVICES: usize = 64;
 
-/// A registry reached through nsmgr. Each call dials anew, as its token and its descriptor belong to one connection.
+/// A registry reached through nsmgr. Each call dials, because its token and its descriptor belong
+/// to one connection.
 #[derive(Clone, Debug)]
 pub struct Client {
     dialer: Dialer,
@@ -33,8 +34,8 @@ pub struct Client {
 }
 
 impl Client {
-    /// Reach the registry through `dialer`. `deadline` is the time for a call, with its dial. nsmgr drops an endpoint this much
-    /// before its registration lapses, so do not make it long.
+    /// Reaches the registry through `dialer`. `deadline` is the time for a call, with its dial.
+    /// nsmgr drops an endpoint this much before its registration lapses, so do not make it long.
     pub fn new(dialer: Dialer, deadline: Duration) -> Self {
         Self { dialer, deadline }
     }
@@ -43,7 +44,7 @@ impl Client {
         Ok(self.dialer.dial(deadline).await?)
     }
 
-    /// A Register or Unregister, with what goes along, on a wire of its own.
+    /// A Register or Unregister, with its token, path and descriptor, on a new wire.
     async fn prepare(
         &self,
         mut endpoint: NetworkServiceEndpoint,
@@ -60,8 +61,8 @@ impl Client {
     }
 }
 
-/// Open the file of a socket to pass it on, and name it in the endpoint's URL. It is opened each time: a socket that was made anew
-/// has another inode.
+/// Opens the file of a socket to pass it on, and names it in the endpoint's URL. It is opened each
+/// time: a socket that was created again has another inode.
 fn pass(socket: &Path, endpoint: &mut NetworkServiceEndpoint) -> Result<SendFds, Error> {
     let failed = |source| Error::Socket { path: socket.to_owned(), source };
     let open = || -> std::io::Result<OwnedFd> {
@@ -72,7 +73,7 @@ fn pass(socket: &Path, endpoint: &mut NetworkServiceEndpoint) -> Result<SendFds,
     Ok(SendFds(vec![Arc::new(fd)]))
 }
 
-/// The path for the next call: the one that came back, or the one that was sent if none did.
+/// The path for the next call: the returned one, or the one that was sent if none was returned.
 fn returned(metadata: &MetadataMap, sent: TokenPath) -> TokenPath {
     match TokenPath::read(metadata) {
         Ok(path) => path.unwrap_or(sent),
@@ -139,7 +140,8 @@ impl Registry for Client {
         let wire = self.wire(deadline).await?;
         let query = NetworkServiceEndpointQuery { network_service_endpoint: Some(like), watch };
         let request = wire.call(query, (!watch).then_some(deadline), self.dialer.token_lifetime)?;
-        // Go's servers send nothing, not even headers, before the first match: opening is part of the stream.
+        // Go's servers send nothing, not even headers, before the first match: opening is part of
+        // the stream.
         let open = async move {
             Endpoints::with_origin(wire, origin()).find(request).await.map(Response::into_inner)
         };

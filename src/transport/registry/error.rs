@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Say why a registry did not do what it was asked.
+//! The errors of a registry.
 
 use std::{io, path::PathBuf, time::Duration};
 
@@ -8,7 +8,7 @@ use tonic::{Code, Status};
 
 use crate::transport::DialError;
 
-/// Why a call to the registry failed.
+/// The reason why a call to the registry failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -20,7 +20,7 @@ pub enum Error {
     Socket {
         /// The socket's file.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the system.
         source: io::Error,
     },
     /// No answer in time. Retry.
@@ -29,8 +29,8 @@ pub enum Error {
     /// The registry refused or failed. Retry, unless the message says otherwise.
     #[error("the registry answered {code:?}: {message}", code = .0.code(), message = .0.message())]
     Status(Box<Status>),
-    /// A network service of this name exists, belongs to somebody else, and is not the same. Retrying does not help: align the two
-    /// configurations, or use another name.
+    /// Another client has registered a different network service of this name. Retrying does not
+    /// help: align the two configurations, or use another name.
     #[error("network service `{name}` belongs to somebody else and has {thing} {theirs} (ours: {ours})")]
     Differs {
         /// Name of the network service.

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Register, refresh, and register anew.
+//! Registers an endpoint, refreshes the registration, and registers again when it is lost.
 //!
-//! The registration is refreshed before it lapses. A watch on the own entry tells when the registry, or the nsmgr before it, has
-//! forgotten the endpoint or has gone: then everything is registered anew, the network service too. Attempts never follow each
-//! other without a pause, whatever the registry does.
+//! The registration is refreshed before it lapses. A watch on the own entry reports when the
+//! registry, or the nsmgr before it, has forgotten the endpoint or has gone: then everything is
+//! registered again, including the network service. Attempts always have a pause between them,
+//! regardless of the registry's behaviour.
 
 use std::{
     path::Path,
@@ -21,10 +22,10 @@ use tokio::{
 use super::{DEFAULT_LIFE, Error, Found, Offer, Registry, Settings, State, TokenPath, ensure, refresh_after};
 use crate::{api::pb::registry::NetworkServiceEndpoint, chain::causes, transport::Backoff};
 
-/// Longest time that a registration is taken to last, however long a registry promises.
+/// Longest assumed lifetime of a registration, however long a registry promises.
 const LONGEST_LIFE: Duration = Duration::from_secs(3600);
 
-/// Registers an endpoint over and over.
+/// Registers an endpoint repeatedly.
 #[derive(Clone)]
 pub(super) struct Keeper<R> {
     registry: R,
@@ -33,7 +34,7 @@ pub(super) struct Keeper<R> {
     last: Arc<Mutex<Last>>,
 }
 
-/// What the next call sends.
+/// The content of the next call.
 #[derive(Clone)]
 struct Last {
     endpoint: NetworkServiceEndpoint,
@@ -42,7 +43,7 @@ struct Last {
     sent: bool,
 }
 
-/// Why a registration is done again.
+/// The reason why a registration is repeated.
 enum Again {
     Due,
     Lost(String),
@@ -54,7 +55,7 @@ impl<R: Registry> Keeper<R> {
         Self { registry, offer: Arc::new(offer), settings, last: Arc::new(Mutex::new(last)) }
     }
 
-    /// Keep the endpoint registered until dropped, or refused for good.
+    /// Keeps the endpoint registered until dropped, or refused permanently.
     pub(super) async fn keep(self, state: watch::Sender<State>) {
         let (mut failures, mut losses) = (self.pauses(), self.pauses());
         let (mut found, mut anew) = (None, true);
@@ -62,7 +63,8 @@ impl<R: Registry> Keeper<R> {
             let left = match self.register(anew).await {
                 Ok(left) => left,
                 Err(error) => {
-                    // A dial tries for as long as a call may take; when nsmgr listens again, targets wait for us.
+                    // A dial tries for as long as a call may take; when nsmgr listens again,
+                    // targets wait for us.
                     let pause = match error {
                         Error::Dial(_) => self.settings.first_pause,
                         _ => failures.delay(),
@@ -95,7 +97,7 @@ impl<R: Registry> Keeper<R> {
         }
     }
 
-    /// One attempt; the time that the registration then lasts.
+    /// One attempt; returns the lifetime of the registration.
     async fn register(&self, anew: bool) -> Result<Duration, Error> {
         if let (true, Some(service)) = (anew, &self.offer.service) {
             ensure(&self.registry, service).await?;
@@ -103,7 +105,7 @@ impl<R: Registry> Keeper<R> {
         let Last { endpoint, path, .. } = {
             let mut last = self.last();
             last.sent = true;
-            // A path that did not work is not sent again: the next attempt starts like the first.
+            // A path that failed is not sent again: the next attempt starts like the first.
             let path = std::mem::take(&mut last.path);
             Last { path, ..last.clone() }
         };
@@ -112,11 +114,11 @@ impl<R: Registry> Keeper<R> {
         last.path = path;
         last.endpoint.initial_registration_time = answer.initial_registration_time;
         let expires = answer.expiration_time.and_then(|time| SystemTime::try_from(time).ok());
-        // One that has passed when it is given is of a clock behind ours.
+        // An expiry that has already passed comes from a clock behind ours.
         Ok(expires.and_then(|time| time.duration_since(SystemTime::now()).ok()).unwrap_or(DEFAULT_LIFE))
     }
 
-    /// Wait until the refresh is due, or the entry is gone, or the watch on it ends.
+    /// Waits until the refresh is due, or the entry is gone, or the watch on it ends.
     async fn hold(&self, left: Duration, found: &mut Option<Found>) -> Again {
         let Settings { deadline, margin, .. } = self.settings;
         let due = Instant::now() + refresh_after(left, deadline, margin);
@@ -127,7 +129,7 @@ impl<R: Registry> Keeper<R> {
         }
     }
 
-    /// Watch the entry until it is lost; why it is.
+    /// Watches the entry until it is lost; returns why.
     async fn watch(&self, found: &mut Option<Found>) -> String {
         if found.is_none() {
             let like =
@@ -136,7 +138,7 @@ impl<R: Registry> Keeper<R> {
                 Ok(new) => *found = Some(new),
                 Err(error) => return causes(&error),
             }
-            // It may be another nsmgr already than the one that took the registration.
+            // Another nsmgr may run by now than the one that took the registration.
             match timeout(self.settings.shown, self.shown(found)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(why)) => return why,
@@ -150,7 +152,7 @@ impl<R: Registry> Keeper<R> {
         }
     }
 
-    /// Wait until the watch shows the entry again, or tells that it is lost.
+    /// Waits until the watch lists the entry again, or reports that it is lost.
     async fn shown(&self, found: &mut Option<Found>) -> Result<(), String> {
         let Some(found) = found else { return Err("there is no watch".into()) };
         while let Some(event) = found.next().await {
@@ -176,7 +178,7 @@ impl<R: Registry> Keeper<R> {
         state.send_replace(State::Registered { until, failure: None });
     }
 
-    /// Tell of a failure, aloud if it is a new one. Returns whether it is final.
+    /// Reports a failure, and logs it as a warning if it is a new one. Returns whether it is final.
     fn failed(&self, error: Error, state: &watch::Sender<State>) -> bool {
         let (name, text) = (&self.offer.endpoint.name, causes(&error));
         let next = state.borrow().after(error);

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Carry the tokens of a registration in the `path` header.
+//! Carries the tokens of a registration in the `path` header.
 //!
-//! Each hop of a Register or Unregister appends its token; the answer brings the whole path back, and the next call repeats it. A
-//! call without the header is refused by a registry that has policies, so the first one sends the empty path.
+//! Each hop of a Register or Unregister appends its token; the answer returns the whole path, and
+//! the next call repeats it. A call without the header is refused by a registry that has policies,
+//! so the first one sends the empty path.
 
 use std::fmt;
 
@@ -12,12 +13,13 @@ use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
 
 /// Key of the header, in requests and in the initial headers of answers.
 pub const HEADER: &str = "path";
-/// Most segments that are accepted.
+/// Maximum number of segments.
 pub const MAX_SEGMENTS: usize = 64;
-/// Longest header in bytes that is accepted.
+/// Maximum size of the header in bytes.
 pub const MAX_BYTES: usize = 32 << 10;
 
-/// Tokens of the hops of a registration: JSON `{"Index":0,"PathSegments":[{"token":"…"}]}`, `null` instead of an empty list.
+/// Tokens of the hops of a registration: JSON `{"Index":0,"PathSegments":[{"token":"…"}]}`, `null`
+/// instead of an empty list.
 ///
 /// `Debug` does not show the tokens.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,7 +36,7 @@ struct Segment {
     token: String,
 }
 
-/// Why a `path` header was refused.
+/// The reason why a `path` header was refused.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidPath {
     /// The header is longer than [`MAX_BYTES`].
@@ -57,10 +59,11 @@ pub enum InvalidPath {
 }
 
 impl TokenPath {
-    /// Read the header; the last one counts if there are several. `Ok(None)` if there is none.
+    /// Reads the header; the last one counts if there are several. `Ok(None)` if there is none.
     ///
     /// # Errors
-    /// [`InvalidPath`] for a header beyond the bounds, or that is no path. The tokens themselves are not looked at.
+    /// [`InvalidPath`] for a header beyond the bounds, or that is not a path. The tokens themselves
+    /// are not checked.
     pub fn read(metadata: &MetadataMap) -> Result<Option<Self>, InvalidPath> {
         metadata.get_all(HEADER).iter().next_back().map(Self::parse).transpose()
     }
@@ -69,7 +72,7 @@ impl TokenPath {
         if value.len() > MAX_BYTES {
             return Err(InvalidPath::Long(value.len()));
         }
-        // The position alone: the text may hold tokens.
+        // The position alone, because the text may contain tokens.
         let json = |e: serde_json::Error| {
             InvalidPath::Json(format!("{:?} error in column {}", e.classify(), e.column()))
         };
@@ -82,7 +85,7 @@ impl TokenPath {
         }
     }
 
-    /// Write the header.
+    /// Writes the header.
     pub fn write(&self, metadata: &mut MetadataMap) {
         let value = serde_json::to_vec(self).ok().and_then(|json| MetadataValue::try_from(&*json).ok());
         if let Some(value) = value {
@@ -90,8 +93,9 @@ impl TokenPath {
         }
     }
 
-    /// Enter the path as a server: the caller's token goes to the index, the own one after it. Answer with the path as it then is,
-    /// its index being the caller's; a further hop gets it from [`next`](Self::next).
+    /// Enters the path as a server: the caller's token goes to the index, the own one after it. The
+    /// path is then the answer, its index being the caller's; a further hop gets it from
+    /// [`next`](Self::next).
     pub fn enter(&mut self, caller: String, own: String) {
         let (caller, own) = (Segment { token: caller }, Segment { token: own });
         let at = self.index as usize;

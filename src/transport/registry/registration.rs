@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Keep an endpoint registered for as long as a value lives.
+//! Keeps an endpoint registered for as long as a value lives.
 
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{Client, Error, Offer, Registry, Settings, State, keeper::Keeper};
 
-/// An endpoint that is kept registered for as long as this lives. Dropping it lets the registration lapse;
-/// [`unregister`](Self::unregister) ends it.
+/// An endpoint that is kept registered for as long as this lives. Dropping it lets the registration
+/// lapse; [`unregister`](Self::unregister) ends it.
 pub struct Registration<R: Registry = Client> {
     keeper: Keeper<R>,
     state: watch::Receiver<State>,
@@ -16,7 +16,7 @@ pub struct Registration<R: Registry = Client> {
 }
 
 impl<R: Registry> Registration<R> {
-    /// Start registering, in a task of its own.
+    /// Starts registering, in a task of its own.
     ///
     /// # Panics
     /// Outside a tokio runtime.
@@ -27,15 +27,16 @@ impl<R: Registry> Registration<R> {
         Self { keeper, state, task }
     }
 
-    /// How the registration stands, and every change of that.
+    /// The state of the registration, and its changes.
     pub fn state(&self) -> watch::Receiver<State> {
         self.state.clone()
     }
 
-    /// Stop refreshing and unregister the endpoint, with retries, within [`Settings::unregister`]. The network service stays.
+    /// Stops refreshing and unregisters the endpoint, with retries, within
+    /// [`Settings::unregister`]. The network service stays.
     ///
     /// # Errors
-    /// What the last attempt met. The entry then lapses by itself.
+    /// The error of the last attempt. The entry then lapses by itself.
     pub async fn unregister(self) -> Result<(), Error> {
         let Self { keeper, task, .. } = self;
         task.abort();

@@ -1,21 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Decide when to register again.
+//! Decides when to register again.
 
 use std::time::Duration;
 
-/// Time that a registration lasts if the answer does not say.
+/// Lifetime of a registration if the answer has none.
 pub const DEFAULT_LIFE: Duration = Duration::from_secs(60);
 /// Shortest time between two refreshes, however short a registration lasts.
 pub const SHORTEST: Duration = Duration::from_secs(1);
-/// Longest time between two refreshes, whatever a registry promises: its clock may be ahead of ours, and 40 s are two thirds of the
-/// lifetime that NSM's registries give.
+/// Longest time between two refreshes, however long a registry promises: its clock may be ahead of
+/// ours, and 40 s are two thirds of the lifetime that NSM's registries give.
 pub const LONGEST: Duration = Duration::from_secs(40);
 
 /// Time to wait before the refresh of a registration that lasts another `left`.
 ///
-/// Two thirds of it, as NSM does. But nsmgr drops an entry one call deadline early, so with a short `left` two thirds is too late:
-/// then the refresh comes a `margin` before that. At least [`SHORTEST`], at most [`LONGEST`].
+/// Two thirds of it, as NSM does. But nsmgr drops an entry one call deadline early, so with a short
+/// `left` two thirds is too late: then the refresh comes a `margin` before that. At least
+/// [`SHORTEST`], at most [`LONGEST`].
 pub fn refresh_after(left: Duration, deadline: Duration, margin: Duration) -> Duration {
     (left.saturating_mul(2) / 3).min(left.saturating_sub(deadline + margin)).clamp(SHORTEST, LONGEST)
 }
@@ -35,11 +36,11 @@ mod tests {
             (s(45), s(15), s(5), s(25)), // two thirds would be 30 s, the drop is at 30 s
             (s(30), s(15), s(5), s(10)),
             (s(30), s(5), s(5), s(20)),
-            (s(20), s(15), s(5), s(1)), // hopeless, but never a tight loop
+            (s(20), s(15), s(5), s(1)), // too short, but never a tight loop
             (s(3), s(15), s(5), s(1)),
             (s(0), s(15), s(5), s(1)),
             (s(150), s(15), s(5), s(40)), // by a clock that is 90 s ahead of ours
-            (s(u64::MAX), s(15), s(5), s(40)), // nonsense from a registry
+            (s(u64::MAX), s(15), s(5), s(40)), // an invalid lifetime from a registry
         ];
         for (left, deadline, margin, expected) in table {
             assert_eq!(

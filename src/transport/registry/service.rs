@@ -1,26 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Register a network service that others register too.
+//! Registers a network service that other proxies register too.
 //!
-//! All proxies of a conduit register the same network service, so none may unregister it. With policies on, the registry lets only
-//! the first of them replace it. For the others it is enough that it is what they would have registered.
+//! All proxies of a conduit register the same network service, so none may unregister it. With
+//! policies on, the registry lets only the first of them replace it. For the others it is enough
+//! that the existing one equals theirs.
 
 use super::{Error, Registry};
 use crate::api::pb::registry::NetworkService;
 
-/// How a network service came to be registered.
+/// The origin of a registered network service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
     /// We registered it.
     Ours,
-    /// Somebody else did, and it is the same.
+    /// Another client registered it, and it is the same.
     Theirs,
 }
 
-/// Register a network service. If the registry denies that, it must hold one of this name with the same payload and matches.
+/// Registers a network service. If the registry denies that, it must have one of this name with the
+/// same payload and matches.
 ///
 /// # Errors
-/// The registry's refusal if there is none of this name; [`Error::Differs`] if it is another one; otherwise what failed.
+/// The registry's refusal if there is none of this name; [`Error::Differs`] if it is another one;
+/// otherwise the error of the call.
 pub async fn ensure<R: Registry>(registry: &R, service: &NetworkService) -> Result<Standing, Error> {
     let denied = match registry.register_service(service.clone()).await {
         Ok(()) => return Ok(Standing::Ours),

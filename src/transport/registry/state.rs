@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Say how a registration stands.
+//! The state of a registration.
 
 use std::sync::Arc;
 
@@ -8,32 +8,32 @@ use tokio::time::Instant;
 
 use super::Error;
 
-/// How a registration stands.
+/// The state of a registration.
 #[derive(Clone, Debug, Default)]
 pub enum State {
     /// Not registered yet, or no longer.
     #[default]
     Pending,
-    /// The last attempt failed, and no registration is left; attempts go on.
+    /// The last attempt failed, and no registration is left; attempts continue.
     Failing(Arc<Error>),
     /// Registered.
     Registered {
         /// When the registration lapses unless it is refreshed.
         until: Instant,
-        /// Why the last refresh failed, if it did; attempts go on.
+        /// Why the last refresh failed, if it did; attempts continue.
         failure: Option<Arc<Error>>,
     },
-    /// Refused for good; there are no more attempts.
+    /// Refused permanently; there are no more attempts.
     Refused(Arc<Error>),
 }
 
 impl State {
-    /// Whether others find the endpoint now.
+    /// Whether peers can find the endpoint now.
     pub fn is_registered(&self) -> bool {
         matches!(self, State::Registered { until, .. } if *until > Instant::now())
     }
 
-    /// What went wrong last, if anything did since the last success.
+    /// The last error since the last success, if any.
     pub fn failure(&self) -> Option<&Arc<Error>> {
         match self {
             State::Pending => None,

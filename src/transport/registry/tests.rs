@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! What a registration does in time, with a registry in memory.
+//! Tests a registration over time, with a registry in memory.
 
 use std::time::Duration;
 
@@ -54,7 +54,7 @@ async fn registers_the_service_then_the_endpoint_then_watches_and_refreshes_in_t
         (0, "service svc"),
         (0, "register px path 0"), // the empty path first
         (0, "find watch=true"),
-        (40, "register px path 2"), // then the one that came back; the watch goes on
+        (40, "register px path 2"), // then the returned one; the watch goes on
         (80, "register px path 2"),
     ];
     assert_eq!(twin.calls(start), calls.map(|(at, call)| (at, call.to_owned())));

@@ -16,7 +16,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use super::{Error, Found, Registry, TokenPath};
 use crate::api::pb::registry::{NetworkService, NetworkServiceEndpoint, NetworkServiceEndpointResponse};
 
-/// What a fault is injected into.
+/// The call into which a fault is injected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Fault {
     RegisterService,
@@ -31,7 +31,7 @@ pub(crate) struct Twin(Arc<Mutex<Inner>>);
 #[derive(Default)]
 struct Inner {
     life: Option<Duration>,
-    /// How far the registry's clock is off, and whether it is behind.
+    /// Difference of the registry's clock from ours, and whether it is behind.
     clock: (Duration, bool),
     service: Option<NetworkService>,
     endpoints: BTreeMap<String, NetworkServiceEndpoint>,
@@ -42,7 +42,7 @@ struct Inner {
 }
 
 impl Twin {
-    /// Let a call fail until mended.
+    /// Lets a call fail until mended.
     pub(crate) fn fail(&self, fault: Fault, error: impl Fn() -> Error + Send + 'static) {
         self.lock().faults.insert(fault, Box::new(error));
     }
@@ -51,12 +51,12 @@ impl Twin {
         self.lock().faults.clear();
     }
 
-    /// How long registrations last from now on.
+    /// Sets the lifetime of registrations from now on.
     pub(crate) fn life(&self, life: Duration) {
         self.lock().life = Some(life);
     }
 
-    /// Set the registry's clock so far behind or ahead of ours.
+    /// Sets how far the registry's clock is behind or ahead of ours.
     pub(crate) fn clock(&self, off: Duration, behind: bool) {
         self.lock().clock = (off, behind);
     }
@@ -65,34 +65,34 @@ impl Twin {
         self.lock().service = service;
     }
 
-    /// Add or refresh an endpoint, and tell the watches.
+    /// Adds or refreshes an endpoint, and notifies the watches.
     pub(crate) fn put(&self, endpoint: NetworkServiceEndpoint) {
         self.lock().endpoints.insert(endpoint.name.clone(), endpoint.clone());
         self.tell(endpoint, false);
     }
 
-    /// Remove an endpoint and tell the watches, as when it expires.
+    /// Removes an endpoint and notifies the watches, as when it expires.
     pub(crate) fn lapse(&self, name: &str) {
         let gone = self.lock().endpoints.remove(name);
         gone.into_iter().for_each(|endpoint| self.tell(endpoint, true));
     }
 
-    /// Remove an endpoint and tell nobody.
+    /// Removes an endpoint without notification.
     pub(crate) fn lose(&self, name: &str) {
         self.lock().endpoints.remove(name);
     }
 
-    /// End the watches without an error.
+    /// Ends the watches without an error.
     pub(crate) fn end_watches(&self) {
         self.lock().watches.clear();
     }
 
-    /// Accept the next endpoints, and have forgotten each before anyone asks, as after a restart just then.
+    /// Accepts the next endpoints, and forgets each at once, as after a restart at that moment.
     pub(crate) fn forget_next(&self, times: usize) {
         self.lock().forgets = times;
     }
 
-    /// Forget everything.
+    /// Forgets everything.
     pub(crate) fn restart(&self) {
         let mut inner = self.lock();
         (inner.endpoints, inner.service) = (BTreeMap::new(), None);
@@ -109,7 +109,7 @@ impl Twin {
         inner.watches.len()
     }
 
-    /// The calls so far: seconds since `start`, and what they were.
+    /// The calls so far, with seconds since `start`.
     pub(crate) fn calls(&self, start: Instant) -> Vec<(u64, String)> {
         self.lock().calls.iter().map(|(at, call)| ((*at - start).as_secs(), call.clone())).collect()
     }

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Make the authorities of gRPC's C core acceptable to the HTTP/2 library.
+//! Makes the authorities of gRPC's C core acceptable to the HTTP/2 library.
 //!
-//! Over unix sockets its clients (Python, C++, Ruby, PHP) send the percent-encoded path of the socket
-//! as `:authority`. The library refuses a `%` in a host, and resets the stream. Nothing here depends
-//! on the authority, so each `%` becomes `-` on its way in. Lengths stay as they are, and with them
-//! the frames and the compression state of both sides.
+//! Over unix sockets its clients (Python, C++, Ruby, PHP) send the percent-encoded path of the
+//! socket as `:authority`. The library refuses a `%` in a host, and resets the stream. The server
+//! does not use the authority, so each `%` becomes `-` on its way in. Lengths do not change, and
+//! with them the frames and the compression state of both sides.
 //!
 //! # Known limits
-//! An authority with Huffman coding is left as it is; the C core uses none.
+//! An authority with Huffman coding is not changed; the C core uses none.
 
 mod fields;
 #[cfg(test)]
@@ -33,7 +33,7 @@ const CONTINUATION: u8 = 9;
 const PADDED: u8 = 0x8;
 const PRIORITY: u8 = 0x20;
 
-/// A connection, seen from the server.
+/// A connection, from the view of the server.
 pub(super) struct Acceptable<S> {
     stream: S,
     frames: Frames,
@@ -46,12 +46,12 @@ struct Frames {
     fields: Fields,
 }
 
-/// What the next byte belongs to.
+/// The part of a frame to which the next byte belongs.
 #[derive(Clone, Copy)]
 enum At {
-    /// The first nine bytes of a frame, of which so many have come.
+    /// The first nine bytes of a frame, of which so many have arrived.
     Head(usize),
-    /// This many bytes that are none of a field block.
+    /// This many bytes outside of a field block.
     Other(u32),
     /// The length of the padding; it is one of so many bytes of the frame.
     Padding(u32),
@@ -74,7 +74,7 @@ impl Default for Frames {
 }
 
 impl Frames {
-    /// Follow the bytes of a client, and change those of authorities.
+    /// Follows the bytes of a client, and changes those of authorities.
     fn follow(&mut self, mut bytes: &mut [u8]) {
         while !bytes.is_empty() {
             let read = self.step(bytes);
@@ -82,7 +82,7 @@ impl Frames {
         }
     }
 
-    /// Read some bytes, which belong to one thing. Returns how many.
+    /// Reads some bytes, which belong to one part. Returns how many.
     fn step(&mut self, bytes: &mut [u8]) -> usize {
         match self.at {
             At::Head(have) => {
@@ -118,7 +118,7 @@ impl Frames {
         }
     }
 
-    /// What comes behind the head of a frame.
+    /// The part after the head of a frame.
     fn frame(&mut self) -> At {
         let [a, b, c, kind, flags, ..] = self.head;
         let length = u32::from_be_bytes([0, a, b, c]);
@@ -136,7 +136,7 @@ impl Frames {
         }
     }
 
-    /// What comes behind the padding's length, with this many bytes before the padding.
+    /// The part after the padding's length, with this many bytes before the padding.
     fn prioritized(&self, left: u32, padding: u32) -> At {
         match (self.head[4] & PRIORITY != 0, left.checked_sub(5)) {
             (false, _) => block(left, padding),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Read how long a caller waits for its answer.
+//! Reads the time that a caller waits for its answer.
 
 use std::time::Duration;
 
@@ -10,10 +10,11 @@ use crate::chain::{PATIENCE, Reason, Result};
 
 /// Header with the time that the caller waits.
 const HEADER: &str = "grpc-timeout";
-/// Longest time that a call may take, whatever the caller grants.
+/// Longest time that a call may take, even if the caller allows more.
 pub const LONGEST: Duration = Duration::from_secs(60);
 
-/// Time that a call may take: what `grpc-timeout` says, [`PATIENCE`] without it, [`LONGEST`] at most.
+/// Time that a call may take: the value of `grpc-timeout`, [`PATIENCE`] without it, [`LONGEST`] at
+/// most.
 ///
 /// # Errors
 /// `Invalid` if the header is not 1 to 8 digits and one of `H M S m u n`.

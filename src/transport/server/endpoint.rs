@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Turn NSM's calls into calls of a chain, and its errors into gRPC statuses.
+//! Translates NSM's calls into calls of a chain, and its errors into gRPC statuses.
 
 use futures::{StreamExt, stream::BoxStream};
 use tonic::{Request, Response, Status, service::Routes};
@@ -24,10 +24,11 @@ use crate::{
     transport::{Caller, monitor::Connections},
 };
 
-/// A chain that peers call: NetworkService, and MonitorConnection over the connections that the chain publishes.
+/// A chain that peers call: NetworkService, and MonitorConnection over the connections that the
+/// chain publishes.
 ///
-/// The chain finds the [`Caller`] and the [`TraceContext`] of a call in the extensions of its context. Its work goes on when the
-/// caller goes away, if it has a `begin` row.
+/// The chain finds the [`Caller`] and the [`TraceContext`] of a call in the extensions of its
+/// context. Its work continues when the caller goes away, if it has a `begin` row.
 #[derive(Clone)]
 pub struct Endpoint {
     chain: Next,
@@ -35,12 +36,12 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// Serve a chain.
+    /// Serves a chain.
     pub fn new(chain: Next, connections: Connections) -> Self {
         Self { chain, connections }
     }
 
-    /// The two services. Add [`health`](super::health()) and what else is to be served.
+    /// The two services. Add [`health`](super::health()) and any other services.
     pub fn routes(self) -> Routes {
         let network_service =
             NetworkServiceServer::new(self.clone()).max_decoding_message_size(bounds::MESSAGE);
@@ -49,7 +50,7 @@ impl Endpoint {
     }
 }
 
-/// What a call brings beside its message.
+/// The context of a call.
 fn context<T>(request: &Request<T>) -> Result<Context, Status> {
     let caller = Caller::of(request)?;
     let mut context = Context::within(patience(request.metadata())?);

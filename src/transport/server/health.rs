@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Say that an endpoint is there, as NSM's probes ask.
+//! The health service of an endpoint, as NSM's probes query it.
 
 use tonic_health::{
     ServingStatus,
@@ -8,10 +8,11 @@ use tonic_health::{
     server::{HealthReporter, health_reporter},
 };
 
-/// Names that an endpoint serves; an empty one, for the server as a whole, is there too.
+/// Names that an endpoint serves, besides the empty one for the server as a whole.
 pub const NAMES: [&str; 2] = ["networkservice.NetworkService", "connection.MonitorConnection"];
 
-/// The health service of an endpoint, serving under all its names, and the handle that changes this.
+/// The health service of an endpoint, serving under all its names, and the handle that changes
+/// this.
 pub async fn health() -> (HealthReporter, HealthServer<impl Health>) {
     let (reporter, server) = health_reporter();
     for name in NAMES {

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Serve gRPC on accepted connections, and end in bounded time.
+//! Serves gRPC on accepted connections, and ends in bounded time.
 //!
-//! A connection whose place another needs, or that does nothing for too long, is asked to go, and cut
-//! soon after; see [`Seat`].
+//! A connection whose place another needs, or that is inactive for too long, is asked to go, and
+//! cut soon after; see [`Seat`].
 //!
-//! Shutdown in order: no new connections; [`Stopping`] tells the streams to end; peers are told to send no new calls; calls that are
-//! being worked on have until the drain deadline; whatever is left then is cut. Every task of the server has ended when it returns,
-//! and is cut when its future is dropped.
+//! Shutdown in order: no new connections; [`Stopping`] ends the streams; peers are asked to send no
+//! new calls; calls in progress have until the drain deadline; the rest is then cut. Every task of
+//! the server has ended when it returns, and is cut when its future is dropped.
 
 use std::{
     io,
@@ -40,17 +40,19 @@ use crate::transport::{
     target::Socket,
 };
 
-/// Header list of one call in bytes: tokens of a registration's hops and of the caller.
+/// Maximum size of the header list of one call in bytes: tokens of a registration's hops and of the
+/// caller.
 pub const HEADERS: u32 = 64 << 10;
-/// Calls and streams open at once on one connection.
+/// Maximum number of calls and streams open at once on one connection.
 pub const STREAMS: u32 = 256;
 
 /// The same on one without mTLS: a probe makes one.
 const PLAIN_STREAMS: u32 = 16;
-/// How long a connection that is asked to go may take.
+/// Time for a connection to end after it was asked to.
 const LINGER: Duration = Duration::from_millis(250);
 
-/// Tells a call that its server stops; in the extensions of every request. Streams end when it does.
+/// Notifies a call that its server stops; in the extensions of every request. Streams end when it
+/// does.
 #[derive(Clone, Debug, Default)]
 pub struct Stopping(CancellationToken);
 
@@ -60,16 +62,16 @@ impl Stopping {
         request.extensions().get().cloned().unwrap_or_default()
     }
 
-    /// Wait until the server stops.
+    /// Waits until the server stops.
     pub fn stopped(self) -> WaitForCancellationFutureOwned {
         self.0.cancelled_owned()
     }
 }
 
-/// Serve until `stop` completes or the listener ends, then drain for at most `drain`.
+/// Serves until `stop` completes or the listener ends, then drains for at most `drain`.
 ///
-/// Each connection's [`Caller`] is in the extensions of its requests. Errors of single connections are
-/// logged.
+/// Each connection's [`Caller`] is in the extensions of its requests. Errors of single connections
+/// are logged.
 pub async fn serve(
     listener: impl Stream<Item = io::Result<Accepted>>,
     services: Routes,
@@ -147,7 +149,7 @@ impl hyper::service::Service<http::Request<Incoming>> for Services {
 
 /// An open connection. It is dropped before its seat.
 struct Open {
-    /// In a box: each future around it would reserve its size again.
+    /// Boxed, because each future around it would reserve its size again.
     serving: Pin<Box<Serving>>,
     seat: Seat,
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! A chain behind a real socket.
+//! Tests a chain behind a real socket.
 
 mod calls;
 mod ending;
@@ -43,7 +43,7 @@ use crate::{
 
 const LIFETIME: Duration = Duration::from_secs(600);
 
-/// What the chain saw of a call.
+/// A call, as received by the chain.
 #[derive(Clone, Debug)]
 struct Seen {
     call: Call,
@@ -52,7 +52,7 @@ struct Seen {
     left: Duration,
 }
 
-/// What the end of the chain does: by the connection's id, see `end`.
+/// The end of the chain, which acts by the connection's id; see `end`.
 #[derive(Clone)]
 struct End {
     seen: Arc<Mutex<Vec<Seen>>>,
@@ -129,7 +129,7 @@ impl World {
         send(wire, request).await
     }
 
-    /// Stop the server; how long it took to end.
+    /// Stops the server; returns how long that took.
     async fn stop(&mut self) -> Duration {
         let begin = Instant::now();
         drop(self.stop.take());

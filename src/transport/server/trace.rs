@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Take the trace context of a caller from its headers.
+//! Reads the trace context of a caller from its headers.
 
 use tonic::metadata::MetadataMap;
 
 use crate::transport::trace_context::{TRACEPARENT, TRACESTATE};
 
-/// The W3C trace context that came with a call, as it was sent; put into the extensions of its
-/// [`Context`](crate::chain::Context). The texts are untrusted and bounded; who uses them checks them.
+/// The W3C trace context that came with a call, unchanged; inserted into the extensions of its
+/// [`Context`](crate::chain::Context). The texts are untrusted and bounded; their users must check
+/// them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TraceContext {
     /// Header `traceparent`.
@@ -16,11 +17,12 @@ pub struct TraceContext {
     pub tracestate: String,
 }
 
-/// Longest header that is kept, in bytes.
+/// Maximum length of a header, in bytes.
 const MAX: usize = 1 << 10;
 
 impl TraceContext {
-    /// Read the headers. `None` without exactly one `traceparent`, or if it is too long: tracing never fails a call.
+    /// Reads the headers. `None` without exactly one `traceparent`, or if it is too long: tracing
+    /// never fails a call.
     pub fn read(metadata: &MetadataMap) -> Option<Self> {
         let mut parents = metadata.get_all(TRACEPARENT).iter();
         let (Some(parent), None) = (parents.next(), parents.next()) else { return None };

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Connect to the first address of a host that answers, as RFC 8305 asks for.
+//! Connects to the first address of a host that answers, as in RFC 8305.
 //!
-//! The families take turns, beginning with that of the resolver's first address. The next address is tried 250 ms after the one
-//! before, or at once when that has failed; earlier attempts go on meanwhile.
+//! The families alternate, beginning with that of the resolver's first address. The next address is
+//! tried 250 ms after the previous one, or at once when that has failed; earlier attempts continue
+//! meanwhile.
 
 use std::{collections::VecDeque, io, net::SocketAddr, time::Duration};
 
@@ -14,17 +15,17 @@ use tokio::{
     time::sleep,
 };
 
-/// Time that an address has before the next one is tried as well.
+/// Time before the next address is tried as well.
 const NEXT_AFTER: Duration = Duration::from_millis(250);
-/// Addresses of one name that are tried at most.
+/// Maximum number of addresses of one name that are tried.
 const MOST: usize = 16;
 
-/// Time without a byte after which the kernel probes a connection, between its probes, and their number.
+/// Idle time after which the kernel probes a connection, time between its probes, and their number.
 const PROBES: (Duration, Duration, u32) = (Duration::from_secs(30), Duration::from_secs(5), 3);
-/// Longest time for which what was sent may stay unacknowledged, in milliseconds.
+/// Longest time for which sent data may stay unacknowledged, in milliseconds.
 const UNACKNOWLEDGED: u32 = 20_000;
 
-/// Connect to `host:port`.
+/// Connects to `host:port`.
 ///
 /// # Errors
 /// That of the resolver, or of the last address tried.
@@ -34,7 +35,8 @@ pub(super) async fn connect(address: &str) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// Let the kernel end the connection when the other side vanishes without a word. Unlike pings of HTTP/2, no server objects.
+/// Lets the kernel end the connection when the other side vanishes. Unlike pings of HTTP/2, no
+/// server objects.
 fn probe(stream: &TcpStream) -> io::Result<()> {
     let (idle, between, count) = PROBES;
     sockopt::set_tcp_keepidle(stream, idle)?;
@@ -74,7 +76,7 @@ where
     }
 }
 
-/// The addresses with the families in turns.
+/// The addresses, alternating between the families.
 fn in_turns(addresses: impl IntoIterator<Item = SocketAddr>) -> VecDeque<SocketAddr> {
     let mut addresses = addresses.into_iter().take(MOST).peekable();
     let first_is_v6 = addresses.peek().is_some_and(SocketAddr::is_ipv6);
@@ -108,7 +110,8 @@ mod tests {
         assert_eq!(in_turns(many).len(), MOST);
     }
 
-    /// Race addresses whose first byte says what becomes of them: 1 answers at once, 2 is refused, 3 is a black hole, 4 answers late.
+    /// Races addresses whose first byte selects their behaviour: 1 answers at once, 2 is refused, 3
+    /// is a black hole, 4 answers late.
     async fn raced(texts: &[&str]) -> (io::Result<SocketAddr>, Vec<(u64, SocketAddr)>) {
         let (start, tried) = (Instant::now(), Mutex::new(Vec::new()));
         let outcome = race(addresses(texts), |address| {

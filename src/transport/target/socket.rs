@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Treat unix and TCP streams as one type.
+//! A stream that is either a unix or a TCP stream.
 
 use std::{
     io::{self, IoSlice},
@@ -28,7 +28,8 @@ pub enum Socket {
 }
 
 impl Socket {
-    /// Connect to a target. A host name is resolved; of its addresses the first one that answers is taken.
+    /// Connects to a target. A host name is resolved; the first of its addresses that answers is
+    /// used.
     ///
     /// # Errors
     /// The error of the last address tried.
@@ -39,7 +40,7 @@ impl Socket {
         }
     }
 
-    /// Wait until the peer has sent a byte, or has closed.
+    /// Waits until the peer has sent a byte, or has closed.
     pub(crate) fn poll_heard(&self, cx: &mut Context<'_>) -> Poll<()> {
         match self {
             Socket::Unix(stream) => stream.poll_heard(cx),
@@ -79,14 +80,14 @@ impl From<UnixStream> for Socket {
 impl TryFrom<TcpStream> for Socket {
     type Error = io::Error;
 
-    /// HTTP/2 writes small frames: they must not wait for one another.
+    /// HTTP/2 writes small frames, which must not wait for one another.
     fn try_from(stream: TcpStream) -> io::Result<Self> {
         stream.set_nodelay(true)?;
         Ok(Self::Tcp(stream))
     }
 }
 
-/// Pass a poll on to the stream that is there.
+/// Passes a poll on to the present stream.
 macro_rules! either {
     ($socket:expr, $stream:ident => $poll:expr) => {
         match $socket {

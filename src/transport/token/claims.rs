@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Read and write the claims of a token.
+//! Encodes and decodes the claims of a token.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
@@ -8,10 +8,10 @@ use serde_json::Value;
 
 use super::MAX_TOKEN;
 
-/// Longest SPIFFE id, in bytes.
+/// Maximum length of a SPIFFE id, in bytes.
 const MAX_ID: usize = 2048;
 
-/// The claims that NSM's policies look at. Whatever has another type than expected counts as absent.
+/// The claims that NSM's policies check. A claim of another type than expected counts as absent.
 #[derive(Debug, Deserialize)]
 pub(super) struct Claims {
     #[serde(default)]
@@ -37,7 +37,8 @@ impl Claims {
         serde_json::to_vec(&Written { sub, aud: [aud], exp }).unwrap_or_default()
     }
 
-    /// The claims of a JWT of three parts, each base64url, the first two JSON objects; `None` if it is not one, or too long.
+    /// The claims of a JWT of three parts, each base64url, the first two JSON objects; `None` if it
+    /// is not one, or too long.
     pub(super) fn decode(jwt: &str) -> Option<Self> {
         if jwt.len() > MAX_TOKEN {
             return None;
@@ -49,7 +50,7 @@ impl Claims {
         serde_json::from_slice(&claims).ok()
     }
 
-    /// SPIFFE id of the maker, if it is a text that is no longer than one may be.
+    /// SPIFFE id of the maker, if it is a text of acceptable length.
     pub(super) fn maker(&self) -> Option<&str> {
         self.sub.as_str().filter(|id| (1..=MAX_ID).contains(&id.len()))
     }
@@ -59,7 +60,8 @@ impl Claims {
         self.exp.as_f64()
     }
 
-    /// Whether `next` was made by one for whom this token was meant: a text in the array `aud`. A bare text does not count.
+    /// Whether the audience of this token includes the maker of `next`: a text in the array `aud`.
+    /// A bare text does not count.
     pub(super) fn leads_to(&self, next: &Claims) -> bool {
         next.sub.is_string() && self.aud.as_array().is_some_and(|aud| aud.contains(&next.sub))
     }

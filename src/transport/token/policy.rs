@@ -1,26 +1,31 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Decide whether the tokens of a path authorize a call: NSM's default policies, as numbered rules.
+//! Decides whether the tokens of a path authorize a call: NSM's default policies, as numbered
+//! rules.
 //!
-//! 1. `tokens_valid`: each segment has a JWT of three parts that can be decoded and is at most [`MAX_TOKEN`](super::MAX_TOKEN) bytes.
+//! 1. `tokens_valid`: each segment has a JWT of three parts that can be decoded and is at most
+//!    [`MAX_TOKEN`](super::MAX_TOKEN) bytes.
 //! 2. `tokens_expired`: each token has an `exp`, and it is in the future. No allowance for clocks.
-//! 3. `tokens_chained`: of each two neighbours, the `aud` array of the left contains the `sub` of the right.
-//! 4. On a received path, `prev_token_signed`: there is a segment left of our own, and the certificate of the TLS client signed its
-//!    token. On an answer, `next_token_signed`: the same of the segment right of our own, and the TLS server.
+//! 3. `tokens_chained`: of each two neighbours, the `aud` array of the left contains the `sub` of
+//!    the right.
+//! 4. On a received path, `prev_token_signed`: there is a segment left of our own, and the
+//!    certificate of the TLS client signed its token. On an answer, `next_token_signed`: the same
+//!    of the segment right of our own, and the TLS server.
 //!
 //! Beyond NSM's policies, a received path names its client:
 //!
-//! 5. The token of segment 0 has a `sub`, a SPIFFE id: that of the client. The token left of our own has the `sub` of the TLS client.
+//! 5. The token of segment 0 has a `sub`, a SPIFFE id: that of the client. The token left of our
+//!    own has the `sub` of the TLS client.
 //!
-//! Signatures further away are not verified here: each hop verifies its neighbours. The client's id is therefore as trustworthy as
-//! the hops between.
+//! Signatures further away are not verified here: each hop verifies its neighbours. The client's id
+//! is therefore as trustworthy as the hops between.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::claims::Claims;
 use crate::{api::PathSegment, transport::identity::Peer};
 
-/// The policy that refused a path, and the segment it stumbled over.
+/// The policy that refused a path, with the failing segment.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {
     /// Rule 1. The hop did not set its token, or set something else.
@@ -29,12 +34,13 @@ pub enum Denied {
     /// Rule 2. The hop did not refresh, or clocks differ.
     #[error("no sufficient privileges: tokens_expired: the token of segment {0} has expired")]
     Expired(usize),
-    /// Rule 3. A hop was left out, or its token was meant for somebody else.
+    /// Rule 3. A hop was left out, or its token has another audience.
     #[error(
         "no sufficient privileges: tokens_chained: the token of segment {0} was not meant for the next segment"
     )]
     Chained(usize),
-    /// Rule 4 on a received path. The caller signed with another key than that of its certificate, or has no segment.
+    /// Rule 4 on a received path. The caller signed with another key than that of its certificate,
+    /// or has no segment.
     #[error(
         "no sufficient privileges: prev_token_signed: the caller `{0}` did not sign the token before ours"
     )]
@@ -49,13 +55,14 @@ pub enum Denied {
         /// SPIFFE id in the token.
         maker: String,
     },
-    /// Rule 4 on an answer. The peer signed with another key than that of its certificate, or has no segment.
+    /// Rule 4 on an answer. The peer signed with another key than that of its certificate, or has
+    /// no segment.
     #[error("no sufficient privileges: next_token_signed: the peer `{0}` did not sign the token after ours")]
     NextUnsigned(String),
 }
 
-/// Verify a received path up to our own segment, which is the last of `segments` and has its token already. Returns the SPIFFE id
-/// of the client at segment 0.
+/// Verifies a received path up to our own segment, which is the last of `segments` and has its
+/// token already. Returns the SPIFFE id of the client at segment 0.
 ///
 /// # Errors
 /// [`Denied`], with the first rule that does not hold.
@@ -77,7 +84,7 @@ pub fn verify_received(segments: &[PathSegment], peer: &Peer, now: SystemTime) -
     }
 }
 
-/// Verify the whole path of an answer; our own segment has index `own`.
+/// Verifies the whole path of an answer; our own segment has index `own`.
 ///
 /// # Errors
 /// [`Denied`], with the first rule that does not hold.

@@ -13,7 +13,7 @@ use crate::{
 
 const LIFETIME: Duration = Duration::from_secs(600);
 
-/// One hop: its SVID, and how its TLS peers see it.
+/// One hop: its SVID, and its public part.
 struct Hop {
     svid: Arc<Svid>,
     peer: Peer,
@@ -39,7 +39,7 @@ fn from_to(maker: &Hop, peer: &Hop) -> PathSegment {
     segment(issue(&maker.svid, &peer.peer, LIFETIME).unwrap().jwt())
 }
 
-/// A token of `maker` with claims of choice.
+/// A token of `maker` with the given claims.
 fn forge(maker: &Hop, claims: &str) -> PathSegment {
     let message = format!("{}.{}", URL_SAFE_NO_PAD.encode(HEADER), URL_SAFE_NO_PAD.encode(claims));
     let signature = maker.svid.sign(message.as_bytes()).unwrap();
@@ -163,7 +163,7 @@ fn a_received_path_is_refused_by_the_first_rule_that_does_not_hold() {
     for (what, path, expected) in table {
         assert_eq!(verify_received(&path, &nsmgr.peer, SystemTime::now()), expected, "{what}");
     }
-    // Signatures further left are not looked at, as in Go.
+    // Signatures further left are not verified, as in Go.
     let far = format!(r#"{{"sub":"spiffe://a.test/client","aud":["spiffe://a.test/nsmgr"],"exp":{later}}}"#);
     let far = with(0, forge(endpoint, &far));
     assert!(verify_received(&far, &nsmgr.peer, SystemTime::now()).is_ok());

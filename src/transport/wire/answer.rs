@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Receive the answer of one call, no later than its deadline.
+//! Receives the answer of one call, no later than its deadline.
 
 use std::{
     pin::Pin,
@@ -17,14 +17,16 @@ use tower::BoxError;
 use super::Driver;
 use crate::transport::fd::Queued;
 
-/// How long after its deadline a call is given up here. The peer, which knows more, should speak first.
+/// How long after its deadline a call is given up here. The peer can name the cause, so its answer
+/// is preferred.
 const GRACE: Duration = Duration::from_millis(500);
 
 /// Deadline of a call, in the extensions of its request.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limit(pub(super) Instant);
 
-/// Wait for the head of an answer. Descriptors of the call that have not left by then are withdrawn.
+/// Waits for the head of an answer. Descriptors of the call that have not left by then are
+/// withdrawn.
 pub(super) async fn receive(
     response: impl Future<Output = hyper::Result<http::Response<Incoming>>>,
     queued: Option<Queued>,

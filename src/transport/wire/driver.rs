@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Own the tasks that move the bytes of one HTTP/2 connection.
+//! Owns the tasks that move the bytes of one HTTP/2 connection.
 
 use std::error::Error;
 
@@ -15,12 +15,12 @@ use crate::chain::causes;
 /// The debug data with which a gRPC server ends a connection that is probed too often.
 const TOO_MANY_PINGS: &str = "too_many_pings";
 
-/// How a connection has ended.
+/// The way in which a connection has ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ended {
     /// In order, by either side.
     Closed,
-    /// By the server, which does not accept to be pinged that often (gRPC's GOAWAY `too_many_pings`).
+    /// By the server, which refuses the frequency of pings (gRPC's GOAWAY `too_many_pings`).
     TooManyPings,
     /// By an error of HTTP/2 or below it.
     Broken(String),
@@ -45,7 +45,7 @@ impl<F: Future<Output: Send> + Send + 'static> Executor<F> for Spawn {
 }
 
 impl Driver {
-    /// Run a connection, which has spawned its other tasks by `spawn`.
+    /// Runs a connection, which has spawned its other tasks by `spawn`.
     pub(super) fn run(
         spawn: Spawn,
         connection: impl Future<Output = hyper::Result<()>> + Send + 'static,
@@ -59,7 +59,7 @@ impl Driver {
         Self { cut: spawn.cut, ended }
     }
 
-    /// Wait until the connection has ended.
+    /// Waits until the connection has ended.
     pub(super) async fn closed(&self) -> Ended {
         let mut ended = self.ended.clone();
         // Without its sender the connection was cut.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The rules, one by one, by a clock of the test's own.
+//! Tests the rules, one by one, with a simulated clock.
 
 use super::*;
 
@@ -74,7 +74,7 @@ fn an_expiration_before_1970_is_how_old_registries_delete() {
 
 #[test]
 fn an_endpoint_leaves_by_pictures_only_by_the_table() {
-    // seconds at which pictures lack it, whether it is dead, whether it is still there afterwards
+    // seconds at which pictures lack it, whether it is dead, whether it still exists afterwards
     #[rustfmt::skip]
     let table: [(&str, &[u64], bool, bool); 8] = [
         ("one picture removes nothing", &[30], true, true),
@@ -114,7 +114,7 @@ fn absences_count_only_if_nothing_reported_it_in_between() {
     }
 }
 
-/// What a world does with the endpoint `a`: it registers every 40 s, for a minute by the registry's clock.
+/// The endpoint `a` as it registers itself: every 40 s, for a minute by the registry's clock.
 fn refreshed(clock: &Clock, at: u64, skew: i64) -> NetworkServiceEndpoint {
     let registry = clock.0.calendar + S(at / 40 * 40) + LIFE;
     let skewed = match u64::try_from(skew) {

@@ -30,7 +30,7 @@ impl Crowd {
         self.arrive_with(pid, &[])
     }
 
-    /// A stranger that has sent the first byte of a handshake, and no more.
+    /// A peer that has sent the first byte of a handshake, and no more.
     fn arrive_speaking(&mut self) -> Option<Rejected> {
         self.arrive_with(0, &[22])
     }

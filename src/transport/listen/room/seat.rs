@@ -44,8 +44,8 @@ impl Seat {
         Calls { room: Arc::clone(&self.room), number: self.number }
     }
 
-    /// Wait until the connection must end: another needs its place, or it has done nothing for too
-    /// long. Must not be awaited again after it has completed.
+    /// Waits until the connection must end: another needs its place, or it has been inactive for
+    /// too long. Must not be awaited again after it has completed.
     pub async fn unwanted(&mut self) {
         tokio::select! {
             gone = &mut self.displacing => self._gone = gone.ok(),
@@ -61,7 +61,7 @@ impl Drop for Seat {
 }
 
 impl Calls {
-    /// Count one more call.
+    /// Counts one more call.
     pub fn begin(&self) -> Calling {
         self.room.change(self.number, |doing| match doing {
             Doing::Calls(calls) => Doing::Calls(calls + 1),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Choose the connection that makes room for a newcomer.
+//! Chooses the connection that makes room for a newcomer.
 
 use std::{cmp::Reverse, collections::HashMap};
 
@@ -8,7 +8,7 @@ use tokio::{sync::oneshot, time::Instant};
 
 use super::{Displaced, Doing, Full, Places, Taken, Who};
 
-/// Which of the connections that may be displaced goes: the least.
+/// The order in which connections that may be displaced are chosen: the least first.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 enum Rank {
     /// Without a call, the newest first.
@@ -25,14 +25,14 @@ impl Places {
         self.taken.iter().filter(move |(_, taken)| taken.own == own).map(|(number, taken)| (*number, taken))
     }
 
-    /// Displace a connection for one of `newcomer`.
+    /// Displaces a connection for one of `newcomer`.
     pub(super) fn displace(&mut self, newcomer: &Who, limit: usize) -> Result<Displaced, Full> {
         let found = self.of(false).filter(|(_, taken)| taken.who.is(newcomer)).count();
         let full = || Full { peer: newcomer.clone(), found, limit };
         let number = self.least(newcomer, found).ok_or_else(full)?;
         let Taken { who, displace, .. } = self.taken.remove(&number).ok_or_else(full)?;
         let (gone, end) = oneshot::channel();
-        // It is not received if the connection ends just now.
+        // Not received if the connection ends at this moment.
         let _ended = displace.send(gone);
         Ok(Displaced { who, end })
     }

@@ -11,13 +11,13 @@ fn room(connections: usize) -> Arc<Room> {
     Room::new(Bounds { own: 2, connections, uncalled: 30 * S, idle: Some(60 * S) })
 }
 
-/// Enter where nobody has to leave first.
+/// Enters a room in which no connection has to leave first.
 fn enter(room: &Arc<Room>, process: i32) -> Seat {
     room.enter(Who::Process(process), false).now_or_never().unwrap().unwrap().0
 }
 
-/// Let connections of two peers in: each does what the letter says (`n`othing, `i`dle, `c`alls). Returns
-/// which one goes for another of `newcomer`.
+/// Lets connections of two peers in, each with the activity of its letter (`n`othing, `i`dle,
+/// `c`alls). Returns which one is displaced by another of `newcomer`.
 async fn displaced(peers: [i32; 4], doing: &str, newcomer: i32) -> Option<usize> {
     let (room, mut seats, mut calls) = (room(4), Vec::new(), Vec::new());
     for (peer, letter) in peers.into_iter().zip(doing.chars()) {
@@ -59,7 +59,8 @@ async fn a_newcomer_displaces_by_the_table() {
         // The peer with the most displaces its own, and no call.
         ([1, 1, 1, 2], "ciin", 1, Some(1)),
         ([1, 1, 1, 2], "cccn", 1, None),
-        // Peers with as many displace their own; one with fewer takes no call of one that has one more.
+        // Peers with as many displace their own; one with fewer displaces no call of one that has
+        // one more.
         ([1, 1, 2, 2], "iiii", 2, Some(2)),
         ([1, 2, 3, 4], "cccc", 5, None),
         ([1, 2, 3, 4], "ccic", 5, Some(2)),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! What a registration looks like on the wire, and how it survives an nsmgr that restarts.
+//! Tests a registration on the wire, and across a restart of nsmgr.
 
 mod nsmgr;
 
@@ -71,7 +71,7 @@ impl World {
         Registration::start(self.px(), offer, Settings::default())
     }
 
-    /// Descriptors of the listening socket's file that this process holds.
+    /// Number of descriptors of the listening socket's file in this process.
     fn descriptors(&self) -> usize {
         let socket = fs::canonicalize(&self.socket).unwrap();
         let open = fs::read_dir("/proc/self/fd").unwrap().flatten();
@@ -179,7 +179,8 @@ async fn find_answers_with_what_is_there_and_a_watch_with_what_comes() {
     let world = World::new().await;
     let nsmgr = world.nsmgr().await;
     let client = world.px();
-    // Nothing matches, so the server sends nothing, not even headers. Opening must not wait for that.
+    // Nothing matches, so the server sends nothing, not even headers. Opening must not wait for
+    // that.
     let opened = timeout(Duration::from_secs(5), client.find(endpoint(), true)).await;
     let mut watch = opened.expect("opened at once").unwrap();
     let waits = timeout(Duration::from_millis(100), watch.next()).await;

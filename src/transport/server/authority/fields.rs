@@ -1,27 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Follow a field block (HPACK, RFC 7541), as far as that needs no table.
+//! Follows a field block (HPACK, RFC 7541), as far as that needs no table.
 
 /// Name of the field, and its index in the static table.
 const AUTHORITY: &[u8] = b":authority";
 const INDEX: u32 = 1;
 
-/// Bits of an integer beyond which a block is malformed, for our purpose and the library's.
+/// Maximum number of bits of an integer. Beyond it, the library refuses the block, too.
 const LONGEST: u32 = 28;
 
 /// A field block, which may be in several frames.
 #[derive(Default)]
 pub(super) struct Fields {
     at: At,
-    /// The string that is read has Huffman coding.
+    /// The string being read has Huffman coding.
     coded: bool,
-    /// The field that is read is the authority, so far.
+    /// The field being read is the authority, so far.
     authority: bool,
     /// Within the brackets of an IPv6 address, where a `%` is accepted.
     bracketed: bool,
 }
 
-/// What the next byte belongs to.
+/// The part of a field to which the next byte belongs.
 #[derive(Clone, Copy, Default)]
 enum At {
     #[default]
@@ -29,16 +29,16 @@ enum At {
     /// An integer: its value so far, and the bits of that.
     Integer(u32, u32, Meaning),
     NameLength,
-    /// A name, of which this much has been read and this much is left.
+    /// A name: bytes read, and bytes left.
     Name(usize, u32),
     ValueLength,
-    /// A value, of which this much is left.
+    /// A value: bytes left.
     Value(u32),
     /// Malformed: the library will refuse it.
     Lost,
 }
 
-/// What an integer says.
+/// The meaning of an integer.
 #[derive(Clone, Copy)]
 enum Meaning {
     /// A whole field, or the size of the table.
@@ -50,7 +50,7 @@ enum Meaning {
 }
 
 impl Fields {
-    /// Follow some bytes of the block, and change those of the authority.
+    /// Follows some bytes of the block, and changes those of the authority.
     pub(super) fn follow(&mut self, bytes: &mut [u8]) {
         for byte in bytes {
             self.at = self.step(byte);
@@ -101,7 +101,7 @@ impl Fields {
         self.integer(byte, 7, meaning)
     }
 
-    /// What comes behind an integer.
+    /// The part after an integer.
     fn read(&mut self, value: u32, meaning: Meaning) -> At {
         match meaning {
             Meaning::Field => At::Field,

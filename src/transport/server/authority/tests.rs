@@ -18,7 +18,8 @@ use crate::{
     },
 };
 
-/// What grpcio 1.85 (Python) sends over `unix:///tmp/health.sock` to check the service with the empty name.
+/// The bytes that grpcio 1.85 (Python) sends over `unix:///tmp/health.sock` to check the service
+/// with the empty name.
 const PYTHON: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\
     \x00\x00\x24\x04\x00\x00\x00\x00\x00\x00\x02\x00\x00\x00\x00\x00\x03\x00\x00\x00\x00\x00\x04\x00\x40\x00\x00\
     \x00\x05\x00\x40\x00\x00\x00\x06\x00\x00\x40\x00\xfe\x03\x00\x00\x00\x01\
@@ -106,7 +107,7 @@ fn every_way_to_write_an_authority_is_followed_by_the_table() {
         (HEADERS, 4 | PRIORITY, b"\x41%%"),
     ];
     for (kind, flags, payload) in changed {
-        // The length of the first frame, where there are two.
+        // The length of the first frame, if there are two.
         let mut bytes = framed(*kind, *flags, payload);
         if *flags == 0 {
             bytes[26] = 6;

@@ -2,7 +2,8 @@
 
 //! Bounds of a connection's IP, DNS and Ethernet context.
 //!
-//! A target carries its VIPs in its addresses and policies, 20,000 at most: those two lists are long. All others are short.
+//! A target carries its VIPs in its addresses and policies, 20,000 at most: those two lists are
+//! long. All others are short.
 
 use prost::Message;
 
@@ -14,15 +15,16 @@ use crate::{
     chain::Result,
 };
 
-/// Entries of the lists that grow with the VIPs: addresses of the client, and policies.
+/// Maximum number of entries of the lists that grow with the VIPs: addresses of the client, and
+/// policies.
 pub const VIPS: usize = 20_480;
-/// Entries of any other list.
+/// Maximum number of entries of any other list.
 pub const ENTRIES: usize = 1 << 10;
-/// Bytes of an address, a prefix, a next hop, a protocol, a port range or a MAC.
+/// Maximum length in bytes of an address, a prefix, a next hop, a protocol, a port range or a MAC.
 pub const TEXT: usize = 64;
-/// Bytes of a domain.
+/// Maximum length of a domain in bytes.
 pub const DOMAIN: usize = 255;
-/// Bytes of the whole context. Twenty thousand VIPs take 1.8 MiB.
+/// Maximum size of the whole context in bytes. Twenty thousand VIPs take 1.8 MiB.
 pub const CONTEXT: usize = 2 << 20;
 
 pub(super) fn check(context: &ConnectionContext) -> Result<()> {

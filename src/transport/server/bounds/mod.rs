@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Refuse calls that no honest peer makes, before they take memory or time in a chain.
+//! Refuses calls that no honest peer makes, before they take memory or time in a chain.
 
 mod context;
 
@@ -11,21 +11,22 @@ use crate::{
     chain::{Reason, Result},
 };
 
-/// Path segments of a connection.
+/// Maximum number of path segments of a connection.
 pub const SEGMENTS: usize = 64;
-/// Mechanism preferences of a Request.
+/// Maximum number of mechanism preferences of a Request.
 pub const PREFERENCES: usize = 64;
-/// Bytes of an id or a name.
+/// Maximum length of an id or a name in bytes.
 pub const NAME: usize = 1 << 10;
-/// Bytes of a token.
+/// Maximum length of a token in bytes.
 pub const TOKEN: usize = 16 << 10;
-/// Bytes of all free maps of a call together: labels, extra context, metrics, mechanism parameters.
+/// Maximum size in bytes of all free maps of a call together: labels, extra context, metrics,
+/// mechanism parameters.
 pub const MAPS: usize = 64 << 10;
-/// Bytes of a message, as most gRPC peers have it.
+/// Maximum size of a message in bytes, as in most gRPC peers.
 pub const MESSAGE: usize = 4 << 20;
 pub use context::{CONTEXT, DOMAIN, ENTRIES, TEXT, VIPS};
 
-/// Check a connection, and the preferences that came with it.
+/// Checks a connection, and the preferences that came with it.
 ///
 /// # Errors
 /// `Exhausted`, naming the thing, its size and the limit.

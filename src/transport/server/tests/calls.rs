@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! What peers send, what the chain sees, and what they get back.
+//! Tests calls of peers, as sent, as received by the chain, and as answered.
 
 use super::*;
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! How a server ends.
+//! Tests how a server ends.
 
 use super::*;
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! What peers see of connections.
+//! Tests the monitor streams of peers.
 
 use super::*;
 

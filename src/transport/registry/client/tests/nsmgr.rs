@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! An nsmgr and its registry behind a real socket, with policies on, as far as registrations go.
+//! An nsmgr and its registry behind a real socket, with policies on, as far as registrations are
+//! concerned.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -38,10 +39,10 @@ use crate::{
 pub(super) struct Arrived {
     pub(super) what: &'static str,
     pub(super) url: String,
-    /// The header, tokens replaced by a letter.
+    /// The header, with tokens replaced by a letter.
     pub(super) path: String,
     pub(super) timeout: String,
-    /// Address of the connection's hub: tells connections apart.
+    /// Address of the connection's hub, which differs between connections.
     pub(super) connection: usize,
 }
 
@@ -52,7 +53,7 @@ pub(super) struct State {
     pub(super) endpoints: BTreeMap<String, (NetworkServiceEndpoint, Arc<OwnedFd>)>,
     pub(super) services: HashMap<String, (NetworkService, String)>,
     pub(super) arrived: Vec<Arrived>,
-    /// What comes back instead of the path.
+    /// Returned instead of the path.
     pub(super) odd_path: Option<String>,
     /// Register never answers.
     pub(super) hangs: bool,
@@ -84,7 +85,7 @@ impl Nsmgr {
         let services = Routes::new(NetworkServiceEndpointRegistryServer::new(manager.clone()))
             .add_service(NetworkServiceRegistryServer::new(manager.clone()));
         let stopped = async move { drop(stopped.await) };
-        // It goes down hard, as a killed process does.
+        // It ends abruptly, as a killed process does.
         let server = tokio::spawn(serve(listener, services, stopped, Duration::ZERO));
         Self { manager, stop: Some(stop), server }
     }
@@ -117,7 +118,7 @@ impl Manager {
             .retain(|(like, watch)| !matches(like, endpoint) || watch.try_send(Ok(event.clone())).is_ok());
     }
 
-    /// What every Register and Unregister must pass: a token of the caller, and a path.
+    /// Checks a Register or Unregister: it needs a token of the caller, and a path.
     fn enter<T>(&self, request: &Request<T>) -> Result<(Caller, TokenPath), Status> {
         let denied =
             |why: &str| Status::permission_denied(format!("registry: no sufficient privileges: {why}"));
