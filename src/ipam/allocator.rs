@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Ask an address service for the address of a name: the port that [`Leases`](super::Leases) drives.
+//! The interface of an address service, which [`Leases`](super::Leases) calls.
 
 use std::{borrow::Cow, future::Future, net::IpAddr};
 
@@ -8,26 +8,28 @@ use ipnet::IpNet;
 
 use crate::api::Family;
 
-/// Text of Meridio's IPAM when a prefix is used up. It is the only sign: the status code is `Unknown`.
+/// Text of Meridio's IPAM when a prefix is used up. It is the only sign: the status code is
+/// `Unknown`.
 pub const NO_MORE_PREFIX: &str = "no more prefix available";
 
 /// An address service, bound to one conduit on one node.
 ///
-/// Both calls may be made again: the same child and family give the same address, and releasing what is not allocated succeeds. A
-/// future that is dropped may or may not have had its effect.
+/// Both calls may be repeated: the same child and family give the same address, and releasing an
+/// address that is not allocated succeeds. A future that is dropped may or may not have had its
+/// effect.
 pub trait Allocator: Send + Sync + 'static {
-    /// Allocate the address of a child: a host address with the prefix length of its node.
+    /// Allocates the address of a child: a host address with the prefix length of its node.
     fn allocate(
         &self,
         child: &str,
         family: Family,
     ) -> impl Future<Output = Result<IpNet, AllocateError>> + Send;
 
-    /// Release the address of a child.
+    /// Releases the address of a child.
     fn release(&self, child: &str, family: Family) -> impl Future<Output = Result<(), AllocateError>> + Send;
 }
 
-/// Where the children of an allocator live: all of them share one prefix per family.
+/// The scope of an allocator's children: all of them share one prefix per family.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Subnet {
     /// Name of the trench.
@@ -38,28 +40,30 @@ pub struct Subnet {
     pub node: String,
 }
 
-/// Why an address service did not do what it was asked.
+/// The error of an address service.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AllocateError {
-    /// The prefix of the node, conduit or trench is used up. Nothing was allocated. Release addresses or enlarge the prefix.
+    /// The prefix of the node, conduit or trench is used up. Nothing was allocated. Release
+    /// addresses or enlarge the prefix.
     #[error("the prefix is used up: {0}")]
     Exhausted(String),
-    /// The service cannot be reached or is not ready. Ask again later.
+    /// The service cannot be reached or is not ready. Try again later.
     #[error("the address service is unavailable: {0}")]
     Unavailable(String),
-    /// The service refused: the trench or family is unknown to it, or its storage failed. Compare both configurations.
+    /// The service refused: the trench or family is unknown to it, or its storage failed. Compare
+    /// both configurations.
     #[error("the address service refused: {0}")]
     Refused(String),
-    /// The answer is not an address. The service is not what it should be, or broken.
+    /// The answer is not an address. The service is another one, or broken.
     #[error(
         "the address service answered `{value}`: {problem} (accepted: one {family} host address and its prefix length)"
     )]
     Garbage {
         /// The answer, at most 64 characters of it.
         value: String,
-        /// What is wrong with it.
+        /// The problem with it.
         problem: Cow<'static, str>,
-        /// The family that was asked for.
+        /// The requested family.
         family: Family,
     },
     /// No answer in time. The call may have had its effect.
@@ -74,11 +78,12 @@ impl AllocateError {
     }
 }
 
-/// Check an answer: a text with an address, and a prefix length in bits.
+/// Parses an answer: a text with an address, and a prefix length in bits.
 ///
 /// # Errors
-/// [`AllocateError::Garbage`] if the text is empty or no address, the address is of another family or cannot be a host's, or the
-/// length is not within 1 and the number of bits of an address; and for the address of the network itself and that of its broadcast.
+/// [`AllocateError::Garbage`] if the text is empty or not an address, the address is of another
+/// family or cannot be a host's, or the length is not within 1 and the number of bits of an
+/// address; and for the address of the network itself and that of its broadcast.
 pub fn parse_answer(address: &str, length: i32, family: Family) -> Result<IpNet, AllocateError> {
     let garbage = |problem: &'static str| {
         let address: String = address.chars().take(48).collect();

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Make one call to the address service, for all families of a name at once.
+//! Makes one call to the address service, for all families of a name at once.
 //!
-//! The store of Meridio's IPAM serves one call at a time, in no particular order: many calls at once make each of them late. So
-//! few are in flight, in the order of arrival. Calls that a caller waits for do not queue behind others. A call that is late gives
-//! its turn to the next: a service that is slow, not busy, is asked many things at once.
+//! The store of Meridio's IPAM serves one call at a time, in no particular order: many concurrent
+//! calls delay each other. So few are in flight, in the order of arrival. Calls that a caller waits
+//! for do not queue behind others. A late call gives its turn to the next: a service that is slow,
+//! not busy, receives many calls at once.
 
 use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 
@@ -17,9 +18,10 @@ use super::{
 };
 use crate::api::Family;
 
-/// Most names for which calls are in flight.
+/// Maximum number of names with calls in flight.
 const IN_FLIGHT: usize = 256;
-/// Most of them that are not late, and how many of those may be Renews and Releases, for which no caller waits.
+/// Maximum number of them that are not late, and how many of those may be Renews and Releases, for
+/// which no caller waits.
 const TURNS: usize = 2;
 const OTHERS: usize = 1;
 /// A call that takes longer is late.
@@ -38,7 +40,7 @@ pub(super) enum Outcome {
     Released(Result<(), AllocateError>),
 }
 
-/// What makes the calls.
+/// Makes the calls.
 pub(super) struct Caller<A> {
     allocator: Arc<A>,
     families: Arc<[Family]>,
@@ -58,7 +60,8 @@ impl<A: Allocator> Caller<A> {
         Self { allocator, families, timeout, in_flight, turns, others }
     }
 
-    /// The call as a future that owns what it needs. Each family has the whole timeout; waiting for its turn does not count.
+    /// The call as an owning future. Each family has the whole timeout; waiting for its turn does
+    /// not count.
     pub(super) fn call(&self, child: Arc<str>, call: Call) -> impl Future<Output = Done> + Send + use<A> {
         let (allocator, families) = (Arc::clone(&self.allocator), Arc::clone(&self.families));
         let (in_flight, turns, limit) = (Arc::clone(&self.in_flight), Arc::clone(&self.turns), self.timeout);

@@ -1,24 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Check what every allocator promises. Run on the one in memory here, on the gRPC client where a server is.
+//! The contract of every allocator, checked here on the one in memory, and on the gRPC client where
+//! a server is available.
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a test that lacks what it needs fails
 
 use super::{AllocateError, Allocator, Subnet, Tree};
 use crate::api::Family;
 
-/// Where the allocators under test live.
+/// The subnet of the allocators under test.
 pub fn subnet() -> Subnet {
     Subnet { trench: "trench-a".into(), conduit: "load-balancer".into(), node: "node-a".into() }
 }
 
-/// A tree that knows that place.
+/// A tree that has this subnet.
 pub fn tree() -> Tree {
     let tree = Tree::new("trench-a");
     tree.add_conduit("load-balancer").unwrap();
     tree
 }
 
-/// Check an allocator on a fresh `tree()` at `subnet()`. `elsewhere` is another one of the same tree, of an unknown trench.
+/// Checks an allocator on a new `tree()` at `subnet()`. `elsewhere` is another one of the same
+/// tree, of an unknown trench.
 pub async fn check(tree: &Tree, allocator: &impl Allocator, elsewhere: &impl Allocator) {
     let first = allocate(allocator, "bridge", Family::V4).await;
     assert_eq!(first, "169.255.0.1/24", "the lowest address, after the first, with the length of the node");

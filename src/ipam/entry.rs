@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Keep what belongs to one lease beside its state: who waits, how often to renew, how long to wait after failures.
+//! The bookkeeping of one lease beside its state: waiting callers, renewal interval, pauses after
+//! failures.
 
 use std::{mem, sync::Arc, time::Duration};
 
@@ -18,7 +19,7 @@ use super::{
 };
 use crate::{api::Dual, chain::Owner};
 
-/// Wait before a call that failed is made again: the first time, at most, and during a flush.
+/// Wait before a failed call is repeated: the first time, at most, and during a flush.
 const RETRY: Duration = Duration::from_secs(2);
 const RETRY_MAX: Duration = Duration::from_secs(60);
 const RETRY_IN_FLUSH: Duration = Duration::from_millis(200);
@@ -27,7 +28,7 @@ const RETRY_IN_FLUSH: Duration = Duration::from_millis(200);
 pub(super) struct Waiting {
     pub(super) slot: Slot,
     pub(super) reply: oneshot::Sender<Result<Lease, LeaseError>>,
-    /// Where it waits.
+    /// The span of the caller.
     pub(super) span: Span,
 }
 
@@ -36,7 +37,8 @@ impl Waiting {
         let _left = self.reply.send(Err(error));
     }
 
-    /// Hand out the lease. If the caller has left, the lease is dropped here, and counts as one whose holder has gone.
+    /// Hands the lease to the caller. If the caller has left, the lease is dropped here, and counts
+    /// as one whose holder has gone.
     fn grant(self, child: &Arc<str>, addresses: Dual<IpNet>) {
         let _left = self.reply.send(Ok(Lease::new(Arc::clone(child), addresses, self.slot)));
     }
@@ -44,12 +46,12 @@ impl Waiting {
 
 pub(super) struct Entry {
     child: Arc<str>,
-    /// Whose it is; none: the proxy's own.
+    /// Its owner; `None` is the proxy itself.
     pub(super) tag: Option<Tag>,
-    /// The same by name, unless it is that of an earlier process.
+    /// The owner by name, unless the lease is that of an earlier process.
     pub(super) owner: Option<Owner>,
     pub(super) state: State,
-    /// When the task looks at it next.
+    /// When the task checks it next.
     pub(super) scheduled: Option<Instant>,
     waiting: Vec<Waiting>,
     renew: Duration,
@@ -68,7 +70,7 @@ impl Entry {
         Self { state, tag: record.owner, ..Self::new(record.child, None, renew) }
     }
 
-    /// Renew at least this often.
+    /// Renews at least this often.
     pub(super) fn renew_every(&mut self, every: Duration) {
         if every < self.renew {
             self.renew = every;
@@ -92,12 +94,12 @@ impl Entry {
         }
     }
 
-    /// The span of the first caller that waits: parent of the call that is made for all of them.
+    /// The span of the first waiting caller: parent of the call that is made for all of them.
     pub(super) fn span(&self) -> Span {
         self.waiting.first().map_or_else(Span::none, |waiting| waiting.span.clone())
     }
 
-    /// An Allocate has ended: all callers get the addresses, or the first error.
+    /// Handles the end of an Allocate: all callers get the addresses, or the first error.
     pub(super) fn allocated(&mut self, answers: &Answers, release_at: Instant, rpc_timeout: Duration) {
         self.forget_those_who_left();
         let waiting = mem::take(&mut self.waiting);
@@ -114,12 +116,12 @@ impl Entry {
         self.state.renew_at(Instant::now() + vary(next));
     }
 
-    /// Renew within this time.
+    /// Renews within this time.
     pub(super) fn renew_soon(&mut self, within: Duration) {
         self.state.renew_by(Instant::now() + within.mul_f64(rand::rng().random()));
     }
 
-    /// A Renew has ended. True: it answered other addresses than before.
+    /// Handles the end of a Renew. True: it returned other addresses than before.
     pub(super) fn renewed(&mut self, answers: &Answers) -> bool {
         let moved = self.state.renewed(answers);
         if moved {
@@ -139,7 +141,7 @@ impl Entry {
         moved
     }
 
-    /// A Release has ended.
+    /// Handles the end of a Release.
     pub(super) fn released(&mut self, ok: bool, flushing: bool) {
         self.forget_those_who_left();
         let retry = match (ok, flushing) {
@@ -154,7 +156,7 @@ impl Entry {
         self.waiting.retain(|caller| !caller.reply.is_closed());
     }
 
-    /// Twice as long after each failure in a row.
+    /// The pause after a failure, doubled with each consecutive one.
     fn backoff(&mut self) -> Duration {
         let doubled = RETRY * (1 << self.failures.min(5));
         self.failures = self.failures.saturating_add(1);
@@ -162,7 +164,7 @@ impl Entry {
     }
 }
 
-/// Vary a time by up to a tenth, so that not all leases of all nodes come at once.
+/// Varies a time by up to a tenth, so that the leases of all nodes are not renewed at once.
 fn vary(time: Duration) -> Duration {
     time.mul_f64(rand::rng().random_range(0.9..=1.1))
 }

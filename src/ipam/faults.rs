@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Make an address service in memory late, refuse, lose or garble answers, or hang, on command.
+//! Faults of an address service in memory: late, refused, lost or garbled answers, or none.
 
 use std::{
     collections::VecDeque,
@@ -13,24 +13,24 @@ use tokio::time::sleep;
 
 use super::AllocateError;
 
-/// What goes wrong with a call.
+/// The fault of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// Nothing.
+    /// None.
     None,
-    /// It is done, later.
+    /// The call takes effect, later.
     Delay(Duration),
-    /// It is not done; the caller gets the error.
+    /// The call has no effect; the caller gets the error.
     Fail(AllocateError),
-    /// It is done, but the caller gets the error.
+    /// The call takes effect, but the caller gets the error.
     Lose(AllocateError),
-    /// It is done; the answer of an Allocate is this address and prefix length.
+    /// The call takes effect; the answer of an Allocate is this address and prefix length.
     Garble(String, i32),
-    /// It is not done, and the caller gets no answer.
+    /// The call has no effect, and the caller gets no answer.
     Hang,
 }
 
-/// The faults of the calls to come. Clones share them.
+/// The faults of later calls. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct Faults(Arc<Mutex<Plan>>);
 
@@ -44,24 +44,24 @@ struct Plan {
 /// Numbers of calls so far, one per family.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Calls {
-    /// Allocate, and with it renew.
+    /// Allocate, including renewals.
     pub allocate: u64,
     /// Release.
     pub release: u64,
 }
 
 impl Faults {
-    /// The fault of every call from now on for which there is no script.
+    /// Sets the fault of every later call that is not in the script.
     pub fn stand(&self, fault: Fault) {
         self.plan().standing = Some(fault);
     }
 
-    /// The faults of the next calls, one each, after those already in the script.
+    /// Appends the faults of the next calls to the script, one each.
     pub fn script(&self, faults: impl IntoIterator<Item = Fault>) {
         self.plan().script.extend(faults);
     }
 
-    /// No fault from now on.
+    /// Removes all faults.
     pub fn clear(&self) {
         let mut plan = self.plan();
         plan.script.clear();
@@ -73,7 +73,7 @@ impl Faults {
         self.plan().calls
     }
 
-    /// Make a call with the fault that is due. The garbled answer, if that is the fault, comes in place of the effect's.
+    /// Makes a call with its fault. With a garbled answer, that replaces the result of the call.
     pub async fn around<T>(
         &self,
         count: impl FnOnce(&mut Calls),

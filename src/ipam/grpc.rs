@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Allocate from Meridio's IPAM over gRPC.
+//! Allocates from Meridio's IPAM over gRPC.
 
 use std::{error::Error as _, time::Duration};
 
@@ -23,7 +23,8 @@ use crate::api::{
 
 /// An allocator at the other end of a channel: any service that the generated clients accept.
 ///
-/// Every call carries its timeout to the server: without one, Meridio's spins for ever on a conduit that it does not know (yet).
+/// Every call carries its timeout to the server: without one, Meridio's IPAM loops forever on a
+/// conduit that it does not know (yet).
 #[derive(Clone, Debug)]
 pub struct GrpcAllocator<T> {
     client: IpamClient<T>,
@@ -32,7 +33,7 @@ pub struct GrpcAllocator<T> {
 }
 
 impl<T> GrpcAllocator<T> {
-    /// Allocate the children of a subnet through a client.
+    /// Allocates the children of a subnet through a client.
     pub fn new(client: IpamClient<T>, subnet: Subnet, timeout: Duration) -> Self {
         Self { client, subnet, timeout }
     }
@@ -76,7 +77,8 @@ where
     }
 }
 
-/// What a status means. Meridio's IPAM answers `Unknown` to everything it refuses; a status made on this side has a source.
+/// The meaning of a status. Meridio's IPAM answers every refusal with `Unknown`; a status created
+/// on this side has a source.
 fn error_of(status: &Status) -> AllocateError {
     let message = || status.message().chars().take(256).collect::<String>();
     match status.code() {

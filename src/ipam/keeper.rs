@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Own all leases in one task: feed their state machines, make the calls they decide on, answer the callers.
+//! The task that owns all leases: it drives their state machines, makes their calls, and answers
+//! the callers.
 
 mod handover;
 mod owners;
@@ -33,7 +34,7 @@ use super::{
 };
 use crate::{api::Dual, chain::Owner};
 
-/// What a handle asks of the task.
+/// The requests of a handle to the task.
 pub(super) enum Ask {
     Acquire { child: Arc<str>, owner: Option<Owner>, renew: Option<Duration>, waiting: Waiting },
     Records(oneshot::Sender<Vec<Record>>),
@@ -83,7 +84,8 @@ impl<A: Allocator> Keeper<A> {
         }
     }
 
-    /// Run until flushed, or until nobody can ask and nothing is left to do. What is asked after a holder has gone finds it gone.
+    /// Runs until flushed, or until no handle is left and nothing remains to do. A request that
+    /// arrives after the holder of its lease has gone takes that into account.
     pub(super) async fn run(mut self) {
         while !self.flushed() {
             self.due();
@@ -173,7 +175,7 @@ impl<A: Allocator> Keeper<A> {
         }
     }
 
-    /// Change one lease, begin the call it decides on, and note when to look at it again.
+    /// Changes one lease, begins the call that follows, and schedules the next check.
     fn step(&mut self, child: &Arc<str>, change: impl FnOnce(&mut Entry)) {
         let Some(entry) = self.entries.get_mut(child) else {
             return;
@@ -210,7 +212,7 @@ impl<A: Allocator> Keeper<A> {
         }
     }
 
-    /// Whether a flush is over: nothing is left to release, or its deadline has come.
+    /// Whether a flush is over: nothing is left to release, or its deadline has passed.
     fn flushed(&self) -> bool {
         let idle = self.status.wanted + self.status.releasing == 0;
         self.flush.as_ref().is_some_and(|(deadline, _)| idle || *deadline <= Instant::now())
@@ -221,13 +223,13 @@ impl<A: Allocator> Keeper<A> {
         next.into_iter().chain(self.flush.as_ref().map(|(deadline, _)| *deadline)).min()
     }
 
-    /// When a lease whose last holder goes now is released.
+    /// The time at which a lease is released whose last holder goes now.
     fn release_at(&self) -> Instant {
         let delay = if self.flush.is_some() { Duration::ZERO } else { self.settings.release_delay };
         Instant::now() + delay
     }
 
-    /// Remember and log how a call ended; the same failure again is not worth a warning.
+    /// Records and logs the end of a call; repeats of the same failure are not logged as warnings.
     fn note(&mut self, child: &str, outcome: &Outcome) {
         let (call, error) = match outcome {
             Outcome::Allocated(answers) => {
@@ -258,7 +260,7 @@ impl<A: Allocator> Keeper<A> {
     }
 }
 
-/// Count a lease in (1) or out (-1) of the figures.
+/// Adds a lease to (1) or removes it from (-1) the figures.
 fn count(status: &mut Status, child: &str, state: &State, by: isize) {
     let figure = match state.phase {
         Phase::Free => None,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Hold the addresses of a name: clone a lease for each holder, drop it.
+//! The addresses of a name, held by a guard: clone a lease for each holder, and drop it.
 
 use std::sync::Arc;
 
@@ -10,10 +10,11 @@ use tokio::sync::mpsc;
 use super::AllocateError;
 use crate::api::{Dual, Family};
 
-/// Longest name of a child, in bytes.
+/// Maximum length of a child's name, in bytes.
 pub const MAX_NAME: usize = 1_024;
 
-/// One holder of the addresses of a name. A clone is another holder; they are released some time after the last one is dropped.
+/// One holder of the addresses of a name. A clone is another holder; they are released some time
+/// after the last one is dropped.
 #[derive(Clone, Debug)]
 #[must_use = "the addresses are released when the last holder is dropped"]
 pub struct Lease(Arc<Holder>);
@@ -25,7 +26,8 @@ struct Holder {
     slot: Option<Slot>,
 }
 
-/// Room for the message that a holder is gone, reserved before there is a holder: dropping one cannot fail and needs no waiting.
+/// Room for the message that a holder is gone, reserved before there is a holder: dropping one
+/// cannot fail and does not wait.
 pub(super) type Slot = mpsc::OwnedPermit<Arc<str>>;
 
 impl Lease {
@@ -52,35 +54,36 @@ impl Drop for Holder {
     }
 }
 
-/// Why there is no lease.
+/// The reason why there is no lease.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LeaseError {
-    /// The name is empty or too long. Not to be asked again.
+    /// The name is empty or too long. Do not retry.
     #[error("the name of a lease has {length} bytes (accepted: 1 to {MAX_NAME})")]
     Name {
         /// Its length in bytes.
         length: usize,
     },
-    /// There are too many leases, holders or callers. Ask again when some have gone.
+    /// There are too many leases, holders or callers. Retry when some have gone.
     #[error("too many leases or holders (accepted: {limit})")]
     TooMany {
         /// The bound that was reached.
         limit: usize,
     },
-    /// No answer before the caller's deadline. The call goes on; ask again.
+    /// No answer before the caller's deadline. The call continues; retry.
     #[error("no address before the deadline")]
     Deadline,
-    /// The leases have been flushed, or their task was stopped. Not to be asked again.
+    /// The leases have been flushed, or their task was stopped. Do not retry.
     #[error("the leases are not kept any more")]
     Stopped,
-    /// One family could not be allocated; the others are released. Ask again, or do what the source says.
+    /// One family could not be allocated; the others are released. Retry, unless the source advises
+    /// otherwise.
     #[error("no {family} address for `{child}`")]
     Allocate {
         /// Name of the child.
         child: String,
         /// The family, the first of them if both failed.
         family: Family,
-        /// Why.
+        /// The error of the address service.
         source: AllocateError,
     },
 }

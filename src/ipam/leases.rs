@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Ask for leases: settings, status, and the handle on the task that owns them all.
+//! Settings and status of leases, and the handle on the task that owns them.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -29,23 +29,25 @@ use crate::{
 
 /// Name of the child whose addresses are those of the bridge: the gateways of the targets.
 pub const BRIDGE: &str = "bridge";
-/// Name of the child whose addresses all ports towards targets have. Nothing is forwarded by them: one pair serves every port.
+/// Name of the child whose addresses all ports towards targets have. Nothing is forwarded by these
+/// addresses, so one pair is enough for every port.
 pub const PORTS: &str = "ports";
-/// Most leases at a time.
+/// Maximum number of leases.
 pub const MAX_LEASES: usize = 16_384;
-/// Most holders and waiting callers of all leases at a time.
+/// Maximum number of holders and waiting callers of all leases.
 pub const MAX_HOLDERS: usize = 4 * MAX_LEASES;
 
-/// What is the same for all leases.
+/// Settings of all leases.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Families of every lease; at least one.
     pub families: Vec<Family>,
     /// Time between the end of the last holder and the release. Longer than a Request may take.
     pub release_delay: Duration,
-    /// Time between renewals, varied by a tenth. Well below the age at which the service collects what is not renewed.
+    /// Time between renewals, varied by a tenth. Well below the age at which the service collects
+    /// leases that were not renewed.
     pub renew: Duration,
-    /// Longest time for one call.
+    /// Timeout of one call.
     pub rpc_timeout: Duration,
 }
 
@@ -61,7 +63,7 @@ impl Default for Settings {
     }
 }
 
-/// What the leases are doing, for health and metrics.
+/// The state of the leases, for health and metrics.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Status {
     /// Leases that callers wait for.
@@ -72,9 +74,11 @@ pub struct Status {
     pub releasing: usize,
     /// Held leases of an earlier process that the service has not confirmed yet.
     pub unverified: usize,
-    /// Names of held leases for which a renewal answered other addresses than those in use, until they are acquired anew.
+    /// Names of held leases for which a renewal returned other addresses than those in use, until
+    /// they are acquired again.
     pub moved: BTreeSet<Arc<str>>,
-    /// Subnets of the addresses in use, without those of the proxy itself, with the number of leases in each.
+    /// Subnets of the addresses in use, without those of the proxy itself, with the number of
+    /// leases in each.
     pub subnets: BTreeMap<IpNet, usize>,
     /// Calls that failed so far.
     pub failures: u64,
@@ -84,7 +88,8 @@ pub struct Status {
 
 /// The leases of one conduit on one node. Clones share them.
 ///
-/// One task owns all leases and makes the calls, so that a caller that goes away leaves nothing half done.
+/// One task owns all leases and makes the calls, so that a caller that goes away leaves nothing
+/// half done.
 ///
 /// ```
 /// # use std::time::Duration;
@@ -110,14 +115,15 @@ pub struct Leases {
 }
 
 impl Leases {
-    /// Start without leases. The task ends with `tasks`, after [`flush`](Self::flush), or when nothing is left to do for anybody.
+    /// Starts without leases. The task ends with `tasks`, after [`flush`](Self::flush), or when no
+    /// handle is left and nothing remains to do.
     pub fn start(allocator: impl Allocator, settings: Settings, tasks: &Tasks) -> Self {
         Self::resume(allocator, settings, Vec::new(), tasks)
     }
 
-    /// Start with what an earlier process [recorded](Self::records). The name of a record is granted its addresses without a
-    /// call, also while the service cannot be reached, and the service is asked to confirm them. If it answers others, the
-    /// next caller gets those.
+    /// Starts with the [records](Self::records) of an earlier process. The name of a record is
+    /// granted its addresses without a call, also while the service cannot be reached, and the
+    /// service must confirm them. If it returns others, the next caller gets those.
     pub fn resume(
         allocator: impl Allocator,
         settings: Settings,
@@ -132,17 +138,19 @@ impl Leases {
         Self { asks, slots, status }
     }
 
-    /// Get the addresses of a child of the proxy itself. All families are allocated at once; if one fails, the others are
-    /// released. A lease that is held is answered without a call.
+    /// Gets the addresses of a child of the proxy itself. All families are allocated at once; if
+    /// one fails, the others are released. A held lease is returned without a call.
     ///
     /// # Errors
-    /// [`LeaseError`]. The future may be dropped at any time: what was allocated for it is released, or kept for the next caller.
+    /// [`LeaseError`]. The future may be dropped at any time: its allocations are released, or kept
+    /// for the next caller.
     pub async fn acquire(&self, child: &str, deadline: Instant) -> Result<Lease, LeaseError> {
         self.ask(child, None, None, deadline).await
     }
 
-    /// Like [`acquire`](Self::acquire), for an owner. A name that another owner has, or had until it is released, is not
-    /// shared: the lease then has a name of its own, which the service gives other addresses.
+    /// Like [`acquire`](Self::acquire), for an owner. A name that another owner has, or had until
+    /// it is released, is not shared: the lease then gets a different name, for which the service
+    /// allocates other addresses.
     ///
     /// # Errors
     /// Like [`acquire`](Self::acquire).
@@ -193,22 +201,24 @@ impl Leases {
         timeout_at(deadline, asked).await.map_err(|_| LeaseError::Deadline)?
     }
 
-    /// What the leases are doing now and from now on.
+    /// The present state of the leases, and its changes.
     pub fn status(&self) -> watch::Receiver<Status> {
         self.status.clone()
     }
 
-    /// The leases that a later process may go on with, sorted by name: what is held, what is released and not given back yet,
-    /// and the records of an earlier process that are not acquired yet. `None` after a [`flush`](Self::flush).
+    /// The leases that a later process may continue, sorted by name: held ones, those without
+    /// holders that are not released yet, and the records of an earlier process that are not
+    /// acquired yet. `None` after a [`flush`](Self::flush).
     pub async fn records(&self) -> Option<Vec<Record>> {
         let (reply, answer) = oneshot::channel();
         self.asks.send(Ask::Records(reply)).await.ok()?;
         answer.await.ok()
     }
 
-    /// Stop: release at once what has no holder, as far as possible until the deadline, then make no more calls. What is held stays
-    /// allocated, also when its holders are dropped later, for a later process. Returns the [records](Self::records) of it, or
-    /// `None` if the task did not end in time.
+    /// Stops: releases leases without holders at once, as far as possible until the deadline, then
+    /// makes no more calls. Held leases stay allocated for a later process, also when their holders
+    /// are dropped later. Returns their [records](Self::records), or `None` if the task did not end
+    /// in time.
     pub async fn flush(&self, deadline: Instant) -> Option<Vec<Record>> {
         let (done, flushed) = oneshot::channel();
         let flushed = async {

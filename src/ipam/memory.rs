@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Allocate from a [`Tree`] in memory, with [`Faults`] on command.
+//! Allocates from a [`Tree`] in memory, with optional [`Faults`].
 
 use ipnet::IpNet;
 
@@ -16,12 +16,12 @@ pub struct InMemory {
 }
 
 impl InMemory {
-    /// Allocate the children of a subnet from a tree, without faults.
+    /// Allocates the children of a subnet from a tree, without faults.
     pub fn new(tree: Tree, subnet: Subnet) -> Self {
         Self { tree, subnet, faults: Faults::default() }
     }
 
-    /// The faults of the calls to come.
+    /// The faults of later calls.
     pub fn faults(&self) -> &Faults {
         &self.faults
     }

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Keep the addresses that connections need for as long as something holds them: the port to Meridio's IPAM.
+//! Leases of the addresses that connections use, from Meridio's IPAM.
 //!
-//! A [`Lease`] is the address of a name in each family. [`Leases`] asks an [`Allocator`] for it once, however many callers and
-//! refreshes there are, renews it, and gives it back some time after the last holder is gone. The allocator is
-//! [`GrpcAllocator`] in production and [`InMemory`], which has Meridio's [`Tree`] and can be made to fail, in tests and in the lab.
+//! A [`Lease`] is the address of a name in each family. [`Leases`] requests it from an
+//! [`Allocator`] once, however many callers and refreshes there are, renews it, and gives it back
+//! some time after the last holder is gone. The allocator is [`GrpcAllocator`] in production and
+//! [`InMemory`], which has Meridio's [`Tree`] and can be made to fail, in tests and in the lab.
 
 mod allocator;
 mod call;

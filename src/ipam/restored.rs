@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Pass leases from one process to the next.
+//! Passes leases from one process to the next.
 //!
-//! A [`Record`] is a lease as it is written down. The records of an earlier process are kept by name
-//! until
+//! A [`Record`] is a lease in a form that can be stored. The records of an earlier process are kept
+//! by name until
 //! 1. the name is acquired: its addresses are granted at once, and verified by a Renew;
-//! 2. the service gives one of the addresses to another name: the service is right;
-//! 3. the service has answered for [`UNCLAIMED`]: by then it has collected what was not renewed.
+//! 2. the service gives one of the addresses to another name: the service has precedence;
+//! 3. the service has answered for [`UNCLAIMED`]: by then it has collected leases that were not
+//!    renewed.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -21,15 +22,15 @@ use tokio::time::Instant;
 use super::{Tag, lease::MAX_NAME, leases::MAX_LEASES};
 use crate::api::{Dual, Family};
 
-/// How long a record that nobody acquires is kept, from the first answer of the service on.
+/// How long a record that is not acquired is kept, from the first answer of the service on.
 pub(super) const UNCLAIMED: Duration = Duration::from_secs(3600);
 
-/// The addresses of a name, written down by one process to be restored by the next.
+/// The addresses of a name, stored by one process to be restored by the next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
     /// Name of the child.
     pub child: Arc<str>,
-    /// Whose it is; none: the proxy's own.
+    /// Its owner; `None` is the proxy itself.
     pub owner: Option<Tag>,
     /// One host address per family, with the prefix length of the node.
     pub addresses: Dual<IpNet>,
@@ -44,8 +45,8 @@ pub(super) struct Restored {
 }
 
 impl Restored {
-    /// Take records over. Left out are those that are not a lease of exactly these families, and all but the first with
-    /// the same name or address.
+    /// Takes records over. Left out are those that are not a lease of exactly these families, and
+    /// all but the first with the same name or address.
     pub(super) fn new(records: Vec<Record>, families: &[Family]) -> Self {
         let families: HashSet<Family> = families.iter().copied().collect();
         let mut restored = Self::default();
@@ -78,14 +79,15 @@ impl Restored {
         Some(record)
     }
 
-    /// The service has given an address to a name. Returns the other name whose record had it, and has it no more.
+    /// Handles that the service has given an address to a name. Returns the other name whose record
+    /// had it, and has it no more.
     pub(super) fn given(&mut self, address: IpAddr) -> Option<Arc<str>> {
         let child = self.children.get(&address).cloned()?;
         self.take(&child)?;
         Some(child)
     }
 
-    /// The service has answered at this time.
+    /// Handles an answer of the service at this time.
     pub(super) fn answered(&mut self, now: Instant) {
         if now >= *self.forget_at.get_or_insert(now + UNCLAIMED) {
             self.records.clear();

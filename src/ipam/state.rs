@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Decide what to do about one lease: which call to make to the address service, and when.
+//! The state machine of one lease: which call to make to the address service, and when.
 //!
 //! ```text
 //!        acquire          Allocate ok        last holder gone            Release ok
@@ -9,18 +9,24 @@
 //!                   │                   └─ acquire before Release ┘   │
 //!                   └─────────────────── acquire during Release ──────┘
 //! ```
-//! 1. At most one call is made for a name at a time. What is decided meanwhile waits until it has ended: an Allocate never
-//!    overtakes a Release of the same name.
-//! 2. Wanted: Allocate, one call per family for all callers. Held: Renew when due. Releasing: Release when due.
-//! 3. A lease that is held, or released but not given back yet, is granted without a call.
+//! 1. At most one call is made for a name at a time. Later decisions wait until it has ended: an
+//!    Allocate never overtakes a Release of the same name.
+//! 2. Wanted: Allocate, one call per family for all callers. Held: Renew when due. Releasing:
+//!    Release when due.
+//! 3. A lease that is held, or whose Release has not begun, is granted without a call.
 //! 4. An Allocate that succeeds when no caller is left is kept as if its last holder had just gone.
-//! 5. An Allocate that fails is rolled back like a lease whose last holder has just gone, unless nothing can have been allocated
-//!    since the last Release. The delay leaves a previous holder of the name, known to the address service only, time to ask again.
-//! 6. From the start of a Release its addresses are not ours. A Release that fails is tried again, unless somebody wants the lease.
-//! 7. A Release that failed may still take effect later. The lease that follows is *doubtful*: renew it early.
-//! 8. A Renew that answers differently changes nothing for the holders; the next caller gets the new addresses.
-//! 9. A Renew that fails is tried again; the lease stays held.
-//! 10. A lease of an earlier process is granted like one that was released but not given back yet, and is *unverified* until a Renew
+//! 5. An Allocate that fails is rolled back like a lease whose last holder has just gone, unless
+//!    nothing can have been allocated since the last Release. The delay leaves a previous holder of
+//!    the name, known to the address service only, time to return.
+//! 6. From the start of a Release its addresses are not ours. A Release that fails is repeated,
+//!    unless a caller waits for the lease.
+//! 7. A Release that failed may still take effect later. The lease that follows is *doubtful*:
+//!    renew it early.
+//! 8. A Renew that returns other addresses changes nothing for the holders; the next caller gets
+//!    the new ones.
+//! 9. A Renew that fails is repeated; the lease stays held.
+//! 10. A lease of an earlier process is granted like one whose Release has not begun, and is
+//!     *unverified* until a Renew
 //!     has succeeded.
 
 use ipnet::IpNet;
@@ -29,7 +35,7 @@ use tokio::time::Instant;
 use super::AllocateError;
 use crate::api::{Dual, Family};
 
-/// What should be true of a lease.
+/// The desired state of a lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     Free,
@@ -77,7 +83,7 @@ impl State {
         unverified: false,
     };
 
-    /// A lease that an earlier process held. It is to be acquired, or forgotten.
+    /// A lease that an earlier process held. It has to be acquired, or forgotten.
     pub(super) fn restored(addresses: Dual<IpNet>, now: Instant) -> Self {
         Self { addresses: Some(addresses), renew_at: Some(now), owed: true, unverified: true, ..Self::FREE }
     }
@@ -97,17 +103,18 @@ impl State {
         self.unverified && matches!(self.phase, Phase::Held { .. })
     }
 
-    /// What to write down: the addresses of a lease that is held, or released and not given back yet.
+    /// The addresses to record: those of a lease that is held, or whose Release has not begun.
     pub(super) fn recorded(&self) -> Option<Dual<IpNet>> {
         self.addresses.filter(|_| matches!(self.phase, Phase::Held { .. } | Phase::Releasing { .. }))
     }
 
-    /// The addresses that a renewal answered in place of those held.
+    /// The addresses that a renewal returned in place of those held.
     pub(super) fn moved(&self) -> Option<Dual<IpNet>> {
         self.moved
     }
 
-    /// A caller asks. Some: granted, with one holder more. None: the caller has to wait for `allocated`.
+    /// Handles a caller. Some: granted, with one holder more. None: the caller has to wait for
+    /// `allocated`.
     pub(super) fn acquire(&mut self) -> Option<Dual<IpNet>> {
         let Some(addresses) = self.moved.take().or(self.addresses) else {
             self.phase = Phase::Wanted;
@@ -119,7 +126,7 @@ impl State {
         self.addresses
     }
 
-    /// A holder is gone.
+    /// Handles the end of a holder.
     pub(super) fn dropped(&mut self, release_at: Instant) {
         if let Phase::Held { holders } = self.phase {
             self.phase = match holders.saturating_sub(1) {
@@ -157,8 +164,8 @@ impl State {
         }
     }
 
-    /// An Allocate has ended, with this many callers waiting. Ok: each of them is a holder now. Error: that of the first family
-    /// that failed.
+    /// Handles the end of an Allocate, with this many callers waiting. Ok: each of them is a holder
+    /// now. Error: that of the first family that failed.
     pub(super) fn allocated(
         &mut self,
         answers: &Answers,
@@ -182,17 +189,17 @@ impl State {
         whole
     }
 
-    /// Renew next at this time.
+    /// Schedules the next renewal at this time.
     pub(super) fn renew_at(&mut self, at: Instant) {
         self.renew_at = Some(at);
     }
 
-    /// Renew next at this time or before.
+    /// Schedules the next renewal at this time or before.
     pub(super) fn renew_by(&mut self, at: Instant) {
         self.renew_at = self.renew_at.map(|before| before.min(at));
     }
 
-    /// A Renew has ended. True: the answer differs from what was known.
+    /// Handles the end of a Renew. True: the answer differs from the known addresses.
     pub(super) fn renewed(&mut self, answers: &Answers) -> bool {
         self.call = None;
         self.doubtful = false;
@@ -210,7 +217,7 @@ impl State {
         self.moved.is_some() && before != self.moved
     }
 
-    /// A Release has ended, with this many callers waiting.
+    /// Handles the end of a Release, with this many callers waiting.
     pub(super) fn released(&mut self, ok: bool, waiting: usize, retry_at: Instant) {
         self.call = None;
         (self.owed, self.doubtful) = (!ok, !ok);
@@ -221,7 +228,7 @@ impl State {
         };
     }
 
-    /// Release what is waiting for its time now.
+    /// Makes a scheduled Release due now.
     pub(super) fn hurry(&mut self, now: Instant) {
         if let Phase::Releasing { at } = &mut self.phase {
             *at = now.min(*at);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Tell owners of leases apart in few bytes.
+//! Short identifiers of the owners of leases.
 
 use std::{fmt, sync::Arc};
 
@@ -23,7 +23,7 @@ impl Tag {
         Self(hex.into())
     }
 
-    /// The tag that a text is; none if it is not one.
+    /// Parses a tag; `None` if the text is not one.
     pub fn read(text: &str) -> Option<Self> {
         let hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
         (text.len() == 2 * BYTES && text.bytes().all(hex)).then(|| Self(text.into()))

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Leases over the allocator in memory, with paused time.
+//! Tests leases over the allocator in memory, with paused time.
 
 use std::{future::Future, time::Duration};
 

@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Give out addresses as Meridio's IPAM does: a tree of prefixes, trench, conduit, node, child.
+//! Allocates addresses as Meridio's IPAM does: a tree of prefixes, trench, conduit, node, child.
 //!
 //! 1. A child keeps its address until it is released: the same name gives the same address.
-//! 2. A new conduit, node or child gets the lowest free prefix of its parent. The first and the last address of a node are not
-//!    given out.
+//! 2. A new conduit, node or child gets the lowest free prefix of its parent. The first and the
+//!    last address of a node are not allocated.
 //! 3. The answer is the child's address with the length of its node.
-//! 4. A node appears with its first child and stays. A conduit is added and removed by the configuration; its nodes go with it.
-//! 5. Releasing what is unknown succeeds.
-//! 6. An allocation in an unknown conduit waits until it is added ([`InMemory`](super::InMemory)): Meridio's does, too.
+//! 4. A node appears with its first child and stays. A conduit is added and removed by the
+//!    configuration; its nodes go with it.
+//! 5. Releasing an unknown child succeeds.
+//! 6. An allocation in an unknown conduit waits until it is added ([`InMemory`](super::InMemory)),
+//!    as in Meridio's IPAM.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -48,7 +50,7 @@ impl Pool {
     }
 }
 
-/// Why the tree did not give an address.
+/// The reason why the tree has no address.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TreeError {
     /// The family has no pool.
@@ -98,7 +100,7 @@ impl Tree {
         Self(Arc::new(Trench { name: trench.into(), pools, roots, configured: Notify::new() }))
     }
 
-    /// Add a conduit, as the IPAM does when the NSP lists it. It is no error if it exists.
+    /// Adds a conduit, as the IPAM does when the NSP lists it. It may exist already.
     ///
     /// # Errors
     /// [`TreeError::Exhausted`] if the trench has no room for it.
@@ -114,7 +116,8 @@ impl Tree {
         Ok(())
     }
 
-    /// Remove a conduit with all its addresses, as the IPAM does when the NSP does not list it any more.
+    /// Removes a conduit with all its addresses, as the IPAM does when the NSP does not list it any
+    /// more.
     pub fn remove_conduit(&self, name: &str) {
         let mut roots = self.roots();
         for family in Family::BOTH {
@@ -122,7 +125,7 @@ impl Tree {
         }
     }
 
-    /// Wait until the conduit of a subnet is there, unless the subnet is of another trench.
+    /// Waits until the conduit of a subnet exists, unless the subnet is of another trench.
     pub async fn configured(&self, subnet: &Subnet) {
         loop {
             let changed = self.0.configured.notified();
@@ -134,7 +137,7 @@ impl Tree {
         }
     }
 
-    /// Give the address of a child: its own if it has one, else the lowest free one.
+    /// Allocates the address of a child: its own if it has one, else the lowest free one.
     ///
     /// # Errors
     /// [`TreeError`].
@@ -148,7 +151,7 @@ impl Tree {
         Ok(IpNet::new(address, pool.node).unwrap_or(node.prefix))
     }
 
-    /// Take back the address of a child, if it has one.
+    /// Releases the address of a child, if it has one.
     pub fn release(&self, subnet: &Subnet, child: &str, family: Family) {
         let mut roots = self.roots();
         if let Some(&pool) = self.0.pools.get(family)
@@ -166,7 +169,8 @@ impl Tree {
         IpNet::new(node.below.get(child)?.prefix.addr(), length).ok()
     }
 
-    /// All children with their addresses, as host prefixes, ordered by family, conduit, node and name.
+    /// All children with their addresses, as host prefixes, ordered by family, conduit, node and
+    /// name.
     pub fn children(&self) -> Vec<(String, IpNet)> {
         let roots = self.roots();
         let nodes = roots.iter().flat_map(|(_, trench)| trench.below.values()).flat_map(|c| c.below.values());

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Know which name has an address.
+//! A map from addresses to the names that have them.
 
 use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
@@ -16,14 +16,14 @@ impl Used {
         self.0.get(&address)
     }
 
-    /// Enter the addresses of a lease.
+    /// Adds the addresses of a lease.
     pub(super) fn insert(&mut self, child: &Arc<str>, state: &State) {
         for (_, net) in state.addresses().iter().flat_map(|addresses| addresses.iter()) {
             self.0.entry(net.addr()).or_insert_with(|| Arc::clone(child));
         }
     }
 
-    /// Take out the addresses of a lease, before it changes.
+    /// Removes the addresses of a lease, before it changes.
     pub(super) fn remove(&mut self, child: &str, state: &State) {
         for (_, net) in state.addresses().iter().flat_map(|addresses| addresses.iter()) {
             if self.by(net.addr()).is_some_and(|by| **by == *child) {

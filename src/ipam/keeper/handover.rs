@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Take leases over from an earlier process, and record them for a later one.
+//! Takes leases over from an earlier process, and records them for a later one.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,11 +14,11 @@ use crate::ipam::{
     state::{Answers, Phase, State},
 };
 
-/// Time over which renewals are spread that are brought forward.
+/// Time over which renewals that are brought forward are spread.
 const SOON: Duration = Duration::from_secs(5);
 
 impl<A: Allocator> Keeper<A> {
-    /// What a later process may go on with.
+    /// The leases that a later process may continue.
     pub(super) fn records(&self) -> Vec<Record> {
         let record = |(child, entry): (&Arc<str>, &Entry)| {
             let addresses = entry.state.recorded()?;
@@ -30,7 +30,7 @@ impl<A: Allocator> Keeper<A> {
         records
     }
 
-    /// Take the addresses that the service has given to a name from the records of others.
+    /// Removes the addresses that the service has given to a name from the records of others.
     pub(super) fn given(&mut self, child: &str, answers: &Answers) {
         for net in answers.iter().filter_map(|(_, answer)| answer.as_ref().ok()) {
             self.restored.answered(Instant::now());
@@ -43,8 +43,9 @@ impl<A: Allocator> Keeper<A> {
         }
     }
 
-    /// Renew some of the held leases within [`SOON`], that of the bridge at once. The service has lost more than one name when it answers other
-    /// addresses for one, and confirms them all when it is back.
+    /// Renews some of the held leases within [`SOON`], that of the bridge at once. A service that
+    /// returns other addresses for one name has lost more than one, and one that is back confirms
+    /// them all.
     pub(super) fn renew_soon(&mut self, which: impl Fn(&State) -> bool) {
         let now = Instant::now();
         if self.hurried.is_some_and(|at| now < at + SOON) {

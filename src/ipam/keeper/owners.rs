@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Give each owner a lease of its own, also under a name that several use.
+//! Gives each owner a separate lease, even under a name that several use.
 //!
-//! 1. A name belongs to the first owner that acquires it, until its addresses are given back: also while its Release is awaited.
-//! 2. Another owner gets a lease under the name with its [`Tag`] as suffix, and keeps that as long as it has it.
-//! 3. The proxy itself is an owner, too. Its names and those with a suffix cannot be had by choosing a connection id: names of
-//!    connections end in `-src` or `-dst`.
+//! 1. A name belongs to the first owner that acquires it, until its addresses are given back: also
+//!    while its Release is awaited.
+//! 2. Another owner gets a lease under the name with its [`Tag`] as suffix, and keeps that as long
+//!    as it has it.
+//! 3. The proxy itself is an owner, too. Its names and those with a suffix cannot be had by
+//!    choosing a connection id: names of connections end in `-src` or `-dst`.
 
 use std::sync::Arc;
 
@@ -16,7 +18,7 @@ use crate::{
 };
 
 impl<A: Allocator> Keeper<A> {
-    /// Name of the lease that an owner gets who asks for `child`.
+    /// Name of the lease of an owner that requests `child`.
     pub(super) fn name_for(&self, child: Arc<str>, owner: Option<&Owner>) -> Arc<str> {
         let tag = owner.map(Tag::of);
         let first = self.owner_of(&child);
@@ -41,7 +43,7 @@ impl<A: Allocator> Keeper<A> {
         }
     }
 
-    /// The tag of the owner of a name; none if the name is free.
+    /// The tag of the owner of a name; `None` if the name is free.
     fn owner_of(&self, child: &str) -> Option<Option<&Tag>> {
         let held = self.entries.get(child).map(|entry| entry.tag.as_ref());
         held.or_else(|| self.restored.get(child).map(|Record { owner, .. }| owner.as_ref()))

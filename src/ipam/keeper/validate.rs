@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Refuse answers that cannot be right beside the other leases.
+//! Refuses answers that contradict the other leases.
 //!
-//! 1. An address has one name. An Allocate that answers one that another name has is garbage.
-//! 2. All leases of a node are in the subnet of the bridge. An Allocate that answers an address outside is garbage.
-//! 3. What contradicts an answer is renewed: the service may have forgotten it. Garbage by rule 1 is released at once, so that the
-//!    address is free for the name that has it.
+//! 1. An address has one name. An Allocate that returns the address of another name is garbage.
+//! 2. All leases of a node are in the subnet of the bridge. An Allocate that returns an address
+//!    outside is garbage.
+//! 3. The contradicted leases are renewed, because the service may have forgotten them. Garbage by
+//!    rule 1 is released at once, so that the address is free for the name that has it.
 
 use std::sync::Arc;
 
@@ -26,7 +27,8 @@ struct Contradiction {
 }
 
 impl<A: Allocator> Keeper<A> {
-    /// Rules 1 to 3. The names to renew afterwards, and whether what was allocated is to be released at once, before that.
+    /// Rules 1 to 3. Returns the names to renew afterwards, and whether the allocation has to be
+    /// released at once, before that.
     pub(super) fn validate(&self, child: &str, outcome: &mut Outcome) -> (Vec<Arc<str>>, bool) {
         let (answers, allocated) = match outcome {
             Outcome::Allocated(answers) => (answers, true),
@@ -52,7 +54,7 @@ impl<A: Allocator> Keeper<A> {
         (others, allocated && twice)
     }
 
-    /// What contradicts an answer, if anything.
+    /// The lease that an answer contradicts, if any.
     fn contradiction(&self, child: &str, family: Family, net: IpNet) -> Option<Contradiction> {
         if let Some(other) = self.used.by(net.addr()).filter(|other| ***other != *child) {
             let problem = format!("the address of `{other}`");

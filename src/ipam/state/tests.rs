@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The rules as a table: events, and what is true after them.
+//! Tests the rules as a table: events, and the resulting state.
 
 use std::time::Duration;
 
 use super::*;
 
-/// What happens to a lease.
+/// An event of a lease.
 #[derive(Clone, Copy, Debug)]
 enum Event {
     Acquire,
@@ -39,7 +39,8 @@ fn answers(v4: bool, v6: bool, last: u8) -> Answers {
     }
 }
 
-/// The phase, and in brackets the call in flight, after some events. Calls begin when they can; a Renew is due every 600 s.
+/// The phase, and in brackets the call in flight, after some events. Calls begin when they can; a
+/// Renew is due every 600 s.
 fn after(events: &[Event]) -> String {
     let (mut state, start) = (State::FREE, Instant::now());
     let mut now = start;
@@ -86,7 +87,7 @@ fn the_life_of_a_lease() {
     let partial = Allocated { v4: true, v6: false, waiting: 1 };
     let table: &[(&[Event], &str)] = &[
         (&[], "Free"),
-        // 2: one Allocate for all who ask meanwhile.
+        // 2: one Allocate for all callers that arrive meanwhile.
         (&[Acquire], "Wanted [Allocate]"),
         (&[Acquire, Acquire], "Wanted [Allocate]"),
         (&[Acquire, ALLOCATED], "Held by 1"),
@@ -99,16 +100,16 @@ fn the_life_of_a_lease() {
         (&[Acquire, ALLOCATED, Dropped, Pass(19), Acquire, Pass(100)], "Held by 1"),
         (&[Acquire, ALLOCATED, Dropped, Pass(20)], "Releasing in 0 [Release]"),
         (&[Acquire, ALLOCATED, Dropped, Pass(20), free], "Free"),
-        // 4: nobody left.
+        // 4: no caller left.
         (&[Acquire, Allocated { v4: true, v6: true, waiting: 0 }], "Releasing in 20"),
         (&[Acquire, Allocated { v4: true, v6: true, waiting: 0 }, Acquire], "Held by 1"),
-        // 5: a roll back, where there is something to roll back.
+        // 5: a rollback, if something may be allocated.
         (&[Acquire, none], "Free"),
         (&[Acquire, partial], "Releasing in 20"),
         (&[Acquire, partial, Acquire], "Wanted [Allocate]"),
         (&[Acquire, partial, Acquire, none], "Releasing in 20"),
         (&[Acquire, partial, Pass(20), free, Acquire, none], "Free"),
-        // 6, 7: an acquire during a Release waits for its end, whatever that is.
+        // 6, 7: an acquire during a Release waits for its end, successful or not.
         (&[Acquire, ALLOCATED, Dropped, Pass(20), Acquire], "Wanted [Release]"),
         (
             &[Acquire, ALLOCATED, Dropped, Pass(20), Acquire, Released { ok: true, waiting: 1 }],

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Bounds.
+//! Tests the bounds.
 
 use super::*;
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! A service whose answers contradict each other.
+//! Tests a service whose answers contradict each other.
 
 use super::*;
 
@@ -10,7 +10,7 @@ impl World {
         self.leases.acquire_renewed(BRIDGE, 300 * SECOND, deadline).await.unwrap()
     }
 
-    /// Why a name is not leased while the service answers an IPv4 address.
+    /// The error of a lease while the service returns this IPv4 address.
     async fn refused(&self, child: &str, address: &str) -> String {
         self.faults().script([Fault::Garble(address.into(), 24)]);
         let error = self.acquire(child).await.unwrap_err();

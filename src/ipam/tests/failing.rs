@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Callers that leave, calls that fail, answers that are lost.
+//! Tests callers that leave, calls that fail, and answers that are lost.
 
 use super::*;
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Shutdown.
+//! Tests the shutdown.
 
 use super::*;
 

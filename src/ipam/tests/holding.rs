@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Acquire, hold, drop.
+//! Tests acquiring, holding and dropping.
 
 use super::*;
 

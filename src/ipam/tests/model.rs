@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Random lives of leases against the address service in memory, with paused time.
+//! Tests random sequences of leases against the address service in memory, with paused time.
 //!
-//! After every step: each lease in hand is allocated under its name (never freed while held), no address is in hand for two names
-//! (never held twice). At the end, with everything closed, the service well and the delays over: the tree is empty (none lost).
+//! After every step: each lease in hand is allocated under its name (never freed while held), no
+//! address is in hand for two names (never held twice). At the end, with everything closed, the
+//! service well and the delays over: the tree is empty (none lost).
 
 use std::collections::HashMap;
 
@@ -29,9 +30,9 @@ enum Step {
     Burst { name: usize },
     /// Time in milliseconds.
     Wait(u64),
-    /// The next calls go wrong.
+    /// Faults of the next calls.
     Faults(Vec<Fault>),
-    /// The service is like this from now on.
+    /// Fault of the service from now on.
     Stand(Fault),
 }
 
@@ -114,7 +115,7 @@ async fn take(world: &World, hands: &mut Hands, step: &Step) {
     }
 }
 
-/// What is wrong now.
+/// The first violation, if any.
 fn problem(world: &World, hands: &Hands) -> Option<String> {
     let mut owners = HashMap::<IpNet, &str>::new();
     for lease in hands.values() {

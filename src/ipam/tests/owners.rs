@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Leases under a name that several owners use.
+//! Tests leases under a name that several owners use.
 
 use super::*;
 use crate::chain::Owner;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Renewals.
+//! Tests renewals.
 
 use super::*;
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Leases that an earlier process held.
+//! Tests leases that an earlier process held.
 
 use super::*;
 

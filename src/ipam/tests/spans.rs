@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Where the calls of a lease are in a trace.
+//! Tests the place of a lease's calls in a trace.
 
 use std::sync::{Arc, Mutex};
 
@@ -9,7 +9,7 @@ use tracing::{Instrument, Span, span::Id};
 
 use super::*;
 
-/// Notes in which span each call is made.
+/// Records the span in which each call is made.
 #[derive(Clone)]
 struct Noting {
     allocator: InMemory,

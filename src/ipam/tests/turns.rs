@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! A service whose store serves one call at a time, and always the last one that came first.
+//! Tests a service whose store serves one call at a time, and always the last one that came first.
 
 use std::sync::{
     Arc, Mutex,
