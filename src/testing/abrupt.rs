@@ -16,10 +16,10 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::transport::{Identity, Listener, Target};
 
-/// An empty SETTINGS frame: what a server begins with.
+/// An empty SETTINGS frame, with which a server begins.
 const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
 
-/// How a connection ends.
+/// The way in which a connection ends.
 #[derive(Clone, Copy)]
 pub(crate) enum End {
     /// It is closed.
@@ -36,7 +36,8 @@ pub(crate) struct Abrupt {
 }
 
 impl Abrupt {
-    /// Accept over TCP, and end each of the first `times` connections `after` it was made. Later ones stay.
+    /// Accepts over TCP, and ends each of the first `times` connections `after` it was made. Later
+    /// ones stay.
     pub(crate) async fn start(identity: Identity, end: End, after: Duration, times: usize) -> Self {
         let listener = Listener::bind(&Target::Tcp("127.0.0.1:0".into()), identity).await.unwrap();
         let (target, connections) = (listener.target().unwrap(), Arc::<AtomicUsize>::default());

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Accept connections for servers of the lab that speak without mTLS, with a pause when that fails.
+//! Accepts connections for servers of the lab without mTLS, with a pause when that fails.
 
 use std::{io, time::Duration};
 
@@ -12,7 +12,7 @@ use tokio::{
 /// Pause after an error, which lasts: most likely no descriptor is left.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// The connections to a unix socket. They never end, and none is an error.
+/// The connections to a unix socket. The stream never ends and has no errors.
 pub fn unix(listener: UnixListener) -> impl Stream<Item = io::Result<UnixStream>> {
     stream::unfold(listener, |listener| async {
         loop {

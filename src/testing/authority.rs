@@ -2,8 +2,9 @@
 
 //! A certificate authority that issues X.509-SVIDs as SPIRE does.
 //!
-//! A leaf has an EC P-256 key, one URI SAN with the SPIFFE id, key usage `digitalSignature`, extended key usages for both sides
-//! of TLS, a subject without a common name, and is valid since 10 s. The root signs it directly.
+//! A leaf has an EC P-256 key, one URI SAN with the SPIFFE id, key usage `digitalSignature`,
+//! extended key usages for both sides of TLS, a subject without a common name, and is valid since
+//! 10 s. The root signs it directly.
 
 use std::{
     sync::Arc,
@@ -18,7 +19,7 @@ use spiffe::{TrustDomain, X509Bundle, X509BundleSet, X509Context, X509Svid};
 
 use crate::transport::{Identity, Svid};
 
-/// How far before its issue a certificate becomes valid: clocks differ.
+/// How far before its issue a certificate becomes valid, because clocks differ.
 const BACKDATE: Duration = Duration::from_secs(10);
 /// Validity of the root. No test outlives it.
 const ROOT_LIFETIME: Duration = Duration::from_secs(24 * 3600);
@@ -33,7 +34,8 @@ pub struct Authority {
     root: CertifiedIssuer<'static, KeyPair>,
 }
 
-/// An X.509-SVID with its private key, as the Workload API delivers it. It has no `Debug`: it holds a key.
+/// An X.509-SVID with its private key, as the Workload API delivers it. It has no `Debug`, because
+/// it holds a key.
 #[derive(Clone)]
 pub struct Issued {
     /// SPIFFE id.
@@ -42,7 +44,7 @@ pub struct Issued {
     pub certificate: Vec<u8>,
     /// Private key, PKCS#8 in DER.
     pub key: Vec<u8>,
-    /// Certificates that peers of the trust domain are verified against, in DER, concatenated.
+    /// Certificates by which peers of the trust domain are verified, in DER, concatenated.
     pub bundle: Vec<u8>,
     /// End of validity.
     pub not_after: SystemTime,
@@ -76,7 +78,7 @@ impl Authority {
         self.issue_between(id, now - BACKDATE, now + lifetime)
     }
 
-    /// Issues an SVID with a validity of choice: expired, or not valid yet.
+    /// Issues an SVID with the given validity: expired, or not valid yet.
     pub fn issue_between(&self, id: &str, from: SystemTime, until: SystemTime) -> Issued {
         self.sign(id, params(id, from, until), until, &PKCS_ECDSA_P256_SHA256)
     }
@@ -86,7 +88,7 @@ impl Authority {
         self.issue(&self.id(name), LEAF_LIFETIME)
     }
 
-    /// Issues an SVID that expires in `seconds`; a negative number: that has expired.
+    /// Issues an SVID that expires in `seconds`; with a negative number, it has expired.
     pub fn leaf_until(&self, name: &str, seconds: i64) -> Issued {
         self.issue_between(&self.id(name), moment(-3600), moment(seconds))
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Receive spans by OTLP over gRPC, and keep them to be looked at.
+//! Receives spans by OTLP over gRPC, and keeps them for inspection.
 
 use std::{
     collections::HashMap,
@@ -22,32 +22,33 @@ use tonic::{Request, Response, Status};
 
 use crate::{chain::Tasks, testing::accept};
 
-/// Most batches that are kept. What comes later is refused.
+/// Maximum number of batches. Later ones are refused.
 const BATCHES: usize = 4096;
 
-/// An OTLP receiver on loopback. Clones share what was received.
+/// An OTLP receiver on loopback. Clones share the received spans.
 #[derive(Clone, Default)]
 pub struct Collector(Arc<Mutex<Vec<ResourceSpans>>>);
 
-/// A received span, with the parts that tell a tree.
+/// A received span, with the fields that define the tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Received {
     /// Name of the span.
     pub name: String,
-    /// Trace it belongs to, in hexadecimal.
+    /// Id of its trace, in hexadecimal.
     pub trace: String,
     /// Its own id, in hexadecimal.
     pub id: String,
     /// Id of its parent, in hexadecimal; empty for a root.
     pub parent: String,
-    /// Traces it is linked to, in hexadecimal.
+    /// Ids of linked traces, in hexadecimal.
     pub links: Vec<String>,
     /// Attributes with a text as value.
     pub attributes: HashMap<String, String>,
 }
 
 impl Collector {
-    /// Listen on a free port of loopback until the tasks end. Returns the value for `OTEL_EXPORTER_OTLP_ENDPOINT`.
+    /// Listens on a free port of loopback until the tasks end. Returns the value for
+    /// `OTEL_EXPORTER_OTLP_ENDPOINT`.
     ///
     /// # Errors
     /// That of the socket.

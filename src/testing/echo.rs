@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Answer calls with what arrived beside them.
+//! Answers calls with the data that arrived beside them.
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
@@ -36,14 +36,14 @@ pub(crate) struct Endpoint {
 }
 
 impl Endpoint {
-    /// Serve as `identity` on a unix socket of its own.
+    /// Serves as `identity` on a new unix socket.
     pub(crate) async fn unix(identity: Identity) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let target = Target::Unix(folder.path().join("nsm.sock"));
         Self::on(target, folder, identity).await
     }
 
-    /// Serve at `address` (port 0: any).
+    /// Serves at `address` (port 0: any).
     pub(crate) async fn tcp(address: &str, identity: Identity) -> Self {
         Self::on(Target::Tcp(address.into()), tempfile::tempdir().unwrap(), identity).await
     }
@@ -71,7 +71,8 @@ struct Echo {
 
 #[tonic::async_trait]
 impl NetworkService for Echo {
-    /// Answers the connection with labels about the call. A descriptor that its mechanism names goes back with the answer.
+    /// Answers the connection with labels about the call. A descriptor that its mechanism names
+    /// goes back with the answer.
     async fn request(&self, request: Request<NetworkServiceRequest>) -> Result<Response<Connection>, Status> {
         let caller = Caller::of(&request)?;
         let header =
@@ -103,7 +104,7 @@ impl NetworkService for Echo {
 impl MonitorConnection for Echo {
     type MonitorConnectionsStream = Pin<Box<dyn Stream<Item = Result<ConnectionEvent, Status>> + Send>>;
 
-    /// One event now, and one whenever the test says so.
+    /// One event at once, and one whenever the test requests it.
     async fn monitor_connections(
         &self,
         _: Request<MonitorScopeSelector>,

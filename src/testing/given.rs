@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Give an element under test what it would find in a call: a path, tokens, a mechanism.
+//! Prepares calls for elements under test: a path, tokens, a mechanism.
 
 use std::{
     fs,
@@ -26,7 +26,7 @@ use crate::{
     transport::{Caller, Dialer, FdHub, Listener, Peer, Target, monitor::Connections, server},
 };
 
-/// An element whose calls are prepared by a function first.
+/// An element whose calls a function prepares first.
 pub struct Given<E, F>(pub E, pub F);
 
 impl<E: Element, F: Fn(&mut Connection, &mut Context) + Send + Sync + 'static> Element for Given<E, F> {
@@ -43,7 +43,8 @@ impl<E: Element, F: Fn(&mut Connection, &mut Context) + Send + Sync + 'static> E
     }
 }
 
-/// A path of segments that expire so many seconds from now; none: without an expiry. Segment 0 has the connection's id.
+/// A path whose segments expire so many seconds from now; `None` is a segment without an expiry.
+/// Segment 0 has the connection's id.
 pub fn path(connection: &mut Connection, index: u32, expiries: &[Option<u64>]) {
     let segment = |(at, expires): (usize, &Option<u64>)| PathSegment {
         name: format!("hop{at}"),
@@ -62,7 +63,7 @@ pub fn kernel(inode: Inode) -> Mechanism {
     mechanism
 }
 
-/// A file, and how many descriptors of it are open in this process.
+/// A file, and the number of its descriptors that are open in this process.
 #[derive(Clone)]
 pub struct Counted(Arc<OwnedFd>);
 
@@ -115,7 +116,7 @@ pub fn caller() -> Caller {
     Caller { hub: None, svid: authority.svid("endpoint"), peer, token: None }
 }
 
-/// A peer on a unix socket, and how to reach it.
+/// A peer on a unix socket, and its dialer.
 pub struct Served {
     /// Dials the peer, as another identity of its trust domain.
     pub dialer: Dialer,
@@ -123,17 +124,17 @@ pub struct Served {
     _folder: TempDir,
 }
 
-/// Serve a chain over mTLS to one client.
+/// Serves a chain over mTLS to one client.
 pub async fn serve(chain: Next) -> Served {
     serve_monitored(chain, Connections::default()).await
 }
 
-/// Serve a chain, and the connections that it publishes.
+/// Serves a chain, and the connections that it publishes.
 pub async fn serve_monitored(chain: Next, connections: Connections) -> Served {
     serve_routes(server::Endpoint::new(chain, connections).routes()).await
 }
 
-/// Serve whatever it is.
+/// Serves any routes.
 pub async fn serve_routes(routes: Routes) -> Served {
     let (authority, folder) = (Authority::new("test.domain"), tempfile::tempdir().unwrap());
     let target = Target::Unix(folder.path().join("peer.sock"));
@@ -145,11 +146,12 @@ pub async fn serve_routes(routes: Routes) -> Served {
     Served { dialer, _server: AbortOnDropHandle::new(server), _folder: folder }
 }
 
-/// A peer that calls whatever was put below it last, and sends a descriptor with each answer, which names it.
+/// A peer that calls the service put below it last, and sends a descriptor with each answer, which
+/// names it.
 #[derive(Clone, Default)]
 pub struct Below {
     next: Arc<Mutex<Option<Next>>>,
-    sent: Arc<Mutex<Vec<(Inode, UnixStream)>>>, // with our ends, which see theirs closed
+    sent: Arc<Mutex<Vec<(Inode, UnixStream)>>>, // with our ends, which detect that the other ends are closed
 }
 
 impl Below {
@@ -158,7 +160,7 @@ impl Below {
         self.served_below(Chain::new(), Connections::default()).await
     }
 
-    /// Serve it below rows of its own, with the connections that it publishes.
+    /// Serves it below some rows, with the connections that it publishes.
     pub async fn served_below(&self, rows: Chain, connections: Connections) -> Served {
         let below = self.clone();
         let end = tower::service_fn(move |call| below.clone().answer(call));
@@ -178,7 +180,7 @@ impl Below {
         Ok(answer)
     }
 
-    /// Layer for the laws: a service that calls this peer, above what the laws put below it.
+    /// Layer for the laws: a service that calls this peer, above the inner service of the laws.
     pub fn under<S, F: Fn() -> S>(&self, service: F) -> impl Layer<Next, Service = S> + use<S, F> {
         let next = Arc::clone(&self.next);
         layer_fn(move |inner| {

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Test kit for chains and elements: identities, peers, prepared calls, a receiver of spans. Feature `testing`.
+//! Test kit for chains and elements: identities, peers, prepared calls, a receiver of spans.
+//! Feature `testing`.
 //!
 //! - [`Authority`] and [`Workload`]: a certificate authority and SPIRE's Workload API.
-//! - [`Given`], [`path`], [`kernel`], [`caller`], [`Counted`]: prepare the calls of an element under test.
+//! - [`Given`], [`path`], [`kernel`], [`caller`], [`Counted`]: prepare the calls of an element
+//!   under test.
 //! - [`serve`], [`Below`]: a peer over mTLS.
 //! - [`Collector`]: an OTLP receiver that keeps the spans it receives.
 //! - [`accept`]: accept loops for servers without mTLS.

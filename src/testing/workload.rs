@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Serve the SPIFFE Workload API on a unix socket: one socket, one workload.
+//! Serves the SPIFFE Workload API on a unix socket: one socket, one workload.
 //!
-//! An agent attests its callers; the lab gives each pod a socket of its own instead. What the socket says is under control:
-//! nothing yet, an SVID, its rotation, or a refusal. Callers see it as an agent would say it: `PermissionDenied` while there is
-//! no identity, an update on the open stream at a rotation.
+//! An agent attests its callers; the lab gives each pod a socket of its own instead. The response
+//! is under control: none yet, an SVID, its rotation, or a refusal. Callers receive an agent's
+//! responses: `PermissionDenied` while there is no identity, an update on the open stream at a
+//! rotation.
 
 use std::{
     io,
@@ -43,17 +44,18 @@ pub struct Workload {
 }
 
 impl Workload {
-    /// Listen on a socket that must not exist yet. Nobody has an identity until [`Workload::grant`].
+    /// Listens on a socket that must not exist yet. There is no identity until [`Workload::grant`].
     ///
     /// # Errors
-    /// What `bind` or `chmod` say: the folder is missing, or the path is taken or longer than 107 bytes.
+    /// Those of `bind` and `chmod`: the folder is missing, or the path is taken or longer than 107
+    /// bytes.
     pub fn listen(socket: impl Into<PathBuf>) -> io::Result<Self> {
         let socket = socket.into();
         let listener = UnixListener::bind(&socket)?;
         std::fs::set_permissions(&socket, std::fs::Permissions::from_mode(0o777))?;
         let (state, watched) = watch::channel(State::Refused);
         let server = tokio::spawn(async move {
-            // Connections outlive an aborted accept loop, unless it was told that there is an end.
+            // Connections outlive an aborted accept loop, unless it is notified of an end.
             let served = tonic::transport::Server::builder()
                 .add_service(SpiffeWorkloadApiServer::new(Api(watched)))
                 .serve_with_incoming_shutdown(Box::pin(accept::unix(listener)), futures::future::pending());
@@ -64,17 +66,17 @@ impl Workload {
         Ok(Self { state, socket, _server: AbortOnDropHandle::new(server) })
     }
 
-    /// Give the workload an SVID. The second time, this is a rotation: open streams receive it.
+    /// Gives the workload an SVID. The second time, this is a rotation: open streams receive it.
     pub fn grant(&self, issued: Issued) {
         self.state.send_replace(State::Granted(Box::new(issued)));
     }
 
-    /// Take the identity away: open streams end, and callers are refused.
+    /// Takes the identity away: open streams end, and callers are refused.
     pub fn refuse(&self) {
         self.state.send_replace(State::Refused);
     }
 
-    /// Stop answering: calls wait, open streams are silent.
+    /// Stops answering: calls wait, open streams are silent.
     pub fn silence(&self) {
         self.state.send_replace(State::Silent);
     }
@@ -84,7 +86,7 @@ impl Workload {
         &self.socket
     }
 
-    /// The socket, as the variable `SPIFFE_ENDPOINT_SOCKET` has it.
+    /// The socket, in the format of the variable `SPIFFE_ENDPOINT_SOCKET`.
     pub fn url(&self) -> String {
         format!("unix://{}", self.socket.display())
     }
@@ -107,7 +109,7 @@ impl Api {
         request: &Request<M>,
         answer: fn(&Issued) -> T,
     ) -> Result<Response<Answers<T>>, Status> {
-        // Without this header a web page could be made to ask: agents insist on it.
+        // Without this header a web page could send the request; agents require it.
         if request.metadata().get("workload.spiffe.io").is_none_or(|value| value != "true") {
             return Err(Status::invalid_argument("security header missing from request"));
         }
