@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Enter namespaces of the lab's own, by running this program once more inside them.
+//! Enters the lab's namespaces, by running this program once more inside them.
 //!
-//! The outer process makes a mount, network and PID namespace, and as an ordinary user a user namespace first. It runs the same
-//! program with the argument [`INSIDE`]; that one is process 1 of the PID namespace, so that whatever ends it, `kill -9`
-//! included, ends everything in it, and the last process to go takes mounts, links and namespaces along. The outer process holds
-//! the write end of the inner one's stdin: its first line is the process id as seen outside, its end means "stop now".
+//! The outer process makes a mount, network and PID namespace, and as an ordinary user a user
+//! namespace first. It runs the same program with the argument [`INSIDE`]; that one is process 1 of
+//! the PID namespace, so that its end, even by `kill -9`, ends everything in the namespace, and
+//! mounts, links and namespaces go with the last process. The outer process holds the write end of
+//! the inner one's stdin: its first line is the process id as seen outside, its end means "stop
+//! now".
 //!
-//! [`exec`] is the smaller sibling: a user namespace alone, and any command in it.
+//! [`exec`] is simpler: a user namespace alone, and any command in it.
 //!
-//! Nothing here may start a thread: a process with threads cannot enter a user namespace.
+//! No function here may start a thread: a process with threads cannot enter a user namespace.
 
 use std::{
     ffi::OsString,
@@ -36,13 +38,14 @@ pub const INTERRUPTED: u8 = 130;
 /// The lab could not enter its namespaces.
 #[derive(Debug, thiserror::Error)]
 pub enum EnterError {
-    /// The kernel refuses what even an ordinary user may have on most machines. Root is not refused.
+    /// The kernel refuses namespaces that most machines allow even ordinary users. Root is not
+    /// refused.
     #[error("{0}; as root the lab runs without it")]
     Refused(String),
     /// The kernel refused for another reason. A container needs the capability SYS_ADMIN.
     #[error("cannot {doing}")]
     Kernel {
-        /// What was tried.
+        /// The failed operation.
         doing: String,
         /// The kernel's answer.
         source: io::Error,
@@ -53,8 +56,8 @@ fn failed(doing: &str) -> impl FnOnce(io::Error) -> EnterError {
     move |source| EnterError::Kernel { doing: doing.to_owned(), source }
 }
 
-/// Run this program with its `arguments` in new namespaces and wait for its end. SIGINT, SIGTERM and SIGHUP stop it; the second
-/// one kills it.
+/// Runs this program with its `arguments` in new namespaces and waits for its end. SIGINT, SIGTERM
+/// and SIGHUP stop it; the second one kills it.
 ///
 /// # Errors
 /// [`EnterError`] if it did not even start.
@@ -67,7 +70,7 @@ pub fn run_inside(arguments: &[OsString]) -> Result<u8, EnterError> {
             .arg(INSIDE)
             .args(arguments)
             .stdin(Stdio::piped())
-            .process_group(0) // a terminal's Ctrl-C comes to us alone, so that it counts once
+            .process_group(0) // a terminal's Ctrl-C reaches only this process, so that it counts once
             .spawn()?;
         let pid = inner.id();
         writeln!(inner.stdin.as_mut().ok_or(io::ErrorKind::BrokenPipe)?, "{pid}")?;
@@ -77,11 +80,12 @@ pub fn run_inside(arguments: &[OsString]) -> Result<u8, EnterError> {
     Ok(exit_code(status.map_err(failed("wait for the lab"))?))
 }
 
-/// Become `program` with its `arguments`, as root: as it is for root, in a user namespace for everybody else. The process stays
-/// the same, so that signals reach the program and its exit status is this one's. Returns only if that failed.
+/// Replaces this process by `program` with its `arguments`, as root: directly if the user is root,
+/// in a user namespace otherwise. The process stays the same, so that signals reach the program and
+/// its exit status is this one's. Returns only if that failed.
 ///
-/// In the user namespace the user is root and is alone: no other user exists there. Files that the program makes belong to the
-/// user outside.
+/// In the user namespace the user is root and the only user. Files that the program makes belong to
+/// the user outside.
 pub fn exec(program: &OsString, arguments: &[OsString]) -> EnterError {
     if let Err(error) = be_root() {
         return error;
@@ -92,7 +96,8 @@ pub fn exec(program: &OsString, arguments: &[OsString]) -> EnterError {
 
 fn be_root() -> Result<(), EnterError> {
     let capabilities = capabilities(None).map_err(|errno| failed("read capabilities")(errno.into()))?;
-    // In a container, root may lack what makes namespaces; in a user namespace of its own it has it.
+    // In a container, root may lack the capability to make namespaces; in a new user namespace it
+    // has it.
     let able = capabilities.effective.contains(CapabilitySet::SYS_ADMIN);
     if getuid().is_root() && able { Ok(()) } else { make_user_namespace() }
 }
@@ -108,7 +113,7 @@ fn make_namespaces() -> Result<(), EnterError> {
     unshare(namespaces).map_err(|errno| refused(errno.into()))
 }
 
-/// Enter a user namespace in which this user is root.
+/// Enters a user namespace in which this user is root.
 fn make_user_namespace() -> Result<(), EnterError> {
     let (uid, gid) = (getuid().as_raw(), getgid().as_raw());
     unshare(CloneFlags::CLONE_NEWUSER).map_err(|errno| refused(errno.into()))?;
@@ -120,7 +125,7 @@ fn make_user_namespace() -> Result<(), EnterError> {
     map().map_err(refused)
 }
 
-/// Name the setting that keeps ordinary users from namespaces of their own.
+/// Names the setting that denies ordinary users their own namespaces.
 fn refused(error: io::Error) -> EnterError {
     let settings = [
         ("/proc/sys/kernel/unprivileged_userns_clone", "0", "1"),
@@ -163,17 +168,18 @@ fn exit_code(status: ExitStatus) -> u8 {
     code.unwrap_or(u8::MAX)
 }
 
-/// What the outer process tells the inner one.
+/// The information that the inner process receives from the outer one.
 #[derive(Debug)]
 pub struct Outside {
     /// Process id of the inner process as seen outside.
     pub pid: u32,
-    /// Completes when the outer process is gone or wants the lab to stop.
+    /// Completes when the outer process is gone or stops the lab.
     pub stop: tokio_util::sync::CancellationToken,
 }
 
 impl Outside {
-    /// Begin the life of the inner process: unblock its signals, die with the outer one, and listen to it.
+    /// Begins the life of the inner process: unblocks its signals, ties its life to the outer
+    /// one's, and reads the outer one's messages.
     ///
     /// # Errors
     /// The program was started with [`INSIDE`] by hand: no process id on its stdin.

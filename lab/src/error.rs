@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Say what the lab could not do.
+//! The error of a failed operation of the lab.
 
-/// Something the lab needs could not be done. The lab stops; nothing is left.
+/// An operation that the lab needs has failed. The lab stops; nothing is left.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {doing}")]
 pub struct LabError {
-    /// What was tried.
+    /// The failed operation.
     pub doing: String,
     /// Why it failed.
     pub source: tower::BoxError,
 }
 
-/// Give an error what was being done.
+/// Adds the operation to an error.
 pub trait Doing<T> {
     /// `what` completes the sentence "cannot …".
     ///

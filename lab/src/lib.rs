@@ -1,22 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Run the whole system on one machine: a network of namespaces, and everything around the proxy.
+//! The whole system on one machine: a network of namespaces, and all components around the proxy.
 //!
-//! The lab stands where a cluster would: its own certificate authority and Workload API, so that every connection is mTLS with
-//! an identity per pod, as it is with SPIRE.
+//! The lab takes the place of a cluster. It has its own certificate authority and Workload API, so
+//! that every connection is mTLS with an identity per pod, as with SPIRE.
 //!
-//! It has rooms, here from low to high. A room imports from lower ones only.
+//! Its modules, from low to high. A module imports from lower ones only.
 //!
-//! | room | what it holds |
+//! | module | contents |
 //! | --- | --- |
-//! | [`error`], [`topology`] | what every room speaks of: what could not be done, and who has which name and address |
+//! | [`error`], [`topology`] | used by all: errors; names and addresses |
 //! | [`network`] | namespaces; the links, addresses, routes and rules in them |
 //! | [`pods`] | pods: mounts, processes and their privileges, servers |
 //! | [`identity`] | an authority, an agent that attests pods, the Workload API |
 //! | [`control_plane`] | nsmgr, registry, forwarder, IPAM and NSP; or NSM's own nsmgr and registry |
 //! | [`traffic`] | echoes, flows, streams, the leak counter |
-//! | [`world`] | all that a run needs, built and running: cables, load balancers, targets, the proxy |
-//! | [`run`] | the steps of a run, their verdicts, and what is left at the end |
-//! | [`enter`], [`program`] | the program `lab`: namespaces of its own, arguments, exit status |
+//! | [`world`] | the components of a run: cables, load balancers, targets, the proxy |
+//! | [`run`] | the steps of a run, their verdicts, and the count of leftovers |
+//! | [`enter`], [`program`] | the program `lab`: its namespaces, arguments, exit status |
 
 pub mod control_plane;
 pub mod enter;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Run the proxy in a network of its own: `lab --help` names its arguments.
+//! Runs the proxy in a network of its own: `lab --help` names its arguments.
 
 use std::process::ExitCode;
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Be the program `lab`: read its arguments, enter the namespaces, run, report.
+//! Entry point of the `lab` binary: parses its arguments, enters the namespaces, runs, and reports.
 
 use std::{
     ffi::OsString,
@@ -49,13 +49,13 @@ Needs nothing but Linux: root, or a kernel that allows user namespaces. Exit sta
 /// The arguments of a run.
 const ACCEPTED: &str = "--full, --only FAULT,..., --skip FAULT,..., --chaos N, --seed S, --json, --keep, --smallest, --peers DIR, --proxy PROGRAM, --help, exec COMMAND, or svg";
 
-/// First argument that asks for a command instead of a run.
+/// First argument of a command instead of a run.
 const EXEC: &str = "exec";
 
-/// First argument that asks for a picture of an output.
+/// First argument for a picture of an output.
 const SVG: &str = "svg";
 
-/// What the arguments ask for.
+/// The parsed arguments.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Options {
     /// Print JSON instead of a table.
@@ -66,7 +66,7 @@ pub struct Options {
     pub smallest: bool,
     /// Another program to run in the proxy's place, in the same steps.
     pub other: Option<PathBuf>,
-    /// Folder of the Go programs, if they shall play nsmgr and registry.
+    /// Folder of the Go programs, if they are used as nsmgr and registry.
     pub peers: Option<PathBuf>,
 }
 
@@ -131,7 +131,7 @@ fn faults(argument: &str, names: Option<&OsString>) -> Result<Vec<String>, Strin
     Ok(names.split(',').map(str::to_owned).collect())
 }
 
-/// Run the program with its arguments, without its name. Returns the exit status.
+/// Runs the program with its arguments, without its name. Returns the exit status.
 pub fn main(mut arguments: Vec<OsString>) -> u8 {
     if arguments.first().is_some_and(|first| first == EXEC) {
         return exec(&arguments[1..]);
@@ -184,7 +184,7 @@ fn enter(arguments: &[OsString]) -> Result<u8, String> {
     enter::run_inside(arguments).map_err(|error| causes(&error))
 }
 
-/// The program of the proxy: beside this one.
+/// The proxy's program, in the folder of this one.
 fn proxy() -> io::Result<PathBuf> {
     Ok(fs::read_link("/proc/self/exe")?.with_file_name("proxy"))
 }
@@ -208,7 +208,7 @@ fn run(options: &Options) -> Result<u8, LabError> {
             }
         }
     });
-    // What still runs ends with this process, the first of its PID namespace.
+    // Remaining threads end with this process, the first of its PID namespace.
     runtime.shutdown_background();
     code
 }

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Draw a part of the lab's output as a picture of a terminal (SVG), for the README.
+//! Draws a part of the lab's output as a picture of a terminal (SVG), for the README.
 
 use std::fmt::Write;
 
-/// Names of the verdicts that are drawn, in the order of a run.
+/// Names of the drawn verdicts, in the order of a run.
 const SHOWN: [&str; 9] = [
     "the proxy is ready with every load balancer",
     "UDP and TCP over every VIP and target",
@@ -17,7 +17,7 @@ const SHOWN: [&str; 9] = [
     "everything closed leaves nothing",
 ];
 
-/// Characters in a line.
+/// Number of characters in a line.
 const COLUMNS: usize = 104;
 
 const HEAD: &str = "\

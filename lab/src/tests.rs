@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! nsmgr, forwarder, an endpoint and a client, over real sockets and links, without the proxy.
+//! Tests nsmgr, forwarder, an endpoint and a client, over real sockets and links, without the
+//! proxy.
 
 use std::time::Duration;
 
@@ -28,7 +29,7 @@ use nsm::{
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What the proxy's `ipam` does for a target, with one lease.
+/// Assigns addresses as the proxy's `ipam` does for a target, with one lease.
 struct Addresses;
 
 impl Element for Addresses {
@@ -147,7 +148,7 @@ async fn a_client_reaches_an_endpoint_through_nsmgr_and_forwarder_and_its_link_f
     }
     assert_eq!(world.pods[2].netlink.index("nsm-0").await.unwrap(), link, "a refresh keeps the link");
     world.target.set_vips(&vips[..1]).await.unwrap();
-    // What is not wanted any more goes when the Request has been answered.
+    // Former policies are removed when the Request has been answered.
     let end = tokio::time::Instant::now() + PATIENCE;
     let mut rules = world.pods[2].netlink.extra_rules().await.unwrap();
     while rules.len() != 1 {

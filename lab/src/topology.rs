@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Describe the network of a run: how many of what, with which names and addresses. `Display` draws
-//! it.
+//! The network of a run: numbers, names and addresses. `Display` draws it.
 //!
 //! ```text
 //! client ──┬─ lb1 ─┬── proxy ──┬─ t1
 //!          └─ lb2 ─┘     │     ├─ t2
 //!                     outside  └─ t3
 //! ```
-//! Client, load balancers and `outside` are joined by cables that are there from the start. The
-//! links between load balancers, proxy and targets are made by NSM only.
+//! Client, load balancers and `outside` are joined by cables from the start. The links between load
+//! balancers, proxy and targets are made by NSM only.
 
 use std::{
     fmt,
@@ -20,13 +19,13 @@ use ipnet::IpNet;
 
 use nsm::api::Family;
 
-/// The namespace, in the sense of Kubernetes, in which the trench lives.
+/// The Kubernetes namespace of the trench.
 pub const NAMESPACE: &str = "red";
 /// The trench.
 pub const TRENCH: &str = "trench-a";
-/// The conduit.
+/// Name of the conduit.
 pub const CONDUIT: &str = "load-balancer";
-/// Name of the first node: the one on which nsmgr and forwarder run, for all.
+/// Name of the first node, on which nsmgr and forwarder run for all nodes.
 pub const NODE: &str = "node-1";
 /// Ports of IPAM and NSP, on the address of `outside`.
 pub const IPAM_PORT: u16 = 7777;
@@ -138,7 +137,7 @@ pub fn proxy(node: usize) -> String {
     format!("proxy-a{}", node + 1)
 }
 
-/// Name of the pod of the proxy of a node, here and in the picture.
+/// Name of the pod of the proxy of a node, in the lab and in the picture.
 pub fn proxy_pod(node: usize) -> String {
     if node == 0 { "proxy".to_owned() } else { format!("proxy{}", node + 1) }
 }
@@ -151,7 +150,7 @@ pub fn vip(family: Family, which: usize) -> IpAddr {
     }
 }
 
-/// The address from which the client asks.
+/// The source address of the client.
 pub fn client(family: Family) -> IpAddr {
     match family {
         Family::V4 => Ipv4Addr::new(192, 0, 2, 10).into(),
@@ -190,7 +189,7 @@ fn corner(row: usize, count: usize, [only, first, middle, last]: [char; 4]) -> O
 }
 
 impl Topology {
-    /// What stands between load balancers and targets, by row.
+    /// The column between load balancers and targets, by row.
     fn middle(&self) -> Vec<String> {
         let first_target = |node: usize| (0..self.targets).find(|target| self.node_of(*target) == node);
         let rows = self.targets.max(3);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What the chains of the lab's own NSM components have in common.
+//! The common parts of the chains of the lab's own NSM components.
 
 use std::time::Duration;
 
@@ -51,7 +51,7 @@ impl Hop {
             .with(Timeout)
     }
 
-    /// The innermost service of an endpoint: it answers what it was asked.
+    /// The innermost service of an endpoint: it returns the connection of the call.
     pub fn end(
         &self,
     ) -> impl tower::Service<Call, Response = Box<Connection>, Error = Error, Future: Send + 'static>

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Serve Meridio's IPAM: a [`Tree`] in memory, late, failing or garbling on command.
+//! Serves Meridio's IPAM: a [`Tree`] in memory, with optional delays, failures and garbled answers.
 //!
 //! # Known limits
-//! Nothing is collected for not having been renewed.
+//! No address is collected because it was not renewed.
 
 use std::{sync::Arc, time::Duration};
 
@@ -30,13 +30,13 @@ pub struct Ipam {
 }
 
 impl Ipam {
-    /// Serve a tree, without faults.
+    /// Serves a tree, without faults.
     pub fn new(tree: Tree) -> Self {
         Self { tree, faults: Faults::default(), store: Arc::default() }
     }
 
-    /// From now on serve one call at a time, and take this long for each: Meridio's store takes some
-    /// 5 ms.
+    /// From now on serves one call at a time, and takes this long for each: Meridio's store takes
+    /// some 5 ms.
     pub async fn set_store(&self, each: Duration) {
         *self.store.lock().await = each;
     }
@@ -48,12 +48,12 @@ impl Ipam {
         }
     }
 
-    /// What it serves.
+    /// The served tree.
     pub fn tree(&self) -> &Tree {
         &self.tree
     }
 
-    /// The faults of the calls to come, and the number of calls so far.
+    /// The faults of later calls, and the number of calls so far.
     pub fn faults(&self) -> &Faults {
         &self.faults
     }
@@ -81,7 +81,7 @@ impl Service for Ipam {
         answer.map(Response::new).map_err(|error| status_of(&error))
     }
 
-    /// Succeeds where there is nothing to release, for whatever reason.
+    /// Succeeds if there is nothing to release, for any reason.
     async fn release(&self, request: Request<Child>) -> Result<Response<()>, Status> {
         let child = request.into_inner();
         let effect = async {
@@ -96,7 +96,7 @@ impl Service for Ipam {
     }
 }
 
-/// Where a child lives; else what Meridio's IPAM says.
+/// The scope of a child; else the error text of Meridio's IPAM.
 fn place(child: &Child) -> Result<(Subnet, Family), String> {
     let subnet = child.subnet.clone().unwrap_or_default();
     let family = match IpFamily::try_from(subnet.ip_family) {
@@ -109,7 +109,7 @@ fn place(child: &Child) -> Result<(Subnet, Family), String> {
     Ok((Subnet { trench: trench.name, conduit: conduit.name, node: subnet.node }, family))
 }
 
-/// Meridio's IPAM answers `Unknown` to all it refuses.
+/// Meridio's IPAM answers every refusal with `Unknown`.
 fn status_of(error: &AllocateError) -> Status {
     match error {
         AllocateError::Exhausted(_) => Status::unknown(format!("failed allocating: {NO_MORE_PREFIX}")),
@@ -137,7 +137,7 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(10);
 
-    /// An IPAM that listens on a port of its own.
+    /// An IPAM that listens on a free port.
     struct Served {
         ipam: Ipam,
         client: IpamClient<Channel>,
@@ -271,7 +271,7 @@ mod tests {
         tasks.stop().await;
     }
 
-    /// The channel of production fits under the client.
+    /// The production channel fits under the client.
     #[test]
     fn the_mtls_channel_is_accepted_by_the_grpc_allocator() {
         fn is_allocator<A: Allocator>() {}

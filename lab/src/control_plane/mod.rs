@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! NSM's and Meridio's components around the proxy, and which nsmgr and registry the node has: the
+//! NSM's and Meridio's components around the proxy; nsmgr and registry of the node are either the
 //! lab's own, or NSM's in Go.
 //!
-//! Both of these serve the same socket, and nobody else can tell which one it is. What is
-//! registered the lab asks as a pod of its own, with an identity that registered nothing.
+//! Both serve the same socket, and no peer can distinguish them. The lab queries the registry as a
+//! separate pod, with an identity that has registered nothing.
 
 pub mod forwarder;
 pub mod hop;
@@ -41,16 +41,16 @@ use nsm::{
 
 /// Name of the pod of nsmgr, in whose folder its socket is.
 pub const NSMGR: &str = "nsmgr";
-/// Name of the pod that asks the registry.
+/// Name of the pod that queries the registry.
 const OBSERVER: &str = "observer";
-/// How long one question may take.
+/// Timeout of one query.
 const ASK: Duration = Duration::from_secs(5);
-/// Most endpoints that are read.
+/// Maximum number of endpoints read.
 const MOST: usize = 4096;
 
 /// nsmgr and registry of the node.
 pub struct ControlPlane {
-    /// The socket to which every pod speaks.
+    /// The socket that every pod calls.
     pub target: Target,
     registry: Client,
     ours: bool,
@@ -63,7 +63,7 @@ enum Running {
 }
 
 impl ControlPlane {
-    /// Start it on the node: the lab's own, or with `peers` the Go programs that were put into
+    /// Starts it on the node: the lab's own, or with `peers` the Go programs that were put into
     /// place.
     ///
     /// # Errors
@@ -84,7 +84,7 @@ impl ControlPlane {
         Ok(control)
     }
 
-    /// Start it again after [`kill`](Self::kill), with nothing registered.
+    /// Starts it again after [`kill`](Self::kill), with nothing registered.
     ///
     /// # Errors
     /// Those of [`start`](Self::start).
@@ -105,7 +105,7 @@ impl ControlPlane {
         Ok(())
     }
 
-    /// Kill nsmgr and registry.
+    /// Kills nsmgr and registry.
     pub fn kill(&mut self) {
         self.running = None;
     }
@@ -121,15 +121,15 @@ impl ControlPlane {
         Ok(found.into_iter().filter_map(|one| Some(one.network_service_endpoint?.name)).collect())
     }
 
-    /// Register a network service that a pod has registered already, as one more pod.
+    /// Registers a network service that a pod has registered already, as another pod.
     ///
     /// # Errors
-    /// That pod could not go on.
+    /// That pod could not continue.
     pub async fn register_again(&self, service: &NetworkService) -> Result<Standing, LabError> {
         ensure(&self.registry, service).await.doing(|| format!("register {} again", service.name))
     }
 
-    /// Connections that go through nsmgr; `None` where nobody but their owners may see them.
+    /// Connections that go through nsmgr; `None` if only their owners may see them.
     pub fn connections(&self) -> Option<usize> {
         match &self.running {
             Some(Running::Ours(nsmgr)) => Some(nsmgr.connections.len()),
@@ -137,7 +137,7 @@ impl ControlPlane {
         }
     }
 
-    /// The last lines that the Go programs wrote.
+    /// The last lines of the Go programs' logs.
     pub fn tail(&self, lines: usize) -> Option<String> {
         match &self.running {
             Some(Running::Peers(peers)) => Some(peers.tail(lines)),
@@ -145,7 +145,7 @@ impl ControlPlane {
         }
     }
 
-    /// End it.
+    /// Ends it.
     pub async fn stop(self) {
         match self.running {
             Some(Running::Ours(nsmgr)) => nsmgr.stop().await,

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Serve Meridio's NSP: the configuration that proxies and IPAM watch, and the registry in which targets announce themselves.
+//! Serves Meridio's NSP: the configuration that proxies and IPAM watch, and the registry in which
+//! targets announce themselves.
 //!
-//! Every watch answers with the complete list that matches, at once and after each change; a slow watcher sees the latest only.
-//! A list that is set anew is sent anew, also if it is the same. An empty field of a filter matches everything.
+//! Every watch answers with the complete list that matches, at once and after each change; a slow
+//! watcher gets the latest only. A list that is set again is sent again, also if it is the same. An
+//! empty field of a filter matches everything.
 //!
 //! # Known limits
 //! Registered targets do not expire.
@@ -23,7 +25,7 @@ use nsm::api::pb::nsp::v1::{
     target_registry_server::TargetRegistryServer,
 };
 
-/// Handle on an NSP. Clones share what it serves.
+/// Handle on an NSP. Clones share its lists.
 #[derive(Clone, Debug)]
 pub struct Nsp {
     trench: Trench,
@@ -34,7 +36,8 @@ pub struct Nsp {
 }
 
 impl Nsp {
-    /// The NSP of a trench, with empty lists: what watchers of Meridio's see until it has read its configuration.
+    /// The NSP of a trench, with empty lists, as Meridio's NSP before it has read its
+    /// configuration.
     pub fn new(trench: impl Into<String>) -> Self {
         Self {
             trench: Trench { name: trench.into() },
@@ -45,7 +48,7 @@ impl Nsp {
         }
     }
 
-    /// Replace the VIPs, given as name and prefix in CIDR notation. Nothing is checked.
+    /// Replaces the VIPs, given as name and prefix in CIDR notation. Nothing is checked.
     pub fn set_vips<N: Into<String>, A: Into<String>>(&self, vips: impl IntoIterator<Item = (N, A)>) {
         let trench = Some(&self.trench);
         let vip = |(name, address): (N, A)| Vip {
@@ -56,14 +59,14 @@ impl Nsp {
         self.vips.send_replace(vips.into_iter().map(vip).collect());
     }
 
-    /// Replace the conduits, given by name.
+    /// Replaces the conduits, given by name.
     pub fn set_conduits<N: Into<String>>(&self, names: impl IntoIterator<Item = N>) {
         let trench = Some(&self.trench);
         let conduit = |name: N| Conduit { name: name.into(), trench: trench.cloned(), ..Conduit::default() };
         self.conduits.send_replace(names.into_iter().map(conduit).collect());
     }
 
-    /// End all watches with `Unavailable`, as a restart does. The lists stay.
+    /// Ends all watches with `Unavailable`, as a restart does. The lists stay.
     pub fn interrupt(&self) {
         self.interrupt.send_replace(());
     }
@@ -88,7 +91,7 @@ impl Nsp {
         TargetRegistryServer::new(self.clone())
     }
 
-    /// Answer with what a list says now and after each change, until interrupted.
+    /// Answers with the present list and after each change, until interrupted.
     fn watch<T, A>(
         &self,
         list: &watch::Sender<T>,

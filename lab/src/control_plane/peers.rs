@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Run a registry and an nsmgr made of NSM's Go sdk on the node, every policy on.
+//! Runs a registry and an nsmgr made of NSM's Go sdk on the node, with all policies on.
 //!
-//! They are the programs of `tests/interop`. Each is a pod of its own to the Workload API, with the
-//! id of no other.
+//! They are the programs of `tests/interop`. Each is a separate pod for the Workload API, with an
+//! id of its own.
 
 use std::{
     path::{Path, PathBuf},
@@ -18,21 +18,21 @@ use crate::{
 };
 use nsm::transport::Target;
 
-/// The registry, and where it is in the lab.
+/// The registry, and its path in the lab.
 const REGISTRY: Program = ("registry", "/run/registry");
-/// nsmgr, and where it is in the lab.
+/// nsmgr, and its path in the lab.
 const MANAGER: Program = (NSMGR, "/run/nsmgr");
-/// Where the registry listens on the node.
+/// Address of the registry on the node.
 const REGISTRY_AT: &str = "tcp://127.0.0.1:5002";
-/// Where nsmgr listens for other nodes, of which there are none.
+/// Address of nsmgr for other nodes, of which there are none.
 const NSMGR_AT: &str = "tcp://127.0.0.1:5001";
-/// How long a program may take to end.
+/// Timeout of a program's end.
 const END: Duration = Duration::from_secs(5);
 
 /// Name of a program and of its pod; its path.
 type Program = (&'static str, &'static str);
 
-/// The programs in a folder, and where the lab wants them.
+/// The programs in a folder, with their paths in the lab.
 pub fn programs(folder: &Path) -> impl Iterator<Item = (PathBuf, &'static str)> {
     [REGISTRY, MANAGER].into_iter().map(|(name, place)| (folder.join(name), place))
 }
@@ -44,7 +44,7 @@ pub struct Peers {
 }
 
 impl Peers {
-    /// Start both on the node; nsmgr listens at `target` soon after.
+    /// Starts both on the node; nsmgr listens at `target` soon after.
     ///
     /// # Errors
     /// A program could not be started.
@@ -62,12 +62,12 @@ impl Peers {
         })
     }
 
-    /// The last lines of what both wrote.
+    /// The last lines of both logs.
     pub fn tail(&self, lines: usize) -> String {
         format!("{}\n\n{}", self.registry.tail(lines), self.nsmgr.tail(lines))
     }
 
-    /// End both. Everything registered is forgotten.
+    /// Ends both. Everything registered is forgotten.
     pub async fn stop(self) {
         for (name, process) in [(MANAGER.0, self.nsmgr), (REGISTRY.0, self.registry)] {
             match process.terminate(END).await {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Keep an endpoint of the lab registered with nsmgr.
+//! Keeps an endpoint of the lab registered with nsmgr.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -13,7 +13,7 @@ use nsm::{
     },
 };
 
-/// How long one attempt to dial may take.
+/// Timeout of one attempt to dial.
 const DIAL: Duration = Duration::from_secs(5);
 
 /// A dialer of nsmgr.
@@ -33,7 +33,7 @@ pub struct Kept {
 }
 
 impl Kept {
-    /// Register a service, and an endpoint of it, with labels, that listens on a socket.
+    /// Registers a service, and an endpoint of it, with labels, that listens on a socket.
     pub fn start(
         nsmgr: Dialer,
         name: &str,
@@ -55,7 +55,7 @@ impl Kept {
         Self { name: name.to_owned(), registration: Registration::start(client, offer, settings) }
     }
 
-    /// Wait until it is registered.
+    /// Waits until it is registered.
     ///
     /// # Errors
     /// It is not, within `patience`.
@@ -66,7 +66,7 @@ impl Kept {
         ended.map(drop).doing(|| format!("register {}", self.name))
     }
 
-    /// Unregister; if that fails, the entry lapses.
+    /// Unregisters; if that fails, the entry expires.
     pub async fn unregister(self) {
         if let Err(error) = self.registration.unregister().await {
             tracing::warn!(name = self.name, error = nsm::chain::causes(&error), "not unregistered");

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Give every pod an identity, as SPIRE's agent of the node does.
+//! Gives every pod an identity, as SPIRE's agent of the node does.
 
 use std::{
     collections::BTreeMap,
@@ -30,7 +30,7 @@ const LIFETIME: Duration = Duration::from_secs(3600);
 pub struct Agent {
     authority: Authority,
     workloads: BTreeMap<String, Attested>,
-    /// Serves them, unless it is away.
+    /// Serves them, unless the agent is killed.
     process: Option<Simulated>,
 }
 
@@ -61,7 +61,7 @@ impl Agent {
         Ok(Self { authority, workloads: BTreeMap::new(), process })
     }
 
-    /// Kill the agent: no pod has a Workload API any more. The identities that it gave stay valid.
+    /// Kills the agent: no pod has a Workload API any more. The issued identities stay valid.
     pub fn kill(&mut self) {
         self.process = None;
         for pod in self.workloads.values_mut() {
@@ -69,7 +69,7 @@ impl Agent {
         }
     }
 
-    /// Start it again, with the identities that it gave.
+    /// Starts it again, with the issued identities.
     ///
     /// # Errors
     /// A socket cannot be bound.
@@ -82,11 +82,11 @@ impl Agent {
         Ok(())
     }
 
-    /// Serve the Workload API of a pod in a folder of its own, with an identity at once. Returns
-    /// its address, as the variable `SPIFFE_ENDPOINT_SOCKET` has it.
+    /// Serves the Workload API of a pod in a folder of its own, with an identity at once. Returns
+    /// its address, in the format of the variable `SPIFFE_ENDPOINT_SOCKET`.
     ///
     /// # Errors
-    /// The socket cannot be bound, or the agent is away and does not know the pod.
+    /// The socket cannot be bound, or the agent is killed and does not know the pod.
     pub fn attest(&mut self, pod: &str, folder: &Path) -> Result<String, LabError> {
         let url = |socket: &Path| format!("unix://{}", socket.display());
         if let Some(known) = self.workloads.get(pod) {
@@ -106,7 +106,7 @@ impl Agent {
         Ok(url)
     }
 
-    /// Serve the Workload API of a pod that is played by the lab, and follow it.
+    /// Serves the Workload API of a pod that is simulated by the lab, and follows it.
     ///
     /// # Errors
     /// Those of [`Agent::attest`].

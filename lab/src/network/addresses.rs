@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Bring the addresses of a link to a wanted list.
+//! Brings the addresses of a link to a wanted list.
 
 use std::net::IpAddr;
 
@@ -23,7 +23,7 @@ impl Netlink {
         Ok(doing(all, || format!("list addresses of link {index}"))?.iter().filter_map(global).collect())
     }
 
-    /// Add and remove addresses until a link has exactly the wanted ones.
+    /// Adds and removes addresses until a link has exactly the wanted ones.
     ///
     /// # Errors
     /// Names the first address that the kernel refuses.
@@ -38,7 +38,7 @@ impl Netlink {
         Ok(())
     }
 
-    /// Add an address; an IPv6 address is usable at once, without duplicate detection.
+    /// Adds an address; an IPv6 address is usable at once, without duplicate detection.
     ///
     /// # Errors
     /// The kernel refuses it: the link is gone, or IPv6 is off.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Make, move, name, count and delete links.
+//! Creates, moves, names, counts and deletes links.
 
 use std::os::fd::AsRawFd;
 
@@ -63,10 +63,10 @@ impl Netlink {
         doing(dump, || "list links".into())
     }
 
-    /// The link of a name, if there is one.
+    /// The link with a name, if there is one.
     ///
     /// # Errors
-    /// The kernel refused to look.
+    /// The kernel refused the request.
     pub async fn link(&self, name: &str) -> Result<Option<Link>, NetlinkError> {
         let found = self.handle.link().get().match_name(name.to_owned()).execute().try_next().await;
         match found {
@@ -75,7 +75,7 @@ impl Netlink {
         }
     }
 
-    /// Index of the link of a name.
+    /// Index of the link with a name.
     ///
     /// # Errors
     /// There is no such link.
@@ -85,7 +85,7 @@ impl Netlink {
         Ok(self.link(name).await?.ok_or_else(gone)?.index)
     }
 
-    /// Make a pair of links: `name` here, `peer` in another namespace.
+    /// Creates a pair of links: `name` here, `peer` in another namespace.
     ///
     /// # Errors
     /// A name is taken.
@@ -96,7 +96,7 @@ impl Netlink {
         self.move_to(self.index(peer).await?, there).await
     }
 
-    /// Move a link into another namespace. There it keeps its name, is down and has another index.
+    /// Moves a link into another namespace. There it keeps its name, is down and has another index.
     ///
     /// # Errors
     /// Its name is taken there.
@@ -106,7 +106,7 @@ impl Netlink {
         doing(self.handle.link().change(message).execute().await, || format!("move link {index}"))
     }
 
-    /// Set name, alias and, unless 0, the MTU of a link that is down.
+    /// Sets name, alias and, unless 0, the MTU of a link that is down.
     ///
     /// # Errors
     /// The name is taken, or the MTU is out of range.
@@ -117,7 +117,7 @@ impl Netlink {
         doing(done, || format!("name link {index} {name} (alias {alias}, MTU {mtu})"))
     }
 
-    /// Set a link up.
+    /// Sets a link up.
     ///
     /// # Errors
     /// The link is gone.
@@ -126,7 +126,7 @@ impl Netlink {
         doing(done, || format!("set link {index} up"))
     }
 
-    /// Take a port off its bridge.
+    /// Takes a port off its bridge.
     ///
     /// # Errors
     /// The link is gone.
@@ -135,15 +135,15 @@ impl Netlink {
         doing(done, || format!("take link {index} off its bridge"))
     }
 
-    /// Set the loopback link up.
+    /// Sets the loopback link up.
     ///
     /// # Errors
-    /// There is none: not a namespace of ours.
+    /// There is none: the namespace is not one of ours.
     pub async fn set_loopback_up(&self) -> Result<(), NetlinkError> {
         self.set_up(self.index("lo").await?).await
     }
 
-    /// Delete a link; its peer goes with it. One that is gone is no error.
+    /// Deletes a link; its peer goes with it. Deleting a missing link succeeds.
     ///
     /// # Errors
     /// The kernel refused.

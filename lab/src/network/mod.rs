@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Network namespaces, and what the kernel has in them.
+//! Network namespaces, and the kernel objects in them.
 
 pub mod addresses;
 pub mod links;
@@ -8,6 +8,6 @@ pub mod netns;
 pub mod routes;
 pub mod rules;
 
-/// What a test needs that makes a namespace.
+/// Requirement of a test that creates a namespace.
 #[cfg(test)]
 pub(crate) const NEEDS: &str = "root, or a user namespace (`lab exec`), for namespaces of its own";

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Read and change the links, addresses, routes and rules of a namespace.
+//! Reads and changes the links, addresses, routes and rules of a namespace.
 //!
-//! This is the lab's own hand on the kernel, apart from the proxy's: what builds the topology, what the forwarder uses, and what
-//! counts at the end. Links are in [`links`](super::links), the rest in [`routes`](super::routes).
+//! This is the lab's own netlink client, independent of the proxy's: it builds the topology, serves
+//! the forwarder, and counts at the end. Links are in [`links`](super::links), the rest in
+//! [`routes`](super::routes).
 
 use std::io;
 
@@ -22,7 +23,7 @@ pub struct Netlink {
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {doing}")]
 pub struct NetlinkError {
-    /// What was tried, with names and addresses.
+    /// The failed operation, with names and addresses.
     pub doing: String,
     /// The kernel's answer.
     pub source: io::Error,
@@ -35,17 +36,17 @@ impl From<NetlinkError> for LabError {
 }
 
 impl Netlink {
-    /// Connect inside a namespace.
+    /// Connects inside a namespace.
     ///
     /// # Errors
-    /// The namespace cannot be entered, or the socket not be opened.
+    /// The namespace cannot be entered, or the socket cannot be opened.
     pub fn connect(netns: &Netns) -> io::Result<Self> {
         let (connection, handle, _events) = netns.run(rtnetlink::new_connection)?;
         Ok(Self { handle, _connection: AbortOnDropHandle::new(tokio::spawn(connection)) })
     }
 }
 
-/// Give an error what was being done.
+/// Adds the operation to an error.
 pub(super) fn doing<T>(
     result: Result<T, rtnetlink::Error>,
     what: impl FnOnce() -> String,
@@ -60,12 +61,12 @@ fn to_io(error: rtnetlink::Error) -> io::Error {
     }
 }
 
-/// Whether the kernel says that the object is there already.
+/// Whether the kernel answers that the object exists already.
 pub(super) fn exists(error: &rtnetlink::Error) -> bool {
     errno(error) == Some(rustix::io::Errno::EXIST)
 }
 
-/// Whether the kernel says that the object is not there.
+/// Whether the kernel answers that the object does not exist.
 pub(super) fn missing(error: &rtnetlink::Error) -> bool {
     use rustix::io::Errno;
     let gone = [Errno::NODEV, Errno::SRCH, Errno::NOENT, Errno::ADDRNOTAVAIL];

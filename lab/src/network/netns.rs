@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Hold network namespaces by descriptor, and do things inside them.
+//! Network namespaces by descriptor, and functions that run inside them.
 //!
-//! A namespace is a property of a thread, and a socket stays in the namespace in which it was made. So what must happen inside
-//! one happens on a thread of its own, which enters it, works and ends; sockets, netlink connections and child processes made
-//! there are used from anywhere.
+//! A namespace is a property of a thread, and a socket stays in the namespace in which it was made.
+//! So a function that must run inside one runs on a separate thread, which enters the namespace,
+//! runs it and ends; sockets, netlink connections and child processes made there can be used from
+//! anywhere.
 
 use std::{
     fs::{self, File},
@@ -20,7 +21,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use nsm::api::Inode;
 
-/// Where named namespaces are mounted, as `ip netns` does.
+/// Mount point of named namespaces, as for `ip netns`.
 pub const NAMED: &str = "/run/netns";
 
 const OWN: &str = "/proc/thread-self/ns/net";
@@ -30,7 +31,7 @@ const OWN: &str = "/proc/thread-self/ns/net";
 pub struct Netns(Arc<OwnedFd>);
 
 impl Netns {
-    /// Make a namespace. Its loopback link is down.
+    /// Creates a namespace. Its loopback link is down.
     ///
     /// # Errors
     /// `EPERM` without the capability SYS_ADMIN.
@@ -50,7 +51,8 @@ impl Netns {
         Self::held_by(File::open(OWN)?)
     }
 
-    /// The namespace behind a descriptor, also one that was opened with `O_PATH`, as NSM passes them.
+    /// The namespace behind a descriptor, also one that was opened with `O_PATH`, as NSM passes
+    /// them.
     ///
     /// # Errors
     /// The descriptor is not a file that can be opened.
@@ -71,16 +73,17 @@ impl Netns {
         Inode::of(&self.0)
     }
 
-    /// The descriptor, to be sent to a peer.
+    /// The descriptor, to send to a peer.
     pub fn descriptor(&self) -> Arc<OwnedFd> {
         Arc::clone(&self.0)
     }
 
-    /// Do something inside, on a thread of its own with this one's tokio runtime, and wait for it. Meant for work without long
-    /// waits: a socket, a netlink connection, the start of a process.
+    /// Runs a function inside, on a separate thread with this one's tokio runtime, and waits for
+    /// it. Meant for work without long waits: a socket, a netlink connection, the start of a
+    /// process.
     ///
     /// # Errors
-    /// The namespace cannot be entered, the work failed, or it panicked.
+    /// The namespace cannot be entered, the function failed, or it panicked.
     pub fn run<T: Send>(&self, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
         let runtime = tokio::runtime::Handle::try_current().ok();
         let inside = || {
@@ -92,7 +95,8 @@ impl Netns {
         done.map_err(|_| io::Error::other("the work inside a namespace panicked"))?
     }
 
-    /// Give the namespace a name under [`NAMED`], by which `nsenter --net=` and `ip netns exec` find it.
+    /// Gives the namespace a name under [`NAMED`], by which `nsenter --net=` and `ip netns exec`
+    /// find it.
     ///
     /// # Errors
     /// The folder is missing, or mounting is refused.
@@ -104,7 +108,7 @@ impl Netns {
         })
     }
 
-    /// Set kernel parameters below `/proc/sys/net`, such as `("ipv4/ip_forward", "1")`.
+    /// Sets kernel parameters below `/proc/sys/net`, such as `("ipv4/ip_forward", "1")`.
     ///
     /// # Errors
     /// Names the first parameter that cannot be written.

@@ -21,17 +21,17 @@ pub const MAIN: u32 = 254;
 /// The table of a pod's own addresses.
 pub const LOCAL: u32 = 255;
 
-/// A way to the next hop.
+/// A next hop of a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Via {
-    /// Address of the next hop; `None` where the destination is on the link itself.
+    /// Address of the next hop; `None` if the destination is on the link itself.
     pub gateway: Option<IpAddr>,
     /// Index of the link.
     pub link: u32,
 }
 
 impl Netlink {
-    /// Set the route to a prefix, in place of an earlier one. Gateways count as reachable on their
+    /// Sets the route to a prefix, in place of an earlier one. Gateways count as reachable on their
     /// link.
     ///
     /// # Errors
@@ -40,7 +40,7 @@ impl Netlink {
         self.set_route_behind(to, table, None, ways).await
     }
 
-    /// Set the route to a prefix that has this metric: a route with a lower one goes before it.
+    /// Sets the route to a prefix with this metric: a route with a lower one is preferred.
     ///
     /// # Errors
     /// See [`set_route`](Self::set_route).
@@ -62,7 +62,7 @@ impl Netlink {
         doing(self.handle.route().add(route).replace().execute().await, what)
     }
 
-    /// Remove a route to a prefix from a table, the first if there are several; false if there is
+    /// Removes a route to a prefix from a table, the first if there are several; false if there is
     /// none.
     ///
     /// # Errors

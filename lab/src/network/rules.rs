@@ -16,14 +16,14 @@ use super::{
 };
 use nsm::api::Family;
 
-/// Packets that match look into a table.
+/// A rule: packets that match look into a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
     /// IP family of the packets.
     pub family: Family,
     /// Source of the packets; any if `None`.
     pub from: Option<IpNet>,
-    /// Link on which they came in; any if `None`.
+    /// Link by which they enter; any if `None`.
     pub input: Option<String>,
     /// Table to look into; 0 drops the packet.
     pub table: u32,
@@ -32,7 +32,7 @@ pub struct Rule {
 }
 
 impl Netlink {
-    /// Add a rule. One that is there is no error.
+    /// Adds a rule. Adding an existing one succeeds.
     ///
     /// # Errors
     /// The kernel refused.
@@ -45,7 +45,7 @@ impl Netlink {
         }
     }
 
-    /// Remove a rule. One that is gone is no error.
+    /// Removes a rule. Removing a missing one succeeds.
     ///
     /// # Errors
     /// The kernel refused.
@@ -71,7 +71,7 @@ impl Netlink {
     }
 }
 
-/// The rules of a fresh namespace: local at 0, main at 32766, and default at 32767.
+/// The rules of a new namespace: local at 0, main at 32766, and default at 32767.
 fn common(rule: &Rule) -> bool {
     rule.from.is_none() && rule.input.is_none() && [0, 32766, 32767].contains(&rule.priority)
 }

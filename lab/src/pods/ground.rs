@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Prepare the mount namespace of the lab: its own `/proc`, an empty `/run`, and copies of the
+//! Prepares the mount namespace of the lab: its own `/proc`, an empty `/run`, and copies of the
 //! programs in it.
 //!
-//! Everything the lab writes is on file systems in memory that nobody else sees.
+//! All files of the lab are on file systems in memory that are not visible outside.
 
 use std::{
     fs::{self, File, Permissions},
@@ -18,12 +18,12 @@ use crate::{
     network::netns::{self, Netns},
 };
 
-/// The proxy, where every pod finds it.
+/// Path of the proxy in every pod.
 pub const PROXY: &str = "/run/proxy";
 /// Another program in the proxy's place, to compare with.
 pub const OTHER: &str = "/run/other-proxy";
 
-/// Where pods have their folders, and whether their namespaces have names.
+/// The folder of the pods, and whether their namespaces have names.
 #[derive(Clone, Debug)]
 pub struct Ground {
     pods: PathBuf,
@@ -31,13 +31,13 @@ pub struct Ground {
 }
 
 impl Ground {
-    /// Mount, and copy each program to its place. This process must be the first of a new PID
+    /// Mounts, and copies each program to its place. This process must be the first of a new PID
     /// namespace, in a mount namespace of its own.
     ///
     /// # Errors
-    /// Names what is missing or refused.
+    /// Names the missing file or the refused operation.
     pub fn prepare(programs: &[(PathBuf, &str)]) -> Result<Self, LabError> {
-        // Where they are may not be seen any more behind what is mounted.
+        // The mounts may hide the folders of the programs.
         let mut found = Vec::new();
         for (from, to) in programs {
             let file = File::open(from).doing(|| format!("read {} (build it first)", from.display()))?;
@@ -65,7 +65,7 @@ impl Ground {
         Self { pods: pods.to_owned(), named: false }
     }
 
-    /// Give a namespace the name of its pod.
+    /// Gives a namespace the name of its pod.
     ///
     /// # Errors
     /// The name is taken, or mounting is refused.
@@ -73,17 +73,17 @@ impl Ground {
         if self.named { netns.publish(pod) } else { Ok(()) }
     }
 
-    /// Take the name away; the namespace goes with its last holder.
+    /// Takes the name away; the namespace goes with its last holder.
     pub fn unname(&self, pod: &str) {
         if self.named {
             let path = format!("{}/{pod}", netns::NAMED);
-            // It may be in use by somebody who looks around: detached, it goes later.
+            // It may be in use by another process that inspects it: detached, it goes later.
             let _ = umount2(path.as_str(), MntFlags::MNT_DETACH);
             let _ = fs::remove_file(path);
         }
     }
 
-    /// Folder of a pod, made if need be. Every process in the lab may write there.
+    /// Folder of a pod, created if necessary. Every process in the lab may write there.
     ///
     /// # Errors
     /// The name is not a file name.
@@ -99,13 +99,13 @@ fn private_mounts() -> io::Result<()> {
     Ok(mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)?)
 }
 
-/// Mount a new file system of a kind.
+/// Mounts a new file system of a kind.
 pub(super) fn mount_new(kind: &str, on: &str) -> io::Result<()> {
     let data = (kind == "tmpfs").then_some("mode=1777");
     Ok(mount(Some(kind), on, Some(kind), MsFlags::MS_NOSUID, data)?)
 }
 
-/// Show a file or folder at another place.
+/// Mounts a file or folder at another place.
 pub(super) fn bind(from: &Path, to: &str) -> io::Result<()> {
     Ok(mount(Some(from), to, None::<&str>, MsFlags::MS_BIND, None::<&str>)?)
 }

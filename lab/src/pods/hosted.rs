@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Host a server of the lab: gRPC over mTLS on a unix socket or a port, in the namespace of a pod.
+//! Hosts a server of the lab: gRPC over mTLS on a unix socket or a port, in the namespace of a pod.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::{
 };
 use nsm::transport::{Identity, Listener, Target, server::serve};
 
-/// How long calls in progress may take when a server stops.
+/// Time for calls in progress when a server stops.
 const DRAIN: Duration = Duration::from_secs(2);
 
 /// A running server. Dropped, it is cut; [`Hosted::stop`] lets it end.
@@ -22,7 +22,7 @@ pub struct Hosted {
 }
 
 impl Hosted {
-    /// Listen on `target` inside a namespace and serve.
+    /// Listens on `target` inside a namespace and serves.
     ///
     /// # Errors
     /// The socket cannot be bound.
@@ -54,7 +54,7 @@ impl Hosted {
         Self { stop, task: AbortOnDropHandle::new(tokio::spawn(server)) }
     }
 
-    /// End the server: no new calls, streams end, calls in progress have two seconds.
+    /// Ends the server: no new calls, streams end, calls in progress have two seconds.
     pub async fn stop(self) {
         self.stop.cancel();
         let _ended = self.task.await;

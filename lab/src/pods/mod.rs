@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Pods: the ground they stand on, their processes and what these may do, and the servers that the
-//! lab itself plays in them.
+//! Pods: their mounts, their processes with privileges, and the servers that the lab itself runs in
+//! them.
 
 pub mod ground;
 pub mod hosted;

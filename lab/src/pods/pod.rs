@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A pod: a network namespace with a name, and the process that runs in it.
 //!
-//! Most pods are played by tasks of the lab itself, with sockets in the pod's namespace. The proxy
-//! is a process of its own, with its own mounts as well: a private `/tmp` that outlives the
+//! Most pods are simulated by tasks of the lab itself, with sockets in the pod's namespace. The
+//! proxy is a separate process, with its own mounts as well: a private `/tmp` that outlives the
 //! process, the sockets of its node, and `/etc/hosts`.
 
 use std::{
@@ -50,7 +50,7 @@ impl Drop for Pod {
 }
 
 impl Pod {
-    /// Make a pod with its loopback link up.
+    /// Creates a pod with its loopback link up.
     ///
     /// # Errors
     /// The kernel refuses namespaces, or the name is not a file name.
@@ -69,7 +69,7 @@ impl Pod {
     /// A folder that the processes of this pod may write, one after the other.
     ///
     /// # Errors
-    /// It cannot be made.
+    /// It cannot be created.
     pub fn state(&self) -> Result<PathBuf, LabError> {
         let folder = self.folder.join("state");
         let user = privileges::has_user(privileges::PROXY_USER).then_some(privileges::PROXY_USER);
@@ -79,7 +79,7 @@ impl Pod {
         Ok(folder)
     }
 
-    /// Connect this pod to another with a pair of links, each with its addresses.
+    /// Connects this pod to another with a pair of links, each with its addresses.
     ///
     /// # Errors
     /// A name or address is taken.
@@ -106,7 +106,7 @@ pub struct End<'a> {
     pub addresses: &'a [IpNet],
 }
 
-/// How to start the process of a pod.
+/// The parameters of a pod's process.
 #[derive(Clone, Debug)]
 pub struct Start<'a> {
     /// The program.
@@ -115,12 +115,12 @@ pub struct Start<'a> {
     pub arguments: &'a [&'a str],
     /// Its whole environment.
     pub environment: &'a [(String, String)],
-    /// What it sees at which path: files and folders that exist. Unless one is at `/tmp`, it has an
-    /// empty `/tmp` of its own.
+    /// Its mounts: existing files and folders, with their paths in the pod. Unless one is at
+    /// `/tmp`, it has an empty `/tmp` of its own.
     pub mounts: &'a [(PathBuf, &'a str)],
-    /// Whether it runs as user 10005 with NET_ADMIN and NET_RAW alone, where that user exists.
+    /// Whether it runs as user 10005 with NET_ADMIN and NET_RAW alone, if that user exists.
     pub confined: bool,
-    /// Name of the file in the pod's folder that takes its output.
+    /// Name of the file in the pod's folder that receives its output.
     pub log: &'a str,
 }
 
@@ -133,7 +133,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// Start a process in the namespaces of a pod.
+    /// Starts a process in the namespaces of a pod.
     ///
     /// # Errors
     /// A mount or the start was refused.
@@ -162,7 +162,7 @@ impl Process {
         self.pid
     }
 
-    /// Send a signal.
+    /// Sends a signal.
     ///
     /// # Errors
     /// The process has ended.
@@ -172,7 +172,7 @@ impl Process {
         Ok(kill(Pid::from_raw(pid), signal)?)
     }
 
-    /// Ask the process to end, and wait for it. After `patience` it is killed; `None` then.
+    /// Terminates the process, and waits for it. After `patience` it is killed; `None` then.
     ///
     /// # Errors
     /// Waiting failed.
@@ -198,7 +198,7 @@ impl Process {
         kib.map(|kib| kib * 1024).map_err(io::Error::other)
     }
 
-    /// A line of what the kernel says of the process, such as `VmRSS`.
+    /// A line of the process's status in the kernel, such as `VmRSS`.
     ///
     /// # Errors
     /// The process has ended, or there is no such line.
@@ -228,8 +228,8 @@ fn enter_mounts(mounts: &[(PathBuf, &str)]) -> io::Result<()> {
     }
     for (from, to) in mounts {
         let (source, target) = (fs::metadata(from)?, Path::new(to));
-        // Folders below /run are the lab's own and are made as needed; a file of the machine must
-        // be there.
+        // Folders below /run belong to the lab and are created when needed; a file of the machine
+        // must exist.
         if source.is_dir() {
             fs::create_dir_all(target)?;
         } else if !target.exists() {

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Give up privileges of a thread, so that the process it starts has what a pod's security context gives.
+//! Drops privileges of a thread, so that the process it starts has those of a pod's security
+//! context.
 //!
-//! Credentials are a property of a thread in Linux. The thread ends after it has started the process.
+//! Credentials are a property of a thread in Linux. The thread ends after it has started the
+//! process.
 
 use std::{fs, io};
 
@@ -11,17 +13,19 @@ use rustix::thread::{
     set_thread_groups, set_thread_res_gid, set_thread_res_uid,
 };
 
-/// The user that the proxy's image runs as.
+/// The user of the proxy's image.
 pub const PROXY_USER: u32 = 10005;
 
-/// Become an ordinary user whose only capabilities are NET_ADMIN and NET_RAW, across `exec` too.
+/// Changes to an ordinary user whose only capabilities are NET_ADMIN and NET_RAW, across `exec`
+/// too.
 ///
 /// # Errors
-/// This thread lacks SETUID, SETGID or SETPCAP, or the user does not exist in this user namespace (see [`has_user`]).
+/// This thread lacks SETUID, SETGID or SETPCAP, or the user does not exist in this user namespace
+/// (see [`has_user`]).
 pub fn keep_network_capabilities(user: u32) -> io::Result<()> {
     let kept = CapabilitySet::NET_ADMIN | CapabilitySet::NET_RAW;
     for capability in (CapabilitySet::all() - kept).iter() {
-        // A kernel that does not know a capability refuses its number.
+        // A kernel that does not have a capability refuses its number.
         let _ = remove_capability_from_bounding_set(capability);
     }
     set_keep_capabilities(true)?;
@@ -37,7 +41,8 @@ pub fn keep_network_capabilities(user: u32) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether a user exists in this user namespace. Where an ordinary user runs the lab, there is only that one.
+/// Whether a user exists in this user namespace. If an ordinary user runs the lab, there is only
+/// that one.
 pub fn has_user(user: u32) -> bool {
     fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| maps(&map, user))
 }

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A simulated process: a thread with a tokio runtime of its own, for a component that the lab
-//! plays.
+//! A simulated process: a thread with a separate tokio runtime, for a component that the lab
+//! simulates.
 //!
 //! Tasks and sockets that are made inside [`within`](Simulated::within) belong to it. They end at
-//! once when it is killed (SIGKILL), and make no progress while it is stopped (SIGSTOP). What it
-//! made in the kernel stays.
+//! once when it is killed (SIGKILL), and make no progress while it is stopped (SIGSTOP). Its
+//! objects in the kernel stay.
 
 use std::{
     io,
@@ -25,7 +25,7 @@ pub struct Simulated {
 }
 
 impl Simulated {
-    /// Start a process that does nothing yet.
+    /// Starts a process that does nothing yet.
     ///
     /// # Errors
     /// No thread or no descriptor is left.
@@ -35,19 +35,20 @@ impl Simulated {
         let killed = kill.clone();
         let thread = thread::Builder::new().name(name.chars().take(15).collect()).spawn(move || {
             runtime.block_on(killed.cancelled());
-            // Not waiting for what blocks: a killed process does not.
+            // Does not wait for blocking tasks, as a killed process does not.
             runtime.shutdown_background();
         })?;
         Ok(Self { runtime: handle, kill, thread: Some(thread), stopped: None })
     }
 
-    /// Do something inside: what it spawns and which sockets it makes belong to the process.
+    /// Runs a function inside: its tasks and sockets belong to the process.
     pub fn within<T>(&self, work: impl FnOnce() -> T) -> T {
         let _entered = self.runtime.enter();
         work()
     }
 
-    /// Stop the process, and return when it has stopped: its sockets stay open, and none is served.
+    /// Stops the process, and returns when it has stopped: its sockets stay open, and none is
+    /// served.
     pub fn stop(&mut self) {
         if self.stopped.is_none() {
             let (go_on, stopped) = mpsc::channel::<()>();
@@ -62,7 +63,7 @@ impl Simulated {
         }
     }
 
-    /// Let a stopped process go on.
+    /// Lets a stopped process continue.
     pub fn resume(&mut self) {
         self.stopped = None;
     }

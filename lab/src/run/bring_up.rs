@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Start the proxy and those it serves, in the order in which a leak would be likeliest.
+//! Starts the proxy and its peers, in the order in which a leak would be likeliest.
 
 use std::{
     net::IpAddr,
@@ -19,16 +19,16 @@ use nsm::{
     transport::registry::Standing,
 };
 
-/// How long the proxy may take to register.
+/// Timeout of the proxy's registration.
 const REGISTER: Duration = Duration::from_secs(15);
-/// How long it may take from the first load balancer to ready.
+/// Timeout from the first load balancer to ready.
 const READY: Duration = Duration::from_secs(15);
-/// The set of NET_ADMIN and NET_RAW, as the kernel writes it.
+/// The set of NET_ADMIN and NET_RAW, in the kernel's notation.
 const NETWORK: &str = "0000000000003000";
-/// Time for one probe.
+/// Timeout of one probe.
 const PROBE: Duration = Duration::from_secs(1);
 
-/// Start the proxy before there is an NSP, and wait until its endpoint is registered.
+/// Starts the proxy before there is an NSP, and waits until its endpoint is registered.
 pub(super) async fn start_proxy(run: &mut Run) -> Result<(), LabError> {
     let start = Instant::now();
     run.world.start_proxies()?;
@@ -38,7 +38,7 @@ pub(super) async fn start_proxy(run: &mut Run) -> Result<(), LabError> {
     judge_privileges(run)
 }
 
-/// Read the proxy's user and capabilities.
+/// Checks the proxy's user and capabilities.
 fn judge_privileges(run: &mut Run) -> Result<(), LabError> {
     if !privileges::has_user(privileges::PROXY_USER) {
         run.report.leave_out(
@@ -67,7 +67,7 @@ pub(super) fn milliseconds(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Wait until the endpoint of every proxy is registered.
+/// Waits until the endpoint of every proxy is registered.
 pub(super) async fn registered(run: &mut Run) -> Result<Duration, LabError> {
     let world = &mut run.world;
     eventually("the proxy is registered", REGISTER, async || {
@@ -86,7 +86,7 @@ pub(super) async fn registered(run: &mut Run) -> Result<Duration, LabError> {
     .await
 }
 
-/// Connect every target, let it carry every VIP, and answer on them.
+/// Connects every target with every VIP, and answers on them.
 pub(super) async fn connect_targets(run: &mut Run) -> Result<(), LabError> {
     let (vips, spare) = (run.world.topology.vips(), run.world.topology.spare_vips());
     for number in 0..run.world.topology.targets {
@@ -113,7 +113,7 @@ fn targets_len(run: &Run) -> usize {
     run.world.targets.len()
 }
 
-/// Bring up all that there is, in an order that a cluster might have.
+/// Brings all components up, in an order that a cluster might have.
 pub(super) async fn everything(run: &mut Run) -> Result<(), LabError> {
     publish_vips(run);
     run.world.start(Component::Nsp)?;
@@ -122,13 +122,13 @@ pub(super) async fn everything(run: &mut Run) -> Result<(), LabError> {
     start_lbs(run).await
 }
 
-/// Let NSP list the VIPs.
+/// Publishes the VIPs in NSP.
 pub(super) fn publish_vips(run: &mut Run) {
     let vips = run.world.topology.vips();
     set_vips(run, &vips);
 }
 
-/// Let NSP list these VIPs.
+/// Publishes these VIPs in NSP.
 pub(super) fn set_vips(run: &Run, vips: &[IpAddr]) {
     let named = vips
         .iter()
@@ -137,7 +137,7 @@ pub(super) fn set_vips(run: &Run, vips: &[IpAddr]) {
     run.world.nsp.set_vips(named.collect::<Vec<_>>());
 }
 
-/// Start every load balancer while the targets send, and wait until the proxy is ready.
+/// Starts every load balancer while the targets send, and waits until the proxy is ready.
 pub(super) async fn start_lbs(run: &mut Run) -> Result<(), LabError> {
     let talkers = leaks::Talkers::start(&run.world, &run.world.topology.vips())?;
     let start = Instant::now();
@@ -160,7 +160,7 @@ pub(super) async fn start_lbs(run: &mut Run) -> Result<(), LabError> {
     Ok(())
 }
 
-/// Wait until every proxy says that it is ready, and every load balancer has a connection from
+/// Waits until every proxy reports that it is ready, and every load balancer has a connection from
 /// each.
 pub(super) async fn ready(run: &mut Run) -> Result<Duration, LabError> {
     let world = &run.world;

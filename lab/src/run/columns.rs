@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Print the verdicts of two programs beside each other.
+//! Prints the verdicts of two programs side by side.
 
 use std::{collections::BTreeSet, fmt};
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::verdict::Verdict;
 
-/// Widths of the columns with a promise or figure, and with what the first program shows.
+/// Widths of the columns with a promise or figure, and with the first program's figures.
 const WIDTHS: (usize, usize) = (72, 44);
 
 /// The verdicts of two programs in the same steps. `Display` prints a table.

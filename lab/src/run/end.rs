@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Stop what runs, in use and not, and count what is left.
+//! Stops the proxy, under traffic and without, and counts the leftovers.
 
 use std::time::{Duration, Instant};
 
@@ -18,14 +18,14 @@ use crate::{
     world::mishaps::END,
 };
 
-/// How long it is away.
+/// How long the proxy is away.
 const AWAY: Duration = Duration::from_millis(500);
-/// How long its connections to load balancers that left may stay.
+/// How long connections to load balancers that left may stay.
 const LEAVE: Duration = Duration::from_secs(15);
-/// Resident memory that the proxy may have.
+/// Maximum resident memory of the proxy.
 const MEMORY: u64 = 14 * 1024 * 1024;
 
-/// Read the proxy's resident memory. A debug build carries more, and is only shown.
+/// Checks the proxy's resident memory. That of a debug build is larger, and only shown.
 pub(super) fn judge_memory(run: &mut Run) -> Result<(), LabError> {
     let proxy = run.world.first_proxy()?;
     let resident = proxy.resident().doing(|| "measure the proxy".into())?;
@@ -34,7 +34,7 @@ pub(super) fn judge_memory(run: &mut Run) -> Result<(), LabError> {
     Ok(())
 }
 
-/// Terminate the proxy while every target sends; it must end by itself.
+/// Terminates the proxy while every target sends; it must end by itself.
 async fn terminate(run: &mut Run) -> Result<Verdict, LabError> {
     let start = Instant::now();
     let mut verdict = Verdict::new("the proxy ends when asked", true);
@@ -51,7 +51,7 @@ async fn terminate(run: &mut Run) -> Result<Verdict, LabError> {
     Ok(verdict.figure("ms", milliseconds(start.elapsed())))
 }
 
-/// Terminate the proxy under traffic, and start a successor in the same pod.
+/// Terminates the proxy under traffic, and starts a successor in the same pod.
 pub(super) async fn restart_under_traffic(run: &mut Run) -> Result<(), LabError> {
     let talkers = Talkers::start(&run.world, &run.world.topology.vips())?;
     let ended = terminate(run).await?;
@@ -68,7 +68,7 @@ pub(super) async fn restart_under_traffic(run: &mut Run) -> Result<(), LabError>
     Ok(())
 }
 
-/// Let every load balancer leave while the targets send: no next hop is left.
+/// Makes every load balancer leave while the targets send: no next hop is left.
 async fn lose_every_lb(run: &mut Run) -> Result<(), LabError> {
     let talkers = Talkers::start(&run.world, &run.world.topology.vips())?;
     let (mut left, mut superseded) = (Vec::new(), 0);
@@ -94,8 +94,8 @@ async fn lose_every_lb(run: &mut Run) -> Result<(), LabError> {
     Ok(())
 }
 
-/// Let the load balancers leave, close every target, then terminate the proxy. The counter is shown
-/// to count still.
+/// Makes the load balancers leave, closes every target, then terminates the proxy. Also shows that
+/// the counter still counts.
 pub(super) async fn close_everything(run: &mut Run) -> Result<(), LabError> {
     lose_every_lb(run).await?;
     for target in &mut run.world.targets {
@@ -109,7 +109,7 @@ pub(super) async fn close_everything(run: &mut Run) -> Result<(), LabError> {
     leaks::show_that_the_counter_counts(run).await
 }
 
-/// Stop the rest, and count.
+/// Stops the rest, and counts.
 pub(super) async fn leave(run: Run, baseline: Baseline) -> Result<Report, LabError> {
     let Run { mut world, mut report, started, .. } = run;
     for process in world.proxies.iter_mut().filter_map(|proxy| proxy.process.take()) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Wait for something to become true, and say what was seen last if it does not.
+//! Waits for a condition, and fails with the last observation if it does not become true.
 
 use std::time::Duration;
 
@@ -7,13 +7,13 @@ use tokio::time::{Instant, sleep};
 
 use crate::error::LabError;
 
-/// Time between two looks.
+/// Time between two checks.
 const PACE: Duration = Duration::from_millis(20);
 
-/// Look until `Ok`, at most `within`; how long it took.
+/// Checks until `Ok`, at most `within`; returns how long it took.
 ///
 /// # Errors
-/// It did not become true; with what was seen last.
+/// It did not become true; with the last observation.
 pub(super) async fn eventually(
     what: &str,
     within: Duration,

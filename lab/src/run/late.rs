@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Let targets join while IPAM answers late.
+//! Targets that join while IPAM answers late.
 
 use std::time::{Duration, Instant};
 
@@ -9,11 +9,11 @@ use super::{Run, bring_up::milliseconds, verdict::Verdict};
 use crate::{error::LabError, world::target::Target};
 use nsm::ipam::Fault;
 
-/// How late IPAM is.
+/// Delay of IPAM.
 const LATE: Duration = Duration::from_secs(2);
-/// What two rounds of calls would take at least.
+/// Minimum duration of two rounds of calls.
 const TWO_ROUNDS: Duration = Duration::from_secs(4);
-/// Targets that join at once.
+/// Number of targets that join at once.
 const AT_ONCE: usize = 5;
 
 async fn timed(target: &mut Target) -> Result<Duration, LabError> {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! See that nothing with a VIP as source ever leaves by the primary network.
+//! Checks that no packet with a VIP as source ever leaves by the primary network.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -14,15 +14,15 @@ use crate::{
 };
 use nsm::api::Family;
 
-/// How long a phase is watched.
+/// Duration of a phase.
 const PHASE: Duration = Duration::from_millis(500);
 /// Pace of one sender.
 const PACE: Duration = Duration::from_millis(4);
-/// How long the counter may take to see the first packet.
+/// Timeout for the first counted packet.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Send a packet with a VIP as source out of the primary link, in each family, and see it counted:
-/// a counter that shows nothing otherwise proves something only then.
+/// Sends a packet with a VIP as source out of the primary link, in each family, and checks that it
+/// is counted. Without this, a count of 0 would prove nothing.
 pub(super) async fn show_that_the_counter_counts(run: &mut Run) -> Result<(), LabError> {
     let before = run.world.leak.count();
     let proxy = &run.world.fabric.proxies[0];
@@ -53,8 +53,8 @@ fn outside(world: &World, family: Family) -> Vec<IpAddr> {
     outside.iter().map(IpNet::addr).filter(|address| Family::of(*address) == family).collect()
 }
 
-/// What sends from every VIP of every target, to the client and straight to the far end of the
-/// primary link.
+/// Senders from every VIP of every target, to the client and straight to the far end of the primary
+/// link.
 pub(super) struct Talkers {
     talks: Vec<Talk>,
     leaked_before: u64,
@@ -75,12 +75,12 @@ impl Talkers {
         Ok(Self { talks, leaked_before })
     }
 
-    /// Packets with a VIP as source that were seen outside.
+    /// Number of packets with a VIP as source that were counted outside.
     pub(super) fn leaked(&self, world: &World) -> u64 {
         world.leak.count() - self.leaked_before
     }
 
-    /// Whether packets were sent and none was seen outside.
+    /// Whether packets were sent and none was counted outside.
     pub(super) fn judge(self, world: &World, name: &str) -> Verdict {
         let sent: u64 = self.talks.iter().map(Talk::sent).sum();
         let leaked = self.leaked(world);
@@ -88,7 +88,7 @@ impl Talkers {
     }
 }
 
-/// Let every target send for a while, and see nothing of it outside.
+/// Lets every target send for a while, and checks that none of it is counted outside.
 pub(super) async fn quiet(run: &mut Run, name: &str) -> Result<(), LabError> {
     let talkers = Talkers::start(&run.world, &run.world.topology.vips())?;
     tokio::time::sleep(PHASE).await;

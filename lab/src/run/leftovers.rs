@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Count what is left when everything has been closed.
+//! Counts the leftovers after everything has been closed.
 
 use std::{fs, io, time::Duration};
 
@@ -16,14 +16,14 @@ use crate::{
 /// Time between two counts.
 const PACE: Duration = Duration::from_millis(20);
 
-/// What was there at the start, to compare with.
+/// The counts at the start, to compare with.
 #[derive(Clone, Copy, Debug)]
 pub struct Baseline {
     descriptors: usize,
 }
 
 impl Baseline {
-    /// Count now, before anything is started.
+    /// Counts now, before anything is started.
     ///
     /// # Errors
     /// `/proc` is not mounted.
@@ -36,7 +36,7 @@ fn open_descriptors() -> io::Result<usize> {
     Ok(fs::read_dir("/proc/self/fd")?.count())
 }
 
-/// Processes in this PID namespace beside ours.
+/// Number of other processes in this PID namespace.
 fn processes() -> io::Result<usize> {
     let entries = fs::read_dir("/proc")?.filter_map(Result::ok);
     let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
@@ -44,7 +44,7 @@ fn processes() -> io::Result<usize> {
     Ok(pids.filter(|pid| *pid != std::process::id()).count())
 }
 
-/// Links, rules and routes that NSM or the proxy made.
+/// Numbers of links, rules and routes that NSM or the proxy made.
 async fn in_kernel(fabric: &Fabric) -> Result<[usize; 3], LabError> {
     let (mut links, mut rules, mut routes) = (0, 0, 0);
     for pod in fabric.pods() {
@@ -60,15 +60,15 @@ async fn in_kernel(fabric: &Fabric) -> Result<[usize; 3], LabError> {
     Ok([links, rules, routes])
 }
 
-/// Addresses that IPAM still holds for connections.
+/// Number of addresses that IPAM still holds for connections.
 pub fn leases(ipam: &Ipam) -> usize {
     ipam.tree().children().iter().filter(|(name, _)| name != "bridge").count()
 }
 
-/// Time for what has been closed to be gone: tasks that were aborted end a little later.
+/// Time for closed resources to be gone: aborted tasks end a little later.
 const REST: Duration = Duration::from_secs(2);
 
-/// Judge what is left.
+/// Judges the leftovers.
 ///
 /// # Errors
 /// Counting failed.
@@ -105,13 +105,13 @@ async fn count(stopped: &Stopped) -> Result<Vec<(&'static str, usize)>, LabError
     ])
 }
 
-/// Descriptors beyond those of the start.
+/// Number of descriptors beyond those of the start.
 fn beyond(baseline: Baseline) -> Result<usize, LabError> {
     let now = open_descriptors().doing(|| "count descriptors".into())?;
     Ok(now.saturating_sub(baseline.descriptors))
 }
 
-/// Unix sockets that still listen, in any of our namespaces.
+/// Number of unix sockets that still listen, in any of our namespaces.
 fn sockets(fabric: &Fabric) -> io::Result<usize> {
     let inside = fabric.pods().map(|pod| pod.netns.run(listening));
     inside.chain([listening()]).sum()

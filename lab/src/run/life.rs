@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Follow one connection of a target, from its first Request to its Close, in answers and in the
+//! Follows one connection of a target, from its first Request to its Close, in answers and in the
 //! kernel.
 
 use std::{collections::BTreeSet, net::IpAddr};
@@ -14,10 +14,10 @@ use crate::{
     world::target::{LINK, Target},
 };
 
-/// Refreshes of the connection.
+/// Number of refreshes of the connection.
 const REFRESHES: usize = 10;
 
-/// What the kernel has of a connection.
+/// The kernel objects of a connection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Seen {
     /// Index of the target's link.
@@ -49,12 +49,12 @@ fn sorted(addresses: impl IntoIterator<Item = IpAddr>) -> Vec<IpAddr> {
     sorted
 }
 
-/// The token that the proxy gave with its last answer: another one with each.
+/// The token in the proxy's last answer, which differs in each.
 fn token(target: &Target) -> Option<String> {
     Some(target.connection()?.segments().last()?.token.clone())
 }
 
-/// Refresh a connection ten times: the proxy answers anew each time, and the kernel stays as it is.
+/// Refreshes a connection ten times: the proxy answers each time, and the kernel does not change.
 async fn refresh(run: &Run, pod: &Pod, target: &mut Target, before: &Seen) -> Result<Verdict, LabError> {
     let id = target.id();
     let (mut same, mut tokens) = (0, BTreeSet::from([token(target)]));
@@ -69,7 +69,7 @@ async fn refresh(run: &Run, pod: &Pod, target: &mut Target, before: &Seen) -> Re
     Ok(verdict.figure("without a change", same).figure("new tokens of the proxy", answers))
 }
 
-/// A target joins, carries every VIP, refreshes its connection ten times, and leaves.
+/// A target that joins, carries every VIP, refreshes its connection ten times, and leaves.
 pub(super) async fn of_a_connection(run: &mut Run) -> Result<(), LabError> {
     let pod = run.world.guest("visitor").await?;
     let mut target = run.world.guest_target(&pod)?;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Perform a run: build the world, go through the steps, judge each.
+//! Performs a run: builds the world, goes through the steps, judges each.
 //!
-//! A step that finds a promise broken says so in its verdict, and the run goes on. A step that
-//! cannot be done ends the run: what follows would prove nothing.
+//! A step that finds a promise broken reports it in its verdict, and the run continues. A step that
+//! cannot be done ends the run, because later steps would prove nothing.
 
 mod bring_up;
 mod chaos;
@@ -38,7 +38,7 @@ use crate::{
 };
 use nsm::chain::causes;
 
-/// Lines of the proxy's log that a failed verdict shows.
+/// Number of lines of the proxy's log that a failed verdict shows.
 const LOG: usize = 40;
 
 /// A run, with its world for as long as that is alive.
@@ -50,20 +50,20 @@ pub struct Run {
     started: Instant,
 }
 
-/// What a world is built for.
+/// The purpose of a world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Story {
     /// The first look, and the faults.
     OneNode,
     /// Two nodes.
     TwoNodes,
-    /// The troubles of a seed.
+    /// The random faults of a seed.
     Chaos(u64),
 }
 
 impl Run {
-    /// Go through every story of a plan, each in a world of its own; to keep the world, through all
-    /// but the end of the last one.
+    /// Goes through every story of a plan, each in a new world; to keep the world, through all but
+    /// the end of the last one.
     ///
     /// # Errors
     /// A world could not be built.
@@ -156,11 +156,11 @@ impl Run {
         reach::everywhere(self, "UDP and TCP over every VIP and target after a restart").await
     }
 
-    /// Take a verdict, and show it.
+    /// Adds a verdict, and shows it.
     fn judge(&mut self, mut verdict: Verdict) {
         match self.story {
             Story::TwoNodes => verdict.name = format!("two nodes: {}", verdict.name),
-            // Of the rest only what fails is worth a line for each seed.
+            // Of the others, only failed ones are shown for each seed.
             Story::Chaos(_) if verdict.ok && !verdict.figures.contains_key("seed") => return,
             Story::OneNode | Story::Chaos(_) => {}
         }

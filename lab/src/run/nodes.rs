@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Two nodes with a proxy each: load balancers reach every target by the proxy of its node, and the
-//! death of one proxy does not touch the other's targets.
+//! death of one proxy does not affect the other's targets.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,15 +23,15 @@ use crate::{
     world::balance::FROM_PROXY,
 };
 
-/// Name of this story, by which it is chosen or left out.
+/// Name of this story, by which it is selected or skipped.
 pub(super) const NAME: &str = "two-nodes";
-/// Questions to each VIP.
+/// Number of questions to each VIP.
 const QUESTIONS: usize = 64;
 /// How long traffic is watched before a node dies, and how long the node is dead.
 const WATCH: Duration = Duration::from_secs(1);
 const DEAD: Duration = Duration::from_secs(3);
 
-/// Bring the two nodes up, and let the first one's proxy die.
+/// Brings the two nodes up, and lets the first one's proxy die.
 pub(super) async fn story(run: &mut Run) -> Result<(), LabError> {
     bring_up::everything(run).await?;
     judge_subnets(run);
@@ -40,7 +40,7 @@ pub(super) async fn story(run: &mut Run) -> Result<(), LabError> {
     one_dies(run).await
 }
 
-/// The targets of each node are in a subnet of their own.
+/// The targets of each node are in a separate subnet.
 fn judge_subnets(run: &mut Run) {
     let mut subnets: BTreeMap<usize, BTreeSet<String>> = BTreeMap::new();
     for (number, target) in run.world.targets.iter().enumerate() {
@@ -58,7 +58,7 @@ fn judge_subnets(run: &mut Run) {
     }));
 }
 
-/// Packets that all load balancers have sent to each proxy.
+/// Number of packets that all load balancers have sent to each proxy.
 async fn sent_to_proxies(run: &Run) -> Result<Vec<u64>, LabError> {
     let mut sent = vec![0; run.world.proxies.len()];
     for pod in &run.world.fabric.lbs {
@@ -72,8 +72,8 @@ async fn sent_to_proxies(run: &Run) -> Result<Vec<u64>, LabError> {
     Ok(sent)
 }
 
-/// Ask every VIP, and compare the answers of each node's targets with the packets to its proxy. One
-/// datagram is one packet; a few more ask for link-layer addresses.
+/// Asks every VIP, and compares the answers of each node's targets with the packets to its proxy.
+/// One datagram is one packet; a few more resolve link-layer addresses.
 async fn judge_ways(run: &mut Run) -> Result<(), LabError> {
     let before = sent_to_proxies(run).await?;
     let mut answers = vec![0; before.len()];
@@ -106,7 +106,7 @@ fn flows_of(run: &Run, traffic: &Traffic, node: usize) -> [Vec<bool>; 2] {
     })
 }
 
-/// Let the pod of the first node's proxy die with all its links, and return.
+/// Lets the pod of the first node's proxy die with all its links, and return.
 async fn one_dies(run: &mut Run) -> Result<(), LabError> {
     let vips: Vec<IpAddr> = run.world.topology.vips();
     let traffic = Traffic::start(&run.world, &vips)?;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Which steps a run has.
+//! The steps of a run.
 
 use super::{Story, faults::FAULTS, nodes};
 
-/// What a run is to do.
+/// The parts of a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
     /// Leave everything running at the end.
@@ -12,20 +12,20 @@ pub struct Plan {
     pub peers: bool,
     /// After the first look, every fault.
     pub full: bool,
-    /// If not empty: of the first look only what is needed, and these faults.
+    /// If not empty, only these faults, and of the first look only the necessary steps.
     pub only: Vec<String>,
-    /// Faults that are left out.
+    /// Faults that are skipped.
     pub skip: Vec<String>,
-    /// Instead of all this, go through so many random sequences of troubles.
+    /// Instead of all this, this many random sequences of faults.
     pub chaos: u64,
     /// The seed of the first of them.
     pub seed: u64,
-    /// Perform everything once more, with another program in the proxy's place.
+    /// Everything once more, with another program in the proxy's place.
     pub compare: bool,
 }
 
 impl Plan {
-    /// Check that every fault that is named exists.
+    /// Checks that every named fault exists.
     ///
     /// # Errors
     /// The first that does not, with those that do.
@@ -41,7 +41,7 @@ impl Plan {
         }
     }
 
-    /// Whether a fault is to be performed.
+    /// Whether a fault is performed.
     pub(super) fn takes(&self, fault: &str) -> bool {
         let named = |names: &[String]| names.iter().any(|name| name == fault);
         let chosen = if self.only.is_empty() { self.full } else { named(&self.only) };
@@ -59,7 +59,7 @@ impl Plan {
         stories.into_iter().filter_map(|(story, told)| told.then_some(story)).collect()
     }
 
-    /// Whether the steps of the first look are to be performed, beside those that the others need.
+    /// Whether the steps of the first look are performed, beside those that the others need.
     pub(super) fn first_look(&self) -> bool {
         self.only.is_empty()
     }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Ask every VIP over UDP and TCP, and read from the kernel's counters which load balancer carried what.
+//! Asks every VIP over UDP and TCP, and reads from the kernel's counters which load balancer
+//! carried which packets.
 
 use std::{
     net::IpAddr,
@@ -15,9 +16,10 @@ use crate::{
 };
 use nsm::api::Family;
 
-/// Flows per VIP and transport: that one of three targets gets none of them by chance has odds of 1 to 10¹⁰.
+/// Flows per VIP and transport: the odds that one of three targets gets none of them by chance are
+/// 1 to 10¹⁰.
 const FLOWS: usize = 64;
-/// How long it may take until every flow is answered.
+/// Timeout until every flow is answered.
 const SETTLE: Duration = Duration::from_secs(10);
 
 /// Packets through a load balancer, by its links.
@@ -47,12 +49,12 @@ async fn carried(run: &Run) -> Result<Vec<Carried>, LabError> {
     Ok(all)
 }
 
-/// Ask a VIP over one transport.
+/// Asks a VIP over one transport.
 pub(super) async fn ask_vip(run: &Run, vip: IpAddr, transport: Transport, flows: usize) -> Answers {
     ask(&run.world.fabric.client.netns, client(Family::of(vip)), vip, transport, flows).await
 }
 
-/// Wait until a VIP answers from every target.
+/// Waits until a VIP answers from every target.
 pub(super) async fn settled(run: &Run, vip: IpAddr) -> Result<(), LabError> {
     let targets = run.world.targets.len();
     eventually(&format!("{vip} answers"), SETTLE, async || {
@@ -63,8 +65,8 @@ pub(super) async fn settled(run: &Run, vip: IpAddr) -> Result<(), LabError> {
     .map(drop)
 }
 
-/// Ask every VIP over every transport: each question is answered, by the VIP, and every target has a share; every load balancer
-/// carries packets in both directions.
+/// Asks every VIP over every transport: each question is answered, by the VIP, and every target has
+/// a share; every load balancer carries packets in both directions.
 pub(super) async fn everywhere(run: &mut Run, name: &str) -> Result<(), LabError> {
     let (vips, targets) = (run.world.topology.vips(), run.world.targets.len());
     let start = Instant::now();

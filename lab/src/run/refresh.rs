@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Refresh standing connections, also with new identities.
+//! Refreshes of standing connections, also with new identities.
 
 use super::{Run, verdict::Verdict};
 use crate::error::LabError;
 
-/// Refreshes of each target.
+/// Number of refreshes of each target.
 const REFRESHES: usize = 10;
 
 async fn refresh_all(run: &mut Run, times: usize) -> Result<(), LabError> {
@@ -16,7 +16,7 @@ async fn refresh_all(run: &mut Run, times: usize) -> Result<(), LabError> {
     Ok(())
 }
 
-/// Refresh every target, and see that IPAM is not called.
+/// Refreshes every target, and checks that IPAM is not called.
 pub(super) async fn costs_no_ipam_call(run: &mut Run) -> Result<(), LabError> {
     let before = run.world.ipam.faults().calls();
     refresh_all(run, REFRESHES).await?;
@@ -28,7 +28,7 @@ pub(super) async fn costs_no_ipam_call(run: &mut Run) -> Result<(), LabError> {
     Ok(())
 }
 
-/// Give every pod a new SVID, and see that connections can still be refreshed.
+/// Gives every pod a new SVID, and checks that connections can still be refreshed.
 pub(super) async fn survives_a_rotation(run: &mut Run) -> Result<(), LabError> {
     let pods: Vec<String> = run.world.agent.pods().map(str::to_owned).collect();
     for pod in &pods {

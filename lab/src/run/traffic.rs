@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The traffic of a run, with each direction measured apart: client to VIPs, and VIPs to client.
+//! The traffic of a run, with each direction measured separately: client to VIPs, and VIPs to
+//! client.
 //!
 //! While it runs, targets also send from their VIPs straight to the far end of the primary link,
-//! where nothing of it may arrive.
+//! where none of it may arrive.
 
 use std::{
     io,
@@ -30,12 +31,12 @@ use nsm::api::Family;
 
 /// Time between two datagrams of a flow.
 pub(super) const PACE: Duration = Duration::from_millis(10);
-/// Flows from the client to each VIP. With the other VIPs' they take every load balancer and
+/// Flows from the client to each VIP. Together, the flows of all VIPs use every load balancer and
 /// target.
 const TO_VIP: usize = 6;
 /// Flows from each VIP of each target.
 const FROM_VIP: usize = 2;
-/// How long a datagram may be under way before it counts as lost.
+/// How long a datagram may be in transit before it counts as lost.
 pub(super) const UNDER_WAY: Duration = Duration::from_millis(300);
 
 /// A direction of the traffic.
@@ -79,7 +80,7 @@ fn bind(netns: &Netns, at: SocketAddr) -> Result<tokio::net::UdpSocket, LabError
 }
 
 impl Traffic {
-    /// Send from the client to these VIPs, and from these VIPs of every target to the client.
+    /// Sends from the client to these VIPs, and from these VIPs of every target to the client.
     ///
     /// # Errors
     /// A socket cannot be bound.
@@ -141,13 +142,13 @@ impl Traffic {
         loss.sent > 0 && loss.lost == 0
     }
 
-    /// Packets with a VIP as source that were seen outside.
+    /// Number of packets with a VIP as source that were counted outside.
     pub(super) fn leaked(&self, world: &World) -> u64 {
         self.talkers.leaked(world)
     }
 
-    /// The loss of each VIP, and in egress of each target, in a period; only those that lost
-    /// something, a line each.
+    /// The loss of each VIP, and in egress of each target, in a period; only those with losses, a
+    /// line each.
     pub(super) fn details(&self, direction: Direction, period: &Range<Instant>) -> String {
         let record = self.stream(direction).record();
         let of = |names: Vec<String>| losers(&record, period, &names).join("\n          ");
@@ -160,14 +161,14 @@ impl Traffic {
         }
     }
 
-    /// End, and close the sockets before the return.
+    /// Ends, and closes the sockets before the return.
     pub(super) async fn end(self) {
         self.ingress.end().await;
         self.egress.end().await;
     }
 
-    /// Stop sending, wait for what is under way, and return the loss of each direction, ingress
-    /// first.
+    /// Stops sending, waits for datagrams in transit, and returns the loss of each direction,
+    /// ingress first.
     pub(super) async fn finish(self, since: Instant) -> [Loss; 2] {
         for direction in Direction::BOTH {
             self.stream(direction).rest();

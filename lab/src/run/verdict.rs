@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Collect what the lab found out: one verdict per promise, with the figures it rests on.
+//! Collects the results of the lab: one verdict per promise, with the figures on which it is based.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -11,11 +11,11 @@ use super::columns::Columns;
 /// Whether one promise held.
 #[derive(Clone, Debug, Serialize, PartialEq)]
 pub struct Verdict {
-    /// What was promised, as a short sentence.
+    /// The promise, as a short sentence.
     pub name: String,
     /// Whether it held.
     pub ok: bool,
-    /// What was counted or measured.
+    /// The counted or measured figures.
     pub figures: BTreeMap<String, Value>,
 }
 
@@ -25,7 +25,7 @@ impl Verdict {
         Self { name: name.into(), ok, figures: BTreeMap::new() }
     }
 
-    /// Add a figure.
+    /// Adds a figure.
     #[must_use]
     pub fn figure(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.figures.insert(name.to_owned(), value.into());
@@ -46,24 +46,24 @@ pub struct Report {
 }
 
 impl Report {
-    /// Add a verdict.
+    /// Adds a verdict.
     pub fn add(&mut self, verdict: Verdict) {
         self.verdicts.push(verdict);
         self.ok = self.verdicts.iter().all(|verdict| verdict.ok);
     }
 
-    /// Add the verdicts of a later run.
+    /// Adds the verdicts of a later run.
     pub fn append(&mut self, later: Self) {
         later.verdicts.into_iter().for_each(|verdict| self.add(verdict));
         self.left_out.extend(later.left_out);
     }
 
-    /// Put the verdicts of another program in the same steps beside these. They do not count.
+    /// Adds the verdicts of another program in the same steps beside these. They do not count.
     pub fn compare(&mut self, other: Self) {
         self.other = other.verdicts;
     }
 
-    /// Name something that this run does not judge.
+    /// Names something that this run does not judge.
     pub fn leave_out(&mut self, what: impl Into<String>) {
         self.left_out.push(what.into());
     }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Add and remove VIPs under traffic, and let NSP forget them all.
+//! Adds and removes VIPs under traffic, and lets NSP forget them all.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -25,7 +25,7 @@ fn start(run: &Run) -> Result<(Traffic, Instant), LabError> {
     Ok((Traffic::start(&run.world, &run.world.topology.vips())?, Instant::now()))
 }
 
-/// Judge that traffic lost nothing since it started.
+/// Judges that traffic has lost nothing since it started.
 async fn judge(run: &mut Run, name: &str, (traffic, since): (Traffic, Instant)) {
     let losses = traffic.finish(since).await;
     let good = losses.iter().all(|loss| loss.sent > 0 && loss.lost == 0);
@@ -45,8 +45,8 @@ async fn carry(run: &mut Run, vips: &[IpAddr]) -> Result<(), LabError> {
     Ok(())
 }
 
-/// Add a VIP of each family and remove it again, while the others are in use. While it is removed,
-/// targets still send from it.
+/// Adds a VIP of each family and removes it again, while the others are in use. While it is
+/// removed, targets still send from it.
 pub(super) async fn come_and_go_under_traffic(run: &mut Run) -> Result<(), LabError> {
     let (vips, spare) = (run.world.topology.vips(), run.world.topology.spare_vips());
     let more: Vec<IpAddr> = vips.iter().chain(&spare).copied().collect();
@@ -82,7 +82,7 @@ pub(super) async fn come_and_go_under_traffic(run: &mut Run) -> Result<(), LabEr
     Ok(())
 }
 
-/// Let NSP answer with an empty list, as after its restart, while everything is in use.
+/// Lets NSP answer with an empty list, as after its restart, while everything is in use.
 pub(super) async fn an_empty_list_is_held(run: &mut Run) -> Result<(), LabError> {
     let traffic = start(run)?;
     let talkers = Talkers::start(&run.world, &run.world.topology.vips())?;

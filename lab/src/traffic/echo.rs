@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Answer UDP and TCP on the VIPs of a target, with the target's name.
+//! Answers UDP and TCP on the VIPs of a target, with the target's name.
 //!
 //! A socket is bound to each VIP, also before any link carries it, and so answers from the address
-//! that was asked.
+//! of the question.
 
 use std::{
     io,
@@ -27,9 +27,9 @@ use nsm::testing::accept;
 pub const PORT: u16 = 5000;
 /// TCP connections answered at once; further ones wait in the backlog.
 const CONNECTIONS: usize = 64;
-/// How long a TCP connection may take to say something.
+/// Timeout of a TCP connection's question.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Longest question answered, in bytes.
+/// Maximum length of a question, in bytes.
 const LONGEST: usize = 512;
 
 /// A running echo. It ends when dropped.
@@ -38,7 +38,7 @@ pub struct Echo {
 }
 
 impl Echo {
-    /// Answer on `addresses` in a namespace: `<name> <question>`.
+    /// Answers on `addresses` in a namespace: `<name> <question>`.
     ///
     /// # Errors
     /// A socket cannot be bound.
@@ -86,7 +86,8 @@ fn free_bind(socket: impl std::os::fd::AsFd, at: SocketAddr) -> io::Result<()> {
 async fn answer_udp(socket: UdpSocket, name: String) {
     let mut question = [0; LONGEST];
     loop {
-        // An ICMP error of an earlier answer comes out here; the next question is not its fault.
+        // An ICMP error of an earlier answer is returned here; it does not concern the next
+        // question.
         let Ok((length, from)) = socket.recv_from(&mut question).await else { continue };
         let answer = [name.as_bytes(), b" ", &question[..length]].concat();
         let _ = socket.send_to(&answer, from).await;

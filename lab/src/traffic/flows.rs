@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Ask a VIP over many flows, and see who answers from which address.
+//! Asks a VIP over many flows, and records which target answers from which address.
 //!
-//! Each flow has a source port of its own, so that the hashes on the way spread them over load balancers and targets.
+//! Each flow has a different source port, so that the hashes on the path spread them over load
+//! balancers and targets.
 
 use std::{
     collections::BTreeMap,
@@ -20,9 +21,9 @@ use tokio::{
 use super::echo::PORT;
 use crate::network::netns::Netns;
 
-/// How long an answer may take. A lost packet is not sent again.
+/// Timeout of an answer. A lost packet is not sent again.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// Flows in the air at once: fewer than any queue on the way holds.
+/// Number of concurrent flows: fewer than any queue on the path holds.
 const AT_ONCE: usize = 32;
 
 /// Transport of a flow.
@@ -43,14 +44,14 @@ impl std::fmt::Display for Transport {
     }
 }
 
-/// What came back.
+/// The answers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Answers {
     /// Questions sent.
     pub sent: usize,
     /// Right answers from the VIP itself.
     pub answered: usize,
-    /// Answers from another address than the one that was asked.
+    /// Answers from another address than that of the question.
     pub wrong_source: usize,
     /// Answers of each target.
     pub by: BTreeMap<String, usize>,
@@ -62,7 +63,7 @@ impl Answers {
         self.sent > 0 && self.answered == self.sent && self.wrong_source == 0 && self.by.len() == targets
     }
 
-    /// Add the answers of other flows.
+    /// Adds the answers of other flows.
     pub fn merge(&mut self, other: Answers) {
         self.sent += other.sent;
         self.answered += other.answered;
@@ -79,7 +80,7 @@ enum Answer {
     None,
 }
 
-/// Ask `vip` from `source` over so many flows.
+/// Asks `vip` from `source` over this many flows.
 pub async fn ask(netns: &Netns, source: IpAddr, vip: IpAddr, transport: Transport, flows: usize) -> Answers {
     let mut answers = Answers::default();
     let vip = SocketAddr::new(vip, PORT);

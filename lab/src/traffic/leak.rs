@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Count packets whose source is a VIP, at a place where none may ever come.
+//! Counts packets whose source is a VIP, at a place where none may ever arrive.
 //!
-//! The counter is a packet socket at the far end of the proxy's primary link. It sees everything that arrives there, whatever
-//! its destination. A counter that shows 0 proves something only if it would have shown more: send it one packet first.
+//! The counter is a packet socket at the far end of the proxy's primary link. It receives
+//! everything that arrives there, regardless of the destination. A count of 0 proves something only
+//! if the counter works: send it one packet first.
 
 use std::{
     io,
@@ -31,7 +32,7 @@ pub struct LeakCounter {
 }
 
 impl LeakCounter {
-    /// Count in a namespace from now on.
+    /// Counts in a namespace from now on.
     ///
     /// # Errors
     /// Packet sockets need the capability NET_RAW.
@@ -48,7 +49,7 @@ impl LeakCounter {
         Ok(Self { count, _task: AbortOnDropHandle::new(task) })
     }
 
-    /// Packets with a VIP as source, seen so far.
+    /// Number of packets with a VIP as source so far.
     pub fn count(&self) -> u64 {
         self.count.load(Relaxed)
     }
@@ -58,7 +59,7 @@ async fn follow(socket: UdpSocket, vips: Vec<IpNet>, count: Arc<AtomicU64>) {
     let mut packet = [0; 64];
     loop {
         let received = socket.recv(&mut packet).await;
-        // ENETDOWN when a link goes is not the end of the others.
+        // ENETDOWN of a link that goes does not end the count on the others.
         let Ok(length) = received else { continue };
         let from = source(&packet[..length]);
         if from.is_some_and(|from| vips.iter().any(|vip| vip.contains(&from))) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Packets: who answers, who asks once or without end, and who counts what may not be seen.
+//! Packets: servers that answer, clients that ask once or repeatedly, and the counter of leaks.
 
 pub mod echo;
 pub mod flows;

@@ -30,8 +30,8 @@ pub struct Loss {
     pub lost: u64,
     /// Longest time, in one flow, from a datagram that was lost to the next one that arrived.
     pub longest_gap: Duration,
-    /// Time from the start of the period to the first datagram behind the last lost one, in the
-    /// flow that took longest; `None` if the last datagram of a flow was lost.
+    /// Time from the start of the period to the first datagram after the last lost one, in the flow
+    /// that took longest; `None` if the last datagram of a flow was lost.
     pub whole_after: Option<Duration>,
 }
 
@@ -41,14 +41,14 @@ impl Record {
         Self((0..flows).map(|_| Flow::default()).collect())
     }
 
-    /// Add a datagram to a flow. Returns its number.
+    /// Adds a datagram to a flow. Returns its number.
     pub fn sent(&mut self, flow: usize, at: Instant) -> u64 {
         let Some(flow) = self.0.get_mut(flow) else { return 0 };
         flow.datagrams.push(Datagram { sent: at, arrived: false });
         flow.datagrams.len() as u64 - 1
     }
 
-    /// Note the arrival of a datagram at a receiver. One that was never sent is ignored.
+    /// Records the arrival of a datagram at a receiver. One that was never sent is ignored.
     pub fn arrived(&mut self, flow: usize, number: u64, receiver: usize) {
         let Some(flow) = self.0.get_mut(flow) else { return };
         let number = usize::try_from(number).unwrap_or(usize::MAX);

@@ -21,10 +21,10 @@ use super::record::Record;
 
 /// Port on which a stream is received.
 pub const PORT: u16 = 5001;
-/// Bytes of a datagram: which stream, which flow, which number.
+/// Bytes of a datagram: numbers of the stream, the flow and the datagram.
 const LENGTH: usize = 24;
 
-/// Where a flow comes from and goes to.
+/// The ends of a flow.
 pub struct Flow {
     /// Socket of the sender.
     pub from: UdpSocket,
@@ -40,7 +40,7 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// Send a datagram of every flow every `pace`, and receive on every socket of `receivers`.
+    /// Sends a datagram of every flow every `pace`, and receives on every socket of `receivers`.
     pub fn start(flows: Vec<Flow>, receivers: Vec<UdpSocket>, pace: Duration) -> Self {
         let record = Arc::new(Mutex::new(Record::new(flows.len())));
         // A late datagram of an earlier stream between the same addresses must not count.
@@ -55,12 +55,13 @@ impl Stream {
         Self { record, sender: AbortOnDropHandle::new(sender), receivers }
     }
 
-    /// Stop sending; receiving goes on.
+    /// Stops sending; receiving continues.
     pub fn rest(&self) {
         self.sender.abort();
     }
 
-    /// Stop, and close the sockets before the return: another stream may then use their addresses.
+    /// Stops, and closes the sockets before the return: another stream may then use their
+    /// addresses.
     pub async fn end(self) {
         for task in self.receivers.into_iter().chain([self.sender]) {
             task.abort();
@@ -80,7 +81,7 @@ fn lock(record: &Mutex<Record>) -> MutexGuard<'_, Record> {
 
 async fn send(flows: Vec<Flow>, stream: u64, pace: Duration, record: Arc<Mutex<Record>>) {
     for flow in &flows {
-        // A new socket takes datagrams only after the runtime has looked at it once.
+        // A new socket receives datagrams only after the runtime has polled it once.
         let _looked_at = flow.from.writable().await;
     }
     let mut tick = tokio::time::interval(pace);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A sender that uses a VIP as its source and waits for nothing: the traffic that the leak counter
-//! must not see.
+//! A sender that uses a VIP as its source and does not wait for answers: the traffic that the leak
+//! counter must not receive.
 
 use std::{
     io,
@@ -24,7 +24,7 @@ pub struct Talk {
 }
 
 impl Talk {
-    /// Send from `vip` to each of `to` in turn, one datagram every `pace`.
+    /// Sends from `vip` to each of `to` in turn, one datagram every `pace`.
     ///
     /// # Errors
     /// A socket cannot be bound.
@@ -43,7 +43,7 @@ impl Talk {
         Ok(Self { sent, _task: AbortOnDropHandle::new(task) })
     }
 
-    /// Datagrams that the kernel took.
+    /// Number of datagrams that the kernel accepted.
     pub fn sent(&self) -> u64 {
         self.sent.load(Relaxed)
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Publish the connection of a target as last answered, also where an event asked: what moves it
-//! gives it other addresses.
+//! Publishes the connection of a target as last answered, also after events, which may change its
+//! addresses.
 
 use ipnet::IpNet;
 use tokio::sync::watch;
@@ -10,7 +10,7 @@ use nsm::{
     chain::{Element, Next, Order, Request, Result},
 };
 
-/// The connection of a target, if it is there.
+/// The connection of a target, if it is established.
 #[derive(Clone, Debug, Default)]
 pub struct Answered(pub Option<Box<Connection>>);
 
@@ -23,7 +23,7 @@ impl Answered {
         all.into_iter().filter(|net| gateways.iter().any(|gateway| gateway.contains(&net.addr()))).collect()
     }
 
-    /// The gateways that the proxy gave.
+    /// The gateways in the proxy's answer.
     pub fn gateways(&self) -> Vec<IpNet> {
         let ip = self.0.as_ref().and_then(|connection| connection.ip_context());
         ip.map(|ip| parse_prefixes(&ip.extra_prefixes)).unwrap_or_default()

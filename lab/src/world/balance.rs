@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Spread what comes for a VIP over the targets, and send what comes from one to the client: the
-//! data path of a load balancer.
+//! The data path of a load balancer: spreads packets to a VIP over the targets, and sends packets
+//! from a VIP to the client.
 //!
 //! Stateless, by the kernel's hash of a flow, where Meridio's load balancers use Maglev. As there,
-//! a link that goes takes no other target along: Linux removes a whole IPv4 route with the device
-//! of one of its next hops, so behind the route over all links there is one over each. The links to
-//! the targets are looked up in the kernel: a target is behind the link that NSM made in its
-//! subnet. Until there is one, its share goes to the others.
+//! a removed link affects no other target: Linux removes a whole IPv4 route with the device of one
+//! of its next hops, so behind the route over all links there is one over each. The links to the
+//! targets are looked up in the kernel: a target is behind the link that NSM made in its subnet.
+//! Until there is one, its share goes to the others.
 
 use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
@@ -25,9 +25,9 @@ use crate::{
 };
 use nsm::api::Family;
 
-/// Table of the ways to the targets.
+/// Table of the routes to the targets.
 const TO_TARGETS: u32 = 200;
-/// Table of the way to the client, as Meridio's load balancers number it.
+/// Table of the route to the client, with the number of Meridio's load balancers.
 const TO_CLIENT: u32 = 4096;
 /// Lowest metric of the routes over single links. IPv6 routes have 1024 by default.
 const BEHIND: u32 = 2000;
@@ -35,10 +35,10 @@ const BEHIND: u32 = 2000;
 const SILENT: u32 = 1;
 /// Prefix of the alias of a link to a proxy.
 pub const FROM_PROXY: &str = "client-";
-/// How often the links are looked at.
+/// How often the links are read.
 const PACE: Duration = Duration::from_millis(50);
 
-/// Targets, as they are answered. Meridio's load balancers hear of their addresses from NSP.
+/// Targets, as they are answered. Meridio's load balancers receive their addresses from NSP.
 #[derive(Clone, Debug, Default)]
 pub struct Targets(pub Vec<watch::Receiver<Answered>>);
 
@@ -50,7 +50,7 @@ impl Targets {
     }
 }
 
-/// What a load balancer is to balance.
+/// The VIPs and targets of a load balancer.
 struct Wanted {
     vips: Vec<IpAddr>,
     /// Addresses of the targets.
@@ -58,14 +58,14 @@ struct Wanted {
 }
 
 impl Wanted {
-    /// Whether there are targets, and every VIP has a way to each of its family.
+    /// Whether there are targets, and every VIP has a route to each of its family.
     fn is_met_by(&self, ways: &[(IpAddr, Vec<Via>)]) -> bool {
         let targets = |vip: &IpAddr| self.targets.iter().filter(|t| t.is_ipv4() == vip.is_ipv4()).count();
         !self.targets.is_empty() && ways.iter().all(|(vip, ways)| ways.len() == targets(vip))
     }
 }
 
-/// Install the rules of a load balancer: from the client to the targets, from the VIPs to the
+/// Installs the rules of a load balancer: from the client to the targets, from the VIPs to the
 /// client.
 ///
 /// # Errors
@@ -85,8 +85,8 @@ pub async fn prepare(netlink: &Netlink, client: &[IpNet], vips: &[IpAddr]) -> Re
     Ok(())
 }
 
-/// Answer nothing that comes from a proxy and forward nothing of it, as if the machine behind the
-/// links were dead: they stay up.
+/// Drops all packets from a proxy without an answer, as if the machine behind the links were dead:
+/// they stay up.
 ///
 /// # Errors
 /// The kernel refused.
@@ -105,7 +105,7 @@ pub async fn silence(netlink: &Netlink) -> Result<(), NetlinkError> {
     Ok(())
 }
 
-/// Undo [`silence`].
+/// Reverts [`silence`].
 ///
 /// # Errors
 /// The kernel refused.
@@ -125,8 +125,8 @@ fn local(family: Family, priority: u32) -> Rule {
     Rule { family, from: None, input: None, table: LOCAL, priority }
 }
 
-/// Keep the routes from VIPs to targets as the links allow, for ever; `whole` is whether every VIP
-/// has a way to every target.
+/// Updates the routes from VIPs to targets as the links change. Does not return. `whole` is whether
+/// every VIP has a route to every target.
 pub async fn keep(
     netlink: Netlink,
     vips: Vec<IpAddr>,
@@ -172,8 +172,8 @@ async fn balance(
     Ok(())
 }
 
-/// The ways to the targets of a VIP's family, each through the link whose subnet has it. Of several
-/// the newest counts: a killed forwarder may have left the others.
+/// The routes to the targets of a VIP's family, each through the link whose subnet has it. Of
+/// several the newest counts: a killed forwarder may have left the others.
 fn ways(vip: IpAddr, targets: &[IpAddr], links: &[(u32, Vec<IpNet>)]) -> Vec<Via> {
     let targets = targets.iter().filter(|target| target.is_ipv4() == vip.is_ipv4());
     let link_of = |target: &IpAddr| {

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Kill a component around the proxy and start it again.
+//! Kills a component around the proxy and starts it again.
 //!
-//! Each is a simulated process: a kill cuts every connection. IPAM and NSP keep their data, as
-//! theirs are in databases; nsmgr forgets what is registered; the links that the forwarder made
-//! stay.
+//! Each is a simulated process: a kill cuts every connection. IPAM and NSP keep their data, as the
+//! real ones keep it in databases; nsmgr forgets all registrations; the links that the forwarder
+//! made stay.
 
 use std::net::IpAddr;
 
@@ -48,7 +48,7 @@ impl Service {
 }
 
 impl World {
-    /// Kill a component.
+    /// Kills a component.
     pub fn kill(&mut self, component: Component) {
         match component {
             Component::Nsmgr => self.control.kill(),
@@ -58,7 +58,8 @@ impl World {
         }
     }
 
-    /// Stop IPAM or NSP, which then answers nothing while its connections stay, or let it go on.
+    /// Stops IPAM or NSP, which then does not answer while its connections stay, or lets it
+    /// continue.
     ///
     /// # Errors
     /// It does not run, or is another component.
@@ -73,7 +74,7 @@ impl World {
         Ok(())
     }
 
-    /// Start a component that does not run. Nothing is awaited: it registers, and its peers find it
+    /// Starts a component that does not run. Does not wait: it registers, and its peers find it
     /// again, by themselves.
     ///
     /// # Errors
@@ -98,7 +99,7 @@ impl World {
         }
     }
 
-    /// Serve on a port of the primary network.
+    /// Serves on a port of the primary network.
     fn serve(&mut self, component: Component, name: &str, port: u16, routes: Routes) -> Result<(), LabError> {
         let folder = self.ground.folder(name).doing(|| format!("make the folder of {name}"))?;
         let identity = self.agent.identity(name, &folder, &self.tasks)?;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Read the data path of a proxy from the kernel: its rules, ports, gateways and next hops.
+//! Reads the data path of a proxy from the kernel: its rules, ports, gateways and next hops.
 
 use std::net::IpAddr;
 
@@ -25,7 +25,7 @@ pub struct Datapath {
     pub ports: Vec<String>,
     /// Addresses of the bridge.
     pub gateways: Vec<IpNet>,
-    /// Next hops of what comes from a VIP.
+    /// Next hops of packets from a VIP.
     pub next_hops: Vec<IpAddr>,
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Build the part of the network that is there before NSM: pods, their kernel parameters, cables
-//! and routes.
+//! Builds the part of the network that exists before NSM: pods, their kernel parameters, cables and
+//! routes.
 
 use ipnet::IpNet;
 
@@ -18,7 +18,7 @@ use crate::{
 };
 use nsm::api::Family;
 
-/// What the proxy's init container sets; NSM's own pods need no more.
+/// The sysctls of the proxy's init container; NSM's own pods need no more.
 const SYSCTLS: [(&str, &str); 7] = [
     ("ipv4/conf/all/forwarding", "1"),
     ("ipv4/fib_multipath_hash_policy", "1"),
@@ -28,7 +28,7 @@ const SYSCTLS: [(&str, &str); 7] = [
     ("ipv6/fib_multipath_hash_policy", "1"),
     ("ipv6/conf/all/accept_dad", "0"),
 ];
-/// In the pods that only play a part, link-local addresses are usable at once too.
+/// In simulated pods, link-local addresses are usable at once too.
 const NO_DAD: [(&str, &str); 2] =
     [("ipv6/conf/default/accept_dad", "0"), ("ipv6/conf/default/dad_transmits", "0")];
 /// The kernel's defaults of the same.
@@ -42,7 +42,7 @@ pub const PRIMARY: &str = "eth0";
 
 /// The pods of a run.
 pub struct Fabric {
-    /// Asks the VIPs; also the gateway behind the load balancers.
+    /// The client of the VIPs; also the gateway behind the load balancers.
     pub client: Pod,
     /// Load balancers.
     pub lbs: Vec<Pod>,
@@ -52,15 +52,15 @@ pub struct Fabric {
     pub targets: Vec<Pod>,
     /// The other end of the primary network.
     pub outside: Pod,
-    /// Where nsmgr and forwarder run; the forwarder makes links here before it moves them.
+    /// The pod of nsmgr and forwarder; the forwarder makes links here before it moves them.
     pub node: Pod,
 }
 
 impl Fabric {
-    /// Build it.
+    /// Builds it.
     ///
     /// # Errors
-    /// The kernel refused something, named in the error.
+    /// The operation that the kernel refused.
     pub async fn build(topology: &Topology, ground: &Ground) -> Result<Self, LabError> {
         let mut lbs = Vec::new();
         for name in topology.lb_names() {
@@ -113,8 +113,8 @@ impl Fabric {
         self.route_client(topology, &every).await
     }
 
-    /// Let the client reach the VIPs through these load balancers, by their numbers from 0: as a
-    /// gateway does that hears which of them are alive. With none it stays as it is.
+    /// Routes the client to the VIPs through these load balancers, by their numbers from 0, as a
+    /// gateway does that monitors which of them are alive. With none, nothing changes.
     ///
     /// # Errors
     /// The kernel refused.
@@ -143,8 +143,8 @@ impl Fabric {
         let [outside, primary] = topology.primary_cable(node);
         let end = End { name: &topology::node(node), addresses: &outside };
         self.outside.cable(end, proxy, End { name: PRIMARY, addresses: &primary }).await?;
-        // The primary link is there long before the proxy; the links that NSM makes later are as
-        // they would be in a cluster.
+        // The primary link exists long before the proxy; the links that NSM makes later are as they
+        // would be in a cluster.
         let defaults = DAD.as_slice();
         proxy.netns.configure(defaults).doing(|| "restore kernel parameters of the proxy".into())?;
         let link = proxy.netlink.index(PRIMARY).await?;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Change the proxy's part of the kernel, as another program might.
+//! Changes the proxy's part of the kernel, as another program might.
 
 use super::{
     World,
@@ -25,7 +25,7 @@ pub enum Hand {
 }
 
 impl World {
-    /// Change it for the first node's proxy.
+    /// Changes it for the first node's proxy.
     ///
     /// # Errors
     /// The kernel refused, or there is nothing to change.

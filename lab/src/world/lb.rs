@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Play a load balancer: an endpoint of the service that the proxy connects to, with a stateless
-//! data path.
+//! A simulated load balancer: an endpoint of the service to which the proxy connects, with a
+//! stateless data path.
 //!
-//! Like Meridio's it takes whatever addresses the proxy chose, and balances over the links that NSM
-//! makes in its namespace.
+//! Like Meridio's it accepts any addresses that the proxy chose, and balances over the links that
+//! NSM makes in its namespace.
 
 use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
@@ -34,7 +34,7 @@ use nsm::{
     transport::{Identity, Target, monitor::Connections, server},
 };
 
-/// What a load balancer runs inside its process.
+/// The parts of a load balancer inside its process.
 struct Served {
     connections: Connections,
     targets: watch::Sender<Targets>,
@@ -67,8 +67,8 @@ pub struct Lb {
 }
 
 impl Lb {
-    /// Listen in the pod's folder, register with nsmgr, and balance. `client` has the client's end
-    /// of the cable.
+    /// Listens in the pod's folder, registers with nsmgr, and balances. `client` has the client's
+    /// end of the cable.
     ///
     /// # Errors
     /// The socket is taken, or the kernel refused a rule.
@@ -111,7 +111,7 @@ impl Lb {
         Ok(Served { connections, targets, whole, hop, hosted, registration, balancer })
     }
 
-    /// Wait until nsmgr knows it.
+    /// Waits until it is registered with nsmgr.
     ///
     /// # Errors
     /// It is not registered within `patience`.
@@ -119,7 +119,7 @@ impl Lb {
         self.registration.registered(patience).await
     }
 
-    /// Wait until it has a way to every target for every VIP.
+    /// Waits until it has a route to every target for every VIP.
     ///
     /// # Errors
     /// It has not, within `patience`.
@@ -130,7 +130,7 @@ impl Lb {
         found.map(drop).doing(|| format!("find every target behind {}", self.name))
     }
 
-    /// Number of clients that it has a connection of.
+    /// Number of clients with a connection.
     pub fn clients(&self) -> usize {
         let all = self.connections.ids(|_| true);
         let connections = all.iter().filter_map(|id| self.connections.get(id));
@@ -145,22 +145,22 @@ impl Lb {
         self.connections.len().saturating_sub(self.clients())
     }
 
-    /// Stop the process: its sockets stay open, and it answers nothing.
+    /// Stops the process: its sockets stay open, and it does not answer.
     pub fn hang(&mut self) {
         self.process.stop();
     }
 
-    /// Let a stopped process go on.
+    /// Lets a stopped process continue.
     pub fn resume(&mut self) {
         self.process.resume();
     }
 
-    /// Balance over these targets from now on.
+    /// Balances over these targets from now on.
     pub fn set_targets(&self, targets: Vec<watch::Receiver<Answered>>) {
         self.targets.send_replace(Targets(targets));
     }
 
-    /// Unregister and end. Its links stay until the proxy, which then does not find it any more,
+    /// Unregisters and ends. Its links stay until the proxy, which then does not find it any more,
     /// has closed them.
     pub async fn stop(self) {
         self.registration.unregister().await;
@@ -168,7 +168,7 @@ impl Lb {
         self.hop.tasks.stop().await;
     }
 
-    /// Leave the registry, and go on serving the connections that are there.
+    /// Leaves the registry, and continues to serve the present connections.
     pub async fn withdraw(self) -> Withdrawn {
         self.registration.unregister().await;
         Withdrawn {
@@ -190,7 +190,7 @@ pub struct Withdrawn {
 }
 
 impl Withdrawn {
-    /// End.
+    /// Ends.
     pub async fn stop(self) {
         self.hosted.stop().await;
         self.hop.tasks.stop().await;

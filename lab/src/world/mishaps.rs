@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Lose a load balancer, a target's link or a proxy, and bring it back.
+//! Makes the world lose a load balancer, a target's link or a proxy, and brings it back.
 
 use std::time::Duration;
 
@@ -16,10 +16,10 @@ use crate::{
     pods::pod::Process,
 };
 
-/// How long a proxy may take to end: Kubernetes kills after 30 s.
+/// Timeout of a proxy's end: Kubernetes kills after 30 s.
 pub const END: Duration = Duration::from_secs(25);
 
-/// How a load balancer is lost.
+/// The way in which a load balancer is lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mishap {
     /// It unregisters, and serves its connections until they are closed.
@@ -34,7 +34,7 @@ pub enum Mishap {
 }
 
 impl World {
-    /// Lose a load balancer, by its number.
+    /// Loses a load balancer, by its number.
     ///
     /// # Errors
     /// It does not run, or the kernel refused.
@@ -64,7 +64,7 @@ impl World {
         Ok(())
     }
 
-    /// Bring a load balancer back.
+    /// Brings a load balancer back.
     ///
     /// # Errors
     /// It could not be started, or the kernel refused.
@@ -83,10 +83,10 @@ impl World {
         self.start_lb(number).await
     }
 
-    /// Lose the link of a target, by its number, and let the target request it again.
+    /// Loses the link of a target, by its number, and lets the target request it again.
     ///
     /// # Errors
-    /// The target is not connected, or what was answered.
+    /// The target is not connected, or the answer is an error.
     pub async fn relink(&mut self, number: usize) -> Result<(), LabError> {
         let lost = || format!("make the link of target {number} again");
         let pod = self.fabric.targets.get(number).ok_or("there is none").doing(lost)?;
@@ -95,7 +95,7 @@ impl World {
         target.connect().await
     }
 
-    /// Lose the pod of a proxy, by the number of its node: the process is killed and every link
+    /// Loses the pod of a proxy, by the number of its node: the process is killed and every link
     /// goes but the primary one.
     ///
     /// # Errors
@@ -111,7 +111,7 @@ impl World {
         Ok(())
     }
 
-    /// Kill the proxy of a node.
+    /// Kills the proxy of a node.
     ///
     /// # Errors
     /// It does not run.
@@ -122,7 +122,7 @@ impl World {
         process.terminate(END).await.map(drop).doing(|| format!("reap the proxy of node {node}"))
     }
 
-    /// Ask the proxy of a node to end.
+    /// Terminates the proxy of a node.
     ///
     /// # Errors
     /// It does not run, or did not end in order within the time.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Everything of a run: the pods, what runs in them, and what counts.
+//! The world of a run: the pods, their components, and the counters.
 
 pub mod answered;
 pub mod balance;
@@ -33,12 +33,12 @@ use crate::{
 };
 use nsm::{chain::Tasks, ipam::Tree};
 
-/// How long a registration may take.
+/// Timeout of a registration.
 pub const REGISTER: Duration = Duration::from_secs(10);
-/// How long nsmgr and registry may take to start, programs of others on a busy machine, and the
-/// forwarder to register.
+/// Timeout for the start of nsmgr and registry, which may be external programs on a busy machine,
+/// and for the forwarder's registration.
 const START: Duration = Duration::from_secs(30);
-/// Lines of their logs that are shown if they do not.
+/// Number of lines of their logs that are shown if they do not.
 const LOG: usize = 20;
 /// A run's world.
 pub struct World {
@@ -64,7 +64,7 @@ pub struct World {
     withdrawn: BTreeMap<usize, Withdrawn>,
     /// Load balancers that hang.
     hung: BTreeMap<usize, Lb>,
-    /// Targets that are there.
+    /// Present targets.
     pub targets: Vec<Target>,
     /// Proxies, one for each node.
     pub proxies: Vec<Proxy>,
@@ -79,11 +79,11 @@ pub struct World {
 }
 
 impl World {
-    /// Build the network, and start what does not depend on the proxy: nsmgr (with `peers` NSM's
-    /// own), forwarder and IPAM.
+    /// Builds the network, and starts the components that do not depend on the proxy: nsmgr (with
+    /// `peers` NSM's own), forwarder and IPAM.
     ///
     /// # Errors
-    /// What could not be started.
+    /// The component that could not be started.
     pub async fn build(
         topology: &Topology,
         ground: &Ground,
@@ -136,10 +136,10 @@ impl World {
         registered
     }
 
-    /// Start a load balancer, by its number from 0, and wait until it is registered.
+    /// Starts a load balancer, by its number from 0, and waits until it is registered.
     ///
     /// # Errors
-    /// What could not be started.
+    /// The component that could not be started.
     pub async fn start_lb(&mut self, number: usize) -> Result<(), LabError> {
         let pod = self.fabric.lbs.get(number).ok_or("there is none");
         let pod = pod.doing(|| format!("start load balancer {number}"))?;
@@ -158,7 +158,7 @@ impl World {
         self.lbs.keys().copied().collect()
     }
 
-    /// Check that nsmgr, forwarder and load balancers have a connection for each target and for
+    /// Checks that nsmgr, forwarder and load balancers have a connection for each target and for
     /// each pair of proxy and load balancer.
     ///
     /// # Errors
@@ -179,16 +179,16 @@ impl World {
     /// A target in a pod, not connected yet.
     ///
     /// # Errors
-    /// What could not be started.
+    /// The component that could not be started.
     pub fn guest_target(&mut self, pod: &Pod) -> Result<Target, LabError> {
         let identity = self.agent.identity(&pod.name, &pod.folder, &self.tasks)?;
         Target::new(pod, topology::NODE, &self.control.target, identity)
     }
 
-    /// Add the target of a number, from 0, not connected yet.
+    /// Adds the target of a number, from 0, not connected yet.
     ///
     /// # Errors
-    /// What could not be started.
+    /// The component that could not be started.
     pub fn add_target(&mut self, number: usize) -> Result<(), LabError> {
         let pod = self.fabric.targets.get(number).ok_or("there is none");
         let pod = pod.doing(|| format!("start target {number}"))?;
@@ -206,7 +206,7 @@ impl World {
         Pod::new(name, &self.ground).await
     }
 
-    /// Let the load balancers balance over the targets, wherever these are moved.
+    /// Lets the load balancers balance over the targets, also when their addresses move.
     pub fn balance(&self) {
         let targets: Vec<_> = self.targets.iter().map(Target::follow).collect();
         for lb in self.lbs.values().chain(self.hung.values()) {
@@ -214,10 +214,10 @@ impl World {
         }
     }
 
-    /// Stop every server. What is left is counted.
+    /// Stops every server. The leftovers are counted.
     ///
     /// # Errors
-    /// The registry did not say what it has.
+    /// The registry did not list its entries.
     pub async fn stop(mut self) -> Result<Stopped, LabError> {
         for target in self.targets.drain(..) {
             target.stop().await;
@@ -241,19 +241,19 @@ impl World {
             service.stop().await;
         }
         self.tasks.stop().await;
-        let endpoints = endpoints?.len().saturating_sub(1); // but for the forwarder itself
+        let endpoints = endpoints?.len().saturating_sub(1); // except the forwarder itself
         Ok(Stopped { fabric: self.fabric, ipam: self.ipam, connections, endpoints })
     }
 }
 
-/// What is left of a world when everything has been stopped: its pods, and what they may still
-/// hold.
+/// The rest of a world when everything has been stopped: its pods, and the resources that they may
+/// still hold.
 pub struct Stopped {
     /// The pods.
     pub fabric: Fabric,
     /// IPAM's tree.
     pub ipam: Ipam,
-    /// Connections that nsmgr and forwarder still had, as far as that can be seen.
+    /// Connections that nsmgr and forwarder still had, as far as visible.
     pub connections: [Option<usize>; 2],
     /// Endpoints that were still registered.
     pub endpoints: usize,

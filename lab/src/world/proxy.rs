@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Start the proxy as a process of its own, which cannot tell the lab from a cluster.
+//! Starts the proxy as a separate process, which cannot distinguish the lab from a cluster.
 
 use std::{net::IpAddr, path::PathBuf};
 
@@ -15,9 +15,9 @@ use crate::{
 };
 use nsm::{api::Family, proxy::health};
 
-/// Where the proxy finds the folder of nsmgr's socket.
+/// Folder of nsmgr's socket in the proxy's pod.
 const NSM: &str = "/run/nsm";
-/// Where the proxy finds the folder of its Workload API.
+/// Folder of the Workload API's socket in the proxy's pod.
 const SPIRE: &str = "/run/spire/sockets";
 
 /// The proxy of a node.
@@ -48,7 +48,7 @@ impl Proxy {
         self.process.as_mut().ok_or("it does not run").doing(|| format!("find {name}"))
     }
 
-    /// Its process, to be ended: it does not run any more for the lab.
+    /// Takes its process in order to end it: for the lab it does not run any more.
     ///
     /// # Errors
     /// It does not run.
@@ -65,7 +65,7 @@ impl Proxy {
 }
 
 impl World {
-    /// Start the proxy of every node.
+    /// Starts the proxy of every node.
     ///
     /// # Errors
     /// One could not be started.
@@ -81,7 +81,7 @@ impl World {
         self.proxies.first_mut().ok_or("there is no node").doing(|| "find the proxy".into())?.running()
     }
 
-    /// Start the proxy of a node, as a process of its own that knows nothing but its documented
+    /// Starts the proxy of a node, as a separate process that has nothing but its documented
     /// variables.
     ///
     /// # Errors
@@ -94,7 +94,7 @@ impl World {
         let hosts = pod.folder.join("hosts");
         let names = format!("127.0.0.1 localhost\n{services} nsp-{TRENCH}.{NAMESPACE}\n");
         std::fs::write(&hosts, names).doing(|| "write the hosts file of the proxy".into())?;
-        // As a volume of the pod, it is there for the next process, too.
+        // As a volume of the pod, it also exists for the next process.
         let temporary = pod.state()?;
         let nsm = self.ground.folder(control_plane::NSMGR).doing(|| "find the folder of nsmgr".into())?;
         let start = Start {

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Play a target with Meridio's ambassador: a client of the proxy that carries VIPs.
+//! A simulated target with Meridio's ambassador: a client of the proxy that carries VIPs.
 //!
 //! It requests the proxy's service with nothing but its name; takes addresses and gateways from the
 //! answer; and to use VIPs it requests again, with its addresses and the VIPs as sources, and a
-//! policy that sends what comes from a VIP to the gateway.
+//! policy that sends packets from a VIP to the gateway.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -44,7 +44,7 @@ use nsm::{
 pub const PATIENCE: Duration = Duration::from_secs(15);
 /// Longest pause between two attempts to heal. NSM's clients make none.
 const RETRY: Duration = Duration::from_millis(200);
-/// Name of the link, as Meridio's ambassador numbers it.
+/// Name of the link, with the number of Meridio's ambassador.
 pub const LINK: &str = "nsm-0";
 
 /// A target.
@@ -66,8 +66,8 @@ impl Target {
         let hop = Hop::new(pod.name.clone());
         let netns = send_fd::Netns::of(pod.netns.descriptor())
             .doing(|| format!("name the namespace of {}", pod.name))?;
-        // A refusal alone does not make it replace its link, as with NSM's clients whose data path
-        // is found to be whole.
+        // It does not replace its link because of a refusal alone, like NSM's clients whose data
+        // path is found to be whole.
         let heal = heal::Settings {
             token_lifetime: TOKEN_LIFETIME,
             reselect_after: u32::MAX,
@@ -113,19 +113,19 @@ impl Target {
         self.chain.request(request).await.map(drop).doing(|| format!("connect {}", self.name))
     }
 
-    /// Connect, or refresh the connection as it is.
+    /// Connects, or refreshes the connection unchanged.
     ///
     /// # Errors
-    /// What the proxy or a hop before it answered.
+    /// The answer of the proxy or of a hop before it.
     pub async fn connect(&mut self) -> Result<(), LabError> {
         let connection = self.connection().unwrap_or_else(|| self.asked());
         self.request(connection).await
     }
 
-    /// Carry exactly these VIPs.
+    /// Carries exactly these VIPs.
     ///
     /// # Errors
-    /// The target is not connected, or what was answered.
+    /// The target is not connected, or the answer is an error.
     pub async fn set_vips(&mut self, vips: &[IpAddr]) -> Result<(), LabError> {
         let (own, gateways) = (self.addresses(), self.gateways());
         let connection = self.connection().ok_or("it is not connected");
@@ -143,7 +143,7 @@ impl Target {
         self.answered.borrow().addresses()
     }
 
-    /// The gateways that the proxy gave.
+    /// The gateways in the proxy's answer.
     pub fn gateways(&self) -> Vec<IpNet> {
         self.answered.borrow().gateways()
     }
@@ -153,22 +153,22 @@ impl Target {
         self.answered.borrow().0.clone()
     }
 
-    /// What it has been answered, now and later.
+    /// Its present and later answers.
     pub fn follow(&self) -> watch::Receiver<Answered> {
         self.answered.subscribe()
     }
 
-    /// Close the connection.
+    /// Closes the connection.
     ///
     /// # Errors
-    /// What was answered; it is retried then, until the path expires.
+    /// The answer; the Close is then retried until the path expires.
     pub async fn close(&mut self) -> Result<(), LabError> {
         let Some(connection) = self.answered.send_replace(Answered::default()).0 else { return Ok(()) };
         let close = Close { connection, context: Context::within(PATIENCE) };
         self.chain.close(close).await.map(drop).doing(|| format!("close {}", self.name))
     }
 
-    /// Close and end.
+    /// Closes and ends.
     pub async fn stop(mut self) {
         if let Err(error) = self.close().await {
             tracing::warn!(name = self.name, error = causes(&error), "not closed");
@@ -177,7 +177,7 @@ impl Target {
     }
 }
 
-/// What comes from a VIP goes to the gateway of its family; `None` if there is none.
+/// Sends packets from a VIP to the gateway of its family; `None` if there is none.
 fn policy(vip: IpAddr, gateways: &[IpNet]) -> Option<PolicyRoute> {
     let gateway = gateways.iter().find(|gateway| gateway.addr().is_ipv4() == vip.is_ipv4())?;
     let route =

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Find the endpoint of a Request through nsmgr (NSM `discover` and `roundrobin`).
+//! Finds the endpoint of a Request through nsmgr (NSM `discover` and `roundrobin`).
 //!
-//! An endpoint that is named is taken whatever its labels; otherwise the matches of the network
-//! service choose.
+//! A named endpoint is used regardless of its labels; otherwise the matches of the network service
+//! choose.
 //!
 //! # State
 //! The endpoint of the connection, which its Close needs.
@@ -29,9 +29,9 @@ use nsm::{
     transport::{Dialer, Wire, origin},
 };
 
-/// How long a descriptor may take that belongs to an answer which is there.
+/// Timeout of a descriptor whose answer has arrived.
 const DESCRIPTOR: Duration = Duration::from_secs(1);
-/// Most entries read from one answer.
+/// Maximum number of entries read from one answer.
 const MOST: usize = 4096;
 
 /// The endpoint of a connection.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Make one link, and remove what there is of it, at whatever moment it is given up.
+//! Makes one link, and removes it at any moment at which it is given up.
 
 use std::sync::{
     OnceLock,
@@ -14,7 +14,7 @@ use crate::{
 use nsm::chain::Tasks;
 use nsm::chain::causes;
 
-/// A link, from before it is made: dropped at any moment, it removes what there is of it.
+/// A link, from before it is made: when dropped, it removes the parts that exist.
 pub(super) struct Link {
     pub(super) wiring: Wiring,
     end: End,
@@ -24,10 +24,10 @@ pub(super) struct Link {
     removed: AtomicBool,
 }
 
-/// How to find the endpoint's end; the other one goes with it.
+/// The endpoint's end; the other one goes with it.
 #[derive(Clone)]
 struct End {
-    /// Where it was made, and where it goes.
+    /// The namespace in which it was made, and its destination.
     places: [Netns; 2],
     /// Its name until it has arrived; no other link has had it.
     name: String,
@@ -36,7 +36,7 @@ struct End {
 }
 
 impl Link {
-    /// A link that is not there yet, and is made in a namespace under this number.
+    /// A link that does not exist yet, and is made in a namespace under this number.
     pub(super) fn new(wiring: Wiring, netns: &Netns, number: u64, tasks: &Tasks) -> Self {
         let end = End {
             places: [netns.clone(), wiring.endpoint.netns.clone()],
@@ -52,7 +52,7 @@ impl Link {
         }
     }
 
-    /// Make both ends, and bring each to where it belongs.
+    /// Makes both ends, and moves each to its destination.
     pub(super) async fn place(&self, endpoint: &Netlink, client: &Netlink) -> Result<(), LabError> {
         let Self { wiring, end, other, .. } = self;
         let own = Netlink::connect(&end.places[0]).doing(|| "enter the forwarder's namespace".into())?;
@@ -67,7 +67,7 @@ impl Link {
         Ok(())
     }
 
-    /// Remove it now.
+    /// Removes it now.
     pub(super) async fn remove(&self) -> Result<(), LabError> {
         if !self.removed.load(Relaxed) {
             self.end.remove().await?;

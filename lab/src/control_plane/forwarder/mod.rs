@@ -34,7 +34,7 @@ use nsm::{
     transport::{Identity, Target, monitor::Connections, server},
 };
 
-/// What nsmgr requires of the forwarder of a network service that has matches.
+/// Labels that nsmgr requires of the forwarder of a network service with matches.
 const LABELS: [(&str, &str); 1] = [("p2p", "true")];
 
 /// A running forwarder. Dropped, it is killed: its links stay.
@@ -48,7 +48,7 @@ pub struct Forwarder {
 }
 
 impl Forwarder {
-    /// Listen in the pod's folder, and register with nsmgr.
+    /// Listens in the pod's folder, and registers with nsmgr.
     ///
     /// # Errors
     /// The socket is taken.
@@ -58,7 +58,7 @@ impl Forwarder {
         Ok(Self { connections, process, hop, hosted, registration })
     }
 
-    /// Wait until nsmgr knows it.
+    /// Waits until it is registered with nsmgr.
     ///
     /// # Errors
     /// It is not registered within `patience`.
@@ -66,7 +66,7 @@ impl Forwarder {
         self.registration.registered(patience).await
     }
 
-    /// Unregister and end. Links that are left are removed.
+    /// Unregisters and ends. Remaining links are removed.
     pub async fn stop(self) {
         self.registration.unregister().await;
         self.hosted.stop().await;

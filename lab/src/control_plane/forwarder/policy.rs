@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Route what comes from a VIP through the client's end of its link: policies as rules, each with a
-//! table of its own.
+//! Routes packets from a VIP through the client's end of its link: policies as rules, each with a
+//! separate table.
 
 use std::{
     net::IpAddr,
@@ -33,7 +33,7 @@ const TABLES: u32 = 1000;
 /// Priority of the rules: before the table `main`.
 const PRIORITY: u32 = 1000;
 
-/// A policy of a Connection, as far as Meridio uses it: a source, and where its packets go.
+/// A policy of a Connection, as far as Meridio uses it: a source, and the routes of its packets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
     /// Source of the packets.
@@ -43,7 +43,8 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// Read a policy; `None` if its source is none, or it also depends on ports or protocols.
+    /// Parses a policy; `None` if its source is not a prefix, or it also depends on ports or
+    /// protocols.
     pub fn of(policy: &PolicyRoute) -> Option<Self> {
         if ![&policy.proto, &policy.dst_port, &policy.src_port].iter().all(|text| text.is_empty()) {
             return None;
@@ -66,7 +67,7 @@ impl Policy {
     }
 }
 
-/// The rules of policies that an earlier forwarder left: it was killed.
+/// The rules of policies that a killed forwarder left.
 async fn standing(client: &Netlink) -> Result<Vec<Rule>, NetlinkError> {
     let rules = client.extra_rules().await?;
     Ok(rules.into_iter().filter(|rule| rule.priority == PRIORITY).collect())
@@ -84,8 +85,8 @@ struct Installed {
 }
 
 impl Policies {
-    /// Install what is new and keep what was before; what is not wanted any more goes when `before`
-    /// is dropped.
+    /// Installs new policies and keeps the previous ones; those no longer wanted are removed when
+    /// `before` is dropped.
     pub(super) async fn install(
         wiring: &Wiring,
         client: &Netlink,
@@ -110,7 +111,7 @@ impl Policies {
                     Arc::new(Installed { policy, table, netns, tasks, removed: AtomicBool::new(false) })
                 }
             };
-            // A link that went down, or is a new one, has taken the routes along.
+            // A link that went down, or is a new one, has lost the routes.
             installed.apply(client, link).await?;
             all.push(installed);
         }

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Join client and endpoint of a Connection by a pair of links (NSM `kernelvethpair`).
+//! Joins client and endpoint of a Connection by a pair of links (NSM `kernelvethpair`).
 //!
-//! Towards the client the mechanism is the one it asked for; towards the endpoint it is one of its own, which the endpoint fills with
-//! its namespace and the name of its link. Both ends, their addresses and policies are there before the Request is answered.
+//! Towards the client the mechanism is the requested one; towards the endpoint it is a separate
+//! one, which the endpoint fills with its namespace and the name of its link. Both ends, their
+//! addresses and policies exist before the Request is answered.
 //!
 //! # State
 //! The link, and the mechanism agreed with the endpoint.
 //!
 //! # Close
-//! The next hop closes first; whatever it answers, the link goes.
+//! The next hop closes first; the link is removed regardless of its answer.
 
 use std::os::fd::AsFd;
 
@@ -26,13 +27,13 @@ use nsm::{
 pub struct Veth(Wirer);
 
 impl Veth {
-    /// Make links with `wirer`.
+    /// Makes links with `wirer`.
     pub fn new(wirer: Wirer) -> Self {
         Self(wirer)
     }
 }
 
-/// What was agreed with the endpoint.
+/// The mechanism agreed with the endpoint, and its namespace.
 #[derive(Clone)]
 struct Agreed {
     mechanism: Mechanism,
@@ -44,7 +45,8 @@ fn failed(error: LabError) -> Error {
     Error::from(tower::BoxError::from(error))
 }
 
-/// The mechanism that the client asks for: the agreed one, else the first KERNEL of its preferences.
+/// The mechanism that the client requests: the agreed one, else the first KERNEL of its
+/// preferences.
 fn asked(request: &Request) -> Result<Mechanism> {
     let agreed = request.connection.mechanism.iter().chain(&request.preferences);
     let kernel = agreed.into_iter().find(|mechanism| mechanism.kind() == Some(MechanismKind::Kernel));
@@ -59,7 +61,7 @@ fn end_of(mechanism: &Mechanism, whose: &str) -> Result<(Inode, InterfaceName)> 
     Ok((inode, mechanism.interface().ok_or_else(|| missing("interface name"))?))
 }
 
-/// The endpoint's namespace: known from before, or the descriptor that came with its answer.
+/// The endpoint's namespace: the known one, or the descriptor that came with its answer.
 fn endpoint(answer: &Connection, context: &Context) -> Result<(Agreed, InterfaceName)> {
     let mechanism = answer.mechanism.clone().unwrap_or_default();
     let (inode, name) = end_of(&mechanism, "endpoint")?;
@@ -73,7 +75,8 @@ fn endpoint(answer: &Connection, context: &Context) -> Result<(Agreed, Interface
     Ok((Agreed { mechanism, inode, netns }, name))
 }
 
-/// Name the endpoint's descriptor in what goes to it, as NSM's forwarders do. The client's is not for the endpoint.
+/// Names the endpoint's descriptor in the mechanism sent to it, as NSM's forwarders do. The
+/// client's is not for the endpoint.
 fn towards_endpoint(agreed: Option<&Agreed>, context: &mut Context) -> Option<Mechanism> {
     context.extensions.remove::<SendFds>();
     let agreed = agreed?;

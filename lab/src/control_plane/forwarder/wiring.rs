@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Turn a Connection and its descriptors into a link with two ends, and keep the kernel so.
+//! Turns a Connection and its descriptors into a link with two ends, and keeps the kernel in that
+//! state.
 //!
-//! Everything comes from the Connection: names and namespaces from the mechanisms of both sides, the alias from the client's id,
-//! addresses, MTU and policies from the context. The endpoint's end is made first, as NSM's forwarders do.
+//! Everything comes from the Connection: names and namespaces from the mechanisms of both sides,
+//! the alias from the client's id, addresses, MTU and policies from the context. The endpoint's end
+//! is made first, as NSM's forwarders do.
 
 use std::sync::{
     Arc,
@@ -40,7 +42,7 @@ pub struct Side {
     pub addresses: Vec<IpNet>,
 }
 
-/// A link as a Connection wants it.
+/// A link as described by a Connection.
 #[derive(Clone, Debug)]
 pub struct Wiring {
     /// The endpoint's end.
@@ -54,7 +56,7 @@ pub struct Wiring {
 }
 
 impl Wiring {
-    /// What a Connection wants between two named ends.
+    /// The link of a Connection between two named ends.
     pub fn of(
         connection: &Connection,
         endpoint: (Netns, InterfaceName),
@@ -85,7 +87,8 @@ impl Wiring {
     }
 }
 
-/// A link in the kernel. The last clone that is dropped removes it, in a task of the forwarder, for which its stop waits.
+/// A link in the kernel. The last clone that is dropped removes it, in a task of the forwarder, for
+/// which its stop waits.
 #[derive(Clone)]
 pub struct Wired {
     link: Arc<Link>,
@@ -101,15 +104,16 @@ pub struct Wirer {
 }
 
 impl Wirer {
-    /// Make links in a namespace before moving their ends.
+    /// Makes links in a namespace before moving their ends.
     pub fn new(netns: Netns, tasks: Tasks) -> Self {
         Self { netns, tasks, numbers: Arc::default() }
     }
 
-    /// Make the kernel as wanted, keeping the link of `before` if its ends are the same and still there.
+    /// Brings the kernel to the wanted state, keeping the link of `before` if its ends are the same
+    /// and still exist.
     ///
     /// # Errors
-    /// The kernel refused. A new link is then gone again.
+    /// The kernel refused. A new link is then removed again.
     pub async fn wire(&self, wiring: Wiring, before: Option<&Wired>) -> Result<Wired, LabError> {
         let connect = |side: &Side| {
             Netlink::connect(&side.netns).doing(|| format!("enter the namespace of {}", side.name))
@@ -170,7 +174,7 @@ async fn remove_alias(netlink: &Netlink, alias: &str) -> Result<(), NetlinkError
 }
 
 impl Wired {
-    /// Remove the link and the policies now.
+    /// Removes the link and the policies now.
     ///
     /// # Errors
     /// The kernel refused.

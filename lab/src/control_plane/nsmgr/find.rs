@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Send a Request to the forwarder of the node (NSM `discoverforwarder` and `clientinfo`).
+//! Sends a Request to the forwarder of the node (NSM `discoverforwarder` and `clientinfo`).
 //!
 //! The socket of a forwarder is looked up for each call: a forwarder that was started again has
 //! another one.

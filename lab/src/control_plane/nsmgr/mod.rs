@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! An nsmgr with its registry: the socket of the node, to which every pod speaks.
+//! An nsmgr with its registry: the socket of the node, which every pod calls.
 //!
 //! Its chain is an endpoint's, in the middle of a path: Requests go on to the forwarder, which is
 //! registered like any endpoint.
@@ -32,17 +32,17 @@ use nsm::{
 /// Name of the service under which forwarders are registered.
 pub const FORWARDER_SERVICE: &str = "forwarder";
 
-/// What nsmgr runs inside its process.
+/// The parts of nsmgr inside its process.
 type Served = (Target, Endpoints, Connections, Services, Hop, Hosted);
 
-/// Name of the socket, in a folder that every pod of the node sees.
+/// Name of the socket, in a folder that every pod of the node can access.
 pub const SOCKET: &str = "nsm.io.sock";
 
-/// A running nsmgr. Dropped, it is killed; what is registered is forgotten.
+/// A running nsmgr. Dropped, it is killed; all registrations are forgotten.
 pub struct Nsmgr {
-    /// Where it listens.
+    /// Its address.
     pub target: Target,
-    /// What is registered.
+    /// The registered endpoints.
     pub endpoints: Endpoints,
     /// Connections that go through it.
     pub connections: Connections,
@@ -53,7 +53,7 @@ pub struct Nsmgr {
 }
 
 impl Nsmgr {
-    /// Listen at [`SOCKET`] in a folder that is there.
+    /// Listens at [`SOCKET`] in an existing folder.
     ///
     /// # Errors
     /// The socket is taken.
@@ -83,7 +83,7 @@ impl Nsmgr {
         Ok((target, endpoints, connections, services, hop, hosted))
     }
 
-    /// End it: streams end, everything registered is forgotten.
+    /// Ends it: streams end, everything registered is forgotten.
     pub async fn stop(self) {
         self.endpoints.stop.cancel();
         self.services.stop.cancel();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Answer watches of the configuration.
+//! Answers watches of the configuration.
 
 use tonic::{Request, Response, Status, async_trait};
 

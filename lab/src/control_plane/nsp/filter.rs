@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Compare what is there with a filter, field by field; an empty field of the filter matches everything.
+//! Compares entries with a filter, field by field; an empty field of the filter matches everything.
 
 use nsm::api::pb::nsp::v1::{
     Conduit, Stream, Target, Trench, Vip,

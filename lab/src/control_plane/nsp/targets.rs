@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Keep the targets that have registered, and answer watches of them.
+//! Keeps the targets that have registered, and answers watches of them.
 //!
-//! A target is known by its addresses, type and stream. A new one is `DISABLED`, whatever it says: it becomes `ENABLED` by registering
-//! again.
+//! A target is identified by its addresses, type and stream. A new one is `DISABLED`, regardless of
+//! the status it sends: it becomes `ENABLED` by registering again.
 
 use tonic::{Request, Response, Status, async_trait};
 

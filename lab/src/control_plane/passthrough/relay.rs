@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Call the next hop that an element above has chosen.
+//! Calls the next hop that an element above has chosen.
 //!
 //! One attempt to dial, as short as NSM's: a hop in the middle does not wait for an endpoint that
-//! is gone. Descriptors that elements above left in the call go along, those that come back are
-//! kept for `recv_fd`.
+//! is gone. Descriptors that elements above left in the call are sent along, returned ones are kept
+//! for `recv_fd`.
 //!
 //! # State
 //! The wire of the last Request, for `monitor` to follow the next hop; and [`Answered`].
@@ -23,13 +23,13 @@ use nsm::{
     transport::{Identity, SendFds, Target, Wire, origin},
 };
 
-/// How long dialling the next hop may take.
+/// Timeout of dialling the next hop.
 const DIAL: Duration = Duration::from_millis(750);
 
-/// Where the call goes next; in the extensions of its context.
+/// The next hop of the call; in the extensions of its context.
 #[derive(Clone, Debug)]
 pub struct NextHop {
-    /// Where to dial.
+    /// Its address.
     pub target: Target,
     /// The descriptor behind the target, which must stay open as long as it is dialled.
     pub socket: Arc<OwnedFd>,
@@ -41,7 +41,7 @@ impl NextHop {
         Self { target: registered.target(), socket: registered.socket }
     }
 
-    /// Send this call there.
+    /// Sends this call there.
     pub fn choose(self, context: &mut Context) {
         context.extensions.insert(self);
     }
@@ -55,7 +55,7 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// Show `identity`, and send tokens that live for `lifetime`.
+    /// Presents `identity`, and sends tokens with this `lifetime`.
     pub fn new(identity: Identity, lifetime: Duration) -> Self {
         Self { identity, lifetime }
     }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Send the descriptor that an answer names back to the caller, if it is the caller's own (NSM `sendfd` of a hop in the middle).
+//! Sends the descriptor that an answer names back to the caller, if it is the caller's own (NSM
+//! `sendfd` of a hop in the middle).
 //!
 //! A client has no use for it, and must close it.
 
@@ -28,7 +29,7 @@ impl Element for ReturnFd {
         let named = answer.mechanism.as_ref().and_then(Mechanism::inode);
         let own = received.as_ref().zip(named).and_then(|(received, inode)| received.0.get(inode));
         if let (Some(hub), Some(descriptor)) = (hub, own) {
-            // Nobody waits for it: not worth failing the Request.
+            // No peer waits for it, so a failure does not fail the Request.
             let _ = hub.send(Arc::clone(descriptor));
         }
         Ok(answer)
@@ -47,7 +48,7 @@ mod tests {
         testing::{self, Counted, Given, kernel},
     };
 
-    /// The element, and that the descriptor is on its way back with every answer.
+    /// The element, with a check that the descriptor is on its way back with every answer.
     struct Returns;
 
     impl Element for Returns {

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Let only those register who may: NSM's registry policies.
+//! Authorizes registrations by NSM's registry policies.
 //!
 //! 1. The call has a `path` header, and the caller sent a token.
-//! 2. With our own token added, the tokens of the path are valid, not expired and chained, and the caller signed its own.
-//! 3. `client_allowed`: the name is new, or belongs to the SPIFFE id of the first token in the path.
+//! 2. With our own token added, the tokens of the path are valid, not expired and chained, and the
+//!    caller signed its own.
+//! 3. `client_allowed`: the name is new, or belongs to the SPIFFE id of the first token in the
+//!    path.
 
 use std::{
     collections::HashMap,
@@ -26,7 +28,8 @@ use nsm::{
 /// Lifetime of the tokens that a registry issues.
 const TOKEN_LIFETIME: Duration = Duration::from_secs(600);
 
-/// Who owns which name. Never shrinks by expiry, as in NSM; an owner gives a name up by unregistering it.
+/// The owner of each name. Never shrinks by expiry, as in NSM; an owner gives a name up by
+/// unregistering it.
 #[derive(Debug, Default)]
 pub struct Owners(Mutex<HashMap<String, String>>);
 
@@ -46,10 +49,11 @@ fn denied(why: &str) -> Status {
 }
 
 impl Owners {
-    /// Check a call that changes `name`.
+    /// Checks a call that changes `name`.
     ///
     /// # Errors
-    /// `PermissionDenied` with the rule that does not hold; `InvalidArgument` for malformed headers.
+    /// `PermissionDenied` with the rule that does not hold; `InvalidArgument` for malformed
+    /// headers.
     pub fn authorize<T>(&self, request: &Request<T>, name: &str) -> Result<Authorized, Status> {
         let caller = Caller::of(request)?;
         let path = TokenPath::read(request.metadata())
@@ -61,7 +65,7 @@ impl Owners {
         path.enter(token.jwt().to_owned(), own.jwt().to_owned());
         let segments: Vec<PathSegment> = path
             .tokens()
-            .take(2) // we are the first registry: what is right of us is of an earlier answer
+            .take(2) // we are the first registry: segments right of us are of an earlier answer
             .map(|token| PathSegment { token: token.to_owned(), ..PathSegment::default() })
             .collect();
         let verified = verify_received(&segments, &caller.peer, SystemTime::now());
@@ -76,7 +80,7 @@ impl Owners {
         Ok(Authorized { caller, path_ids, path })
     }
 
-    /// Remove an entry of the store, whose name its owner gives up.
+    /// Removes an entry of the store, whose name its owner gives up.
     ///
     /// # Errors
     /// Those of [`authorize`](Self::authorize).

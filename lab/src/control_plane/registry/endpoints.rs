@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Serve the registry of network service endpoints.
+//! Serves the registry of network service endpoints.
 
 use std::{
     os::fd::{AsRawFd, OwnedFd},
@@ -39,20 +39,21 @@ pub struct Registered {
 }
 
 impl Registered {
-    /// Where to dial the endpoint: by the descriptor, for its path means nothing in another mount namespace.
+    /// Address of the endpoint: by the descriptor, because its path has no meaning in another mount
+    /// namespace.
     pub fn target(&self) -> Target {
         Target::Unix(format!("/proc/self/fd/{}", self.socket.as_raw_fd()).into())
     }
 }
 
-/// The service. Clones share what is registered.
+/// The service. Clones share the registrations.
 #[derive(Clone)]
 pub struct Endpoints {
     store: Arc<Store<Registered>>,
     owners: Arc<Owners>,
     changed: Arc<Notify>,
     node: Arc<str>,
-    /// Ends the streams of those who watch.
+    /// Ends the streams of the watchers.
     pub stop: CancellationToken,
 }
 
@@ -75,7 +76,7 @@ impl Endpoints {
         self.store.all()
     }
 
-    /// Register without a call, for good.
+    /// Registers without a call, permanently.
     #[cfg(test)]
     pub(crate) fn put(&self, endpoint: NetworkServiceEndpoint, socket: Arc<OwnedFd>) {
         let name = endpoint.name.clone();
@@ -127,7 +128,7 @@ async fn expire(store: Arc<Store<Registered>>, changed: Arc<Notify>) {
     }
 }
 
-/// The expiry that an answer names, and the moment at which the entry is dropped.
+/// The expiry named in the answer, and the moment at which the entry is dropped.
 fn lifetime(
     endpoint: &NetworkServiceEndpoint,
     authorized: &Authorized,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Decide which services and endpoints a query means, and which endpoints may serve a client.
+//! Decides which services and endpoints a query selects, and which endpoints may serve a client.
 
 use std::collections::HashMap;
 
@@ -7,7 +7,7 @@ use nsm::api::pb::registry::{NetworkService, NetworkServiceEndpoint};
 
 type Labels = HashMap<String, String>;
 
-/// Whether a service is meant: an empty field of the query stands for anything.
+/// Whether a service is selected: an empty field of the query matches anything.
 pub fn service_matches(query: &NetworkService, service: &NetworkService) -> bool {
     let empty_or = |wanted: &str, has: &str| wanted.is_empty() || wanted == has;
     empty_or(&query.name, &service.name)
@@ -15,7 +15,8 @@ pub fn service_matches(query: &NetworkService, service: &NetworkService) -> bool
         && (query.matches.is_empty() || query.matches == service.matches)
 }
 
-/// Whether an endpoint is meant: name equal or empty, and all services and labels of the query there.
+/// Whether an endpoint is selected: its name is equal or the query's is empty, and it has all
+/// services and labels of the query.
 pub fn endpoint_matches(query: &NetworkServiceEndpoint, endpoint: &NetworkServiceEndpoint) -> bool {
     let services = &query.network_service_names;
     let labelled = |(service, wanted): (&String, &nsm::api::pb::registry::NetworkServiceLabels)| {
@@ -28,8 +29,8 @@ pub fn endpoint_matches(query: &NetworkServiceEndpoint, endpoint: &NetworkServic
         && endpoint.url.contains(&query.url)
 }
 
-/// The endpoints that may serve a client with these labels. The first match whose source selector fits decides; without matches
-/// every endpoint may.
+/// The endpoints that may serve a client with these labels. The first match whose source selector
+/// fits decides; without matches every endpoint may.
 pub fn candidates(
     service: &NetworkService,
     client: &Labels,
@@ -52,7 +53,8 @@ pub fn candidates(
     Vec::new()
 }
 
-/// Whether all of a selector is among the labels. A value may be a template of one client label, `{{.nodeName}}`.
+/// Whether the labels contain all of a selector. A value may be a template of one client label,
+/// `{{.nodeName}}`.
 fn fits(selector: &Labels, labels: &Labels, client: &Labels) -> bool {
     selector.iter().all(|(key, value)| {
         let template = value.strip_prefix("{{.").and_then(|value| value.strip_suffix("}}"));

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Serve the registry of network services.
+//! Serves the registry of network services.
 
 use std::{pin::Pin, sync::Arc};
 
@@ -13,12 +13,12 @@ use nsm::api::pb::registry::{
     network_service_registry_server::NetworkServiceRegistry,
 };
 
-/// The service. Clones share what is registered.
+/// The service. Clones share the registrations.
 #[derive(Clone, Default)]
 pub struct Services {
     store: Arc<Store<NetworkService>>,
     owners: Arc<Owners>,
-    /// Ends the streams of those who watch.
+    /// Ends the streams of the watchers.
     pub stop: CancellationToken,
 }
 
@@ -28,7 +28,7 @@ impl Services {
         self.store.get(name)
     }
 
-    /// Register without a call, for good.
+    /// Registers without a call, permanently.
     #[cfg(test)]
     pub(crate) fn put(&self, service: NetworkService) {
         self.store.set(&service.name.clone(), Entry { value: service, until: None });

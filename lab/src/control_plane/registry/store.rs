@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Hold what is registered, and tell those who watch.
+//! A store of registrations that notifies its watchers.
 
 use std::{
     collections::BTreeMap,
@@ -10,24 +10,25 @@ use futures::{Stream, StreamExt, future::ready, stream};
 use tokio::{sync::broadcast, time::Instant};
 use tokio_stream::wrappers::BroadcastStream;
 
-/// Changes that a watcher may be behind. One that is further behind ends, and starts again with the whole picture.
+/// Maximum number of changes that a watcher may be behind. One that is further behind ends, and
+/// starts again with the complete list.
 const BEHIND: usize = 256;
-/// Most entries.
+/// Maximum number of entries.
 const MOST: usize = 4096;
 
-/// Something registered, with when it is dropped.
+/// A registration, with its expiry.
 #[derive(Clone, Debug)]
 pub struct Entry<T> {
-    /// What was registered.
+    /// The registered value.
     pub value: T,
-    /// When it is dropped unless it is registered again; `None` for what stays.
+    /// When it is dropped unless it is registered again; `None` if it is permanent.
     pub until: Option<Instant>,
 }
 
 /// An entry was set or dropped.
 #[derive(Clone, Debug)]
 pub struct Change<T> {
-    /// The entry as it is, or was.
+    /// The present or last value of the entry.
     pub value: T,
     /// Whether it was dropped.
     pub deleted: bool,
@@ -50,7 +51,7 @@ impl<T: Clone> Store<T> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Set an entry. `false` if there is no room for another.
+    /// Sets an entry. `false` if there is no room for another.
     pub fn set(&self, name: &str, entry: Entry<T>) -> bool {
         let mut entries = self.lock();
         if entries.len() >= MOST && !entries.contains_key(name) {
@@ -61,7 +62,7 @@ impl<T: Clone> Store<T> {
         true
     }
 
-    /// Drop an entry.
+    /// Drops an entry.
     pub fn remove(&self, name: &str) -> Option<T> {
         let mut entries = self.lock();
         let value = entries.remove(name)?.value;
@@ -86,8 +87,8 @@ impl<T: Clone> Store<T> {
         (entries.values().map(|entry| entry.value.clone()).collect(), changes)
     }
 
-    /// All entries as changes and, to a watcher, every change that follows. A watcher that fell behind ends; it starts again with
-    /// the whole picture.
+    /// All entries as changes and, for a watcher, every later change. A watcher that fell behind
+    /// ends; it starts again with the complete list.
     pub fn find(&self, watch: bool) -> impl Stream<Item = Change<T>> + Send + use<T>
     where
         T: Send + 'static,
@@ -99,7 +100,7 @@ impl<T: Clone> Store<T> {
         if watch { now.chain(later).left_stream() } else { now.right_stream() }
     }
 
-    /// Drop what has expired; the time of the next expiry.
+    /// Drops expired entries; returns the time of the next expiry.
     pub fn expire(&self, now: Instant) -> Option<Instant> {
         let mut entries = self.lock();
         let due = |entry: &Entry<T>| entry.until.is_some_and(|until| until <= now);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The registry over real sockets, with callers that do not keep its rules.
+//! Tests the registry over real sockets, with callers that violate its rules.
 
 use std::{
     os::fd::OwnedFd,
@@ -92,7 +92,8 @@ async fn register_service(wire: &Wire, name: &str, path: bool) -> Result<Network
     client.register(call(wire, service, path)).await.map(tonic::Response::into_inner)
 }
 
-/// Register an endpoint of the service `lb`, with the descriptor of some file if it is to be sent.
+/// Registers an endpoint of the service `lb`, with the descriptor of some file if it has to be
+/// sent.
 async fn register_endpoint(
     wire: &Wire,
     name: &str,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Check while troubles last that no address is held twice, and that no dead load balancer stays a
-//! next hop for longer than its bound.
+//! Checks during faults that no address is held twice, and that no dead load balancer stays a next
+//! hop for longer than its bound.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,17 +17,18 @@ use crate::{
     world::{World, balance::FROM_PROXY, target::LINK},
 };
 
-/// How long a dead load balancer may stay a next hop: its bound of a second, and the time to look.
+/// How long a dead load balancer may stay a next hop: its bound of a second, and the time for a
+/// check.
 const STALE: Duration = Duration::from_millis(1_500);
-/// How long a proxy that started may take until that holds.
+/// Time from the start of a proxy until that must hold.
 const START: Duration = Duration::from_secs(3);
 
-/// What was found wrong, and what is needed to find it.
+/// The violations found, and the state needed to find them.
 #[derive(Default)]
 pub(super) struct Invariants {
     /// Dead load balancers: since when, and their addresses.
     dead: BTreeMap<usize, (Option<Instant>, Vec<IpAddr>)>,
-    /// Since when the proxy runs; `None` while it does not.
+    /// When the proxy was started; `None` while it does not run.
     running: Option<Instant>,
     broken: BTreeSet<String>,
 }
@@ -37,7 +38,7 @@ impl Invariants {
         Self { running: Some(Instant::now()), ..Self::default() }
     }
 
-    /// Note an act before it is performed.
+    /// Records an act before it is performed.
     pub(super) async fn before(&mut self, world: &World, act: Act) -> Result<(), LabError> {
         match act {
             Act::LoseLb(lb, _) => {
@@ -51,7 +52,7 @@ impl Invariants {
         Ok(())
     }
 
-    /// Note an act after it was performed.
+    /// Records an act after it was performed.
     pub(super) fn after(&mut self, act: Act) {
         match act {
             Act::LoseLb(lb, _) => {
@@ -64,13 +65,13 @@ impl Invariants {
         }
     }
 
-    /// Look once.
+    /// Checks once.
     pub(super) async fn check(&mut self, world: &World) -> Result<(), LabError> {
         self.check_addresses(world).await?;
         self.check_next_hops(world).await
     }
 
-    /// Everything that was found wrong.
+    /// All violations found.
     pub(super) fn broken(&self) -> String {
         self.broken.iter().cloned().collect::<Vec<_>>().join("; ")
     }
@@ -79,7 +80,7 @@ impl Invariants {
         let vips = world.topology.vips();
         let mut holders: BTreeMap<IpAddr, &str> = BTreeMap::new();
         for (number, pod) in world.fabric.targets.iter().chain(&world.fabric.lbs).enumerate() {
-            // A load balancer that is not there keeps its links until they are closed.
+            // A load balancer that does not run keeps its links until they are closed.
             let lb = number.checked_sub(world.fabric.targets.len());
             if lb.is_some_and(|lb| !world.lbs.contains_key(&lb)) {
                 continue;
@@ -105,7 +106,7 @@ impl Invariants {
         for (lb, (since, addresses)) in &self.dead {
             let late = since.is_some_and(|since| since.elapsed() > STALE);
             for address in addresses.iter().filter(|address| late && hops.contains(address)) {
-                // With nothing else to go to, the last next hops stay.
+                // If there are no others, the last next hops stay.
                 let others = hops.iter().filter(|hop| hop.is_ipv4() == address.is_ipv4());
                 let others = others.filter(|hop| !self.dead.values().any(|(_, dead)| dead.contains(hop)));
                 if others.count() > 0 {
@@ -117,7 +118,7 @@ impl Invariants {
     }
 }
 
-/// Addresses of the links of a pod whose alias begins so.
+/// Addresses of the links of a pod whose alias has this prefix.
 async fn addresses(pod: &Pod, alias: &str) -> Result<Vec<IpAddr>, LabError> {
     let mut all = Vec::new();
     for link in pod.netlink.links().await? {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Let troubles come in a random order and at the same time, and judge what must hold in spite of
-//! them: nothing leaks, no address is held twice, no dead load balancer stays a next hop, and
-//! traffic is whole when they are over.
+//! Faults in a random order and at the same time, and the promises that must hold in spite of them:
+//! nothing leaks, no address is held twice, no dead load balancer stays a next hop, and traffic is
+//! whole when they are over.
 
 mod invariants;
 mod schedule;
@@ -25,10 +25,10 @@ use nsm::chain::causes;
 
 /// Time between two checks.
 const PACE: Duration = Duration::from_millis(100);
-/// How long everything may take to be whole when the troubles are over.
+/// Timeout until everything is whole when the faults are over.
 const WHOLE: Duration = Duration::from_secs(20);
 
-/// Bring everything up, go through the sequence of a seed, and judge.
+/// Brings everything up, goes through the sequence of a seed, and judges.
 pub(super) async fn story(run: &mut Run, seed: u64) -> Result<(), LabError> {
     bring_up::everything(run).await?;
     for vip in run.world.topology.vips() {
@@ -57,7 +57,8 @@ pub(super) async fn story(run: &mut Run, seed: u64) -> Result<(), LabError> {
     run.judge(verdict.figure("seed", seed).figure("acts", shown));
     // Traffic may be whole before the last proxy serves its targets.
     bring_up::ready(run).await?;
-    // So may it before the targets have found that proxy, which then is not reached by their Close.
+    // It may also be whole before the targets have found that proxy, which their Close then does
+    // not reach.
     for target in &mut run.world.targets {
         eventually("a target is answered", WHOLE, async || {
             target.connect().await.map_err(|error| causes(&error))
@@ -67,8 +68,8 @@ pub(super) async fn story(run: &mut Run, seed: u64) -> Result<(), LabError> {
     Ok(())
 }
 
-/// Perform the acts at their times and check in between; then how long it took until all was whole,
-/// and what was broken.
+/// Performs the acts at their times and checks in between; then returns how long it took until all
+/// was whole, and the violations.
 async fn go_through(
     world: &mut World,
     traffic: &Traffic,
@@ -91,7 +92,7 @@ async fn go_through(
         world.targets[target].connect().await?;
     }
     for lb in world.lbs.values() {
-        // What does not return in time is seen in the traffic.
+        // A load balancer that does not return in time shows in the traffic.
         let _never = lb.balanced(WHOLE).await;
     }
     let whole = match whole(world, traffic, over).await {
@@ -105,7 +106,7 @@ async fn go_through(
     Ok((whole, invariants.broken()))
 }
 
-/// Perform an act without waiting for its consequences.
+/// Performs an act without waiting for its consequences.
 async fn perform(world: &mut World, act: Act, again: &mut Vec<usize>) -> Result<(), LabError> {
     match act {
         Act::LoseLb(lb, mishap) => world.lose_lb(lb, mishap).await,

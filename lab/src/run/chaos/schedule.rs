@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Draw a sequence of troubles from a seed: the same seed gives the same sequence.
+//! Draws a sequence of faults from a seed: the same seed gives the same sequence.
 
 use std::time::Duration;
 
@@ -14,16 +14,17 @@ use crate::{
     },
 };
 
-/// Troubles of one sequence at most; those that clash with an earlier one are not drawn again.
+/// Maximum number of faults of one sequence; those that clash with an earlier one are not drawn
+/// again.
 const DRAWN: usize = 8;
-/// Time in which all troubles begin, in milliseconds.
+/// Time in which all faults begin, in milliseconds.
 const BEGIN: u64 = 6_000;
-/// Shortest and longest trouble, in milliseconds.
+/// Shortest and longest fault, in milliseconds.
 const LASTS: (u64, u64) = (200, 3_000);
-/// Time between two troubles of one subject.
+/// Time between two faults of one subject.
 const APART: Duration = Duration::from_millis(1_000);
 
-/// A part of the world that is in one trouble at a time.
+/// A part of the world that has one fault at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Subject {
     Lb(usize),
@@ -33,12 +34,12 @@ enum Subject {
     Of(Component),
 }
 
-/// A kind of trouble.
+/// A kind of fault.
 struct Trouble {
     subject: Subject,
     begin: Act,
     end: Option<Act>,
-    /// Subjects that must not be in trouble when it begins and when it ends.
+    /// Subjects that must not have a fault when it begins and when it ends.
     needs: &'static [Subject],
 }
 
@@ -105,7 +106,7 @@ const TROUBLES: &[Trouble] = &[
     meddle(Hand::FlushRoutes),
 ];
 
-/// A trouble with its times, from the start of the sequence.
+/// A fault with its times, from the start of the sequence.
 #[derive(Clone, Copy)]
 struct Drawn {
     trouble: &'static Trouble,
@@ -114,7 +115,7 @@ struct Drawn {
 }
 
 impl Drawn {
-    /// Whether a moment is in the trouble or too close to it.
+    /// Whether a moment is within the fault or too close to it.
     fn touches(&self, moment: Duration) -> bool {
         (self.begin.saturating_sub(APART)..=self.end + APART).contains(&moment)
     }
@@ -125,7 +126,7 @@ impl Drawn {
         (same && together) || self.lacks(other) || other.lacks(self)
     }
 
-    /// Whether it needs the subject of the other at a time when that is in trouble.
+    /// Whether it needs the subject of the other during that fault.
     fn lacks(&self, other: &Self) -> bool {
         let needed = self.trouble.needs.contains(&other.trouble.subject);
         needed && (other.touches(self.begin) || other.touches(self.end))

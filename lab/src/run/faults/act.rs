@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Acts on the world, of which faults are made.
+//! The acts on the world of which faults consist.
 
 use std::time::Duration;
 
@@ -12,10 +12,9 @@ use crate::{
     world::{World, components::Component, foreign::Hand, mishaps::Mishap},
 };
 
-/// How long a load balancer that returns may take to have its links.
+/// Timeout for a returning load balancer to have its links.
 const RETURN: Duration = Duration::from_secs(60);
-/// A load balancer that asked for a link-layer address while it was cut off asks again a second
-/// later.
+/// A load balancer that resolved a link-layer address while it was cut off retries a second later.
 const ASKED_AGAIN: Duration = Duration::from_millis(1_200);
 
 /// An act.
@@ -42,16 +41,16 @@ pub(in crate::run) enum Act {
     Kill(Component),
     /// It starts again.
     Start(Component),
-    /// IPAM or NSP answers nothing any more, or again.
+    /// IPAM or NSP stops answering, or answers again.
     Hang(Component, bool),
     /// Another program changes the proxy's part of the kernel.
     Meddle(Hand),
-    /// IPAM loses its store and answers another subnet, until every connection has moved.
+    /// IPAM loses its store and returns another subnet, until every connection has moved.
     Renumber,
 }
 
 impl Act {
-    /// Do it. Returns the moment at which it took effect.
+    /// Performs the act. Returns the moment at which it took effect.
     ///
     /// # Errors
     /// It could not be done.
@@ -59,7 +58,7 @@ impl Act {
         if let Self::LoseLb(lb, _) = self {
             let others: Vec<_> = world.lb_numbers().into_iter().filter(|other| other != lb).collect();
             world.fabric.route_client(&world.topology, &others).await?;
-            // The client may not have what is under way now answered by the others.
+            // The others may not answer datagrams of the client that are in transit.
             sleep(PACE * 2).await;
         }
         let now = Instant::now();
@@ -95,7 +94,7 @@ impl Act {
     }
 }
 
-/// Let the client use load balancers again as soon as they reach every target.
+/// Lets the client use load balancers again as soon as they reach every target.
 async fn serve_again(world: &World, lbs: &[usize]) -> Result<(), LabError> {
     for lb in lbs.iter().filter_map(|lb| world.lbs.get(lb)) {
         lb.balanced(RETURN).await?;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Judge the loss of each stage of a fault against its bound.
+//! Judges the loss of each stage of a fault against its bound.
 
 use std::ops::Range;
 

@@ -17,7 +17,7 @@ use crate::world::{
 const SECOND: Bound = Within(Duration::from_secs(1));
 /// Links that are made again one after the other.
 const GAP: Bound = Gaps(Duration::from_secs(1));
-/// A kernel event, and what follows in the same pass.
+/// A kernel event, and its consequences in the same pass.
 const AT_ONCE: Bound = Within(Duration::from_millis(100));
 /// How long a component is away.
 const OUTAGE: Duration = Duration::from_secs(10);
@@ -25,9 +25,9 @@ const OUTAGE: Duration = Duration::from_secs(10);
 const GONE: Duration = Duration::from_secs(5);
 /// How long a proxy may take to end while some load balancers hang.
 const SOON: Duration = Duration::from_secs(10);
-/// How long the next proxy takes to come.
+/// Time until the next proxy starts.
 const RESTART: Duration = Duration::from_secs(2);
-/// How long a new proxy waits for what is away: longer than any grace of it.
+/// How long a new proxy waits for missing services: longer than any of its grace times.
 const LONG: Duration = Duration::from_secs(65);
 
 const NOTHING: [Bound; 2] = [Nothing, Nothing];
@@ -264,12 +264,12 @@ const fn away(acts: &'static [Act]) -> Stage {
     Stage { name: "gone", acts, bounds: NOTHING, lasts: OUTAGE }
 }
 
-/// What was gone is back.
+/// The missing component is back.
 const fn back(acts: &'static [Act], bounds: [Bound; 2]) -> Stage {
     Stage { name: "back", acts, bounds, lasts: Duration::ZERO }
 }
 
-/// Something that is over at once, and costs at most a second.
+/// A fault that is over at once, and costs at most a second.
 const fn once(acts: &'static [Act]) -> Stage {
     Stage { name: "", acts, bounds: [SECOND, SECOND], lasts: Duration::ZERO }
 }

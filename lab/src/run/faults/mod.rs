@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Faults: what can go wrong around the proxy, and how much it may disturb each direction of
-//! traffic.
+//! The faults around the proxy, and how much each may disturb each direction of traffic.
 //!
 //! A fault is an entry of a [`list`](FAULTS): stages, one after the other, each with acts on the
 //! world and the longest disturbance from them to the next stage.
@@ -21,13 +20,13 @@ pub(super) use self::{
 use super::Run;
 use crate::{error::LabError, traffic::record::Loss};
 
-/// One thing that goes wrong.
+/// A fault.
 pub(super) struct Fault {
-    /// Its name, by which it is chosen or left out.
+    /// Its name, by which it is selected or skipped.
     pub name: &'static str,
     /// The promise, which is the verdict's name.
     pub promise: &'static str,
-    /// What happens.
+    /// Its stages.
     pub stages: &'static [Stage],
     /// How long the kernel of the first proxy may take to be as it was before.
     pub restored: Option<Duration>,
@@ -37,7 +36,7 @@ pub(super) struct Fault {
 pub(super) struct Stage {
     /// Its name in the figures, behind that of the direction.
     pub name: &'static str,
-    /// What is done at its start.
+    /// The acts at its start.
     pub acts: &'static [Act],
     /// Longest disturbance of ingress and egress from then to its end.
     pub bounds: [Bound; 2],
@@ -50,11 +49,12 @@ pub(super) struct Stage {
 pub(super) enum Bound {
     /// Nothing is lost.
     Nothing,
-    /// The first datagram behind the last lost one is sent so long after the acts, at most.
+    /// The first datagram after the last lost one is sent this long after the acts, at most.
     Within(Duration),
-    /// No flow has a gap longer than this. What follows the acts comes connection by connection.
+    /// No flow has a gap longer than this. The consequences of the acts come connection by
+    /// connection.
     Gaps(Duration),
-    /// Not judged: the fault takes the path itself away.
+    /// Not judged, because the fault removes the path itself.
     Any,
 }
 
@@ -69,7 +69,7 @@ impl Bound {
     }
 }
 
-/// Perform every fault of the list that is chosen.
+/// Performs every selected fault of the list.
 pub(super) async fn all(run: &mut Run) -> Result<(), LabError> {
     let plan = run.plan.clone();
     for fault in FAULTS.iter().filter(|fault| plan.takes(fault.name)) {

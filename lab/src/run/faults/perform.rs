@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Perform a fault under traffic.
+//! Performs a fault under traffic.
 
 use std::{ops::Range, time::Duration};
 
@@ -21,10 +21,10 @@ use nsm::chain::causes;
 const BEFORE: Duration = Duration::from_millis(300);
 /// How long traffic must lose nothing until it counts as whole again.
 pub(in crate::run) const QUIET: Duration = Duration::from_secs(1);
-/// How long that is waited for.
+/// Timeout until it is whole again.
 pub(in crate::run) const RECOVERY: Duration = Duration::from_secs(60);
 
-/// What was seen of a fault.
+/// The observations during a fault.
 pub(super) struct Seen {
     /// From the start of the traffic to the first act.
     pub(super) before: Range<Instant>,
@@ -34,7 +34,7 @@ pub(super) struct Seen {
     pub(super) restored: Option<Duration>,
 }
 
-/// Perform a fault and judge it. What could not be done is a failed verdict, too.
+/// Performs a fault and judges it. A fault that could not be performed is a failed verdict, too.
 ///
 /// # Errors
 /// Traffic cannot be started.
@@ -78,8 +78,8 @@ async fn go_through(run: &mut Run, fault: &Fault, traffic: &Traffic) -> Result<S
     Ok(Seen { before, stages: begins.iter().zip(ends).map(|(begin, end)| *begin..end).collect(), restored })
 }
 
-/// Wait until every connection is there and traffic is whole, or for long: what does not recover
-/// has a verdict of its own.
+/// Waits until every connection exists and traffic is whole, or for long: a fault that does not
+/// recover has a verdict of its own.
 pub(in crate::run) async fn whole(world: &World, traffic: &Traffic, from: Instant) -> Result<(), LabError> {
     let mut connected = None;
     let whole = eventually("traffic is whole", RECOVERY, async || {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Let IPAM lose its store: it answers another subnet to the next target that joins.
+//! Makes IPAM lose its store: it returns another subnet to the next target that joins.
 
 use std::time::Duration;
 
@@ -14,15 +14,15 @@ use crate::{
 use nsm::api::parse_prefixes;
 use nsm::chain::causes;
 
-/// How long the newcomer may take: it is refused until the bridge has the other subnet's address.
+/// Timeout of the newcomer: it is refused until the bridge has the other subnet's address.
 const JOIN: Duration = Duration::from_secs(10);
-/// How long all connections may take to move.
+/// Timeout until all connections have moved.
 const MOVE: Duration = Duration::from_secs(30);
 /// How long load balancers may keep their former addresses after that.
 const DROP: Duration = Duration::from_secs(20);
 
-/// Do so, and wait until every connection has moved and no load balancer has a former address. The former gateways stay a minute
-/// longer.
+/// Renumbers, and waits until every connection has moved and no load balancer has a former address.
+/// The former gateways stay a minute longer.
 pub(super) async fn renumber(world: &mut World) -> Result<(), LabError> {
     let former = world.datapath(0).await?.gateways;
     let tree = world.ipam.tree();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The element between a client and an endpoint, each with a namespace of its own.
+//! Tests the element between a client and an endpoint, each with a separate namespace.
 
 use tower::layer::layer_fn;
 use tower_layer::Layer;
