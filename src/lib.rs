@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Meridio's proxy, and the framework it is built on: chains of tower layers that handle NSM connections.
+//! Meridio's proxy, and its framework: chains of tower layers that handle NSM connections.
 //!
 //! ```text
 //!  target ──NSM──▶ nsmgr ──▶ forwarder ──▶ [ endpoint chain ] ──┐
@@ -8,8 +8,8 @@
 //!  LB ◀── forwarder ◀── nsmgr ◀──NSM────── [ client chain ] ────┘
 //! ```
 //!
-//! A chain is a list of rows: [elements] of this crate, elements of your own, stock tower layers. It is built once, prints
-//! its rows, and handles the calls of many connections:
+//! A chain is a list of rows: [elements] of this crate, elements of your own, stock tower layers.
+//! It is built once, prints its rows, and handles the calls of many connections:
 //!
 //! ```
 //! use nsm::{
@@ -37,15 +37,19 @@
 //! # Ok(()) }
 //! ```
 //!
-//! Where to look, from the lowest floor to the highest; a module uses only lower floors, and [`api`], which has the messages:
+//! The modules, from the lowest to the highest. A module uses only lower ones, and [`api`], which
+//! has the messages:
 //!
-//! - [`chain`]: what a call, an element and a builder are; how the state of a connection is kept and undone; the laws that every
-//!   element keeps.
-//! - [`transport`]: a chain as a server or a client on a socket: descriptors beside bytes, SPIFFE identities, tokens, the registry.
-//! - [`kernel`] and [`ipam`]: the ports by which elements declare links, next hops and VIPs, and lease addresses.
+//! - [`chain`]: calls, elements and the builder; the state of a connection, which is undone when a
+//!   call fails; the laws that every element keeps.
+//! - [`transport`]: a chain as a server or a client on a socket: descriptors beside bytes, SPIFFE
+//!   identities, tokens, the registry.
+//! - [`kernel`] and [`ipam`]: the ports by which elements declare links, next hops and VIPs, and
+//!   lease addresses.
 //! - [`elements`]: the layers, a file or folder for each.
 //! - [`proxy`]: the product, with its two chains in [`proxy::chains`].
-//! - `testing` (feature `testing`): identities and a receiver of spans for tests of chains and elements.
+//! - `testing` (feature `testing`): identities and a receiver of spans for tests of chains and
+//!   elements.
 
 pub mod api;
 pub mod chain;

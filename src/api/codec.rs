@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Encode and decode messages in buffers that are as large as the messages.
+//! Encodes and decodes messages in buffers that are as large as the messages.
 //!
 //! A stream keeps its buffer for as long as it is open. The library's own codec allocates 8 KiB for
 //! each; an open monitor stream needs that of the last event that it has sent.
@@ -61,7 +61,8 @@ impl<T: Message> Encoder for FittedEncoder<T> {
     type Error = Status;
 
     fn encode(&mut self, item: T, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        // The message is written in small pieces, for which the buffer would double again and again.
+        // The message is written in small pieces, for which the buffer would double again and
+        // again.
         buffer.reserve(item.encoded_len());
         self.0.encode(item, buffer)
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! What a hop reads from a connection and writes to it.
+//! Accessors for the fields of a connection that a hop reads and writes.
 
 use std::time::SystemTime;
 
@@ -40,7 +40,8 @@ impl Connection {
         self.segments().get(self.index().checked_sub(1)?)
     }
 
-    /// Id of the connection at the client that started it: the id of segment 0. It outlives every hop in between.
+    /// Id of the connection at the client that started it: the id of segment 0. It outlives every
+    /// hop in between.
     pub fn client_id(&self) -> &str {
         self.segments().first().map_or(&self.id, |segment| &segment.id)
     }

@@ -93,7 +93,7 @@ impl<T> Dual<T> {
         self.iter().map(|(family, _)| family)
     }
 
-    /// Apply a function to the value of each enabled family.
+    /// Applies a function to the value of each enabled family.
     pub fn map<U>(self, mut with: impl FnMut(Family, T) -> U) -> Dual<U> {
         Dual {
             v4: self.v4.map(|value| with(Family::V4, value)),

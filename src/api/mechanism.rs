@@ -65,7 +65,8 @@ impl Mechanism {
     }
 }
 
-/// Name of a network interface: 1 to 15 bytes, no `/`, no whitespace or control characters, not `.` or `..`.
+/// Name of a network interface: 1 to 15 bytes, no `/`, no whitespace or control characters, not `.`
+/// or `..`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct InterfaceName(ArrayString<{ Self::MAX }>);
 

@@ -2,8 +2,9 @@
 
 //! Messages of NSM, Meridio and SPIFFE, and typed views of their strings.
 //!
-//! [`pb`] is generated from `proto/`. The other modules parse what the messages carry as text: addresses, interface names, inode
-//! URLs. Strings are parsed at the edge; above this floor, addresses are [`IpNet`](ipnet::IpNet) and families are [`Family`].
+//! [`pb`] is generated from `proto/`. The other modules parse the texts in messages: addresses,
+//! interface names, inode URLs. Strings are parsed at the edge; above this floor, addresses are
+//! [`IpNet`](ipnet::IpNet) and families are [`Family`].
 
 mod codec;
 mod connection;

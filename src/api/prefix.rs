@@ -15,7 +15,7 @@ use super::Family;
 )]
 pub struct InvalidPrefix(pub String);
 
-/// Parse `address/length`; a bare address is a host prefix. Host bits are kept.
+/// Parses `address/length`; a bare address is a host prefix. Host bits are kept.
 ///
 /// # Errors
 /// [`InvalidPrefix`] with the text.
@@ -25,7 +25,7 @@ pub fn parse_prefix(text: &str) -> Result<IpNet, InvalidPrefix> {
     text.parse().ok().or_else(|| text.parse().ok().and_then(host)).ok_or_else(invalid)
 }
 
-/// The prefixes among some texts. Like the Go helpers, it skips what does not parse.
+/// The prefixes among some texts. Like the Go helpers, it skips texts that do not parse.
 pub fn parse_prefixes<'a>(texts: impl IntoIterator<Item = &'a String>) -> Vec<IpNet> {
     texts.into_iter().filter_map(|text| parse_prefix(text).ok()).collect()
 }

@@ -236,8 +236,8 @@ impl Plan<'_> {
         }
     }
 
-    /// Restores what Linux removes with the first address of an IPv4 subnet: the other addresses in it, and with the last address
-    /// the routes.
+    /// Restores what Linux removes with the first address of an IPv4 subnet: the other addresses in
+    /// it, and with the last address the routes.
     fn restore_secondary(&mut self, removed: &[IpNet], wanted: &BTreeSet<IpNet>) {
         let v4 = removed.iter().filter(|net| Family::of_net(net) == Family::V4);
         let subnets: BTreeSet<IpNet> = v4.map(IpNet::trunc).collect();

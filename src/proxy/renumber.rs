@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Have targets make their links anew whose addresses IPAM has moved.
+//! Makes targets replace their links when IPAM has moved their addresses.
 //!
-//! An IPAM that has lost its store answers another subnet. The bridge gets its address first, and keeps the former one. Then the
-//! load balancers get addresses in it, and keep their former ones. Then each target with moved addresses is told that its connection
-//! is down, which makes its client request it again: links are replaced because forwarders do not change the routes of one. Targets
-//! move one after the other, `PACE` apart: a hundred move within half a minute, and few at a time are without a link. A client that
-//! ignores the event gets its new addresses with its next refresh.
+//! An IPAM that has lost its store returns another subnet. The bridge gets its address first, and
+//! keeps the former one. Then the load balancers get addresses in it, and keep their former ones.
+//! Then the connection of each target with moved addresses is reported as down, which makes its
+//! client request it again: links are replaced because forwarders do not change the routes of one.
+//! Targets move one after the other, `PACE` apart: a hundred move within half a minute, and few at
+//! a time are without a link. A client that ignores the event gets its new addresses with its next
+//! refresh.
 
 use std::{collections::BTreeSet, ops::Bound, sync::Arc, time::Duration};
 
@@ -40,7 +42,7 @@ pub struct Sources {
     pub kernel: watch::Receiver<kernel::Status>,
 }
 
-/// Move targets, until the leases end.
+/// Moves targets, until the leases end.
 pub async fn targets(mut sources: Sources, connections: Connections) {
     while sources.leases.wait_for(has_moved).await.is_ok() {
         sleep(FOLLOWED).await;
@@ -78,7 +80,7 @@ fn all_reach(status: &kernel::Status, gateways: &Gateways) -> bool {
     })
 }
 
-/// A target with moved addresses that has not been told.
+/// A target with moved addresses whose connection has not been reported as down.
 fn next(moved: &BTreeSet<Arc<str>>, connections: &Connections) -> Option<String> {
     let concerned = |connection: &Connection| {
         let mut names = names(connection.client_id()).into_iter();
@@ -87,7 +89,7 @@ fn next(moved: &BTreeSet<Arc<str>>, connections: &Connections) -> Option<String>
     connections.ids(concerned).into_iter().next()
 }
 
-/// Whether leases under a name have moved, of whichever owner.
+/// Whether leases under a name have moved, for any owner.
 fn contains(moved: &BTreeSet<Arc<str>>, name: &str) -> bool {
     let of_another = format!("{name}@");
     let mut after = moved.range::<str, _>((Bound::Included(of_another.as_str()), Bound::Unbounded));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Tests the subscriber against an NSP under the test's control: in memory with paused time, and over
-//! a socket.
+//! Tests the subscriber against an NSP under the test's control: in memory with paused time, and
+//! over a socket.
 
 use std::{
     collections::VecDeque,
