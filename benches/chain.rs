@@ -21,12 +21,14 @@ use std::{
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use nsm::{
     api::{Connection, Mechanism, MechanismKind, PathSegment},
-    chain::{Chain, Element, Next, Request, Tail, Tasks, begin::BeginLayer, path},
+    chain::{Chain, Element, Next, Request, Tail, begin::BeginLayer},
+    elements::update_path::rules,
     ipam::BRIDGE,
     proxy::{
         chains::{self, Parts},
         in_memory,
     },
+    task::Tasks,
     transport::{Caller, Dialer, FdHub, Identity},
 };
 use opentelemetry::trace::TracerProvider;
@@ -151,7 +153,7 @@ fn proxy(criterion: &mut Criterion) {
         let mut connection = connection();
         connection.mechanism = None;
         connection.path = None;
-        path::enter(&mut connection, name, String::new).unwrap();
+        rules::enter(&mut connection, name, String::new).unwrap();
         let mut request = Request::new(connection);
         request.preferences = vec![Mechanism::local(MechanismKind::Kernel)];
         if let Some(caller) = caller {

@@ -18,14 +18,15 @@ use nsm::{
         Connection, PathSegment,
         pb::networkservice::{NetworkServiceRequest, network_service_client::NetworkServiceClient},
     },
-    chain::{Call, Chain, Element, Error, Next, Reason, Request, Result, Tasks},
-    testing::{Authority, Workload},
-    transport::{
-        Caller, Dialer, Identity, Listener, Svid, Target,
+    chain::{Call, Chain, Element, Error, Next, Reason, Request, Result},
+    server::{
+        Endpoint,
         monitor::{Connections, Limits},
-        server::{Endpoint, serve},
-        token,
+        serve,
     },
+    task::Tasks,
+    testing::{Authority, Workload},
+    transport::{Caller, Dialer, Identity, Listener, Svid, Target, token},
 };
 use tokio::{runtime::Runtime, time::Instant};
 

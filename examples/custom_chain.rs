@@ -14,15 +14,16 @@ use std::{
 use nsm::{
     api::Connection,
     chain::{
-        Chain, Element, Next, Reason, Request, Result, Tail, Tasks, begin::BeginLayer,
-        metadata::MetadataLayer,
+        Chain, Element, Next, Reason, Request, Result, Tail, begin::BeginLayer, metadata::MetadataLayer,
     },
     elements::{
         authorize, connect::Connect, monitor::Monitor, timeout::Timeout, trim_path::TrimPath,
         update_path::UpdatePath, update_token::UpdateToken,
     },
+    server::{self, monitor::Connections},
+    task::Tasks,
     testing::{Authority, Workload},
-    transport::{Dialer, Identity, Listener, Target, monitor::Connections, server},
+    transport::{Dialer, Identity, Listener, Target},
 };
 
 const LIFETIME: Duration = Duration::from_secs(600);

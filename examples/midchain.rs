@@ -10,11 +10,12 @@
 use nsm::{
     api::Connection,
     chain::{
-        Call, Chain, Close, Error, Next, Request, Tasks, begin::BeginLayer, builder::WrongOrder,
+        Call, Chain, Close, Error, Next, Request, begin::BeginLayer, builder::WrongOrder,
         metadata::MetadataLayer,
     },
     elements::{egress::Egress, monitor::Monitor, mtu::Mtu, trim_path::TrimPath, update_path::UpdatePath},
-    transport::monitor::Connections,
+    server::monitor::Connections,
+    task::Tasks,
 };
 
 /// The end of the path.

@@ -11,9 +11,10 @@ use std::sync::Arc;
 use nsm::{
     api::Connection,
     chain::{
-        Call, Chain, Close, Element, Error, Next, Order, Reason, Request, Result, Tasks, begin::BeginLayer,
-        laws, metadata::MetadataLayer,
+        Call, Chain, Close, Element, Error, Next, Order, Reason, Request, Result, begin::BeginLayer, laws,
+        metadata::MetadataLayer,
     },
+    task::Tasks,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 

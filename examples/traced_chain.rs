@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use nsm::{
     api::Connection,
-    chain::{Chain, Request, Tail, Tasks, begin::BeginLayer, metadata::MetadataLayer},
+    chain::{Chain, Request, Tail, begin::BeginLayer, metadata::MetadataLayer},
     elements::{mtu::Mtu, trace::Trace, update_path::UpdatePath},
     proxy::telemetry::{Destination, Telemetry},
+    task::Tasks,
     testing::Collector,
 };
 use tracing_subscriber::prelude::*;

@@ -8,9 +8,11 @@ use std::{future::pending, sync::Arc, time::Duration};
 use network_service_client::NetworkServiceClient;
 use nsm::{
     api::{Connection, Inode, Mechanism, MechanismKind, parameter, pb::networkservice::*},
-    chain::{Chain, Element, Next, Reason, Request, Result, Tail, Tasks},
+    chain::{Chain, Element, Next, Reason, Request, Result, Tail},
+    server::{self, monitor::Connections},
+    task::Tasks,
     testing::{Authority, Workload},
-    transport::{Caller, Identity, Listener, SendFds, Target, Wire, monitor::Connections, origin, server},
+    transport::{Caller, Identity, Listener, SendFds, Target, Wire, origin},
 };
 use tokio::time::Instant;
 

@@ -14,8 +14,9 @@
 //! ```
 //! use nsm::{
 //!     api::{Connection, Mechanism, MechanismKind},
-//!     chain::{Chain, Request, Tail, Tasks, begin::BeginLayer, metadata::MetadataLayer},
+//!     chain::{Chain, Request, Tail, begin::BeginLayer, metadata::MetadataLayer},
 //!     elements::{mechanism::{self, Names}, mtu::Mtu, update_path::UpdatePath},
+//!     task::Tasks,
 //! };
 //!
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -57,6 +58,9 @@ pub mod elements;
 pub mod ipam;
 pub mod kernel;
 pub mod proxy;
+pub mod registry;
+pub mod server;
+pub mod task;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod transport;

@@ -5,11 +5,11 @@
 use std::process::{Command, Output};
 
 use nsm::{
-    chain::Tasks,
     proxy::{
         config::VARIABLES,
         health::{self, Health, Part},
     },
+    task::Tasks,
 };
 
 fn proxy(arguments: &[&str], variables: &[(&str, &str)]) -> Output {

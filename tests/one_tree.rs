@@ -44,7 +44,7 @@ fn walk<'a>(spans: &'a [Received], from: &'a Received, rows: &str) -> &'a Receiv
 #[tokio::test]
 async fn one_request_is_one_tree_through_both_chains() {
     let collector = Collector::default();
-    let tasks = nsm::chain::Tasks::default();
+    let tasks = nsm::task::Tasks::default();
     let endpoint = collector.listen(&tasks).await.unwrap();
     let telemetry = Telemetry::start("px", &Destination::at(endpoint)).unwrap();
     let on = tracing::subscriber::set_default(tracing_subscriber::registry().with(telemetry.layer()));

@@ -10,15 +10,18 @@ use std::{
 };
 
 /// Floors from low to high. A file imports from its own folder and from lower floors.
-const FLOORS: [(&str, usize); 8] = [
+const FLOORS: [(&str, usize); 11] = [
     ("api", 0),
+    ("task", 0),
     ("chain", 1),
     ("transport", 2),
     ("kernel", 2),
     ("ipam", 2),
-    ("elements", 3),
-    ("proxy", 4),
-    ("testing", 5),
+    ("server", 3),
+    ("registry", 3),
+    ("elements", 4),
+    ("proxy", 5),
+    ("testing", 6),
 ];
 
 /// Rooms of `lab/src`, and its single files, in the same format.

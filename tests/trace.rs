@@ -12,11 +12,13 @@ use std::{
 use nsm::{
     api::Connection,
     chain::{
-        Call, Chain, Close, Element, Error, Kind, Next, Request, Result, Tasks, begin::BeginLayer,
+        Call, Chain, Close, Element, Error, Kind, Next, Request, Result, begin::BeginLayer,
         metadata::MetadataLayer,
     },
     elements::trace::Trace,
-    transport::{server::TraceContext, trace_context},
+    server::TraceContext,
+    task::Tasks,
+    transport::trace_context,
 };
 use opentelemetry::trace::{SpanId, TraceId, TracerProvider as _};
 use opentelemetry_sdk::{

@@ -5,7 +5,7 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use nsm::{
-    chain::Tasks,
+    task::Tasks,
     testing::{Authority, Workload},
     transport::{Caller, Identity, Peer, Svid, token},
 };

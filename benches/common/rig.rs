@@ -6,13 +6,15 @@ use std::{fs, path::Path, sync::Arc, time::Duration};
 
 use nsm::{
     api::{Connection, Family, Mechanism, MechanismKind},
-    chain::{Close, Context, Next, Request, Tail, Tasks, path},
+    chain::{Close, Context, Next, Request, Tail},
+    elements::update_path::rules,
     ipam::{self, BRIDGE, InMemory, Leases, Pool, Subnet, Tree},
     kernel::{Kernel, Memory, Settings},
     proxy::{
         chains::{self, Parts},
         in_memory,
     },
+    task::Tasks,
     transport::{Caller, FdHub},
 };
 use tokio::{sync::watch, time::Instant};
@@ -66,7 +68,7 @@ impl Rig {
     /// The first Request of a target.
     pub(crate) async fn connect(&self, number: usize) -> Box<Connection> {
         let mut connection = Connection::named(format!("target-{number}-proxy-0"));
-        path::enter(&mut connection, "target", String::new).unwrap();
+        rules::enter(&mut connection, "target", String::new).unwrap();
         let preferences = vec![Mechanism::local(MechanismKind::Kernel)];
         let first = Request { connection, preferences, context: self.context() };
         self.endpoint.request(first).await.unwrap()

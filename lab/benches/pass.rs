@@ -16,8 +16,8 @@ use std::{
 use meridio_lab::network::{netlink::Netlink as Hand, netns::Netns};
 use nsm::{
     api::Dual,
-    chain::Tasks,
     kernel::{Ends, Kernel, Netlink, PeerId, PortGuard, Settings},
+    task::Tasks,
 };
 use tokio::time::sleep;
 

@@ -19,12 +19,14 @@ use super::{
 };
 use nsm::{
     api::{Connection, pb::registry::NetworkService},
-    chain::{Element, Next, Request, Result, Tasks},
+    chain::{Element, Next, Request, Result},
     elements::{
         mechanism::{self, Names},
         send_fd,
     },
-    transport::{self, monitor::Connections, server},
+    server::{self, monitor::Connections},
+    task::Tasks,
+    transport,
 };
 
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::{
     api::{Connection, Mechanism},
-    chain::{event::Events, scope::Scope},
+    chain::{begin::event::Events, scope::Scope},
 };
 
 /// Deadline of calls that arrive without one.

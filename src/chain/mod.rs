@@ -9,7 +9,7 @@
 //! if the Request succeeds.
 //!
 //! ```
-//! use nsm::{api::Connection, chain::{begin::BeginLayer, metadata::MetadataLayer, *}};
+//! use nsm::{api::Connection, chain::{begin::BeginLayer, metadata::MetadataLayer, *}, task::Tasks};
 //!
 //! /// Sets the MTU of both ends, in bytes.
 //! struct Mtu(u32);
@@ -37,38 +37,27 @@
 //! # tasks.stop().await; Ok(()) }
 //! ```
 
-mod answered;
 pub mod begin;
+pub mod bounds;
 pub mod builder;
 pub mod call;
 mod causes;
-mod closing;
-mod cut;
 pub mod element;
 pub mod error;
-pub mod event;
-mod lane;
-pub mod lanes;
 pub mod laws;
-mod mailbox;
-pub mod merge;
 pub mod metadata;
 mod owner;
-pub mod path;
 pub mod scope;
 pub mod tail;
-pub mod tasks;
 
 pub use self::{
-    answered::Answered,
+    begin::{Answered, Events},
     builder::{Chain, Order},
     call::{Call, Close, Context, Kind, Origin, PATIENCE, Request},
     causes::causes,
     element::{Answer, Element, Next},
     error::{Error, Reason, Result},
-    event::Events,
     owner::Owner,
     scope::{Frame, Scope},
     tail::Tail,
-    tasks::{Task, Tasks},
 };

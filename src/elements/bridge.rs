@@ -177,8 +177,9 @@ mod tests {
     use super::*;
     use crate::{
         api::Mechanism,
-        chain::{Answered, Call, Chain, Error, Tasks, begin::BeginLayer, laws, metadata::MetadataLayer},
+        chain::{Answered, Call, Chain, Error, begin::BeginLayer, laws, metadata::MetadataLayer},
         kernel::{Ends, Memory, Settings},
+        task::Tasks,
         testing::Given,
     };
 

@@ -13,7 +13,7 @@
 //! The connection stops counting before the Close is passed on, even if the Close then fails.
 //!
 //! ```
-//! use nsm::{api::Connection, chain::{begin::BeginLayer, metadata::MetadataLayer, *}, elements::egress::Egress};
+//! use nsm::{api::Connection, chain::{begin::BeginLayer, metadata::MetadataLayer, *}, elements::egress::Egress, task::Tasks};
 //!
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<()> {
 //! let egress = Egress::default();
@@ -97,7 +97,10 @@ impl Element for Egress {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chain::{Call, Chain, Error, Reason, Tasks, begin::BeginLayer, laws, metadata::MetadataLayer};
+    use crate::{
+        chain::{Call, Chain, Error, Reason, begin::BeginLayer, laws, metadata::MetadataLayer},
+        task::Tasks,
+    };
 
     #[tokio::test(start_paused = true)]
     async fn b25_a_connection_counts_from_its_request_until_its_close_begins() {

@@ -23,8 +23,8 @@ use tokio::time::sleep;
 
 use crate::{
     api::Connection,
-    chain::{Close, Element, Events, Kind, Next, Order, Reason, Request, Result, Task},
-    transport::Backoff,
+    chain::{Close, Element, Events, Kind, Next, Order, Reason, Request, Result},
+    task::{Backoff, Task},
 };
 
 /// Assumed lifetime if no segment has an expiry (rule 1).
@@ -93,7 +93,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        chain::{Call, Chain, Error, Tasks, begin::BeginLayer, laws, metadata::MetadataLayer},
+        chain::{Call, Chain, Error, begin::BeginLayer, laws, metadata::MetadataLayer},
+        task::Tasks,
         testing,
     };
 

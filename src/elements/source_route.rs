@@ -101,10 +101,9 @@ mod tests {
     use super::*;
     use crate::{
         api::Dual,
-        chain::{
-            Call, Chain, Error, Events, Reason, Tasks, begin::BeginLayer, laws, metadata::MetadataLayer,
-        },
+        chain::{Call, Chain, Error, Events, Reason, begin::BeginLayer, laws, metadata::MetadataLayer},
         kernel::{Ends, Memory, Op, PortGuard, Settings},
+        task::Tasks,
         testing::Given,
     };
 

@@ -25,7 +25,8 @@ use tokio::time::sleep;
 
 use crate::{
     api::Connection,
-    chain::{Close, Element, Kind, Next, Order, Reason, Request, Result, Task},
+    chain::{Close, Element, Kind, Next, Order, Reason, Request, Result},
+    task::Task,
 };
 
 /// Longest time (rule 4). Token lifetimes are usually ten minutes; some deployments use a day.
@@ -95,7 +96,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        chain::{Call, Chain, Error, Tasks, begin::BeginLayer, laws, metadata::MetadataLayer},
+        chain::{Call, Chain, Error, begin::BeginLayer, laws, metadata::MetadataLayer},
+        task::Tasks,
         testing::{self, Given},
     };
 

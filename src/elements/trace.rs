@@ -16,8 +16,9 @@ use tracing::{Instrument, Span};
 
 use crate::{
     api::Connection,
-    chain::{Close, Context, Element, Next, Order, Request, Result, event::OnEvent},
-    transport::{server::TraceContext, trace_context},
+    chain::{Close, Context, Element, Next, Order, Request, Result, begin::event::OnEvent},
+    server::TraceContext,
+    transport::trace_context,
 };
 
 /// Element that opens the span of a call: fields `id`, `network_service` and `method`.

@@ -22,10 +22,7 @@ use super::{
     lease::MAX_NAME,
     restored::{Record, Restored},
 };
-use crate::{
-    api::Family,
-    chain::{Owner, Tasks},
-};
+use crate::{api::Family, chain::Owner, task::Tasks};
 
 /// Name of the child whose addresses are those of the bridge: the gateways of the targets.
 pub const BRIDGE: &str = "bridge";
@@ -93,7 +90,7 @@ pub struct Status {
 ///
 /// ```
 /// # use std::time::Duration;
-/// # use nsm::{api::Family, chain::Tasks, ipam::{InMemory, Leases, Settings, Subnet, Tree}};
+/// # use nsm::{api::Family, task::Tasks, ipam::{InMemory, Leases, Settings, Subnet, Tree}};
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let tree = Tree::new("trench-a");
 /// tree.add_conduit("load-balancer")?;

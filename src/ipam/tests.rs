@@ -8,7 +8,7 @@ use futures::future::{FutureExt, join_all};
 use tokio::time::{Instant, advance, sleep};
 
 use super::{contract::*, *};
-use crate::{api::Family, chain::Tasks};
+use crate::{api::Family, task::Tasks};
 
 mod bounds;
 mod contradicting;

@@ -23,7 +23,7 @@ use crate::api::{Dual, InterfaceName};
 /// [`Status`].
 ///
 /// ```
-/// # use nsm::{api::Dual, chain::Tasks, kernel::{Ends, Kernel, Memory, PeerId, Settings}};
+/// # use nsm::{api::Dual, task::Tasks, kernel::{Ends, Kernel, Memory, PeerId, Settings}};
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let tasks = Tasks::default();
 /// let linux = Memory::default();

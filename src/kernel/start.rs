@@ -17,7 +17,7 @@ use super::{
     liveness::{Prober, Verdicts},
     reconcile::Reconciler,
 };
-use crate::chain::Tasks;
+use crate::task::Tasks;
 
 /// Timeout for the end of the reconciler's thread.
 const LAST_CHANGE: Duration = Duration::from_secs(2);

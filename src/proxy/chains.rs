@@ -9,7 +9,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::watch;
 
 use crate::{
-    chain::{Chain, Tasks, begin::BeginLayer, metadata::MetadataLayer},
+    chain::{Chain, begin::BeginLayer, metadata::MetadataLayer},
     elements::{
         authorize, bridge,
         connect::Connect,
@@ -31,7 +31,9 @@ use crate::{
     ipam::Leases,
     kernel::Kernel,
     proxy::mesh::Links,
-    transport::{Dialer, monitor::Connections},
+    server::monitor::Connections,
+    task::Tasks,
+    transport::Dialer,
 };
 
 /// The parts of the proxy on which the chains depend.

@@ -26,14 +26,11 @@ use self::directory::{Directory, SOCKET};
 use super::health::{Health, Part};
 use crate::{
     api::pb::registry::{Destination, Match, NetworkService, NetworkServiceEndpoint, NetworkServiceLabels},
-    chain::{Next, Task, Tasks, causes},
-    transport::{
-        Dialer, Identity, ListenError, Listener, Target,
-        monitor::Connections,
-        origin,
-        registry::Offer,
-        server::{self, serve},
-    },
+    chain::{Next, causes},
+    registry::Offer,
+    server::{self, monitor::Connections, serve},
+    task::{Task, Tasks},
+    transport::{Dialer, Identity, ListenError, Listener, Target, origin},
 };
 
 /// Time for calls in progress when the server stops.

@@ -29,9 +29,9 @@ mod tests {
     use super::*;
     use crate::{
         api::Dual,
-        chain::Tasks,
         kernel::{Ends, Kernel, Memory, PeerId, Settings},
         proxy::log::testing::logged,
+        task::Tasks,
     };
 
     /// A target's port that the kernel refuses for ten minutes, and a load balancer whose link is

@@ -15,11 +15,11 @@ use tokio::{
 
 use super::health::{Health, Part};
 use crate::{
-    chain::{Task, Tasks, causes},
+    chain::causes,
     elements::ipam,
     ipam::{BRIDGE, Lease, LeaseError, Leases, PORTS},
     kernel::Kernel,
-    transport::Backoff,
+    task::{Backoff, Task, Tasks},
 };
 
 /// Timeout of one attempt.

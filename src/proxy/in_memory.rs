@@ -6,12 +6,13 @@ use std::{io, time::Duration};
 use tokio::sync::watch;
 
 use crate::{
-    chain::Tasks,
     elements::{egress::Egress, mechanism::Names, send_fd::Netns},
     ipam::{self, InMemory, Leases, Subnet, Tree},
     kernel::{self, Kernel, Memory},
     proxy::chains::Parts,
-    transport::{Dialer, Identity, Target, monitor::Connections},
+    server::monitor::Connections,
+    task::Tasks,
+    transport::{Dialer, Identity, Target},
 };
 
 /// A kernel in which an earlier process left the link `nsm-1` of the load balancer `lb-1` and its

@@ -21,7 +21,7 @@ use crate::{
     elements::ipam::{Gateways, names},
     ipam::{self, BRIDGE},
     kernel::{self, Role},
-    transport::monitor::Connections,
+    server::monitor::Connections,
 };
 
 /// Time between two targets.
@@ -103,8 +103,8 @@ mod tests {
     use super::*;
     use crate::{
         api::Dual,
-        chain::Tasks,
         kernel::{Peer, PeerId},
+        task::Tasks,
         testing,
     };
 

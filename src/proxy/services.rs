@@ -11,8 +11,8 @@ use crate::{
     api::pb::{
         ipam::v1::ipam_client::IpamClient, nsp::v1::configuration_manager_client::ConfigurationManagerClient,
     },
-    chain::Tasks,
     ipam::{self, GrpcAllocator, Leases, Record, Subnet},
+    task::Tasks,
     transport::{Channel, ChannelSettings, Identity, Link, Target, origin},
 };
 

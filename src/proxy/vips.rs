@@ -30,10 +30,9 @@ use tonic::{
 use self::list::{Complaint, List};
 use crate::{
     api::pb::nsp::v1::{Trench, Vip, configuration_manager_client::ConfigurationManagerClient},
-    chain::Tasks,
     elements::ipam::Listed,
     kernel::Kernel,
-    transport::Backoff,
+    task::{Backoff, Tasks},
 };
 
 /// Maximum number of entries in a list; a longer one is refused as a whole. The kernel takes

@@ -20,7 +20,7 @@ use opentelemetry_proto::tonic::{
 use tokio::net::TcpListener;
 use tonic::{Request, Response, Status};
 
-use crate::{chain::Tasks, testing::accept};
+use crate::{task::Tasks, testing::accept};
 
 /// Maximum number of batches. Later ones are refused.
 const BATCHES: usize = 4096;

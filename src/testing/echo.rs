@@ -24,7 +24,8 @@ use crate::{
             },
         },
     },
-    transport::{Caller, Identity, Listener, Target, server::serve},
+    server::serve,
+    transport::{Caller, Identity, Listener, Target},
 };
 
 /// A peer that serves [`Echo`] until it is dropped.

@@ -22,8 +22,9 @@ use tower_layer::Layer;
 use crate::{
     api::{Connection, Inode, Mechanism, MechanismKind, Path, PathSegment, parameter},
     chain::{Call, Chain, Close, Context, Element, Next, Request, Result},
+    server::{self, monitor::Connections},
     testing::Authority,
-    transport::{Caller, Dialer, FdHub, Listener, Peer, Target, monitor::Connections, server},
+    transport::{Caller, Dialer, FdHub, Listener, Peer, Target},
 };
 
 /// An element whose calls a function prepares first.

@@ -29,7 +29,7 @@ use tower::{BoxError, Service};
 use self::keeper::Keeper;
 pub use self::link::Link;
 use super::{Identity, Target};
-use crate::chain::Tasks;
+use crate::task::Tasks;
 
 /// Settings of a channel's connection.
 #[derive(Clone, Copy, Debug)]

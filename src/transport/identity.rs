@@ -35,7 +35,7 @@ pub use self::{
     trust::Unverified,
 };
 pub(crate) use self::{svid::ALPN, verifier::Verdict};
-use crate::chain::Tasks;
+use crate::task::Tasks;
 
 /// Our identity from the Workload API. Clones share it.
 #[derive(Clone, Debug)]

@@ -2,7 +2,7 @@
 
 //! Accepts connections, with mTLS or without.
 //!
-//! [`Listener`] is a stream of [`Accepted`] connections for [`serve`](super::server::serve()). It
+//! [`Listener`] is a stream of [`Accepted`] connections for [`serve`](crate::server::serve()). It
 //! always accepts, and stays within its bounds by closing the least active connections:
 //! - Of connections whose peer has not been authenticated, those that are silent; see `newcomers`.
 //! - Of open connections, those of the peer that has the most; see `room`.

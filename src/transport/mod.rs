@@ -2,18 +2,13 @@
 
 //! The edge: bytes, sockets, certificates and headers.
 
-mod backoff;
 pub mod caller;
 pub mod channel;
 pub mod descriptors;
 pub mod dial;
-pub mod discovery;
 pub mod fd;
 pub mod identity;
 pub mod listen;
-pub mod monitor;
-pub mod registry;
-pub mod server;
 mod tally;
 pub mod target;
 pub mod token;
@@ -21,7 +16,6 @@ pub mod trace_context;
 pub mod wire;
 
 pub use self::{
-    backoff::Backoff,
     caller::Caller,
     channel::{Channel, ChannelSettings, Link},
     dial::{DialError, Dialer},

@@ -10,10 +10,11 @@ use std::{
 use nsm::{
     api::{Connection, PathSegment, State},
     chain::{
-        Call, Chain, Close, Element, Kind, Next, Origin, Owner, Reason, Request, Result, Task, Tasks,
+        Call, Chain, Close, Element, Kind, Next, Origin, Owner, Reason, Request, Result,
         begin::{Begin, BeginLayer},
         metadata::MetadataLayer,
     },
+    task::{Task, Tasks},
 };
 use tokio::time::Instant;
 use tower::Service;

@@ -4,7 +4,10 @@
 
 use std::time::Duration;
 
-use nsm::chain::{Chain, Element, Order, Reason, Tasks, begin::BeginLayer, builder::WrongOrder};
+use nsm::{
+    chain::{Chain, Element, Order, Reason, begin::BeginLayer, builder::WrongOrder},
+    task::Tasks,
+};
 use tower::{ServiceBuilder, limit::GlobalConcurrencyLimitLayer, timeout::TimeoutLayer};
 
 use crate::{

@@ -11,10 +11,11 @@ use std::sync::{
 use nsm::{
     api::Connection,
     chain::{
-        Answered, Call, Chain, Close, Element, Kind, Next, Reason, Request, Result, Tasks,
+        Answered, Call, Chain, Close, Element, Kind, Next, Reason, Request, Result,
         begin::{Begin, BeginLayer},
         metadata::MetadataLayer,
     },
+    task::Tasks,
 };
 use tower::Service;
 use tower_layer::Layer;

@@ -14,9 +14,10 @@ use std::{
 use nsm::{
     api::Connection,
     chain::{
-        Call, Chain, Element, Error, Kind, Next, Reason, Request, Result, Tasks, begin::BeginLayer,
+        Call, Chain, Element, Error, Kind, Next, Reason, Request, Result, begin::BeginLayer,
         metadata::MetadataLayer,
     },
+    task::Tasks,
 };
 use proptest::prelude::*;
 use tokio::{runtime::Builder, task::JoinSet};

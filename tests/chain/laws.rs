@@ -60,7 +60,7 @@ async fn what_is_held_outside_is_caught_by_a_witness() {
 
 /// Puts its guard into the scope, but adds one with every refresh.
 struct Hoarder;
-struct Pile(#[expect(dead_code, reason = "a guard")] Vec<nsm::chain::Task>);
+struct Pile(#[expect(dead_code, reason = "a guard")] Vec<nsm::task::Task>);
 impl Element for Hoarder {
     const NAME: &'static str = "hoarder";
     async fn request(&self, request: Request, next: Next) -> Result<Box<Connection>> {

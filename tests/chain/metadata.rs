@@ -9,7 +9,8 @@ use std::sync::{
 
 use nsm::{
     api::Connection,
-    chain::{Call, Chain, Element, Next, Request, Result, Tasks, begin::BeginLayer, metadata::MetadataLayer},
+    chain::{Call, Chain, Element, Next, Request, Result, begin::BeginLayer, metadata::MetadataLayer},
+    task::Tasks,
 };
 use tower::Service;
 use tower_layer::Layer;

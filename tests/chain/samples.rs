@@ -6,7 +6,8 @@ use std::{future::pending, time::Duration};
 
 use nsm::{
     api::Connection,
-    chain::{Close, Element, Kind, Next, Order, Request, Result, Task},
+    chain::{Close, Element, Kind, Next, Order, Request, Result},
+    task::Task,
 };
 use tokio::time::sleep;
 

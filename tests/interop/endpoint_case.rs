@@ -10,7 +10,8 @@ use nsm::{
         pb::connection::{ConnectionEventType, MonitorScopeSelector},
     },
     chain::{Close, Context, Next, Request},
-    transport::{Dialer, monitor, origin, server::NAMES},
+    server::{NAMES, monitor},
+    transport::{Dialer, origin},
 };
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, timeout};

@@ -4,7 +4,7 @@
 use std::{convert::Infallible, time::Duration};
 
 use nsm::{
-    chain::Tasks,
+    task::Tasks,
     transport::{Channel, ChannelSettings, Link, Target, origin},
 };
 use tokio::{sync::watch, time::timeout};

@@ -4,7 +4,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use nsm::{
-    chain::{Chain, Next, Tasks, begin::BeginLayer, metadata::MetadataLayer},
+    chain::{Chain, Next, begin::BeginLayer, metadata::MetadataLayer},
     elements::{
         authorize,
         heal::{self, Heal},
@@ -17,11 +17,13 @@ use nsm::{
         update_path::UpdatePath,
         update_token::UpdateToken,
     },
-    transport::{
-        Dialer, Identity, Listener, Target,
+    server::{
+        self,
         monitor::{Connections, Limits},
-        server::{self, serve},
+        serve,
     },
+    task::Tasks,
+    transport::{Dialer, Identity, Listener, Target},
 };
 use tokio_util::task::AbortOnDropHandle;
 

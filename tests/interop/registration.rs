@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use nsm::transport::{Dialer, registry::Registry};
+use nsm::{registry::Registry, transport::Dialer};
 
 use crate::{
     client_case::{Callee, connects_refreshes_and_closes},

@@ -15,10 +15,8 @@ use nsm::{
             network_service_endpoint_registry_client::NetworkServiceEndpointRegistryClient as Endpoints,
         },
     },
-    transport::{
-        Dialer, SendFds, origin,
-        registry::{Client, Error, Found, Registry, TokenPath},
-    },
+    registry::{Client, Error, Found, Registry, TokenPath},
+    transport::{Dialer, SendFds, origin},
 };
 use rustix::fs::{Mode, OFlags};
 use tokio::time::Instant;

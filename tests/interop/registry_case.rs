@@ -6,10 +6,8 @@ use std::time::{Duration, Instant, SystemTime};
 use futures::StreamExt;
 use nsm::{
     api::pb::registry::{NetworkService, NetworkServiceEndpoint},
-    transport::{
-        Dialer,
-        registry::{Client, Found, Offer, Registration, Registry, Settings, State},
-    },
+    registry::{Client, Found, Offer, Registration, Registry, Settings, State},
+    transport::Dialer,
 };
 use tokio::time::timeout;
 

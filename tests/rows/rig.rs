@@ -14,8 +14,7 @@ use std::{
 use nsm::{
     api::{Connection, Mechanism, MechanismKind},
     chain::{
-        Chain, Element, Next, Reason, Request, Result, Tail, Tasks, begin::BeginLayer,
-        metadata::MetadataLayer,
+        Chain, Element, Next, Reason, Request, Result, Tail, begin::BeginLayer, metadata::MetadataLayer,
     },
     elements::{
         authorize,
@@ -32,12 +31,10 @@ use nsm::{
         chains::{self, Parts},
         in_memory,
     },
+    server::{Endpoint, monitor::Connections, serve},
+    task::Tasks,
     testing::{Authority, Workload},
-    transport::{
-        Caller, Dialer, Identity, Listener, Target, Wire,
-        monitor::Connections,
-        server::{Endpoint, serve},
-    },
+    transport::{Caller, Dialer, Identity, Listener, Target, Wire},
 };
 use tokio::{sync::watch, time::Instant};
 

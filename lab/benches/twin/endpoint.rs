@@ -10,9 +10,7 @@ use futures::future::join_all;
 use meridio_lab::{control_plane::registration::dialer, topology::proxy_service};
 use nsm::{
     api::{Connection, Mechanism, MechanismKind},
-    chain::{
-        Call, Chain, Close, Context, Error, Next, Request, Tasks, begin::BeginLayer, metadata::MetadataLayer,
-    },
+    chain::{Call, Chain, Close, Context, Error, Next, Request, begin::BeginLayer, metadata::MetadataLayer},
     elements::{
         authorize,
         connect::Connect,
@@ -20,6 +18,7 @@ use nsm::{
         send_fd,
         update_path::UpdatePath,
     },
+    task::Tasks,
     transport::Target,
 };
 

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use nsm::{
     api::Connection,
-    chain::{Call, Chain, Error, Tasks, begin::BeginLayer, metadata::MetadataLayer},
+    chain::{Call, Chain, Error, begin::BeginLayer, metadata::MetadataLayer},
     elements::{
         authorize, monitor::Monitor, timeout::Timeout, trace::Trace, trim_path::TrimPath,
         update_path::UpdatePath, update_token::UpdateToken,
     },
-    transport::monitor::Connections,
+    server::monitor::Connections,
+    task::Tasks,
 };
 
 /// Lifetime of the tokens that the lab's components send.

@@ -130,8 +130,8 @@ mod tests {
     use super::*;
     use nsm::{
         api::pb::ipam::v1::ipam_client::IpamClient,
-        chain::Tasks,
         ipam::{Allocator, Fault, GrpcAllocator, LeaseError, Leases, Settings, contract},
+        task::Tasks,
         transport,
     };
 

@@ -32,11 +32,9 @@ use crate::{
 };
 use nsm::{
     api::pb::registry::{NetworkService, NetworkServiceEndpoint},
-    chain::Tasks,
-    transport::{
-        Target,
-        registry::{Client, Registry, Standing, ensure},
-    },
+    registry::{Client, Registry, Standing, ensure},
+    task::Tasks,
+    transport::Target,
 };
 
 /// Name of the pod of nsmgr, in whose folder its socket is.

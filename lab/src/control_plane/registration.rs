@@ -7,10 +7,8 @@ use super::hop::TOKEN_LIFETIME;
 use crate::error::{Doing, LabError};
 use nsm::{
     api::pb::registry::{NetworkService, NetworkServiceEndpoint, NetworkServiceLabels},
-    transport::{
-        Dialer, Identity, Target,
-        registry::{Client, Offer, Registration, Settings},
-    },
+    registry::{Client, Offer, Registration, Settings},
+    transport::{Dialer, Identity, Target},
 };
 
 /// Timeout of one attempt to dial.

@@ -14,7 +14,7 @@ use crate::{
     topology::NAMESPACE,
 };
 use nsm::{
-    chain::Tasks,
+    task::Tasks,
     testing::{Authority, Issued, Workload},
     transport::Identity,
 };

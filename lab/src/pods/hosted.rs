@@ -10,7 +10,10 @@ use crate::{
     error::{Doing, LabError},
     network::netns::Netns,
 };
-use nsm::transport::{Identity, Listener, Target, server::serve};
+use nsm::{
+    server::serve,
+    transport::{Identity, Listener, Target},
+};
 
 /// Time for calls in progress when a server stops.
 const DRAIN: Duration = Duration::from_secs(2);

@@ -16,7 +16,7 @@ use crate::{
 use nsm::chain::causes;
 use nsm::{
     proxy::health::{READINESS, probe},
-    transport::registry::Standing,
+    registry::Standing,
 };
 
 /// Timeout of the proxy's registration.

@@ -31,7 +31,8 @@ use nsm::{
         mechanism::{self, Names},
         send_fd,
     },
-    transport::{Identity, Target, monitor::Connections, server},
+    server::{self, monitor::Connections},
+    transport::{Identity, Target},
 };
 
 /// The parts of a load balancer inside its process.

@@ -31,7 +31,7 @@ use crate::{
     topology::{self, CONDUIT, TRENCH, Topology},
     traffic::{echo::Echo, leak::LeakCounter},
 };
-use nsm::{chain::Tasks, ipam::Tree};
+use nsm::{ipam::Tree, task::Tasks};
 
 /// Timeout of a registration.
 pub const REGISTER: Duration = Duration::from_secs(10);

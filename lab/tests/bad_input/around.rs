@@ -6,8 +6,9 @@ use std::{future::pending, time::Duration};
 
 use nsm::{
     proxy::config::Config,
+    server::serve,
     testing::Authority,
-    transport::{Dialer, Identity, Listener, Svid, Target, server::serve},
+    transport::{Dialer, Identity, Listener, Svid, Target},
 };
 use tokio_util::task::AbortOnDropHandle;
 use tonic::service::Routes;

@@ -6,9 +6,11 @@ use std::{fs, os::fd::OwnedFd, path::PathBuf, sync::Arc, time::Duration};
 
 use nsm::{
     api::{Mechanism, MechanismKind, parameter, pb::networkservice::NetworkServiceRequest},
-    chain::{Chain, Tail, Tasks, begin::BeginLayer, metadata::MetadataLayer},
+    chain::{Chain, Tail, begin::BeginLayer, metadata::MetadataLayer},
     elements::{recv_fd, update_path::UpdatePath},
-    transport::{SendFds, Target, Wire, monitor::Connections, server::Endpoint},
+    server::{Endpoint, monitor::Connections},
+    task::Tasks,
+    transport::{SendFds, Target, Wire},
 };
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;

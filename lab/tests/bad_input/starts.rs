@@ -17,10 +17,10 @@ use nsm::{
         network_service_endpoint_registry_server::NetworkServiceEndpointRegistryServer,
         network_service_registry_server::NetworkServiceRegistryServer,
     },
-    chain::Tasks,
     ipam::Tree,
     kernel::{self, Kernel, Netlink},
     proxy::{capabilities, faults, health::Health},
+    task::Tasks,
     testing::{Authority, Issued, Workload},
 };
 use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};

@@ -8,7 +8,7 @@ use std::{sync::Mutex, time::Duration};
 use meridio_lab::control_plane::{ipam::Ipam, nsp::Nsp};
 use nsm::{
     api::{Connection, Mechanism},
-    chain::{Tail, Tasks},
+    chain::Tail,
     elements::mechanism::Names,
     ipam::{Subnet, Tree},
     kernel::{self, Kernel, Memory},
@@ -23,6 +23,7 @@ use nsm::{
         services::Services,
         vips,
     },
+    task::Tasks,
     testing::Authority,
     transport::{Dialer, Identity, Target},
 };

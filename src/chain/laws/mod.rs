@@ -98,9 +98,12 @@ use self::{
     each::check_all,
     rig::{Owner, Rig},
 };
-use crate::chain::{
-    Chain, Next, Tasks,
-    element::{CallService, Element},
+use crate::{
+    chain::{
+        Chain, Next,
+        element::{CallService, Element},
+    },
+    task::Tasks,
 };
 
 /// Maximum number of polls a call of an element may need.

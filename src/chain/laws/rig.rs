@@ -17,9 +17,10 @@ use super::{Broken, POLLS, broken, held::Held, inner::Inner};
 use crate::{
     api::{Connection, PathSegment},
     chain::{
-        Call, Close, Error, Events, Frame, Next, Request, Result, Tasks, builder::WrongOrder,
-        mailbox::Mailbox,
+        Call, Close, Error, Events, Frame, Next, Request, Result, begin::mailbox::Mailbox,
+        builder::WrongOrder,
     },
+    task::Tasks,
 };
 
 /// Turns of the runtime after which ended resources are gone, also a connection whose two ends are

@@ -15,10 +15,11 @@ use super::{Client, Endpoint};
 use crate::{
     api::{Connection, PathSegment, State},
     chain::{
-        self, Answered, Call, Chain, Close, Context, Error, Events, Kind, Next, Reason, Request, Tasks,
+        self, Answered, Call, Chain, Close, Context, Error, Events, Kind, Next, Reason, Request,
         begin::BeginLayer, laws, metadata::MetadataLayer,
     },
     elements::update_token::UpdateToken,
+    task::Tasks,
     testing::{Authority, Given, eventually},
     transport::{Caller, Peer, Svid, Token, Wire, token},
 };

@@ -42,8 +42,8 @@ use crate::{
         Connection, PathSegment,
         pb::networkservice::{NetworkServiceRequest, network_service_client::NetworkServiceClient},
     },
-    chain::{Answered, Call, Close, Error, Next, Reason, Request, Result, causes, element::Answer},
-    transport::{Dialer, SendFds, Wire, origin, server::bounds},
+    chain::{Answered, Call, Close, Error, Next, Reason, Request, Result, bounds, causes, element::Answer},
+    transport::{Dialer, SendFds, Wire, origin},
 };
 
 /// The peer's deadline is this much before our own, so that it can report the cause of a delay.

@@ -16,7 +16,8 @@ use tonic::Code;
 use super::*;
 use crate::{
     api::Inode,
-    chain::{Chain, Element, Frame, Tasks, begin::BeginLayer, laws, metadata::MetadataLayer},
+    chain::{Chain, Element, Frame, begin::BeginLayer, laws, metadata::MetadataLayer},
+    task::Tasks,
     testing::{self, Below, Served, eventually},
     transport::{Caller, Target},
 };

@@ -13,7 +13,7 @@ use crate::{
         State,
         pb::connection::{ConnectionEvent, ConnectionEventType},
     },
-    transport::monitor::{Events, Ours},
+    server::monitor::{Events, Ours},
 };
 
 /// The loss of a connection that an event reports, if it does.

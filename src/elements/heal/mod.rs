@@ -35,11 +35,10 @@ pub use self::liveness::{Doubt, Liveness, Verdict};
 use self::{pace::Flaps, patient::Patient};
 use crate::{
     api::{Connection, pb::connection::MonitorScopeSelector},
-    chain::{Close, Element, Kind, Next, Order, Origin, Request, Result, Scope, Task},
-    transport::{
-        Wire,
-        monitor::{self, Ours},
-    },
+    chain::{Close, Element, Kind, Next, Order, Origin, Request, Result, Scope},
+    server::monitor::{self, Ours},
+    task::Task,
+    transport::Wire,
 };
 
 /// Settings for watching and healing.

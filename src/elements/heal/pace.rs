@@ -23,7 +23,7 @@ use std::{
 use tokio::time::Instant;
 
 use super::{Verdict, rules::Outcome};
-use crate::transport::Backoff;
+use crate::task::Backoff;
 
 const FIRST: Duration = Duration::from_millis(200);
 const LONGEST_UNANSWERED: Duration = Duration::from_secs(5);

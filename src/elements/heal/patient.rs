@@ -16,7 +16,7 @@ use super::{
 use crate::{
     api::Connection,
     chain::{Events, Kind, Reason},
-    transport::monitor::{self, Ours},
+    server::monitor::{self, Ours},
 };
 
 /// Time in which a silent link may answer again before it is made again.

@@ -21,10 +21,11 @@ use crate::{
         State,
         pb::connection::{ConnectionEvent, ConnectionEventType},
     },
-    chain::{Call, Chain, Error, Reason, Tasks, begin::BeginLayer, laws, metadata::MetadataLayer},
+    chain::{Call, Chain, Error, Reason, begin::BeginLayer, laws, metadata::MetadataLayer},
     elements::{connect::Connect, monitor::Monitor, update_path::UpdatePath},
+    server::monitor::Connections,
+    task::Tasks,
     testing::{self, eventually},
-    transport::monitor::Connections,
 };
 
 /// The scripted behaviour of peers and links, and the calls they received.

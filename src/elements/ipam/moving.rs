@@ -12,9 +12,9 @@ use tokio::{sync::watch, time::sleep};
 
 use super::{former::Former, names};
 use crate::{
-    chain::{Events, Kind, Reason, Task},
+    chain::{Events, Kind, Reason},
     ipam::{self, Leases},
-    transport::Backoff,
+    task::{Backoff, Task},
 };
 
 /// Time for the bridge to get an address in the new subnet, once its own lease has it.

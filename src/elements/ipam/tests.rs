@@ -10,10 +10,11 @@ use super::{Client, Endpoint, Gateways, Listed};
 use crate::{
     api::{Connection, Dual, Family},
     chain::{
-        Call, Chain, Close, Element, Error, Next, Owner, Request, Tasks, begin::BeginLayer, laws,
+        Call, Chain, Close, Element, Error, Next, Owner, Request, begin::BeginLayer, laws,
         metadata::MetadataLayer,
     },
     ipam::{AllocateError, Fault, Faults, InMemory, Leases, PORTS, Settings, Subnet, Tree},
+    task::Tasks,
     testing,
 };
 

@@ -95,8 +95,9 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use super::*;
-    use crate::chain::{
-        Call, Chain, Close, Error, Kind, Tasks, begin::BeginLayer, laws, metadata::MetadataLayer,
+    use crate::{
+        chain::{Call, Chain, Close, Error, Kind, begin::BeginLayer, laws, metadata::MetadataLayer},
+        task::Tasks,
     };
 
     fn kernel(name: &str) -> Mechanism {

@@ -124,7 +124,8 @@ impl Element for Endpoint {
 mod tests {
     use super::*;
     use crate::{
-        chain::{Call, Chain, Tasks, begin::BeginLayer, laws, metadata::MetadataLayer},
+        chain::{Call, Chain, begin::BeginLayer, laws, metadata::MetadataLayer},
+        task::Tasks,
         testing::Given,
     };
 

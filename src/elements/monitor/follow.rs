@@ -14,10 +14,8 @@ use crate::{
         Connection, State,
         pb::connection::{ConnectionEvent, ConnectionEventType},
     },
-    transport::{
-        Wire,
-        monitor::{Connections, Ours, watch},
-    },
+    server::monitor::{Connections, Ours, watch},
+    transport::Wire,
 };
 
 /// The meaning of an event for a connection.

@@ -25,11 +25,10 @@ use std::time::Duration;
 use self::follow::follow;
 use crate::{
     api::{Connection, State},
-    chain::{Close, Element, Next, Order, Request, Result, Task},
-    transport::{
-        Wire,
-        monitor::{Connections, Ours},
-    },
+    chain::{Close, Element, Next, Order, Request, Result},
+    server::monitor::{Connections, Ours},
+    task::Task,
+    transport::Wire,
 };
 
 /// Element that publishes.
@@ -100,8 +99,9 @@ mod tests {
     use super::*;
     use crate::{
         api::pb::connection::{ConnectionEventType, MonitorScopeSelector},
-        chain::{Call, Chain, Error, Reason, Tasks, begin::BeginLayer, laws, metadata::MetadataLayer},
+        chain::{Call, Chain, Error, Reason, begin::BeginLayer, laws, metadata::MetadataLayer},
         elements::{connect::Connect, update_path::UpdatePath},
+        task::Tasks,
         testing::{self, eventually},
     };
 

@@ -47,7 +47,7 @@ async fn a_callers_descriptor_is_waited_for_and_handed_on() {
         async { Ok::<_, Error>(call.into_connection()) }
     });
     // The scope of a server's calls stores nothing without `begin`.
-    let tasks = crate::chain::Tasks::default();
+    let tasks = crate::task::Tasks::default();
     let rows = Chain::new()
         .layer("begin", crate::chain::begin::BeginLayer::endpoint(tasks.clone()))
         .layer("metadata", crate::chain::metadata::MetadataLayer);
@@ -115,7 +115,7 @@ async fn a_first_answer_whose_descriptor_never_comes_is_closed_and_a_later_one_o
         async { Ok::<_, Error>(connection) }
     });
     let peer = testing::serve(Chain::new().build(end).unwrap()).await;
-    let tasks = crate::chain::Tasks::default();
+    let tasks = crate::task::Tasks::default();
     let chain = Chain::new()
         .layer("begin", crate::chain::begin::BeginLayer::client(tasks.clone()))
         .layer("metadata", crate::chain::metadata::MetadataLayer)

@@ -5,8 +5,8 @@
 use super::*;
 use crate::{
     api::Dual,
-    chain::Tasks,
     kernel::{Degraded, Ends, Kernel, Memory, PeerId, PortGuard, Settings},
+    task::Tasks,
 };
 
 const TARGET: &str = "172.16.1.9";

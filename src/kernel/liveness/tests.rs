@@ -7,11 +7,11 @@ use std::net::IpAddr;
 use super::*;
 use crate::{
     api::{Dual, Family},
-    chain::Tasks,
     kernel::{
         Degraded, Kernel, Memory,
         tests::balancer::{self, Balancer},
     },
+    task::Tasks,
 };
 
 const ONE: &str = "172.16.1.2";

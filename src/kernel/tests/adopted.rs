@@ -10,8 +10,8 @@ use super::{
 };
 use crate::{
     api::Dual,
-    chain::Tasks,
     kernel::{Backend, Ends, Kernel, Mac, Memory, Op, Ours, PeerId, Rule, Settings, Status},
+    task::Tasks,
 };
 
 const HOUR: Duration = Duration::from_secs(3600);

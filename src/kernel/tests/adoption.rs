@@ -18,8 +18,8 @@ use crate::testing::witness::{
 };
 use crate::{
     api::{Dual, Family},
-    chain::Tasks,
     kernel::{Degraded, Ends, Kernel, PeerId, Settings},
+    task::Tasks,
 };
 
 /// The objects of a Go proxy with one load balancer and one target: its bridge with an address,

@@ -15,8 +15,8 @@ use super::{
 use crate::testing::witness::{add_address, add_veth, change_link, delete_link, learn_neighbour, neighbours};
 use crate::{
     api::Dual,
-    chain::Tasks,
     kernel::{Ends, Kernel, PeerId, PortGuard, Settings},
+    task::Tasks,
 };
 
 const TARGET: [&str; 2] = ["172.16.1.9", "fd00::9"];

@@ -14,8 +14,8 @@ use super::{
 };
 use crate::testing::witness::change_link;
 use crate::{
-    chain::Tasks,
     kernel::{Ends, PeerId},
+    task::Tasks,
 };
 
 /// VIPs that are not adjacent, so that each has its own rules.

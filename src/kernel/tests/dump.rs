@@ -11,8 +11,8 @@ use super::{
 use crate::testing::witness::learn_neighbour;
 use crate::{
     api::Dual,
-    chain::Tasks,
     kernel::{Dump, dump},
+    task::Tasks,
 };
 
 /// Objects of a list for which a key has a value.

@@ -5,8 +5,8 @@
 use super::over::Over;
 use crate::{
     api::Dual,
-    chain::Tasks,
     kernel::{Ends, Kernel, Memory, Observed, Ours, PeerId, Refusal, Settings},
+    task::Tasks,
 };
 
 /// A kernel in memory whose refresh shows no change.

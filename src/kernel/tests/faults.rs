@@ -9,8 +9,8 @@ use tokio::time::Instant;
 use super::balancer::{self, Balancer};
 use crate::{
     api::Dual,
-    chain::Tasks,
     kernel::{Ends, Kernel, Memory, Observed, Ours, PeerId, PortGuard, Settings, Status},
+    task::Tasks,
 };
 
 struct Declared {

@@ -10,11 +10,11 @@ use super::balancer::{Balancer, in_memory};
 
 use crate::{
     api::{Dual, Family, InterfaceName},
-    chain::Tasks,
     kernel::{
         Attachment, Degraded, Ends, Kernel, LinkKind, Memory, Op, Ours, PeerId, Settings, Status, Withheld,
         WrongSysctl,
     },
+    task::Tasks,
 };
 
 struct Rig {

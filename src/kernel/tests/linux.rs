@@ -21,8 +21,8 @@ use crate::testing::witness::{
 };
 use crate::{
     api::{Dual, Family},
-    chain::Tasks,
     kernel::{Degraded, Ends, Kernel, PeerId, Settings, Status, wrong_sysctls},
+    task::Tasks,
 };
 
 fn gateways() -> Dual<IpNet> {

@@ -23,8 +23,8 @@ use super::{
 use crate::testing::witness::{add_address, add_veth, change_link, flush_addresses};
 use crate::{
     api::Dual,
-    chain::Tasks,
     kernel::{Kernel, Settings, Status, liveness},
+    task::Tasks,
 };
 
 const ONE: [&str; 2] = ["172.16.1.2", "fd00::2"];

@@ -17,11 +17,11 @@ use tokio::time::Instant;
 use super::over::Over;
 use crate::{
     api::Dual,
-    chain::Tasks,
     kernel::{
         Backend, Degraded, Ends, Kernel, Memory, NextHopGuard, Observed, Op, Ours, PeerId, PortGuard,
         Refusal, Settings, Status,
     },
+    task::Tasks,
 };
 
 /// A kernel in memory. Each read of it claims one more next hop, up to a number; each change takes

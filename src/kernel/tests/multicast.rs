@@ -15,7 +15,7 @@ use super::{
     far::Far,
     netns::{eventually, in_netns, start},
 };
-use crate::chain::Tasks;
+use crate::task::Tasks;
 use crate::testing::witness::{
     add_address, add_bridge, add_veth, change_link, delete_link, links, neighbour, query, set_port, snoop,
     snooping,

@@ -12,8 +12,8 @@ use super::checked::Checked;
 use crate::testing::witness::{NextHop, Way, change_link, route_get};
 use crate::{
     api::InterfaceName,
-    chain::Tasks,
     kernel::{Kernel, Settings, Status},
+    task::Tasks,
 };
 
 /// The sysctls that the init container sets.

@@ -10,8 +10,8 @@ use super::{
 };
 use crate::{
     api::{Dual, Family},
-    chain::Tasks,
     kernel::{Attachment, Degraded, Ends, Kernel, Memory, Op, PeerId, Settings, Status, Withheld},
+    task::Tasks,
 };
 
 struct Rig {

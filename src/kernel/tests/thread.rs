@@ -17,12 +17,12 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 use super::over::Over;
 use crate::{
     api::Family,
-    chain::Tasks,
     kernel::{
         Backend, Kernel, Memory, Observed, Op, Ours, Refusal, Settings, WrongSysctl,
         announce::Announcements,
         liveness::{self, Neighbours},
     },
+    task::Tasks,
 };
 
 /// A kernel that reports each change, and makes it when the test allows it.

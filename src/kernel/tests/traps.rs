@@ -27,8 +27,8 @@ use crate::testing::witness::{
 };
 use crate::{
     api::Family,
-    chain::Tasks,
     kernel::{Ends, PeerId},
+    task::Tasks,
 };
 
 #[test]

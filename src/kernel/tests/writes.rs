@@ -15,8 +15,8 @@ use super::{
 use crate::testing::witness::{Announcements, Rule, add_rule};
 use crate::{
     api::Dual,
-    chain::Tasks,
     kernel::{Kernel, Settings, Status},
+    task::Tasks,
 };
 
 /// Addresses that are not adjacent, so that none is merged with another.

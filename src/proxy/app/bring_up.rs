@@ -26,7 +26,7 @@ use super::{
     waits::{declare_registered, identity, leak_stop, registered},
 };
 use crate::{
-    chain::{Call, Chain, Error, Next, Task, Tasks, builder::WrongOrder},
+    chain::{Call, Chain, Error, Next, builder::WrongOrder},
     elements::{egress::Egress, ipam, mechanism::Names, send_fd::Netns},
     ipam::Leases,
     kernel::{self, Kernel, Netlink},
@@ -44,12 +44,13 @@ use crate::{
         snapshot,
         vips::{self, Vips},
     },
-    transport::{
-        Dialer, Identity, Target,
+    registry::{
+        self, Registration, State,
         discovery::{self, Discovery},
-        monitor::{Connections, Limits},
-        registry::{self, Registration, State},
     },
+    server::monitor::{Connections, Limits},
+    task::{Task, Tasks},
+    transport::{Dialer, Identity, Target},
 };
 
 /// Directory for the socket of the endpoint.

@@ -24,9 +24,11 @@ use super::{
     telemetry::Telemetry,
 };
 use crate::{
-    chain::{Tasks, builder::WrongOrder, causes},
+    chain::{builder::WrongOrder, causes},
     ipam::LeaseError,
-    transport::{ListenError, descriptors, registry},
+    registry,
+    task::Tasks,
+    transport::{ListenError, descriptors},
 };
 
 /// Threads that run calls. The kernel has a separate one, so that calls cannot starve it.

@@ -6,8 +6,9 @@
 use std::{fmt::Write, io};
 
 use crate::{
-    chain::{Chain, Tasks},
+    chain::Chain,
     proxy::{chains, in_memory},
+    task::Tasks,
 };
 
 /// Both chains, one row per line, in request order.

@@ -15,7 +15,7 @@ use super::{Failure, bring_up::Up, signals::Termination};
 use crate::{
     chain::causes,
     proxy::health::{Health, Part},
-    transport::registry::Registration,
+    registry::Registration,
 };
 
 /// Timeout of unregistering, with its retries.
@@ -96,9 +96,9 @@ async fn unregister(registration: Option<Registration>) {
 mod tests {
     use super::*;
     use crate::{
-        chain::Tasks,
         kernel::{Kernel, Memory, Ours, Settings},
         proxy::in_memory::left_by_an_earlier_process,
+        task::Tasks,
     };
 
     #[tokio::test(start_paused = true)]

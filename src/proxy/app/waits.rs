@@ -7,14 +7,16 @@ use tokio::{sync::watch, time::Instant};
 
 use super::Failure;
 use crate::{
-    chain::{Tasks, causes},
+    chain::causes,
     kernel::Kernel,
     proxy::{
         config::Config,
         health::{Health, READINESS},
         mesh,
     },
-    transport::{Identity, discovery::Picture, registry::State},
+    registry::{State, discovery::Picture},
+    task::Tasks,
+    transport::Identity,
 };
 
 /// Time after which a continuing wait is logged again.

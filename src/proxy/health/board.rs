@@ -20,7 +20,7 @@ use std::{fmt, mem};
 
 use self::start::Start;
 pub(super) use self::{degraded::News, start::Progress};
-use crate::{proxy::health::board::degraded::Degraded, transport::server};
+use crate::{proxy::health::board::degraded::Degraded, server};
 
 /// A part of the proxy whose health is reported under its own name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

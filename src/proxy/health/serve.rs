@@ -7,8 +7,9 @@ use tonic::service::Routes;
 
 use super::Health;
 use crate::{
-    chain::{Task, Tasks},
-    transport::{ListenError, Listener, Target, server},
+    server,
+    task::{Task, Tasks},
+    transport::{ListenError, Listener, Target},
 };
 
 /// The health server. Dropping it stops the server and removes the socket.

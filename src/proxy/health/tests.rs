@@ -7,8 +7,8 @@ use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 use super::*;
 use crate::{
-    chain::Tasks,
     proxy::log::testing::logged,
+    task::Tasks,
     testing::eventually,
     transport::{ListenError, descriptors},
 };

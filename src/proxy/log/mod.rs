@@ -195,7 +195,7 @@ mod tests {
     #[tokio::test]
     async fn sigusr2_switches_to_trace_and_sigusr1_back() {
         let (_layer, verbosity) = layer::<tracing_subscriber::Registry, _>(LogLevel::Info, io::sink);
-        let tasks = crate::chain::Tasks::default();
+        let tasks = crate::task::Tasks::default();
         tasks.spawn(verbosity.follow_signals().unwrap());
         let own = rustix::process::getpid();
         for (signal, level) in [

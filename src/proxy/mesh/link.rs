@@ -32,7 +32,7 @@ use crate::{
     api::{Connection, Mechanism, MechanismKind},
     chain::{Close, Context, Next, Request, Result, causes},
     elements::heal::Verdict,
-    transport::Backoff,
+    task::Backoff,
 };
 
 /// First and longest pause between Requests (rule 2).

@@ -60,8 +60,8 @@ mod tests {
     use super::*;
     use crate::{
         api::Dual,
-        chain::Tasks,
         kernel::{Ends, Memory, Settings},
+        task::Tasks,
     };
 
     #[tokio::test(start_paused = true)]

@@ -33,8 +33,9 @@ pub use self::{
     status::{LinkState, Status},
 };
 use crate::{
-    chain::{Next, Task, Tasks},
-    transport::discovery::Known,
+    chain::Next,
+    registry::discovery::Known,
+    task::{Task, Tasks},
 };
 
 /// Time for the last connections to be closed after the first.

@@ -26,14 +26,11 @@ use crate::{
         Connection, MechanismKind, State, parse_prefixes,
         pb::connection::{ConnectionEvent, MonitorScopeSelector, PathSegment},
     },
-    chain::causes,
+    chain::{bounds, causes},
     elements::heal::Verdict,
     kernel::{Kernel, PeerId, Reach},
-    transport::{
-        DialError, Dialer,
-        monitor::{NoPicture, picture},
-        server::bounds,
-    },
+    server::monitor::{NoPicture, picture},
+    transport::{DialError, Dialer},
 };
 
 /// Time for the manager to list its connections.
@@ -151,9 +148,9 @@ mod tests {
     use super::*;
     use crate::{
         api::Mechanism,
-        chain::Tasks,
         kernel::{Memory, Settings, liveness},
         proxy::in_memory::left_by_an_earlier_process,
+        task::Tasks,
         testing::Authority,
         transport::Target,
     };

@@ -42,7 +42,7 @@ pub async fn report(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chain::Tasks;
+    use crate::task::Tasks;
 
     #[tokio::test(start_paused = true)]
     async fn what_is_restored_is_named_until_its_service_answers() {

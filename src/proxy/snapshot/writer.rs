@@ -16,12 +16,12 @@ use tokio::{
 
 use super::Snapshot;
 use crate::{
-    chain::{Task, Tasks},
     ipam::{self, Leases, Record},
     proxy::{
         health::{Health, Part},
         vips::Vips,
     },
+    task::{Task, Tasks},
 };
 
 /// Shortest time between two writes.

@@ -11,7 +11,7 @@ use tracing::Instrument;
 use tracing_subscriber::prelude::*;
 
 use super::*;
-use crate::{chain::Tasks, testing::Collector, transport::trace_context};
+use crate::{task::Tasks, testing::Collector, transport::trace_context};
 
 const LIMIT: Duration = Duration::from_secs(5);
 

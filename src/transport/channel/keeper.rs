@@ -13,7 +13,8 @@ use tracing::{debug, info, warn};
 use super::{ChannelSettings, Link};
 use crate::{
     chain::causes,
-    transport::{Backoff, Identity, Target, Wire, wire::Ended},
+    task::Backoff,
+    transport::{Identity, Target, Wire, wire::Ended},
 };
 
 /// Longest interval of pings: every server accepts one an hour.

@@ -14,7 +14,8 @@ use tracing::debug;
 use super::DialError;
 use crate::{
     chain::causes,
-    transport::{Backoff, Identity, Target, Wire},
+    task::Backoff,
+    transport::{Identity, Target, Wire},
 };
 
 const FIRST_PAUSE: Duration = Duration::from_millis(50);

@@ -21,7 +21,7 @@ use tokio::{
 use tracing::{debug, info, warn};
 
 use super::{Standing, Svid, Trouble};
-use crate::transport::backoff::Backoff;
+use crate::task::Backoff;
 
 /// Timeout of the agent's answer.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -109,11 +109,11 @@ fn neither_an_svid_nor_an_identity_shows_its_key() {
 }
 
 /// An identity from a Workload API that `begin` has prepared.
-fn follow(begin: impl FnOnce(&Workload)) -> (Identity, Workload, crate::chain::Tasks, tempfile::TempDir) {
+fn follow(begin: impl FnOnce(&Workload)) -> (Identity, Workload, crate::task::Tasks, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let agent = Workload::listen(folder.path().join("agent.sock")).unwrap();
     begin(&agent);
-    let tasks = crate::chain::Tasks::default();
+    let tasks = crate::task::Tasks::default();
     (Identity::follow(&agent.url(), &tasks), agent, tasks, folder)
 }
 
@@ -197,7 +197,7 @@ async fn an_agent_that_restarts_is_asked_again_and_the_svid_stays_meanwhile() {
     let socket = folder.path().join("agent.sock");
     let agent = Workload::listen(&socket).unwrap();
     agent.grant(authority.leaf("x"));
-    let tasks = crate::chain::Tasks::default();
+    let tasks = crate::task::Tasks::default();
     let identity = Identity::follow(&format!("unix://{}", socket.display()), &tasks);
     let first = identity.ready(soon()).await.unwrap();
     drop(agent);

@@ -20,11 +20,9 @@ use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 use super::{room::Who, socket::Arrived, *};
 use crate::{
+    server::{health, serve},
     testing::{Authority, soon},
-    transport::{
-        Svid, Wire, origin,
-        server::{health, serve},
-    },
+    transport::{Svid, Wire, origin},
 };
 
 /// A client that presents no certificate.

@@ -142,7 +142,8 @@ mod tests {
             network_service_endpoint_registry_server::NetworkServiceEndpointRegistryServer as EndpointServer,
             network_service_registry_server::NetworkServiceRegistryServer as ServiceServer,
         },
-        chain::{Tasks, laws},
+        chain::laws,
+        task::Tasks,
         testing::{self, Counted, Given},
     };
 

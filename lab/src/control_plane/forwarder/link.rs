@@ -11,8 +11,8 @@ use crate::{
     error::{Doing, LabError},
     network::{netlink::Netlink, netns::Netns},
 };
-use nsm::chain::Tasks;
 use nsm::chain::causes;
+use nsm::task::Tasks;
 
 /// A link, from before it is made: when dropped, it removes the parts that exist.
 pub(super) struct Link {

@@ -31,7 +31,8 @@ use crate::{
 use nsm::{
     api::pb::registry::NetworkService,
     elements::recv_fd,
-    transport::{Identity, Target, monitor::Connections, server},
+    server::{self, monitor::Connections},
+    transport::{Identity, Target},
 };
 
 /// Labels that nsmgr requires of the forwarder of a network service with matches.

@@ -25,7 +25,7 @@ use crate::{
 use nsm::chain::causes;
 use nsm::{
     api::{Family, parse_prefix, pb::connectioncontext::PolicyRoute},
-    chain::Tasks,
+    task::Tasks,
 };
 
 /// First table of a policy.

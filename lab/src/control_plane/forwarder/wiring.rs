@@ -26,7 +26,7 @@ use crate::{
 };
 use nsm::{
     api::{Connection, InterfaceName, parse_prefixes, pb::connectioncontext::IpContext},
-    chain::Tasks,
+    task::Tasks,
 };
 
 /// One end of a link.

@@ -81,7 +81,8 @@ mod tests {
     use super::*;
     use nsm::{
         api::pb::registry::{NetworkService, NetworkServiceEndpoint},
-        chain::{Context, Tasks, laws},
+        chain::{Context, laws},
+        task::Tasks,
         testing::{Counted, Given},
     };
 

@@ -26,7 +26,8 @@ use nsm::{
         network_service_registry_server::NetworkServiceRegistryServer,
     },
     elements::recv_fd,
-    transport::{Identity, Target, monitor::Connections, server},
+    server::{self, monitor::Connections},
+    transport::{Identity, Target},
 };
 
 /// Name of the service under which forwarders are registered.

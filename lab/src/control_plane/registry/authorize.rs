@@ -18,9 +18,9 @@ use tonic::{Request, Response, Status};
 use super::Store;
 use nsm::{
     api::PathSegment,
+    registry::path::TokenPath,
     transport::{
         Caller,
-        registry::path::TokenPath,
         token::{issue, verify_received},
     },
 };

@@ -22,8 +22,9 @@ use nsm::{
             network_service_endpoint_registry_server::NetworkServiceEndpointRegistry,
         },
     },
-    chain::Tasks,
-    transport::{Caller, Target, server::patience},
+    server::patience,
+    task::Tasks,
+    transport::{Caller, Target},
 };
 
 /// Longest registration without a refresh.

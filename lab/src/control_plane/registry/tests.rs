@@ -27,8 +27,9 @@ use nsm::{
             network_service_registry_server::NetworkServiceRegistryServer as ServiceServer,
         },
     },
-    chain::Tasks,
-    transport::{Identity, SendFds, Target, Wire, origin, registry::TokenPath},
+    registry::TokenPath,
+    task::Tasks,
+    transport::{Identity, SendFds, Target, Wire, origin},
 };
 
 const LIFETIME: Duration = Duration::from_secs(600);

@@ -17,11 +17,11 @@ use crate::{
     elements::heal::Verdict,
     ipam::{self, Faults, InMemory, Subnet, Tree},
     proxy::mesh::{self, Mesh, Recovery},
-    transport::{
-        DialError,
+    registry::{
         discovery::{self, Discovery},
-        registry::twin::Twin,
+        twin::Twin,
     },
+    transport::DialError,
 };
 
 const S: fn(u64) -> Duration = Duration::from_secs;

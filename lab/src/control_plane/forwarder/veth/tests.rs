@@ -11,8 +11,9 @@ use nsm::{
         Family, parameter,
         pb::connectioncontext::{PolicyRoute, Route},
     },
-    chain::{Chain, Tasks, begin::BeginLayer, laws, metadata::MetadataLayer},
+    chain::{Chain, begin::BeginLayer, laws, metadata::MetadataLayer},
     elements::recv_fd::Descriptors,
+    task::Tasks,
     testing::{
         kernel,
         witness::{links, routes, rules},

@@ -13,11 +13,16 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use crate::chain::{
-    Call, Next, Owner, Reason, Result, Tasks,
-    begin::Mode,
-    lane::Lane,
-    mailbox::{Job, Mailbox, Work},
+use crate::{
+    chain::{
+        Call, Next, Owner, Reason, Result,
+        begin::{
+            Mode,
+            lane::Lane,
+            mailbox::{Job, Mailbox, Work},
+        },
+    },
+    task::Tasks,
 };
 
 /// Maximum number of connections per chain.

@@ -16,7 +16,7 @@ use tonic::Status;
 use super::*;
 use crate::{
     api::pb::registry::NetworkServiceEndpoint,
-    transport::registry::twin::{Fault, Twin},
+    registry::twin::{Fault, Twin},
 };
 
 const S: fn(u64) -> Duration = Duration::from_secs;
@@ -72,7 +72,7 @@ fn names(known: &Known) -> String {
     known.endpoints.keys().cloned().collect::<Vec<_>>().join(" ")
 }
 
-fn unavailable() -> crate::transport::registry::Error {
+fn unavailable() -> crate::registry::Error {
     Status::unavailable("down").into()
 }
 

@@ -20,10 +20,8 @@ use super::{
 use crate::{
     api::pb::registry::NetworkServiceEndpoint,
     chain::causes,
-    transport::{
-        Backoff,
-        registry::{Error, Registry},
-    },
+    registry::{Error, Registry},
+    task::Backoff,
 };
 
 pub(super) struct Follower<R> {

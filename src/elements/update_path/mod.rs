@@ -3,17 +3,19 @@
 //! Keeps this hop's segment in the path of every call (NSM `updatepath`).
 //!
 //! On the way down the connection moves to this hop's segment, which is found, renamed or added by
-//! the rules of [`chain::path`](crate::chain::path). On the way back the caller's id and index are
+//! the rules of [`rules`]. On the way back the caller's id and index are
 //! restored. A path that the rules refuse is [`Reason::Invalid`].
 //!
 //! # Order
 //! Above `begin`, which serializes calls by the id set here.
 
+pub mod rules;
+
 use uuid::Uuid;
 
 use crate::{
     api::Connection,
-    chain::{Close, Element, Next, Order, Reason, Request, Result, path},
+    chain::{Close, Element, Next, Order, Reason, Request, Result},
 };
 
 /// Element that enters and leaves the path.
@@ -30,7 +32,7 @@ impl UpdatePath {
     }
 
     fn enter(&self, connection: &mut Connection) -> Result<usize> {
-        let entered = path::enter(connection, &self.name, || Uuid::new_v4().to_string());
+        let entered = rules::enter(connection, &self.name, || Uuid::new_v4().to_string());
         Ok(entered.map_err(|error| Reason::Invalid(error.to_string()))?)
     }
 }
@@ -42,14 +44,14 @@ impl Element for UpdatePath {
     async fn request(&self, mut request: Request, next: Next) -> Result<Box<Connection>> {
         let back = self.enter(&mut request.connection)?;
         let mut connection = next.request(request).await?;
-        path::leave(&mut connection, back);
+        rules::leave(&mut connection, back);
         Ok(connection)
     }
 
     async fn close(&self, mut close: Close, next: Next) -> Result<Box<Connection>> {
         let back = self.enter(&mut close.connection)?;
         let mut connection = next.close(close).await?;
-        path::leave(&mut connection, back);
+        rules::leave(&mut connection, back);
         Ok(connection)
     }
 }

@@ -13,11 +13,9 @@ use self::nsmgr::{Arrived, Nsmgr};
 use super::*;
 use crate::{
     api::pb::registry::NetworkServiceEndpointResponse,
+    registry::{Offer, Registration, Settings, Standing, State, ensure},
     testing::{Authority, eventually},
-    transport::{
-        Listener, Target,
-        registry::{Offer, Registration, Settings, Standing, State, ensure},
-    },
+    transport::{Listener, Target},
 };
 
 const FIRST: &str = r#"{"Index":0,"PathSegments":null}"#;

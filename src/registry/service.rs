@@ -57,7 +57,7 @@ mod tests {
     use super::*;
     use crate::{
         api::pb::registry::Match,
-        transport::registry::twin::{Fault, Twin},
+        registry::twin::{Fault, Twin},
     };
 
     fn service(payload: &str, matches: usize) -> NetworkService {

@@ -17,7 +17,8 @@ use tracing::Span;
 
 use crate::{
     api::Connection,
-    chain::{Call, Kind, Reason, Result, Tasks, event::Ask},
+    chain::{Call, Kind, Reason, Result, begin::event::Ask},
+    task::Tasks,
 };
 
 /// Maximum number of queued calls, not counting the one being processed.

@@ -32,13 +32,11 @@ use crate::{
             networkservice::{NetworkServiceRequest, network_service_client::NetworkServiceClient},
         },
     },
-    chain::{Call, Chain, Error, Reason, Tasks, begin::BeginLayer},
+    chain::{Call, Chain, Error, Reason, begin::BeginLayer},
+    server::monitor::{self, Connections},
+    task::Tasks,
     testing::{Authority, eventually, soon},
-    transport::{
-        Caller, Dialer, Listener, SendFds, Target, Wire,
-        monitor::{self, Connections},
-        origin,
-    },
+    transport::{Caller, Dialer, Listener, SendFds, Target, Wire, origin},
 };
 
 const LIFETIME: Duration = Duration::from_secs(600);

@@ -3,7 +3,7 @@
 //! Publishes connection events to monitor streams (NSM `MonitorConnections`).
 //!
 //! [`Connections`] holds the connections that an endpoint has and the streams that watch them. The
-//! endpoint's `monitor` element publishes; [`server`](super::server) answers the RPC with a
+//! endpoint's `monitor` element publishes; [`Endpoint`](super::Endpoint) answers the RPC with a
 //! [`Subscription`]; [`watch`] and [`picture`] are the client's side.
 //!
 //! A forwarder opens one stream per link and takes its end for a broken connection. So a stream

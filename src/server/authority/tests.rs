@@ -10,12 +10,9 @@ use tonic::service::Routes;
 
 use super::*;
 use crate::{
+    server::{health, serve},
     testing::soon,
-    transport::{
-        listen::Listener,
-        server::{health, serve},
-        target::Target,
-    },
+    transport::{listen::Listener, target::Target},
 };
 
 /// The bytes that grpcio 1.85 (Python) sends over `unix:///tmp/health.sock` to check the service

@@ -27,7 +27,7 @@ pub const DOMAIN: usize = 255;
 /// Maximum size of the whole context in bytes. Twenty thousand VIPs take 1.8 MiB.
 pub const CONTEXT: usize = 2 << 20;
 
-pub(super) fn check(context: &ConnectionContext) -> Result<()> {
+pub(crate) fn check(context: &ConnectionContext) -> Result<()> {
     within("bytes of connection context", context.encoded_len(), CONTEXT)?;
     context.ip_context.as_ref().map_or(Ok(()), ip)?;
     context.dns_context.as_ref().map_or(Ok(()), dns)?;

@@ -3,14 +3,14 @@
 //! Serves a chain to NSM peers: NetworkService, MonitorConnection and health.
 //!
 //! [`Endpoint`] translates; [`serve()`] runs it, and any other services, over a
-//! [`Listener`](super::listen::Listener). Calls beyond the [`bounds`] are refused with a status
+//! [`Listener`](crate::transport::Listener). Calls beyond the [`bounds`](crate::chain::bounds) are refused with a status
 //! that names the thing, its size and the limit.
 
 mod authority;
-pub mod bounds;
 mod deadline;
 mod endpoint;
 mod health;
+pub mod monitor;
 mod serve;
 mod trace;
 

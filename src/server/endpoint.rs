@@ -5,7 +5,7 @@
 use futures::{StreamExt, stream::BoxStream};
 use tonic::{Request, Response, Status, service::Routes};
 
-use super::{Stopping, TraceContext, bounds, deadline::patience};
+use super::{Stopping, TraceContext, deadline::patience};
 use crate::{
     api::{
         Connection, Mechanism,
@@ -20,8 +20,9 @@ use crate::{
             },
         },
     },
-    chain::{self, Context, Next, Reason},
-    transport::{Caller, monitor::Connections},
+    chain::{self, Context, Next, Reason, bounds},
+    server::monitor::Connections,
+    transport::Caller,
 };
 
 /// A chain that peers call: NetworkService, and MonitorConnection over the connections that the

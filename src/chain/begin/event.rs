@@ -20,9 +20,10 @@ use tracing::Span;
 use crate::{
     api::Connection,
     chain::{
-        Kind, Reason, Result, Task,
-        mailbox::{Job, Mailbox, Work},
+        Kind, Reason, Result,
+        begin::mailbox::{Job, Mailbox, Work},
     },
+    task::Task,
 };
 
 /// A function called with the root span of every event of a connection, found in the extensions of

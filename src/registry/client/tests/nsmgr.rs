@@ -30,8 +30,10 @@ use crate::{
             *,
         },
     },
+    registry::TokenPath,
+    server::serve,
     testing::Authority,
-    transport::{Caller, Listener, Target, registry::TokenPath, server::serve},
+    transport::{Caller, Listener, Target},
 };
 
 /// A Register or Unregister that arrived.

@@ -20,7 +20,7 @@ use tokio::{
 };
 
 use super::{DEFAULT_LIFE, Error, Found, Offer, Registry, Settings, State, TokenPath, ensure, refresh_after};
-use crate::{api::pb::registry::NetworkServiceEndpoint, chain::causes, transport::Backoff};
+use crate::{api::pb::registry::NetworkServiceEndpoint, chain::causes, task::Backoff};
 
 /// Longest assumed lifetime of a registration, however long a registry promises.
 const LONGEST_LIFE: Duration = Duration::from_secs(3600);

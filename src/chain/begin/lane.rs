@@ -33,14 +33,16 @@ use crate::{
     api::{Connection, Mechanism, State},
     chain::{
         Answered, Call, Close, Context, Events, Frame, Kind, Origin, Reason, Request, Result,
-        begin::Mode,
+        begin::{
+            Mode,
+            closing::{self, Closing},
+            cut::cut,
+            event::{Ask, OnEvent},
+            lanes::Lanes,
+            mailbox::{Job, Mailbox, Reply, Work},
+            merge,
+        },
         call::PATIENCE,
-        closing::{self, Closing},
-        cut::cut,
-        event::{Ask, OnEvent},
-        lanes::Lanes,
-        mailbox::{Job, Mailbox, Reply, Work},
-        merge,
     },
 };
 

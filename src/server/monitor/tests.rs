@@ -18,8 +18,9 @@ use crate::{
             monitor_connection_server::{MonitorConnection, MonitorConnectionServer},
         },
     },
+    server::serve,
     testing::{Authority, soon},
-    transport::{Listener, Target, Wire, server::serve},
+    transport::{Listener, Target, Wire},
 };
 
 fn connection(id: &str) -> Connection {

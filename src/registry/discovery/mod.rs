@@ -21,7 +21,7 @@ use tokio::{sync::watch, time::Instant};
 use tokio_util::task::AbortOnDropHandle;
 
 pub use self::known::{Endpoints, Rules};
-use super::registry::Registry;
+use super::Registry;
 
 /// Returns whether an endpoint that the registry no longer lists is dead: it is not monitored, or
 /// its neighbour does not answer. It must not wait.

@@ -4,9 +4,10 @@
 //!
 //! [`Registry`] is the interface of a registry; [`Client`] calls one through nsmgr.
 //! [`Registration`] keeps an endpoint registered for as long as it lives.
-//! [`discovery`](super::discovery) follows the endpoints of others.
+//! [`discovery`] follows the endpoints of others.
 
 mod client;
+pub mod discovery;
 mod error;
 mod keeper;
 mod offer;

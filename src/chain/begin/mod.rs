@@ -13,6 +13,15 @@
 //! determines the owner: NSM has that one below `begin`, so that the Close at the start of a
 //! reselect comes before it. Above every element with state.
 
+mod answered;
+mod closing;
+mod cut;
+pub mod event;
+mod lane;
+pub mod lanes;
+pub(super) mod mailbox;
+pub mod merge;
+
 use std::{
     future::Future,
     pin::Pin,
@@ -32,17 +41,22 @@ use tower_service::Service;
 use crate::{
     api::Connection,
     chain::{
-        Answered, Call, Error, Next, Owner, Reason, Result, Scope, Tasks,
+        Call, Error, Next, Owner, Reason, Result, Scope,
+        begin::{
+            lanes::Lanes,
+            mailbox::{Job, Work},
+        },
         element::CallService,
-        lanes::Lanes,
-        mailbox::{Job, Work},
     },
+    task::Tasks,
 };
+
+pub use self::{answered::Answered, event::Events};
 
 /// Role of the chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// Client: a Request is merged with the known state (see [`merge`](crate::chain::merge)).
+    /// Client: a Request is merged with the known state (see [`merge`]).
     Client,
     /// Endpoint: a Request is taken as it comes; a reselect closes the old connection first.
     Endpoint,

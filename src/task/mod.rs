@@ -1,0 +1,11 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Owned background tasks, and pauses between attempts.
+
+mod backoff;
+mod tasks;
+
+pub use self::{
+    backoff::Backoff,
+    tasks::{Task, Tasks},
+};
