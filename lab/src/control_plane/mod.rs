@@ -15,7 +15,7 @@ pub mod peers;
 pub mod registration;
 pub mod registry;
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use futures::{StreamExt, TryStreamExt};
 
@@ -33,6 +33,7 @@ use crate::{
 use nsm::{
     api::pb::registry::{NetworkService, NetworkServiceEndpoint},
     registry::{Client, Registry, Standing, ensure},
+    server::monitor::Connections,
     task::Tasks,
     transport::Target,
 };
@@ -45,6 +46,15 @@ const OBSERVER: &str = "observer";
 const ASK: Duration = Duration::from_secs(5);
 /// Maximum number of endpoints read.
 const MOST: usize = 4096;
+
+/// Number of clients that have a connection. A client that has made its connection again has two: the
+/// former one lasts until its token expires if a hop before this one lost it.
+pub fn clients(connections: &Connections) -> usize {
+    let ids = connections.ids(|_| true);
+    let all = ids.iter().filter_map(|id| connections.get(id));
+    let clients: BTreeSet<_> = all.map(|connection| connection.client_id().to_owned()).collect();
+    clients.len()
+}
 
 /// nsmgr and registry of the node.
 pub struct ControlPlane {

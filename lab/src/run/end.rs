@@ -14,6 +14,7 @@ use super::{
     verdict::{Report, Verdict},
 };
 use crate::{
+    control_plane::forwarder::Forwarder,
     error::{Doing, LabError},
     world::mishaps::END,
 };
@@ -71,6 +72,7 @@ pub(super) async fn restart_under_traffic(run: &mut Run) -> Result<(), LabError>
 /// Makes every load balancer leave while the targets send: no next hop is left.
 async fn lose_every_lb(run: &mut Run) -> Result<(), LabError> {
     let talkers = Talkers::start(&run.world, &run.world.topology.vips())?;
+    run.world.superseded = run.world.forwarder.as_ref().map_or(0, Forwarder::superseded);
     let (mut left, mut superseded) = (Vec::new(), 0);
     for lb in std::mem::take(&mut run.world.lbs).into_values() {
         superseded += lb.superseded();

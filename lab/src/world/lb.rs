@@ -5,7 +5,7 @@
 //! Like Meridio's it accepts any addresses that the proxy chose, and balances over the links that
 //! NSM makes in its namespace.
 
-use std::{collections::BTreeSet, net::IpAddr, time::Duration};
+use std::{net::IpAddr, time::Duration};
 
 use ipnet::IpNet;
 use tokio::sync::watch;
@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     control_plane::{
+        clients,
         hop::Hop,
         registration::{Kept, dialer},
     },
@@ -133,11 +134,7 @@ impl Lb {
 
     /// Number of clients with a connection.
     pub fn clients(&self) -> usize {
-        let all = self.connections.ids(|_| true);
-        let connections = all.iter().filter_map(|id| self.connections.get(id));
-        let clients: BTreeSet<_> =
-            connections.filter_map(|it| it.segments().first().map(|segment| segment.id.clone())).collect();
-        clients.len()
+        clients(&self.connections)
     }
 
     /// Number of connections that their client has made again, because a Close was lost with a hop

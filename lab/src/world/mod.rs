@@ -52,6 +52,8 @@ pub struct World {
     pub control: ControlPlane,
     /// The forwarder, if it runs.
     pub forwarder: Option<Forwarder>,
+    /// Connections at the forwarder that nobody can close any more, counted before the rest was.
+    pub superseded: usize,
     /// IPAM.
     pub ipam: Ipam,
     /// NSP.
@@ -105,6 +107,7 @@ impl World {
             agent,
             control,
             forwarder: None,
+            superseded: 0,
             ipam: Ipam::new(tree),
             nsp: Nsp::new(TRENCH),
             leak,
@@ -165,7 +168,7 @@ impl World {
     /// Names the first that has another number.
     pub fn has_all_connections(&self) -> Result<(), String> {
         let (targets, lbs, proxies) = (self.targets.len(), self.lbs.len(), self.proxies.len());
-        let forwarder = self.forwarder.as_ref().map(|forwarder| forwarder.connections.len());
+        let forwarder = self.forwarder.as_ref().map(Forwarder::clients);
         let passed = [("nsmgr", self.control.connections()), ("the forwarder", forwarder)];
         let passed =
             passed.into_iter().filter_map(|(name, count)| Some((name, count?, targets + lbs * proxies)));
@@ -231,6 +234,7 @@ impl World {
         }
         drop(self.echoes);
         let forwarded = self.forwarder.as_ref().map(|forwarder| forwarder.connections.len());
+        let forwarded = forwarded.map(|left| left.saturating_sub(self.superseded));
         let connections = [self.control.connections(), forwarded];
         let endpoints = self.control.endpoints().await;
         if let Some(forwarder) = self.forwarder {

@@ -19,6 +19,7 @@ pub use self::{
     wiring::{Side, Wired, Wirer, Wiring},
 };
 use super::{
+    clients,
     hop::{Hop, TOKEN_LIFETIME},
     nsmgr::FORWARDER_SERVICE,
     passthrough::{Relay, ReturnFd},
@@ -65,6 +66,17 @@ impl Forwarder {
     /// It is not registered within `patience`.
     pub async fn registered(&self, patience: Duration) -> Result<(), LabError> {
         self.registration.registered(patience).await
+    }
+
+    /// Number of clients with a connection.
+    pub fn clients(&self) -> usize {
+        clients(&self.connections)
+    }
+
+    /// Number of connections that their client has made again, because both its process and nsmgr
+    /// had died. They last until their token expires.
+    pub fn superseded(&self) -> usize {
+        self.connections.len().saturating_sub(self.clients())
     }
 
     /// Unregisters and ends. Remaining links are removed.
