@@ -368,8 +368,8 @@ fn the_picture_of_the_lab_shows_verdicts_that_it_has() {
 fn the_picture_of_a_request_has_rows_of_the_endpoint_chain() {
     let picture = read("docs/pictures/request.svg");
     let drawn = picture.split("class=\"row ").skip(1).filter_map(|rest| rest.split(['>', '<']).nth(1));
-    let rows = read("tests/rows/main.rs");
-    let mut rows = rows.split("(Side::Endpoint, \"").skip(1).filter_map(|rest| rest.split('"').next());
+    let rows = read("tests/rows/endpoint.rs");
+    let mut rows = rows.split("\n    (\"").skip(1).filter_map(|rest| rest.split('"').next());
     let unknown: Vec<_> = drawn.filter(|name| !rows.any(|row| row == *name)).collect();
     assert!(unknown.is_empty(), "docs/pictures/request.svg: no rows {unknown:?} in this order");
 }

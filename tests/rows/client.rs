@@ -6,6 +6,25 @@ use nsm::api::{Connection, Mechanism};
 
 use crate::rig::{Checked, MTU, Rig, Seen, ask, eventually, holds, request};
 
+/// Row, and the promise that breaks without it. In the order of the chain.
+pub(crate) const ROWS: &[(&str, &str)] = &[
+    ("trace", "a call has a span"),
+    ("update_path", "the load balancer sees a segment of the proxy"),
+    ("begin", "what a Request declares stays true after it"),
+    ("metadata", "a refresh that fails leaves the state of the last good one"),
+    ("refresh", "the connection is refreshed before its tokens expire"),
+    ("heal", "a connection that the load balancer reports as down is requested again"),
+    ("mechanism", "the load balancer is asked for a kernel interface with a name"),
+    ("ipam", "the load balancer is told the addresses of both ends"),
+    ("egress", "the connection counts as egress"),
+    ("source_route", "the load balancer becomes a next hop"),
+    ("bridge", "the load balancer's link becomes a port"),
+    ("mtu", "the load balancer is told the MTU of the conduit"),
+    ("send_fd", "the descriptor of the network namespace comes with the Request"),
+    ("authorize", "an answer that nobody signed is denied"),
+    ("connect", "the load balancer is called"),
+];
+
 pub(crate) async fn check(rig: &Rig, row: &str) -> Checked {
     match row {
         "trace" => trace(rig).await,

@@ -13,6 +13,24 @@ use crate::rig::{Checked, MTU, Rig, ask, eventually, holds, request};
 
 const LONG: Duration = Duration::from_secs(600);
 
+/// Row, and the promise that breaks without it. In the order of the chain.
+pub(crate) const ROWS: &[(&str, &str)] = &[
+    ("trace", "a call has a span"),
+    ("update_path", "the answer has a segment of the proxy, and the caller's index and id"),
+    ("update_token", "the proxy signs its segment, so that a valid caller is accepted"),
+    ("authorize", "a path that does not lead to the caller is denied"),
+    ("begin", "what a Request declares stays true after it"),
+    ("metadata", "a refresh that fails leaves the state of the last good one"),
+    ("timeout", "a connection whose caller does not refresh is closed"),
+    ("monitor", "peers see the connection"),
+    ("trim_path", "segments of an earlier endpoint are not answered"),
+    ("mechanism", "the answer has an interface name"),
+    ("ipam", "the answer has addresses and gateways"),
+    ("bridge", "the target's link becomes a port"),
+    ("mtu", "the answer has the MTU of the conduit"),
+    ("send_fd", "the descriptor of the network namespace comes with the answer"),
+];
+
 pub(crate) async fn check(rig: &Rig, row: &str) -> Checked {
     match row {
         "trace" => trace(rig).await,
