@@ -17,6 +17,11 @@ const FILES: [&str; 9] = [
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");
     let files = protox::compile(FILES, ["proto"])?;
-    tonic_prost_build::configure().codec_path("crate::api::Fitted").compile_fds(files)?;
+    let services = std::env::var_os("CARGO_FEATURE_TRANSPORT").is_some();
+    tonic_prost_build::configure()
+        .build_client(services)
+        .build_server(services)
+        .codec_path("crate::api::Fitted")
+        .compile_fds(files)?;
     Ok(())
 }

@@ -51,18 +51,36 @@
 //! - [`proxy`]: the product, with its two chains in [`proxy::chains`].
 //! - `testing` (feature `testing`): identities and a receiver of spans for tests of chains and
 //!   elements.
+//!
+//! # Features
+//! Without features the crate has [`api`], [`task`], [`chain`] and the elements that need no
+//! connection to a peer.
+//!
+//! - `transport` (default): [`transport`], [`server`], [`registry`], and the elements that need
+//!   them.
+//! - `otlp` (default): the trace context of calls, and the export of spans by OTLP. Implies
+//!   `transport`.
+//! - `proxy` (default): [`kernel`], [`ipam`], [`proxy`], and the elements that need them. Implies
+//!   `otlp`.
+//! - `testing`: the test kit. Implies `transport`.
 
 pub mod api;
 pub mod chain;
 pub mod elements;
+#[cfg(feature = "proxy")]
 pub mod ipam;
+#[cfg(feature = "proxy")]
 pub mod kernel;
+#[cfg(feature = "proxy")]
 pub mod proxy;
+#[cfg(feature = "transport")]
 pub mod registry;
+#[cfg(feature = "transport")]
 pub mod server;
 pub mod task;
 #[cfg(feature = "testing")]
 pub mod testing;
+#[cfg(feature = "transport")]
 pub mod transport;
 
 /// The Rust of the guides, compiled and run by `cargo test --doc`.

@@ -6,6 +6,7 @@
 //! interface names, inode URLs. Strings are parsed at the edge; above this floor, addresses are
 //! [`IpNet`](ipnet::IpNet) and families are [`Family`].
 
+#[cfg(feature = "transport")]
 mod codec;
 mod connection;
 mod family;
@@ -13,8 +14,9 @@ mod mechanism;
 pub mod pb;
 mod prefix;
 
+#[cfg(feature = "transport")]
+pub use self::codec::{Fitted, FittedEncoder};
 pub use self::{
-    codec::{Fitted, FittedEncoder},
     family::{Dual, Family},
     mechanism::{Inode, InterfaceName, InvalidInode, InvalidInterfaceName, MechanismKind, cls, parameter},
     pb::connection::{Connection, Mechanism, Path, PathSegment, State},

@@ -7,21 +7,32 @@
 //! [`chain`](crate::chain). An element never uses another element: they share state in the
 //! connection, in the call's extensions, or in the scope as a type of a lower floor.
 
+#[cfg(feature = "transport")]
 pub mod authorize;
+#[cfg(feature = "proxy")]
 pub mod bridge;
+#[cfg(feature = "transport")]
 pub mod connect;
 pub mod egress;
+#[cfg(feature = "transport")]
 pub mod heal;
+#[cfg(feature = "proxy")]
 pub mod ipam;
 pub mod mechanism;
+#[cfg(feature = "transport")]
 pub mod monitor;
 pub mod mtu;
+#[cfg(feature = "transport")]
 pub mod recv_fd;
 pub mod refresh;
+#[cfg(feature = "transport")]
 pub mod send_fd;
+#[cfg(feature = "proxy")]
 pub mod source_route;
 pub mod timeout;
+#[cfg(feature = "transport")]
 pub mod trace;
 pub mod trim_path;
 pub mod update_path;
+#[cfg(feature = "transport")]
 pub mod update_token;

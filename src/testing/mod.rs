@@ -22,6 +22,7 @@ pub(crate) mod echo;
 
 mod given;
 mod wait;
+#[cfg(feature = "proxy")]
 #[doc(hidden)]
 pub mod witness;
 mod workload;
