@@ -108,14 +108,17 @@ impl Chain {
 
     fn check(&self) -> Result<(), WrongOrder> {
         for (at, row) in self.0.iter().enumerate() {
-            let (above, below) = (&self.0[..at], &self.0[at + 1..]);
+            let above = &self.0[..at];
+            let below = &self.0[at + 1..];
             let says = row.name;
             if let Some(late) = below.iter().find(|r| row.order.after.contains(&r.name)) {
-                let (first, second) = (late.name, says);
+                let first = late.name;
+                let second = says;
                 return Err(WrongOrder { first, second, says });
             }
             if let Some(early) = above.iter().find(|r| row.order.before.contains(&r.name)) {
-                let (first, second) = (says, early.name);
+                let first = says;
+                let second = early.name;
                 return Err(WrongOrder { first, second, says });
             }
         }

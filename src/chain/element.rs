@@ -135,7 +135,8 @@ struct Node<E> {
 
 impl<E: Element> Erased for Node<E> {
     fn call(&self, call: Call) -> Answer {
-        let (element, next) = (Arc::clone(&self.element), self.next.clone());
+        let element = Arc::clone(&self.element);
+        let next = self.next.clone();
         let work = async move {
             match call {
                 Call::Request(request) => element.request(request, next).await,

@@ -85,7 +85,8 @@ impl Lane {
                 && let Err(unheard) = reply.send(answer.map_err(|error| error.of(&self.id)))
                 && origin == Origin::Caller
             {
-                let (id, error) = (&self.id, unheard.err().map(tracing::field::display));
+                let id = &self.id;
+                let error = unheard.err().map(tracing::field::display);
                 tracing::info!(id, error, "the caller no longer waits for the answer");
             }
             if done {
@@ -128,7 +129,8 @@ impl Lane {
                 merge::reopen(&mut request.connection, &known.connection);
             }
             (Some(known), Mode::Client) => {
-                let (returned, current) = (Some(&*known.returned), Some(&*known.connection));
+                let returned = Some(&*known.returned);
+                let current = Some(&*known.connection);
                 request.connection = merge::merge(returned, request.connection, current);
             }
             (Some(_), Mode::Endpoint) if reselect => self.close_first().await,
@@ -149,7 +151,8 @@ impl Lane {
         let extensions = request.context.extensions.clone();
         request.context.scope = self.bottom.scope();
         request.context.events = self.events();
-        let (deadline, scope) = (request.context.deadline, self.bottom.scope());
+        let deadline = request.context.deadline;
+        let scope = self.bottom.scope();
         let held = Answered::of(&scope);
         let answer = cut(deadline, self.lanes.next.request(request)).await;
         let known = |connection: Arc<Connection>| Known {

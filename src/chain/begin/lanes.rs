@@ -106,7 +106,8 @@ impl Entry {
             return Ok(());
         }
         let id = |owner: Option<&Owner>| owner.map_or("this process", Owner::id).to_owned();
-        let (owner, caller) = (id(self.owner.as_ref()), id(caller));
+        let owner = id(self.owner.as_ref());
+        let caller = id(caller);
         Err(Reason::Denied(format!("the connection belongs to `{owner}`, the caller is `{caller}`")).into())
     }
 }

@@ -105,14 +105,16 @@ mod tests {
 
     #[test]
     fn nothing_returned_yet_means_what_is_asked() {
-        let (asked, other) = (connection("e", 1, &[]), connection("f", 2, &[]));
+        let asked = connection("e", 1, &[]);
+        let other = connection("f", 2, &[]);
         assert_eq!(merge(None, asked.clone(), Some(&other)), asked);
         assert_eq!(merge(Some(&other), asked.clone(), None), asked);
     }
 
     #[test]
     fn labels_mechanism_path_payload_and_state_stay() {
-        let (returned, current) = (connection("e", 1, &[]), connection("e", 1, &[]));
+        let returned = connection("e", 1, &[]);
+        let current = connection("e", 1, &[]);
         let mut asked = returned.clone();
         asked.labels.insert("k".into(), "v".into());
         asked.mechanism = Some(Default::default());
@@ -124,7 +126,8 @@ mod tests {
 
     #[test]
     fn without_a_current_context_the_asked_one_counts() {
-        let (returned, asked) = (connection("e", 1, &[]), connection("e", 1, &[]));
+        let returned = connection("e", 1, &[]);
+        let asked = connection("e", 1, &[]);
         let current = Connection::named("a");
         let merged = merge(Some(&returned), asked.clone(), Some(&current));
         assert_eq!(merged.context, asked.context);
