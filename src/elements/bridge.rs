@@ -125,7 +125,8 @@ impl Element for Endpoint {
     const ORDER: Order = Order { after: &["begin", "metadata", "mechanism"], before: &[] };
 
     async fn request(&self, request: Request, next: Next) -> Result<Box<Connection>> {
-        let (scope, connection) = (&request.context.scope, &request.connection);
+        let scope = &request.context.scope;
+        let connection = &request.connection;
         match link(connection)? {
             Some(name) => {
                 let peer = PeerId::target(connection.client_id());
@@ -238,11 +239,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_target_is_answered_when_the_leak_stop_of_its_link_is_in() {
         let tasks = Tasks::default();
-        let (settings, linux) = (Settings::of("trench", "conduit", "node"), Memory::default());
+        let settings = Settings::of("trench", "conduit", "node");
+        let linux = Memory::default();
         let kernel = Kernel::start(settings.clone(), linux.clone(), &tasks);
         let rows =
             Chain::new().layer("begin", BeginLayer::endpoint(tasks.clone())).layer("metadata", MetadataLayer);
-        let (ports, endpoint) = (kernel.clone(), Endpoint::new(kernel));
+        let ports = kernel.clone();
+        let endpoint = Endpoint::new(kernel);
         let chain = rows.with(endpoint).build(crate::chain::Tail).unwrap();
         chain.request(Request::new(named("nsm-1"))).await.unwrap();
         let rules = linux.observed(&settings.ours).rules;
@@ -296,8 +299,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_next_hop_whose_first_answer_names_no_interface_is_closed() {
-        let (tasks, closes) = (Tasks::default(), Arc::new(AtomicUsize::new(0)));
-        let (kernel, counted) = (kernel(&tasks), Arc::clone(&closes));
+        let tasks = Tasks::default();
+        let closes = Arc::new(AtomicUsize::new(0));
+        let kernel = kernel(&tasks);
+        let counted = Arc::clone(&closes);
         let end = tower::service_fn(move |call: Call| {
             match &call {
                 Call::Request(Request { connection, context, .. }) => {

@@ -104,7 +104,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn b25_a_connection_counts_from_its_request_until_its_close_begins() {
-        let (egress, tasks) = (Egress::default(), Tasks::default());
+        let egress = Egress::default();
+        let tasks = Tasks::default();
         let seen = egress.clone();
         let end = tower::service_fn(move |call: Call| {
             let closing = matches!(call, Call::Close(_));

@@ -46,7 +46,8 @@ struct Timer(#[expect(dead_code, reason = "a guard")] Task);
 fn delay(connection: &Connection, now: SystemTime, earlier: f64) -> Duration {
     let left = |expires: SystemTime| expires.duration_since(now).unwrap_or_default();
     let lives = connection.expires().map_or(UNSAID, left).min(10 * LONGEST);
-    let (index, len) = (connection.index(), connection.segments().len());
+    let index = connection.index();
+    let len = connection.segments().len();
     let share = match len {
         0 | 1 => 1.0 / 3.0,
         _ => 0.2 + 0.2 * index.min(len) as f64 / len as f64,
@@ -71,7 +72,8 @@ impl Element for Refresh {
     const ORDER: Order = Order { after: &["begin", "metadata"], before: &["heal", "mechanism", "connect"] };
 
     async fn request(&self, request: Request, next: Next) -> Result<Box<Connection>> {
-        let (scope, events) = (request.context.scope.clone(), request.context.events.clone());
+        let scope = request.context.scope.clone();
+        let events = request.context.events.clone();
         let connection = next.request(request).await?;
         let after = delay(&connection, SystemTime::now(), rand::random_range(0.0..0.1));
         scope.insert(Timer(events.spawn(move |events| refresh(after, events))));
@@ -100,7 +102,8 @@ mod tests {
 
     #[test]
     fn it_refreshes_by_the_table() {
-        let (s, ms) = (Duration::from_secs, Duration::from_millis);
+        let s = Duration::from_secs;
+        let ms = Duration::from_millis;
         // rule, index, seconds until each segment expires, share earlier, delay
         #[rustfmt::skip]
         let table = [
@@ -127,7 +130,8 @@ mod tests {
 
     /// A chain whose end counts Requests and fails on demand.
     fn chain(tasks: &Tasks, fails: &Arc<AtomicBool>, requests: &Arc<AtomicUsize>) -> Next {
-        let (fails, requests) = (Arc::clone(fails), Arc::clone(requests));
+        let fails = Arc::clone(fails);
+        let requests = Arc::clone(requests);
         let end = tower::service_fn(move |call: Call| {
             requests.fetch_add(usize::from(matches!(call, Call::Request(_))), SeqCst);
             let fails = fails.load(SeqCst);
@@ -151,7 +155,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_connection_is_refreshed_until_it_is_closed() {
-        let (tasks, fails, requests) = <(Tasks, Arc<AtomicBool>, Arc<AtomicUsize>)>::default();
+        let tasks = Tasks::default();
+        let fails = Arc::<AtomicBool>::default();
+        let requests = Arc::<AtomicUsize>::default();
         let chain = chain(&tasks, &fails, &requests);
         chain.request(ten_minutes()).await.unwrap();
         sleep(Duration::from_secs(3 * 120 + 5)).await;
@@ -163,7 +169,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_failed_refresh_is_repeated_more_and_more_rarely_until_it_succeeds() {
-        let (tasks, fails, requests) = <(Tasks, Arc<AtomicBool>, Arc<AtomicUsize>)>::default();
+        let tasks = Tasks::default();
+        let fails = Arc::<AtomicBool>::default();
+        let requests = Arc::<AtomicUsize>::default();
         let chain = chain(&tasks, &fails, &requests);
         chain.request(ten_minutes()).await.unwrap();
         fails.store(true, SeqCst);

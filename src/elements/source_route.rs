@@ -212,7 +212,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_next_hop_that_was_healed_is_asked_for_its_link_layer_address_again() {
-        let (tasks, linux) = (Tasks::default(), Memory::default());
+        let tasks = Tasks::default();
+        let linux = Memory::default();
         let kernel = kernel(&linux, &tasks).await;
         let given: Arc<Mutex<Option<Events>>> = Arc::default();
         let keep = Arc::clone(&given);

@@ -63,13 +63,15 @@ impl Element for Timeout {
     const ORDER: Order = Order { after: &["begin", "update_token", "metadata"], before: &[] };
 
     async fn request(&self, request: Request, next: Next) -> Result<Box<Connection>> {
-        let (scope, events) = (request.context.scope.clone(), request.context.events.clone());
+        let scope = request.context.scope.clone();
+        let events = request.context.events.clone();
         let expires = callers_expiry(&request.connection)?;
         let left = request.context.left();
         let connection = next.request(request).await?;
         if let Some(expires) = expires {
             let fires = fires_in(expires, left, SystemTime::now());
-            let (id, client) = (connection.id.clone(), connection.client_id().to_owned());
+            let id = connection.id.clone();
+            let client = connection.client_id().to_owned();
             scope.insert(Timer(events.spawn(move |events| async move {
                 sleep(fires).await;
                 tracing::info!(id, client, "the caller did not refresh in time: closing");
@@ -122,7 +124,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_caller_that_refreshes_is_not_closed_and_one_that_stops_is() {
-        let (closes, tasks) = (Arc::new(AtomicUsize::new(0)), Tasks::default());
+        let closes = Arc::new(AtomicUsize::new(0));
+        let tasks = Tasks::default();
         let counted = Arc::clone(&closes);
         let end = tower::service_fn(move |call: Call| {
             counted.fetch_add(usize::from(matches!(call, Call::Close(_))), SeqCst);

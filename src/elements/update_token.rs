@@ -85,7 +85,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn it_keeps_the_laws() {
-        let (authority, lifetime) = (Authority::new("test.domain"), Duration::from_secs(600));
+        let authority = Authority::new("test.domain");
+        let lifetime = Duration::from_secs(600);
         let peer = Arc::new(Peer::of(&authority.leaf("client").certificate).unwrap());
         let token = token::issue(&authority.svid("client"), &peer, lifetime).unwrap();
         let caller = Caller { hub: None, svid: authority.svid("endpoint"), peer, token: Some(token) };

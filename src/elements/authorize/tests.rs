@@ -64,7 +64,8 @@ fn called(left: Vec<PathSegment>, caller: &Hop, endpoint: &Hop, token: Option<To
     connection.path_mut().path_segments = [left, vec![PathSegment::default()]].concat();
     connection.path_mut().index = index;
     let mut request = Request::new(connection);
-    let (svid, peer) = (Arc::clone(&endpoint.svid), Arc::clone(&caller.peer));
+    let svid = Arc::clone(&endpoint.svid);
+    let peer = Arc::clone(&caller.peer);
     request.context.extensions.insert(Caller { hub: None, svid, peer, token });
     request
 }
@@ -73,7 +74,8 @@ fn called(left: Vec<PathSegment>, caller: &Hop, endpoint: &Hop, token: Option<To
 async fn an_endpoint_takes_what_its_caller_signed_and_names_the_policy_that_refuses() {
     let [client, forwarder, end] = hops();
     let stranger = hop(&Authority::new("other.domain"), "stranger");
-    let (first, second) = (segment(&token(&client, &forwarder)), token(&forwarder, &end));
+    let first = segment(&token(&client, &forwarder));
+    let second = token(&forwarder, &end);
     let path = || vec![first.clone(), PathSegment::default()];
     let old = segment(&token(&forwarder, &end));
     // case, segments left of ours, token of the call, the policy that refuses
@@ -120,7 +122,8 @@ struct Lanes {
 
 impl Lanes {
     fn new(end: Hop) -> Self {
-        let (closes, tasks) = (Arc::new(AtomicUsize::new(0)), Tasks::default());
+        let closes = Arc::new(AtomicUsize::new(0));
+        let tasks = Tasks::default();
         let counted = Arc::clone(&closes);
         let answers = tower::service_fn(move |call: Call| {
             counted.fetch_add(usize::from(matches!(call, Call::Close(_))), SeqCst);
@@ -213,7 +216,8 @@ fn a_chain_whose_lanes_take_unverified_calls_is_not_built() {
 /// A wire to `peer` whose other end is silent.
 async fn wire(own: &Hop, peer: &Hop) -> (Wire, tokio::io::DuplexStream) {
     let (near, far) = tokio::io::duplex(4096);
-    let (svid, peer) = (Arc::clone(&own.svid), (*peer.peer).clone());
+    let svid = Arc::clone(&own.svid);
+    let peer = (*peer.peer).clone();
     (Wire::over(near, None, svid, peer, None).await.unwrap(), far)
 }
 
@@ -231,9 +235,14 @@ struct Signing {
 async fn signing() -> Signing {
     let [client, nsmgr, stranger] = hops();
     let (wire, _far) = wire(&client, &nsmgr).await;
-    let (bad, closes, events) = <(Arc<AtomicBool>, Arc<AtomicUsize>, Arc<Mutex<Events>>)>::default();
-    let (switch, counted, noted) = (Arc::clone(&bad), Arc::clone(&closes), Arc::clone(&events));
-    let (right, wrong) = (segment(&token(&nsmgr, &client)), segment(&token(&stranger, &client)));
+    let bad = Arc::<AtomicBool>::default();
+    let closes = Arc::<AtomicUsize>::default();
+    let events = Arc::<Mutex<Events>>::default();
+    let switch = Arc::clone(&bad);
+    let counted = Arc::clone(&closes);
+    let noted = Arc::clone(&events);
+    let right = segment(&token(&nsmgr, &client));
+    let wrong = segment(&token(&stranger, &client));
     let own = segment(&token(&client, &nsmgr));
     let end = tower::service_fn(move |mut call: Call| {
         match &mut call {

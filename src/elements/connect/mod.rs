@@ -148,7 +148,8 @@ impl Asked {
         let next = held.index() + 1;
         let within = |segment: &&PathSegment| segment.id.len().max(segment.name.len()) <= bounds::NAME;
         if let (Some(path), Some(added)) = (&mut held.path, answer.segments().get(next).filter(within)) {
-            let (name, id) = (added.name.clone(), added.id.clone());
+            let name = added.name.clone();
+            let id = added.id.clone();
             path.path_segments.truncate(next);
             path.path_segments.push(PathSegment { name, id, ..PathSegment::default() });
         }

@@ -86,11 +86,13 @@ fn chain(connect: Connect) -> Next {
 async fn every_call_has_a_wire_of_its_own_and_that_of_the_last_good_request_stays() {
     let seen = Seen::default();
     let peer = peer(&seen).await;
-    let (chain, bottom) = (chain(Connect::new(peer.dialer.clone())), Frame::bottom());
+    let chain = chain(Connect::new(peer.dialer.clone()));
+    let bottom = Frame::bottom();
     let wire = || bottom.scope().get::<Wire>().map(|wire| Arc::as_ptr(wire.hub().unwrap()).addr());
     assert_eq!(wire(), None);
     refresh(&chain, &bottom, "").await.unwrap();
-    let (first, kept) = (wire().unwrap(), bottom.scope().get::<Wire>().unwrap());
+    let first = wire().unwrap();
+    let kept = bottom.scope().get::<Wire>().unwrap();
     refresh(&chain, &bottom, "").await.unwrap();
     let second = wire().unwrap();
     assert_ne!(first, second);
@@ -121,7 +123,8 @@ async fn what_goes_wrong_is_told_by_the_table() {
     for (payload, connect, code, text) in table {
         let mut request = request(payload);
         request.context.deadline = Instant::now() + Duration::from_secs(1);
-        let (deadline, scope) = (request.context.deadline, Frame::bottom());
+        let deadline = request.context.deadline;
+        let scope = Frame::bottom();
         request.context.scope = scope.scope();
         let error = chain(connect).request(request).await.unwrap_err();
         assert!(error.code() == code && error.to_string().contains(text), "{payload}: {error}");
@@ -195,7 +198,8 @@ impl Element for Never {
 
 #[tokio::test]
 async fn as_a_row_it_has_a_name_and_nothing_below_it_is_called() {
-    let (seen, calls) = (Seen::default(), Arc::new(AtomicUsize::new(0)));
+    let seen = Seen::default();
+    let calls = Arc::new(AtomicUsize::new(0));
     let peer = peer(&seen).await;
     let rows =
         Chain::new().layer("connect", Connect::new(peer.dialer.clone())).with(Never(Arc::clone(&calls)));
@@ -252,9 +256,12 @@ async fn one_that_breaks_a_law_is_told() {
         ("keeps the wire", Some("stop without a Close")),
         ("keeps a descriptor", Some("stop without a Close")),
     ] {
-        let (connect, kept) = (Connect::new(peer.dialer.clone()).keep_descriptors(), Kept::default());
+        let connect = Connect::new(peer.dialer.clone()).keep_descriptors();
+        let kept = Kept::default();
         let service = || {
-            let (below, connect, kept) = (below.clone(), connect.clone(), kept.clone());
+            let below = below.clone();
+            let connect = connect.clone();
+            let kept = kept.clone();
             tower::service_fn(move |call| {
                 wrongly(what, below.clone(), connect.clone(), call, Arc::clone(&kept))
             })

@@ -75,7 +75,8 @@ mod tests {
     fn an_event_means_loss_by_the_table() {
         let ours = Ours::of(&connection(0, State::Up)).unwrap();
         use ConnectionEventType::{Delete, InitialStateTransfer as First, Update};
-        let (up, down) = (connection(1, State::Up), connection(1, State::Down));
+        let up = connection(1, State::Up);
+        let down = connection(1, State::Down);
         let stale = |state| {
             let mut stale = connection(1, state);
             stale.path_mut().path_segments[1].id = "the nsmgr's id of an older connection".into();

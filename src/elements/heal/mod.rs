@@ -112,7 +112,8 @@ impl Element for Heal {
     const ORDER: Order = Order { after: &["begin", "metadata"], before: &["mechanism", "ipam", "connect"] };
 
     async fn request(&self, request: Request, next: Next) -> Result<Box<Connection>> {
-        let (scope, events) = (request.context.scope.clone(), request.context.events.clone());
+        let scope = request.context.scope.clone();
+        let events = request.context.events.clone();
         let answer = next.request(request).await?;
         let patient = self.patient(&answer, &scope);
         scope.insert(Watching(events.spawn(move |events| patient.care(events))));

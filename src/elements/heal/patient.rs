@@ -51,7 +51,8 @@ impl Patient {
     ) -> Self {
         let Settings { liveness, reselect_after, longest_pause, .. } = settings.clone();
         let link = liveness.as_ref().map(|liveness| Link::new(liveness.watch(answer)));
-        let (answer, since) = (answer.clone(), Instant::now());
+        let answer = answer.clone();
+        let since = Instant::now();
         Self { answer, control, liveness, link, flaps, since, reselect_after, longest_pause }
     }
 

@@ -85,7 +85,8 @@ impl World {
 
     async fn answer(self, call: Call) -> Result<Box<Connection>> {
         let connection = call.connection();
-        let (state, endpoint) = (connection.state(), &connection.network_service_endpoint_name);
+        let state = connection.state();
+        let endpoint = &connection.network_service_endpoint_name;
         let word = match &call {
             Call::Close(_) => "close".to_owned(),
             Call::Request(_) if state == State::ReselectRequested => format!("reselect {endpoint}"),
@@ -149,7 +150,8 @@ async fn seconds(seconds: u64) {
 #[tokio::test(start_paused = true)]
 async fn while_the_link_may_carry_traffic_the_request_is_repeated_and_nothing_closed() {
     for verdict in [Verdict::Unknown, Verdict::Alive] {
-        let (world, tasks) = (World::default(), Tasks::default());
+        let world = World::default();
+        let tasks = Tasks::default();
         world.streams([ends_after(60)]);
         let chain = world.chain(verdict, &tasks);
         chain.request(Request::new(lb())).await.unwrap();
@@ -167,7 +169,8 @@ async fn while_the_link_may_carry_traffic_the_request_is_repeated_and_nothing_cl
 
 #[tokio::test(start_paused = true)]
 async fn a_dead_link_is_made_anew_to_the_same_endpoint() {
-    let (world, tasks) = (World::default(), Tasks::default());
+    let world = World::default();
+    let tasks = Tasks::default();
     let chain = world.chain(Verdict::Alive, &tasks);
     chain.request(Request::new(lb())).await.unwrap();
     seconds(60).await;
@@ -182,7 +185,8 @@ async fn a_dead_link_is_made_anew_to_the_same_endpoint() {
 
 #[tokio::test(start_paused = true)]
 async fn a_link_that_soon_answers_again_is_kept() {
-    let (world, tasks) = (World::default(), Tasks::default());
+    let world = World::default();
+    let tasks = Tasks::default();
     let chain = world.chain(Verdict::Alive, &tasks);
     chain.request(Request::new(lb())).await.unwrap();
     world.log();
@@ -204,14 +208,16 @@ async fn a_link_that_soon_answers_again_is_kept() {
 #[tokio::test(start_paused = true)]
 async fn refusals_end_in_a_reselect_only_if_the_link_is_not_known_to_live() {
     for (verdict, reselects) in [(Verdict::Unknown, 1), (Verdict::Alive, 0)] {
-        let (world, tasks) = (World::default(), Tasks::default());
+        let world = World::default();
+        let tasks = Tasks::default();
         world.streams([ends_after(60)]);
         let chain = world.chain(verdict, &tasks);
         chain.request(Request::new(lb())).await.unwrap();
         world.refuse(Some(|| Status::unknown("no candidates found").into()));
         seconds(60 + 120).await;
         let log = world.log();
-        let (close, tries) = (log.iter().filter(|word| *word == "close").count(), log.len() - 1);
+        let close = log.iter().filter(|word| *word == "close").count();
+        let tries = log.len() - 1;
         assert_eq!(close, reselects, "{log:?}");
         assert!((12..=20).contains(&tries), "{tries} tries in two minutes: {log:?}");
         world.refuse(None);
@@ -228,7 +234,8 @@ async fn a_dead_link_costs_at_most_six_requests_a_minute() {
     let failures: [fn() -> Error; 2] =
         [|| Status::unknown("endpoint not found").into(), || Status::unavailable("cannot connect").into()];
     for failure in failures {
-        let (world, tasks) = (World::default(), Tasks::default());
+        let world = World::default();
+        let tasks = Tasks::default();
         world.chain(Verdict::Alive, &tasks).request(Request::new(lb())).await.unwrap();
         world.refuse(Some(failure));
         world.link(Verdict::Dead);
@@ -249,7 +256,8 @@ async fn a_link_is_in_doubt_while_a_peer_reports_it_down() {
     let next = lb().segments()[1].id.clone();
     let reported = says(ConnectionEventType::Delete, &next);
     for (stream, doubted) in [(reported, 1), (ends_after(1), 0)] {
-        let (world, tasks) = (World::default(), Tasks::default());
+        let world = World::default();
+        let tasks = Tasks::default();
         world.streams([stream]);
         let chain = world.chain(Verdict::Alive, &tasks);
         chain.request(Request::new(lb())).await.unwrap();
@@ -267,7 +275,8 @@ async fn a_link_is_in_doubt_while_a_peer_reports_it_down() {
 
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_cannot_be_reached_never_takes_a_link_down() {
-    let (world, tasks) = (World::default(), Tasks::default());
+    let world = World::default();
+    let tasks = Tasks::default();
     world.streams([ends_after(60)]);
     world.chain(Verdict::Unknown, &tasks).request(Request::new(lb())).await.unwrap();
     world.refuse(Some(|| Reason::Unavailable("cannot connect to unix:///nsm.io.sock".into()).into()));
@@ -279,7 +288,8 @@ async fn a_peer_that_cannot_be_reached_never_takes_a_link_down() {
 
 #[tokio::test(start_paused = true)]
 async fn a_link_that_is_gone_is_made_anew_at_once() {
-    let (world, tasks) = (World::default(), Tasks::default());
+    let world = World::default();
+    let tasks = Tasks::default();
     world.streams([ends_after(60)]);
     world.chain(Verdict::Unknown, &tasks).request(Request::new(lb())).await.unwrap();
     world.refuse(Some(|| Status::unknown("failed to find link load-balan-x: Link not found").into()));
@@ -290,7 +300,8 @@ async fn a_link_that_is_gone_is_made_anew_at_once() {
 
 #[tokio::test(start_paused = true)]
 async fn the_delete_of_an_older_connection_with_our_id_breaks_nothing_and_our_own_is_asked_for_again() {
-    let (world, tasks) = (World::default(), Tasks::default());
+    let world = World::default();
+    let tasks = Tasks::default();
     let next = lb().segments()[1].id.clone();
     world.streams([says(ConnectionEventType::Delete, "older"), says(ConnectionEventType::Delete, &next)]);
     let chain = world.chain(Verdict::Unknown, &tasks);
@@ -305,7 +316,8 @@ async fn the_delete_of_an_older_connection_with_our_id_breaks_nothing_and_our_ow
 
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_answers_but_does_not_monitor_makes_no_hot_loop() {
-    let (world, tasks) = (World::default(), Tasks::default());
+    let world = World::default();
+    let tasks = Tasks::default();
     world.streams((0..10_000).map(|_| {
         futures::stream::once(async { Err(Status::unimplemented("no MonitorConnections")) }).boxed()
     }));
@@ -318,7 +330,8 @@ async fn a_peer_that_answers_but_does_not_monitor_makes_no_hot_loop() {
 
 #[tokio::test(start_paused = true)]
 async fn a_failed_refresh_leaves_the_watch_that_was_there() {
-    let (world, tasks) = (World::default(), Tasks::default());
+    let world = World::default();
+    let tasks = Tasks::default();
     world.streams([ends_after(60)]);
     let chain = world.chain(Verdict::Unknown, &tasks);
     chain.request(Request::new(lb())).await.unwrap();
@@ -333,7 +346,9 @@ async fn a_failed_refresh_leaves_the_watch_that_was_there() {
 
 #[tokio::test]
 async fn the_wire_of_the_last_request_is_the_one_that_is_watched() {
-    let (theirs, tasks, requests) = (Connections::default(), Tasks::default(), Arc::new(AtomicUsize::new(0)));
+    let theirs = Connections::default();
+    let tasks = Tasks::default();
+    let requests = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&requests);
     let end = tower::service_fn(move |call: Call| {
         counted.fetch_add(usize::from(matches!(call, Call::Request(_))), SeqCst);

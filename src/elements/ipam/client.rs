@@ -31,7 +31,8 @@ impl Element for Client {
     async fn request(&self, mut request: Request, next: Next) -> Result<Box<Connection>> {
         let [_, dst] = names(request.connection.client_id());
         let held = acquire(&self.leases, &request, &dst).await?;
-        let (scope, events) = (request.context.scope.clone(), request.context.events.clone());
+        let scope = request.context.scope.clone();
+        let events = request.context.events.clone();
         let now = held.src.addresses();
         let before = scope.get::<Held>().map_or(now, |before| before.src.addresses());
         let former = scope.get::<Former>().unwrap_or_default().after(&before, &now);

@@ -64,7 +64,8 @@ impl Endpoint {
 }
 
 fn no_gateway(own: IpNet) -> Reason {
-    let (family, address) = (Family::of_net(&own), own.addr());
+    let family = Family::of_net(&own);
+    let address = own.addr();
     Reason::Unavailable(format!("the bridge has no {family} address in the subnet of {address} yet"))
 }
 
@@ -77,14 +78,16 @@ impl Element for Endpoint {
             return Err(Reason::Unavailable("the bridge has no IP address yet".into()).into());
         }
         let held = acquire(&self.leases, &request, PORTS).await?;
-        let (src, dst) = (held.src.addresses(), held.dst.addresses());
+        let src = held.src.addresses();
+        let dst = held.dst.addresses();
         let ours = Ours { src, dst, gateways: self.gateways.borrow().of(&src) };
         if let Some(own) = ours.without_gateway() {
             return Err(no_gateway(own).into());
         }
         let scope = request.context.scope.clone();
         let before = scope.get::<Sent>();
-        let (id, ip) = (request.connection.id.clone(), request.connection.ip_context_mut());
+        let id = request.connection.id.clone();
+        let ip = request.connection.ip_context_mut();
         let sent = rules::unlisted(ip, &ours, Some(&[]));
         let vips = self.listed(&id, ip, &ours, before.as_ref().map_or(&[], |before| &before.0)).await;
         rules::endpoint(ip, &ours, vips.as_deref())?;

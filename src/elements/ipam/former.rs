@@ -76,7 +76,8 @@ mod tests {
 
     #[test]
     fn addresses_are_kept_in_subnets_without_another() {
-        let (a, b) = (dual("172.16.1.6/24", "fd00:0:0:1::6/64"), dual("172.16.2.6/24", "fd00:0:0:1::9/64"));
+        let a = dual("172.16.1.6/24", "fd00:0:0:1::6/64");
+        let b = dual("172.16.2.6/24", "fd00:0:0:1::9/64");
         let c = dual("172.16.3.6/24", "fd00:0:0:3::6/64");
         let text = |former: &Former| former.nets().iter().map(ToString::to_string).collect::<Vec<_>>();
         let none = Former::default();

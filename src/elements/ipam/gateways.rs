@@ -88,7 +88,8 @@ mod tests {
 
     #[test]
     fn addresses_that_return_are_not_former_and_few_are_kept() {
-        let (one, two) = (dual("172.16.1.1/24", ""), dual("172.16.2.1/24", ""));
+        let one = dual("172.16.1.1/24", "");
+        let two = dual("172.16.2.1/24", "");
         let mut gateways = Gateways::from(one);
         gateways.move_to(two);
         gateways.move_to(one);

@@ -52,7 +52,8 @@ pub fn names(client: &str) -> [String; 2] {
 
 /// Acquires the lease of the client of a call's connection, and another one, at once.
 async fn acquire(leases: &Leases, request: &Request, other: &str) -> Result<Held> {
-    let (id, context) = (request.connection.client_id(), &request.context);
+    let id = request.connection.client_id();
+    let context = &request.context;
     let ([src, _], deadline) = (names(id), context.deadline);
     let both = futures::future::try_join(
         leases.acquire_for(&src, context.extensions.get::<Owner>(), deadline),

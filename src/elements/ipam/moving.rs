@@ -30,7 +30,8 @@ impl Moving {
     /// Watches the leases of a client's connection, and those in the subnets of its former
     /// addresses.
     pub(super) fn watch(leases: &Leases, client: &str, former: Former, events: &Events) -> Self {
-        let (status, names) = (leases.status(), names(client));
+        let status = leases.status();
+        let names = names(client);
         let id = client.to_owned();
         Self(events.spawn(move |events| async move {
             tokio::select! {

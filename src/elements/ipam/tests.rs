@@ -88,7 +88,8 @@ async fn b14_the_client_that_started_the_connection_names_its_lease() {
     let as_target = endpoint.request(Request::new(target())).await.unwrap();
     let again = chain(Client::new(leases.clone()), &tasks);
     let swapped = again.request(Request::new(target())).await.unwrap();
-    let (target, balancer) = (as_target.ip_context().unwrap(), swapped.ip_context().unwrap());
+    let target = as_target.ip_context().unwrap();
+    let balancer = swapped.ip_context().unwrap();
     assert_eq!(target.src_ip_addrs, balancer.dst_ip_addrs);
     assert_eq!(leases.status().borrow().held, 3, "the second chain holds the same one");
     tasks.stop().await;
@@ -168,7 +169,8 @@ async fn clients_of_one_name_have_addresses_of_their_own() {
         let ip = answer.ip_context().unwrap();
         ip.src_ip_addrs.clone()
     };
-    let (red, blue) = (ask("red").await, ask("blue").await);
+    let red = ask("red").await;
+    let blue = ask("blue").await;
     assert!(red.iter().all(|address| !blue.contains(address)), "{red:?} {blue:?}");
     assert_eq!((ask("red").await, ask("blue").await), (red, blue), "a refresh changes nothing");
     tasks.stop().await;

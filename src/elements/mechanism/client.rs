@@ -168,13 +168,15 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_name_stays_over_refreshes_and_reselects_and_is_free_after_the_close() {
-        let (names, tasks) = (Names::new(|_| false), Tasks::default());
+        let names = Names::new(|_| false);
+        let tasks = Tasks::default();
         let seen = Arc::new(Mutex::new(Vec::new()));
         let noted = Arc::clone(&seen);
         let end = tower::service_fn(move |call: Call| {
             if let Call::Request(request) = &call {
                 noted.lock().unwrap().push(request.preferences[0].interface().unwrap());
-                let (events, first) = (request.context.events.clone(), noted.lock().unwrap().len() == 1);
+                let events = request.context.events.clone();
+                let first = noted.lock().unwrap().len() == 1;
                 if first {
                     drop(events.reselect(Kind::Heal, true));
                 }

@@ -207,7 +207,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_refresh_keeps_the_name_and_overwrites_the_network_namespace() {
-        let (names, tasks) = (Names::new(|_| false), Tasks::default());
+        let names = Names::new(|_| false);
+        let tasks = Tasks::default();
         let chain = chain(&names, &tasks);
         let first = chain.request(request(None, vec![mechanism("KERNEL", "")])).await.unwrap();
         let mut agreed = first.mechanism.clone().unwrap();

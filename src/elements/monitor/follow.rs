@@ -115,7 +115,8 @@ mod tests {
 
     #[test]
     fn the_next_hops_path_and_context_are_taken_over_and_ours_is_kept() {
-        let (mut known, mut news) = (*Connection::named("own"), *Connection::named("next"));
+        let mut known = *Connection::named("own");
+        let mut news = *Connection::named("next");
         testing::path(&mut known, 1, &[Some(1), Some(2), Some(3), Some(4)]);
         testing::path(&mut news, 2, &[None, None, None]);
         news.context_mut().mtu = 1400;

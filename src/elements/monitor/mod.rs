@@ -69,7 +69,8 @@ impl Element for Monitor {
     const ORDER: Order = Order { after: &["begin", "metadata"], before: &[] };
 
     async fn request(&self, request: Request, next: Next) -> Result<Box<Connection>> {
-        let (scope, events) = (request.context.scope.clone(), request.context.events.clone());
+        let scope = request.context.scope.clone();
+        let events = request.context.events.clone();
         let id = request.connection.id.clone();
         let mut connection = next.request(request).await?;
         connection.set_state(State::Up);
@@ -134,7 +135,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn watchers_hear_of_each_good_request_and_of_the_close() {
-        let (connections, tasks) = (Connections::default(), Tasks::default());
+        let connections = Connections::default();
+        let tasks = Tasks::default();
         let chain = chain(&connections, &tasks);
         let mut events = connections.subscribe(MonitorScopeSelector::default()).unwrap();
         let mut next = async || {
@@ -158,7 +160,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_pass_through_repeats_what_the_next_hop_says_until_it_is_down() {
-        let (theirs, ours, tasks) = (Connections::default(), Connections::default(), Tasks::default());
+        let theirs = Connections::default();
+        let ours = Connections::default();
+        let tasks = Tasks::default();
         let begin = || {
             Chain::new().layer("begin", BeginLayer::endpoint(tasks.clone())).layer("metadata", MetadataLayer)
         };

@@ -140,9 +140,11 @@ impl Element for Client {
     const ORDER: Order = Order { after: &["begin", "metadata"], before: &["connect"] };
 
     async fn request(&self, request: Request, next: Next) -> Result<Box<Connection>> {
-        let (scope, deadline) = (request.context.scope.clone(), request.context.deadline);
+        let scope = request.context.scope.clone();
+        let deadline = request.context.deadline;
         let connection = next.request(request).await?;
-        let (held, wire) = (scope.get::<FromNext>(), scope.get::<Wire>());
+        let held = scope.get::<FromNext>();
+        let wire = scope.get::<Wire>();
         let hub = wire.as_ref().and_then(|wire| wire.hub());
         let named = connection.mechanism.iter();
         let found = collect(named, held.as_deref().map(|held| &held.0), hub, deadline).await?;

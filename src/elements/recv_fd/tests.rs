@@ -79,7 +79,8 @@ async fn the_descriptor_that_an_answer_names_is_there_when_the_answer_is() {
     let peer =
         testing::serve(Chain::new().with(send_fd::Endpoint::new(own.clone())).build(end).unwrap()).await;
     let connect = Connect::new(peer.dialer.clone()).keep_descriptors();
-    let (chain, bottom) = (Chain::new().with(Client).build(connect).unwrap(), Frame::bottom());
+    let chain = Chain::new().with(Client).build(connect).unwrap();
+    let bottom = Frame::bottom();
     let mut request = request(vec![], Some(Mechanism::local(MechanismKind::Kernel)));
     request.context.scope = bottom.scope();
     let answer = chain.request(request).await.unwrap();
@@ -99,8 +100,10 @@ async fn a_descriptor_without_a_socket_to_come_over_is_missing_at_once() {
 
 #[tokio::test]
 async fn a_first_answer_whose_descriptor_never_comes_is_closed_and_a_later_one_only_fails() {
-    let (calls, comes) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
-    let (noted, sends) = (Arc::clone(&calls), Arc::clone(&comes));
+    let calls = Arc::new(Mutex::new(Vec::new()));
+    let comes = Arc::new(AtomicBool::new(false));
+    let noted = Arc::clone(&calls);
+    let sends = Arc::clone(&comes);
     let own: Arc<OwnedFd> = Arc::new(std::fs::File::open("/dev/null").unwrap().into());
     let end = tower::service_fn(move |call: Call| {
         noted.lock().unwrap().push(if matches!(call, Call::Close(_)) { "close" } else { "request" });

@@ -75,7 +75,8 @@ mod tests {
         let answer = through(&["client", "nsmgr", "endpoint"], Connection::named("a")).await.unwrap();
         let names: Vec<_> = answer.segments().iter().map(|segment| &*segment.name).collect();
         assert_eq!((names, &*answer.id, answer.index()), (vec!["client", "nsmgr", "endpoint"], "a", 0));
-        let (nsmgr, endpoint) = (&answer.segments()[1].id, &answer.segments()[2].id);
+        let nsmgr = &answer.segments()[1].id;
+        let endpoint = &answer.segments()[2].id;
         assert_ne!(nsmgr, endpoint);
         assert!(nsmgr.parse::<Uuid>().is_ok_and(|id| id.get_version_num() == 4), "{nsmgr}");
         let again = through(&["client", "nsmgr", "endpoint"], answer.clone()).await.unwrap();

@@ -51,7 +51,8 @@ pub fn enter(
 ) -> Result<usize, PathError> {
     let Connection { id, path, .. } = connection;
     let path = path.get_or_insert_default();
-    let (from, len) = (path.index as usize, path.path_segments.len());
+    let from = path.index as usize;
+    let len = path.path_segments.len();
     if len == 0 {
         if id.is_empty() {
             *id = fresh();
@@ -68,7 +69,8 @@ pub fn enter(
         return Ok(from);
     }
     if sender.id != *id {
-        let (segment, connection) = (sender.id.clone(), id.clone());
+        let segment = sender.id.clone();
+        let connection = id.clone();
         return Err(PathError::NotYours { segment, connection }); // 4
     }
     let own = from + 1;
@@ -149,7 +151,8 @@ mod tests {
     proptest! {
         #[test]
         fn a_refresh_finds_the_same_path(hops in 1usize..9) {
-            let (mut connection, mut ids) = (at("a", 0, &[]), 0..);
+            let mut connection = at("a", 0, &[]);
+            let mut ids = 0..;
             walk(&mut connection, hops, || format!("{:?}", ids.next()));
             let first = connection.clone();
             prop_assert_eq!((&*first.id, first.index(), first.segments().len()), ("a", 0, hops));
@@ -160,7 +163,8 @@ mod tests {
         #[test]
         fn a_replaced_hop_changes_its_own_segment_only(hops in 2usize..9, at_hop in 1usize..8) {
             prop_assume!(at_hop < hops);
-            let (mut connection, mut ids) = (at("a", 0, &[]), 0..);
+            let mut connection = at("a", 0, &[]);
+            let mut ids = 0..;
             walk(&mut connection, hops, || format!("{:?}", ids.next()));
             let mut expected = connection.clone();
             expected.path_mut().path_segments[at_hop] = segment(&format!("hop{at_hop}"), "fresh".into());

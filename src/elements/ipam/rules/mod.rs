@@ -89,7 +89,8 @@ pub fn client(ip: &mut IpContext, src_lease: &Dual<IpNet>, dst_lease: &Dual<IpNe
 /// # Ok::<_, nsm::chain::Reason>(())
 /// ```
 pub fn endpoint(ip: &mut IpContext, ours: &Ours, vips: Option<&[IpNet]>) -> Result<(), Reason> {
-    let (src, dst) = (read("src_ip_addrs", &ip.src_ip_addrs)?, read("dst_ip_addrs", &ip.dst_ip_addrs)?);
+    let src = read("src_ip_addrs", &ip.src_ip_addrs)?;
+    let dst = read("dst_ip_addrs", &ip.dst_ip_addrs)?;
     let excluded = read("excluded_prefixes", &ip.excluded_prefixes)?;
     routes::check(ip)?;
     addresses::not_excluded(&src, ours, &excluded)?;

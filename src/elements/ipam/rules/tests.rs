@@ -45,8 +45,13 @@ fn b13_a_load_balancers_link_gets_the_leases_swapped_whatever_was_there() {
 
 #[test]
 fn a_targets_link_is_addressed_by_the_table() {
-    let (s4, s6, d4, d6) = ("172.16.1.6/24", "fd00:0:0:1::6/64", "172.16.1.7/24", "fd00:0:0:1::7/64");
-    let (g4, g6, vip) = ("172.16.1.1/24", "fd00:0:0:1::1/64", "20.0.0.1/32");
+    let s4 = "172.16.1.6/24";
+    let s6 = "fd00:0:0:1::6/64";
+    let d4 = "172.16.1.7/24";
+    let d6 = "fd00:0:0:1::7/64";
+    let g4 = "172.16.1.1/24";
+    let g6 = "fd00:0:0:1::1/64";
+    let vip = "20.0.0.1/32";
     let fresh = ip(&[s4, s6], &[d4, d6], &[g4, g6]);
     // rule, before, after
     #[rustfmt::skip]
