@@ -92,7 +92,8 @@ impl Service<http::Request<Body>> for Channel {
     /// Waits while the first attempt, or the attempt to re-make the connection, is in progress.
     /// Fails with `Unavailable` while there is no connection.
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        let (target, mut link) = (Arc::clone(&self.target), self.link.clone());
+        let target = Arc::clone(&self.target);
+        let mut link = self.link.clone();
         Box::pin(async move {
             let settled = link.wait_for(Link::is_settled).await.map(|link| link.clone());
             let error = match settled {

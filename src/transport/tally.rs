@@ -64,7 +64,8 @@ impl Tally {
             }
             ready!(due.as_mut().poll(cx));
             count.until = Instant::now() + WINDOW;
-            let (cause, more) = (cause.clone(), std::mem::take(&mut count.more));
+            let cause = cause.clone();
+            let more = std::mem::take(&mut count.more);
             if more > 0 {
                 return Poll::Ready((cause, more));
             }

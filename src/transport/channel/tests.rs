@@ -54,7 +54,8 @@ async fn a_channel_says_whether_it_is_up_and_comes_back_with_its_server() {
 
 #[tokio::test]
 async fn a_server_that_comes_late_soon_counts_as_up() {
-    let (authority, tasks) = (Authority::new("a.test"), Tasks::default());
+    let authority = Authority::new("a.test");
+    let tasks = Tasks::default();
     let free = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = free.local_addr().unwrap().to_string();
     drop(free);
@@ -105,7 +106,8 @@ async fn until(link: &mut watch::Receiver<Link>, done: impl Fn(&Link) -> bool) -
 
 #[tokio::test]
 async fn the_interval_of_pings_doubles_as_often_as_it_is_refused() {
-    let (authority, tasks) = (Authority::new("a.test"), Tasks::default());
+    let authority = Authority::new("a.test");
+    let tasks = Tasks::default();
     let server = Abrupt::start(authority.identity("ipam"), End::TooManyPings, Duration::ZERO, 3).await;
     let channel = Channel::open(server.target.clone(), authority.identity("proxy"), settings(), &tasks);
     let mut link = channel.subscribe();
@@ -119,7 +121,8 @@ async fn the_interval_of_pings_doubles_as_often_as_it_is_refused() {
 
 #[tokio::test]
 async fn a_server_that_refuses_any_ping_is_not_dialled_in_a_tight_loop() {
-    let (authority, tasks) = (Authority::new("a.test"), Tasks::default());
+    let authority = Authority::new("a.test");
+    let tasks = Tasks::default();
     let server =
         Abrupt::start(authority.identity("ipam"), End::TooManyPings, Duration::ZERO, usize::MAX).await;
     let settings = ChannelSettings { keepalive: Duration::from_secs(1800), ..settings() };
@@ -132,7 +135,8 @@ async fn a_server_that_refuses_any_ping_is_not_dialled_in_a_tight_loop() {
 
 #[tokio::test]
 async fn the_link_stays_up_while_a_connection_that_held_is_re_made() {
-    let (authority, tasks) = (Authority::new("a.test"), Tasks::default());
+    let authority = Authority::new("a.test");
+    let tasks = Tasks::default();
     let settings = ChannelSettings { max_backoff: Duration::from_millis(20), ..settings() };
     let server = Abrupt::start(authority.identity("ipam"), End::Close, Duration::from_millis(200), 3).await;
     let channel = Channel::open(server.target.clone(), authority.identity("proxy"), settings, &tasks);
@@ -146,7 +150,8 @@ async fn the_link_stays_up_while_a_connection_that_held_is_re_made() {
 
 #[tokio::test]
 async fn a_server_that_closes_at_once_is_dialled_less_and_less_often() {
-    let (authority, tasks) = (Authority::new("a.test"), Tasks::default());
+    let authority = Authority::new("a.test");
+    let tasks = Tasks::default();
     let settings = ChannelSettings { max_backoff: Duration::from_secs(2), ..settings() };
     let server = Abrupt::start(authority.identity("ipam"), End::Close, Duration::ZERO, usize::MAX).await;
     let channel = Channel::open(server.target.clone(), authority.identity("proxy"), settings, &tasks);

@@ -14,7 +14,8 @@ use crate::{
 };
 
 fn dialer(target: Target, identity: Identity) -> Dialer {
-    let (dial_timeout, token_lifetime) = (Duration::from_secs(5), Duration::from_secs(600));
+    let dial_timeout = Duration::from_secs(5);
+    let token_lifetime = Duration::from_secs(600);
     Dialer { target, identity, dial_timeout, token_lifetime }
 }
 
@@ -28,7 +29,8 @@ fn shortly() -> Instant {
 
 #[tokio::test]
 async fn a_dial_waits_for_a_socket_that_comes_late() {
-    let (authority, folder) = (Authority::new("a.test"), tempfile::tempdir().unwrap());
+    let authority = Authority::new("a.test");
+    let folder = tempfile::tempdir().unwrap();
     let target = socket(folder.path());
     let dialer = dialer(target.clone(), authority.identity("client"));
     let late = async {
@@ -42,7 +44,8 @@ async fn a_dial_waits_for_a_socket_that_comes_late() {
 
 #[tokio::test]
 async fn a_missing_and_a_refusing_socket_are_named_at_the_deadline() {
-    let (authority, folder) = (Authority::new("a.test"), tempfile::tempdir().unwrap());
+    let authority = Authority::new("a.test");
+    let folder = tempfile::tempdir().unwrap();
     let dialer = dialer(socket(folder.path()), authority.identity("client"));
     let error = dialer.dial(shortly()).await.unwrap_err();
     assert!(matches!(&error, DialError::Deadline { last: Some(_), .. }), "{error:?}");
@@ -56,7 +59,8 @@ async fn a_missing_and_a_refusing_socket_are_named_at_the_deadline() {
 
 #[tokio::test]
 async fn a_peer_that_never_shakes_hands_costs_one_attempt_not_more() {
-    let (authority, folder) = (Authority::new("a.test"), tempfile::tempdir().unwrap());
+    let authority = Authority::new("a.test");
+    let folder = tempfile::tempdir().unwrap();
     let _silent = UnixListener::bind(folder.path().join("nsm.sock")).unwrap();
     let mut dialer = dialer(socket(folder.path()), authority.identity("client"));
     dialer.dial_timeout = Duration::from_millis(100);
@@ -67,7 +71,8 @@ async fn a_peer_that_never_shakes_hands_costs_one_attempt_not_more() {
 
 #[tokio::test]
 async fn without_an_identity_there_is_no_dial() {
-    let (authority, folder) = (Authority::new("a.test"), tempfile::tempdir().unwrap());
+    let authority = Authority::new("a.test");
+    let folder = tempfile::tempdir().unwrap();
     let (known, standing) = watch::channel(Standing::default());
     let endpoint = Endpoint::of(&authority).await;
     let dialer = dialer(endpoint.target.clone(), Identity::of(standing));
@@ -81,7 +86,8 @@ async fn without_an_identity_there_is_no_dial() {
 
 #[tokio::test]
 async fn a_peer_whose_certificate_is_refused_is_not_dialled_again() {
-    let (ours, other) = (Authority::new("a.test"), Authority::new("b.test"));
+    let ours = Authority::new("a.test");
+    let other = Authority::new("b.test");
     let endpoint = Endpoint::of(&other).await;
     let error = dialer(endpoint.target.clone(), ours.identity("client")).dial(soon()).await.unwrap_err();
     assert!(matches!(error, DialError::Handshake { .. }), "{error:?}");
@@ -91,7 +97,8 @@ async fn a_peer_whose_certificate_is_refused_is_not_dialled_again() {
 
 #[tokio::test]
 async fn a_peer_without_http2_is_refused_after_the_handshake() {
-    let (authority, folder) = (Authority::new("a.test"), tempfile::tempdir().unwrap());
+    let authority = Authority::new("a.test");
+    let folder = tempfile::tempdir().unwrap();
     let listener = UnixListener::bind(folder.path().join("nsm.sock")).unwrap();
     let mut config = (*authority.svid("old").server_config().unwrap()).clone();
     config.alpn_protocols.clear();

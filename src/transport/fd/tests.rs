@@ -50,7 +50,8 @@ impl Witness {
 
 fn pair() -> (FdStream, FdStream) {
     let (left, right) = UnixStream::pair().unwrap();
-    let (left, right) = (FdStream::new(left), FdStream::new(right));
+    let left = FdStream::new(left);
+    let right = FdStream::new(right);
     right.hub().keep_received();
     (left, right)
 }
@@ -192,7 +193,8 @@ async fn the_end_of_the_connection_ends_claims_and_refuses_what_comes_later() {
 #[tokio::test]
 async fn a_connection_receives_none_until_it_keeps_them() {
     let (left, right) = UnixStream::pair().unwrap();
-    let (mut left, mut right) = (FdStream::new(left), FdStream::new(right));
+    let mut left = FdStream::new(left);
+    let mut right = FdStream::new(right);
     let ((before, first), (after, second)) = (pipe(), pipe());
     left.hub().send(before).unwrap();
     left.write_all(b"x").await.unwrap();
@@ -210,14 +212,16 @@ async fn a_connection_receives_none_until_it_keeps_them() {
 #[tokio::test]
 async fn what_comes_after_a_handshake_is_read_after_it() {
     let (left, right) = UnixStream::pair().unwrap();
-    let (mut left, mut right) = (FdStream::new(left), FdStream::new(right));
+    let mut left = FdStream::new(left);
+    let mut right = FdStream::new(right);
     for handshake in [1, 2, 100, 4000] {
         right.hub().receive(Receives::Later);
         let (fd, witness) = pipe();
         left.write_all(&vec![b'h'; handshake]).await.unwrap();
         left.hub().send(fd).unwrap();
         left.write_all(b"call").await.unwrap();
-        let (mut buffer, mut read_so_far) = (vec![0; 8192], 0);
+        let mut buffer = vec![0; 8192];
+        let mut read_so_far = 0;
         while read_so_far < handshake {
             read_so_far += right.read(&mut buffer[read_so_far..]).await.unwrap();
         }

@@ -22,8 +22,9 @@ fn verify(authority: &Authority, leaf: &Issued) -> Result<(), Unverified> {
 
 #[test]
 fn a_peer_is_verified_by_the_four_rules() {
-    let (ours, impostor, other) =
-        (Authority::new("a.test"), Authority::new("a.test"), Authority::new("b.test"));
+    let ours = Authority::new("a.test");
+    let impostor = Authority::new("a.test");
+    let other = Authority::new("b.test");
     let leaf =
         |change: fn(&mut rcgen::CertificateParams)| ours.odd_leaf("x", &PKCS_ECDSA_P256_SHA256, change);
     let id = || "spiffe://a.test/x".to_owned();
@@ -87,7 +88,8 @@ fn dns(name: &str) -> rcgen::SanType {
 
 #[test]
 fn an_svid_that_peers_would_not_accept_is_refused_with_its_reason() {
-    let (ours, other) = (Authority::new("a.test"), Authority::new("a.test"));
+    let ours = Authority::new("a.test");
+    let other = Authority::new("a.test");
     let table = [
         (ours.context(&ours.leaf_until("x", -1)), "has expired"),
         (other.context(&ours.leaf("x")), "not of the bundle"),

@@ -57,7 +57,8 @@ struct Shaking {
 impl Newcomers {
     pub(super) fn new(handshakes: Handshakes, limit: usize) -> Self {
         let patience = Box::pin(sleep_until(Instant::now()));
-        let (silent, order) = (VecDeque::new(), VecDeque::new());
+        let silent = VecDeque::new();
+        let order = VecDeque::new();
         Self { handshakes, limit, silent, shaking: JoinSet::new(), order, patience }
     }
 

@@ -69,7 +69,8 @@ fn config(svid: &Svid) -> ClientConfig {
 
 #[tokio::test]
 async fn the_socket_is_open_to_all_and_goes_with_the_listener() {
-    let (authority, folder) = (Authority::new("a.test"), tempfile::tempdir().unwrap());
+    let authority = Authority::new("a.test");
+    let folder = tempfile::tempdir().unwrap();
     let (path, target) = socket(folder.path());
     let listener = Listener::bind(&target, authority.identity("nse")).await.unwrap();
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o777);
@@ -93,7 +94,8 @@ async fn the_socket_is_open_to_all_and_goes_with_the_listener() {
 
 #[tokio::test]
 async fn a_peer_is_refused_without_certificate_with_a_foreign_one_and_without_http2() {
-    let (ours, other) = (Authority::new("a.test"), Authority::new("b.test"));
+    let ours = Authority::new("a.test");
+    let other = Authority::new("b.test");
     let folder = tempfile::tempdir().unwrap();
     let (path, target) = socket(folder.path());
     let mut listener = Listener::bind(&target, ours.identity("nse")).await.unwrap();
@@ -116,12 +118,13 @@ async fn a_peer_is_refused_without_certificate_with_a_foreign_one_and_without_ht
 
 #[tokio::test]
 async fn a_peer_is_told_that_its_certificate_is_not_valid_now() {
-    let (authority, folder) = (Authority::new("a.test"), tempfile::tempdir().unwrap());
+    let authority = Authority::new("a.test");
+    let folder = tempfile::tempdir().unwrap();
     let (path, target) = socket(folder.path());
     let mut listener = Listener::bind(&target, authority.identity("nse")).await.unwrap();
     let leaf = authority.leaf_until("client", -1);
-    let (key, provider) =
-        (PrivatePkcs8KeyDer::from(leaf.key).into(), rustls::crypto::ring::default_provider());
+    let key = PrivatePkcs8KeyDer::from(leaf.key).into();
+    let provider = rustls::crypto::ring::default_provider();
     let shown = CertifiedKey::from_der(vec![leaf.certificate.into()], key, &provider).unwrap();
     let mut config = config(&authority.svid("client"));
     config.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(shown));
@@ -136,7 +139,8 @@ async fn a_peer_is_told_that_its_certificate_is_not_valid_now() {
 
 #[tokio::test]
 async fn a_session_is_never_resumed() {
-    let (authority, folder) = (Authority::new("a.test"), tempfile::tempdir().unwrap());
+    let authority = Authority::new("a.test");
+    let folder = tempfile::tempdir().unwrap();
     let (path, target) = socket(folder.path());
     let mut listener = Listener::bind(&target, authority.identity("nse")).await.unwrap();
     let mut config = config(&authority.svid("client"));
@@ -166,11 +170,13 @@ async fn dialled(listener: &mut Listener, target: &Target, svid: Arc<Svid>) -> (
 
 #[tokio::test]
 async fn silent_connections_hold_up_nobody() {
-    let (authority, folder) = (Authority::new("a.test"), tempfile::tempdir().unwrap());
+    let authority = Authority::new("a.test");
+    let folder = tempfile::tempdir().unwrap();
     let (path, target) = socket(folder.path());
     for count in [64, 1100] {
         let mut listener = Listener::bind(&target, authority.identity("nse")).await.unwrap();
-        let (mut silent, mut open) = (Vec::new(), Vec::new());
+        let mut silent = Vec::new();
+        let mut open = Vec::new();
         for _ in 0..count {
             silent.push(UnixStream::connect(&path).await.unwrap());
             let waits = futures::poll!(listener.next()).is_pending();
@@ -188,7 +194,8 @@ async fn silent_connections_hold_up_nobody() {
 
 #[tokio::test]
 async fn this_process_gets_in_while_strangers_fill_the_rest() {
-    let (authority, folder) = (Authority::new("a.test"), tempfile::tempdir().unwrap());
+    let authority = Authority::new("a.test");
+    let folder = tempfile::tempdir().unwrap();
     let (_path, target) = socket(folder.path());
     let mut listener = Listener::bind(&target, authority.identity("nse")).await.unwrap();
     let mut calling = Vec::new();
@@ -206,7 +213,8 @@ async fn this_process_gets_in_while_strangers_fill_the_rest() {
 
 #[tokio::test]
 async fn a_displaced_connection_ends_in_order_and_a_new_one_is_served() {
-    let (authority, folder) = (Authority::new("a.test"), tempfile::tempdir().unwrap());
+    let authority = Authority::new("a.test");
+    let folder = tempfile::tempdir().unwrap();
     let (_path, target) = socket(folder.path());
     let bounds = Bounds { own: 0, connections: 2, uncalled: UNCALLED, idle: None };
     let bound = Listening::bind(&target, None).await.unwrap();
@@ -229,7 +237,8 @@ async fn a_displaced_connection_ends_in_order_and_a_new_one_is_served() {
 
 #[tokio::test]
 async fn a_place_is_free_again_when_its_connection_has_ended() {
-    let (authority, folder) = (Authority::new("a.test"), tempfile::tempdir().unwrap());
+    let authority = Authority::new("a.test");
+    let folder = tempfile::tempdir().unwrap();
     let (_path, target) = socket(folder.path());
     let mut listener = Listener::bind(&target, authority.identity("nse")).await.unwrap();
     let (_wire, accepted) = dialled(&mut listener, &target, authority.svid("client")).await;

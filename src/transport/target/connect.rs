@@ -54,7 +54,8 @@ where
     F: Future<Output = io::Result<T>>,
 {
     let mut waiting = in_turns(addresses);
-    let (several, mut attempts) = (waiting.len() > 1, FuturesUnordered::new());
+    let several = waiting.len() > 1;
+    let mut attempts = FuturesUnordered::new();
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     loop {
         match waiting.pop_front() {
@@ -113,7 +114,8 @@ mod tests {
     /// Races addresses whose first byte selects their behaviour: 1 answers at once, 2 is refused, 3
     /// is a black hole, 4 answers late.
     async fn raced(texts: &[&str]) -> (io::Result<SocketAddr>, Vec<(u64, SocketAddr)>) {
-        let (start, tried) = (Instant::now(), Mutex::new(Vec::new()));
+        let start = Instant::now();
+        let tried = Mutex::new(Vec::new());
         let outcome = race(addresses(texts), |address| {
             tried.lock().unwrap().push((start.elapsed().as_millis() as u64, address));
             async move {

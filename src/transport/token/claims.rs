@@ -44,7 +44,9 @@ impl Claims {
             return None;
         }
         let mut parts = jwt.split('.').map(|part| URL_SAFE_NO_PAD.decode(part));
-        let (header, claims, _signature) = (parts.next()?.ok()?, parts.next()?.ok()?, parts.next()?.ok()?);
+        let header = parts.next()?.ok()?;
+        let claims = parts.next()?.ok()?;
+        let _signature = parts.next()?.ok()?;
         let header: Value = serde_json::from_slice(&header).ok()?;
         (parts.next().is_none() && header.is_object()).then_some(())?;
         serde_json::from_slice(&claims).ok()

@@ -19,7 +19,9 @@ fn enter(room: &Arc<Room>, process: i32) -> Seat {
 /// Lets connections of two peers in, each with the activity of its letter (`n`othing, `i`dle,
 /// `c`alls). Returns which one is displaced by another of `newcomer`.
 async fn displaced(peers: [i32; 4], doing: &str, newcomer: i32) -> Option<usize> {
-    let (room, mut seats, mut calls) = (room(4), Vec::new(), Vec::new());
+    let room = room(4);
+    let mut seats = Vec::new();
+    let mut calls = Vec::new();
     for (peer, letter) in peers.into_iter().zip(doing.chars()) {
         let seat = enter(&room, peer);
         match letter {
