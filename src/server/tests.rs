@@ -96,12 +96,15 @@ impl World {
     }
 
     async fn with(drain: Duration, change: impl FnOnce(Listener) -> Listener) -> Self {
-        let (authority, folder) = (Authority::new("a.test"), tempfile::tempdir().unwrap());
+        let authority = Authority::new("a.test");
+        let folder = tempfile::tempdir().unwrap();
         let target = Target::Unix(folder.path().join("nse.sock"));
         let listener = Listener::bind(&target, authority.identity("nse")).await.unwrap();
         let listener = change(listener);
         let end = End { seen: Arc::default(), finished: Arc::default(), gate: Arc::new(Semaphore::new(0)) };
-        let (tasks, connections, last) = (Tasks::default(), Connections::default(), end.clone());
+        let tasks = Tasks::default();
+        let connections = Connections::default();
+        let last = end.clone();
         let chain = Chain::new()
             .layer("begin", BeginLayer::endpoint(tasks.clone()))
             .build(tower::service_fn(move |call| last.clone().end(call)))

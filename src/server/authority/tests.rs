@@ -70,7 +70,8 @@ async fn a_client_of_grpcs_c_core_is_answered_over_a_unix_socket() {
 fn a_percent_sign_is_changed_in_the_authority_alone() {
     let expected = replaced(PYTHON, "tmp%2Fhealth", "tmp-2Fhealth");
     for split in 0..PYTHON.len() {
-        let (mut frames, mut bytes) = (Frames::default(), PYTHON.to_vec());
+        let mut frames = Frames::default();
+        let mut bytes = PYTHON.to_vec();
         let (first, second) = bytes.split_at_mut(split);
         frames.follow(first);
         frames.follow(second);

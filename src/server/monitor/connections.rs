@@ -87,7 +87,8 @@ impl Connections {
         let mut inner = self.lock();
         let first = inner.first(&selector)?;
         let (sender, changes) = mpsc::channel(inner.limits.events);
-        let (id, behind) = (inner.next, Arc::<AtomicBool>::default());
+        let id = inner.next;
+        let behind = Arc::<AtomicBool>::default();
         inner.next += 1;
         inner.readers.insert(id, Reader { selector, changes: sender, behind: Arc::clone(&behind) });
         let leave = Leave { connections: Arc::downgrade(&self.0), id };

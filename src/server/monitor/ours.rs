@@ -22,7 +22,8 @@ pub struct Ours {
 impl Ours {
     /// The connection of an answer; `None` if its path lacks the own segment.
     pub fn of(answer: &Connection) -> Option<Self> {
-        let (own, index) = (answer.own_segment()?, answer.index());
+        let own = answer.own_segment()?;
+        let index = answer.index();
         let next = answer.segments().get(index + 1).map(|next| next.id.clone());
         Some(Self { id: own.id.clone(), name: own.name.clone(), index, next })
     }

@@ -11,7 +11,8 @@ use crate::api::{Connection, PathSegment, pb::connection::MonitorScopeSelector};
 
 /// Whether the selector selects the connection. An empty selector selects every connection.
 pub fn matches(selector: &MonitorScopeSelector, connection: &Connection) -> bool {
-    let (services, wanted) = (&selector.network_services, &selector.path_segments);
+    let services = &selector.network_services;
+    let wanted = &selector.path_segments;
     let service = services.is_empty() || services.contains(&connection.network_service);
     service && (wanted.is_empty() || run_of(connection.segments(), wanted))
 }
@@ -47,7 +48,9 @@ mod tests {
 
     #[test]
     fn selects_by_the_table() {
-        let (nsc, mgr, fwd) = (segment("nsc", "", ""), segment("", "2", ""), segment("", "", "t3"));
+        let nsc = segment("nsc", "", "");
+        let mgr = segment("", "2", "");
+        let fwd = segment("", "", "t3");
         let any = segment("", "", "");
         #[rustfmt::skip]
         let table: &[(&str, &[PathSegment], &[&str], bool)] = &[

@@ -80,8 +80,8 @@ fn the_first_event_has_all_selected_connections_and_is_sent_once() {
 #[test]
 fn changes_reach_the_readers_that_selected_the_connection() {
     let connections = Connections::default();
-    let (mut a, mut b) =
-        (connections.subscribe(about("a")).unwrap(), connections.subscribe(about("b")).unwrap());
+    let mut a = connections.subscribe(about("a")).unwrap();
+    let mut b = connections.subscribe(about("b")).unwrap();
     for stream in [&mut a, &mut b] {
         assert_eq!(next(stream), (InitialStateTransfer, vec![]));
     }
@@ -135,7 +135,8 @@ fn a_slow_reader_is_ended_with_an_error_and_delays_nobody() {
 fn a_reader_that_leaves_frees_its_place() {
     let connections = Connections::new(Limits { streams: 2, ..Limits::default() });
     let subscribe = || connections.subscribe(MonitorScopeSelector::default());
-    let (first, second) = (subscribe().unwrap(), subscribe().unwrap());
+    let first = subscribe().unwrap();
+    let second = subscribe().unwrap();
     assert_eq!(subscribe().err(), Some(Refused::Streams(2)));
     drop(first);
     let third = subscribe().unwrap();
@@ -210,7 +211,8 @@ impl MonitorConnection for Mute {
 
 #[tokio::test]
 async fn a_stream_that_a_peer_does_not_open_ends() {
-    let (authority, folder) = (Authority::new("test.domain"), tempfile::tempdir().unwrap());
+    let authority = Authority::new("test.domain");
+    let folder = tempfile::tempdir().unwrap();
     let target = Target::Unix(folder.path().join("peer.sock"));
     let listener = Listener::bind(&target, authority.identity("peer")).await.unwrap();
     let routes = Routes::new(MonitorConnectionServer::new(Mute));

@@ -7,7 +7,8 @@ use super::*;
 #[tokio::test]
 async fn the_server_ends_at_once_with_idle_connections_and_open_streams() {
     let mut world = World::new().await;
-    let (wire, idle) = (world.dial().await, world.dial().await);
+    let wire = world.dial().await;
+    let idle = world.dial().await;
     let mut events = monitor::watch(&wire, MonitorScopeSelector::default(), LIFETIME);
     events.next().await.unwrap().unwrap();
     let took = world.stop().await;

@@ -39,7 +39,8 @@ async fn peers_monitor_connections_and_take_pictures_of_them() {
 
 #[tokio::test]
 async fn a_picture_from_a_peer_that_is_not_there_ends_in_time() {
-    let (authority, folder) = (Authority::new("a.test"), tempfile::tempdir().unwrap());
+    let authority = Authority::new("a.test");
+    let folder = tempfile::tempdir().unwrap();
     let dialer = Dialer {
         target: Target::Unix(folder.path().join("nobody.sock")),
         identity: authority.identity("nsc"),
