@@ -57,8 +57,10 @@ impl<R: Registry> Keeper<R> {
 
     /// Keeps the endpoint registered until dropped, or refused permanently.
     pub(super) async fn keep(self, state: watch::Sender<State>) {
-        let (mut failures, mut losses) = (self.pauses(), self.pauses());
-        let (mut found, mut anew) = (None, true);
+        let mut failures = self.pauses();
+        let mut losses = self.pauses();
+        let mut found = None;
+        let mut anew = true;
         loop {
             let left = match self.register(anew).await {
                 Ok(left) => left,
@@ -180,7 +182,8 @@ impl<R: Registry> Keeper<R> {
 
     /// Reports a failure, and logs it as a warning if it is a new one. Returns whether it is final.
     fn failed(&self, error: Error, state: &watch::Sender<State>) -> bool {
-        let (name, text) = (&self.offer.endpoint.name, causes(&error));
+        let name = &self.offer.endpoint.name;
+        let text = causes(&error);
         let next = state.borrow().after(error);
         let known = state.borrow().failure().is_some_and(|last| causes(&**last) == text);
         let refused = matches!(next, State::Refused(_));
@@ -198,7 +201,8 @@ impl<R: Registry> Keeper<R> {
         if !sent {
             return Ok(());
         }
-        let (unregister, mut failures) = (self.settings.unregister, self.pauses());
+        let unregister = self.settings.unregister;
+        let mut failures = self.pauses();
         let mut last = Error::Deadline(unregister);
         let attempts = async {
             while let Err(error) =

@@ -41,8 +41,10 @@ pub struct Settings {
 impl Default for Settings {
     /// 5 s for a call, 5 s of margin; pauses of 0.2 to 2 s; 2 s to be listed; 3 s to unregister.
     fn default() -> Self {
-        let (s, ms) = (Duration::from_secs, Duration::from_millis);
-        let (first_pause, longest_pause) = (ms(200), s(2));
+        let s = Duration::from_secs;
+        let ms = Duration::from_millis;
+        let first_pause = ms(200);
+        let longest_pause = s(2);
         Self { deadline: s(5), margin: s(5), first_pause, longest_pause, shown: s(2), unregister: s(3) }
     }
 }

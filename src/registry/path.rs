@@ -77,7 +77,8 @@ impl TokenPath {
             InvalidPath::Json(format!("{:?} error in column {}", e.classify(), e.column()))
         };
         let path: Self = serde_json::from_slice(value.as_bytes()).map_err(json)?;
-        let (index, len) = (path.index, path.len());
+        let index = path.index;
+        let len = path.len();
         match len {
             _ if len > MAX_SEGMENTS => Err(InvalidPath::Segments(len)),
             _ if index as usize >= len.max(1) => Err(InvalidPath::Index { index, accepted: len.max(1) }),
@@ -97,7 +98,8 @@ impl TokenPath {
     /// path is then the answer, its index being the caller's; a further hop gets it from
     /// [`next`](Self::next).
     pub fn enter(&mut self, caller: String, own: String) {
-        let (caller, own) = (Segment { token: caller }, Segment { token: own });
+        let caller = Segment { token: caller };
+        let own = Segment { token: own };
         let at = self.index as usize;
         let segments = self.segments.get_or_insert_default();
         segments.truncate(MAX_SEGMENTS);

@@ -47,7 +47,8 @@ fn unavailable() -> Error {
 
 #[tokio::test(start_paused = true)]
 async fn registers_the_service_then_the_endpoint_then_watches_and_refreshes_in_time() {
-    let (twin, start) = (Twin::default(), Instant::now());
+    let twin = Twin::default();
+    let start = Instant::now();
     let registration = registered(&twin).await;
     sleep(S(85)).await;
     let calls = [
@@ -63,7 +64,8 @@ async fn registers_the_service_then_the_endpoint_then_watches_and_refreshes_in_t
 
 #[tokio::test(start_paused = true)]
 async fn short_registrations_are_refreshed_before_nsmgr_drops_them() {
-    let (twin, begin) = (Twin::default(), Instant::now());
+    let twin = Twin::default();
+    let begin = Instant::now();
     twin.life(Duration::from_millis(24_600)); // dropped 5 s early, after 19.6 s; two thirds would be 16.4 s
     let _registration = registered(&twin).await;
     sleep(S(30)).await;
@@ -75,7 +77,8 @@ async fn short_registrations_are_refreshed_before_nsmgr_drops_them() {
 #[tokio::test(start_paused = true)]
 async fn a_registry_whose_clock_differs_is_asked_every_forty_seconds() {
     for behind in [true, false] {
-        let (twin, begin) = (Twin::default(), Instant::now());
+        let twin = Twin::default();
+        let begin = Instant::now();
         twin.clock(S(90), behind);
         let registration = registered(&twin).await;
         for _ in 0..19 {
@@ -132,7 +135,8 @@ async fn whatever_ends_the_registration_it_is_made_anew_within_five_seconds() {
         event(&twin);
         sleep(S(7)).await;
         twin.mend();
-        let (before, back) = (twin.count("service"), Instant::now());
+        let before = twin.count("service");
+        let back = Instant::now();
         while !(twin.has("px") && twin.watches() == 1) {
             assert!(back.elapsed() < S(5), "{what}");
             sleep(Duration::from_millis(10)).await;
@@ -145,7 +149,8 @@ async fn whatever_ends_the_registration_it_is_made_anew_within_five_seconds() {
 async fn a_registry_that_restarts_before_the_watch_opens_has_us_back_within_five_seconds() {
     let twin = Twin::default();
     twin.forget_next(1);
-    let (_registration, begin) = (registered(&twin).await, Instant::now());
+    let _registration = registered(&twin).await;
+    let begin = Instant::now();
     assert!(!twin.has("px"));
     while !twin.has("px") {
         assert!(begin.elapsed() < S(5));
@@ -221,7 +226,8 @@ async fn a_failed_refresh_leaves_the_registration_until_it_lapses() {
 
 #[tokio::test(start_paused = true)]
 async fn a_path_that_was_refused_is_not_sent_again() {
-    let (twin, start) = (Twin::default(), Instant::now());
+    let twin = Twin::default();
+    let start = Instant::now();
     let _registration = registered(&twin).await;
     sleep(S(39)).await;
     twin.fail(Fault::Register, || Status::permission_denied("no sufficient privileges").into());
@@ -248,7 +254,8 @@ async fn a_service_that_belongs_to_somebody_else_and_differs_ends_the_attempts()
 
 #[tokio::test(start_paused = true)]
 async fn unregister_sends_the_path_and_ends_the_refreshes() {
-    let (twin, start) = (Twin::default(), Instant::now());
+    let twin = Twin::default();
+    let start = Instant::now();
     let registration = registered(&twin).await;
     sleep(S(1)).await;
     registration.unregister().await.unwrap();
@@ -262,7 +269,8 @@ async fn unregister_sends_the_path_and_ends_the_refreshes() {
 
 #[tokio::test(start_paused = true)]
 async fn unregister_tries_again_and_gives_up_in_time_saying_why() {
-    let (twin, begin) = (Twin::default(), Instant::now());
+    let twin = Twin::default();
+    let begin = Instant::now();
     let registration = registered(&twin).await;
     twin.fail(Fault::Unregister, unavailable);
     let error = registration.unregister().await.unwrap_err();

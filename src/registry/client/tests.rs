@@ -31,8 +31,10 @@ struct World {
 
 impl World {
     async fn new() -> Self {
-        let (authority, folder) = (Authority::new("a.test"), tempfile::tempdir().unwrap());
-        let (target, socket) = (Target::Unix(folder.path().join("nsm.sock")), folder.path().join("nse.sock"));
+        let authority = Authority::new("a.test");
+        let folder = tempfile::tempdir().unwrap();
+        let target = Target::Unix(folder.path().join("nsm.sock"));
+        let socket = folder.path().join("nse.sock");
         let listener = Listener::bind(&Target::Unix(socket.clone()), authority.identity("px")).await.unwrap();
         Self { authority, target, socket, _listener: listener, _folder: folder }
     }

@@ -45,7 +45,8 @@ impl<R: Registry> Follower<R> {
         (known, pictures): (watch::Sender<Known>, watch::Sender<Option<Picture>>),
     ) -> Self {
         let state = Mutex::new(State::new(settings.rules));
-        let (service, look) = (service.to_owned(), Notify::new());
+        let service = service.to_owned();
+        let look = Notify::new();
         Self { registry, service, dead, settings, state, known, pictures, look }
     }
 
@@ -140,7 +141,8 @@ impl<R: Registry> Follower<R> {
     /// Publishes the state if it has changed.
     fn show(&self, change: impl FnOnce(&mut Known)) {
         let state = self.state();
-        let (endpoints, left_out) = (state.endpoints(), state.left_out());
+        let endpoints = state.endpoints();
+        let left_out = state.left_out();
         let aside: BTreeSet<String> = state.aside().map(str::to_owned).collect();
         drop(state);
         self.known.send_if_modified(|known| {

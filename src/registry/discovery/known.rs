@@ -104,7 +104,8 @@ pub(super) struct State {
 
 impl State {
     pub(super) fn new(rules: Rules) -> Self {
-        let (entries, aside) = (BTreeMap::new(), BTreeMap::new());
+        let entries = BTreeMap::new();
+        let aside = BTreeMap::new();
         Self { rules, entries, aside, deleted: BTreeSet::new(), left_out: 0 }
     }
 

@@ -44,7 +44,8 @@ struct World {
 impl World {
     /// A registry with these endpoints of `lb`, and one of another service.
     async fn with(names: &[&str]) -> Self {
-        let (twin, dead) = (Twin::default(), Arc::<AtomicBool>::default());
+        let twin = Twin::default();
+        let dead = Arc::<AtomicBool>::default();
         for name in names {
             twin.put(endpoint(name, "lb"));
         }

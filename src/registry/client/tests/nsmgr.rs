@@ -80,8 +80,8 @@ pub(super) struct Nsmgr {
 
 impl Nsmgr {
     pub(super) async fn start(authority: &Authority, target: &Target) -> Self {
-        let (manager, listener) =
-            (Manager::default(), Listener::bind(target, authority.identity("nsmgr")).await.unwrap());
+        let manager = Manager::default();
+        let listener = Listener::bind(target, authority.identity("nsmgr")).await.unwrap();
         let listener = listener.keep_descriptors();
         let (stop, stopped) = oneshot::channel::<()>();
         let services = Routes::new(NetworkServiceEndpointRegistryServer::new(manager.clone()))

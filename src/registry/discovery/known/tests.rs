@@ -39,7 +39,8 @@ const ALIVE: &(dyn Fn(&str) -> bool + Send + Sync) = &|_| false;
 
 #[test]
 fn reports_add_update_and_remove() {
-    let (clock, mut known) = (Clock::start(), State::new(Rules::default()));
+    let clock = Clock::start();
+    let mut known = State::new(Rules::default());
     report(&mut known, &clock, clock.endpoint("a", S(0)), false);
     report(&mut known, &clock, clock.endpoint("b", S(0)), false);
     assert_eq!(names(&known), "a b");
@@ -60,7 +61,8 @@ fn reports_add_update_and_remove() {
 
 #[test]
 fn an_expiration_before_1970_is_how_old_registries_delete() {
-    let (clock, mut known) = (Clock::start(), State::new(Rules::default()));
+    let clock = Clock::start();
+    let mut known = State::new(Rules::default());
     report(&mut known, &clock, clock.endpoint("a", S(0)), false);
     let expiration_time = Some(prost_types::Timestamp { seconds: -1, nanos: 0 });
     report(
@@ -87,7 +89,8 @@ fn an_endpoint_leaves_by_pictures_only_by_the_table() {
         ("dead, seen absent long enough", &[30, 31, 50], true, false),
     ];
     for (rule, pictures, is_dead, stays) in table {
-        let (clock, mut known) = (Clock::start(), State::new(Rules::default()));
+        let clock = Clock::start();
+        let mut known = State::new(Rules::default());
         report(&mut known, &clock, clock.endpoint("a", S(0)), false);
         for at in pictures {
             known.picture(vec![], true, clock.after(S(*at)), if is_dead { DEAD } else { ALIVE });
@@ -99,7 +102,8 @@ fn an_endpoint_leaves_by_pictures_only_by_the_table() {
 #[test]
 fn absences_count_only_if_nothing_reported_it_in_between() {
     for by_watch in [true, false] {
-        let (clock, mut known) = (Clock::start(), State::new(Rules::default()));
+        let clock = Clock::start();
+        let mut known = State::new(Rules::default());
         report(&mut known, &clock, clock.endpoint("a", S(0)), false);
         known.picture(vec![], true, clock.after(S(30)), DEAD);
         if by_watch {
@@ -127,7 +131,8 @@ fn refreshed(clock: &Clock, at: u64, skew: i64) -> NetworkServiceEndpoint {
 #[test]
 fn clocks_that_differ_neither_remove_nor_hide_an_endpoint() {
     for skew in [0, 30, 90, 240, -90, -3600] {
-        let (clock, mut known) = (Clock::start(), State::new(Rules::default()));
+        let clock = Clock::start();
+        let mut known = State::new(Rules::default());
         for at in (0..600).step_by(10) {
             if at % 40 == 0 {
                 known.report(refreshed(&clock, at, skew), false, clock.after(S(at)));
@@ -143,7 +148,8 @@ fn clocks_that_differ_neither_remove_nor_hide_an_endpoint() {
 #[test]
 fn a_jump_of_the_clock_by_an_hour_removes_nothing() {
     for jump in [3600, -3600] {
-        let (clock, mut known) = (Clock::start(), State::new(Rules::default()));
+        let clock = Clock::start();
+        let mut known = State::new(Rules::default());
         known.report(refreshed(&clock, 0, 0), false, clock.after(S(0)));
         for at in (10..600).step_by(10) {
             if at % 40 == 0 {
@@ -159,7 +165,8 @@ fn a_jump_of_the_clock_by_an_hour_removes_nothing() {
 #[test]
 fn a_long_expired_endpoint_is_taken_when_it_is_refreshed() {
     for by_watch in [true, false] {
-        let (clock, mut known) = (Clock::start(), State::new(Rules::default()));
+        let clock = Clock::start();
+        let mut known = State::new(Rules::default());
         let hour = S(3600);
         let show = |known: &mut State, endpoint, at: Duration| match by_watch {
             true => known.report(endpoint, false, clock.after(at)),
@@ -181,7 +188,8 @@ fn a_dead_endpoint_that_is_shown_but_never_refreshed_is_set_aside() {
     for (dead, interrupted, goes) in
         [(DEAD, None, Some(330)), (ALIVE, None, None), (DEAD, Some(300), Some(630))]
     {
-        let (clock, mut known) = (Clock::start(), State::new(Rules::default()));
+        let clock = Clock::start();
+        let mut known = State::new(Rules::default());
         report(&mut known, &clock, clock.endpoint("a", S(0)), false);
         for at in (30..=900).step_by(30) {
             match interrupted == Some(at) {
@@ -198,7 +206,8 @@ fn a_dead_endpoint_that_is_shown_but_never_refreshed_is_set_aside() {
 
 #[test]
 fn a_picture_without_an_endpoint_that_is_set_aside_forgets_it() {
-    let (clock, mut known) = (Clock::start(), State::new(Rules::default()));
+    let clock = Clock::start();
+    let mut known = State::new(Rules::default());
     known.picture(vec![clock.endpoint("a", S(0))], true, clock.after(S(3600)), ALIVE);
     known.picture(vec![], false, clock.after(S(3630)), ALIVE);
     assert_eq!(known.aside().collect::<Vec<_>>(), ["a"], "a part of a picture says nothing");
@@ -208,7 +217,8 @@ fn a_picture_without_an_endpoint_that_is_set_aside_forgets_it() {
 
 #[test]
 fn the_dead_are_judged_one_by_one() {
-    let (clock, mut known) = (Clock::start(), State::new(Rules::default()));
+    let clock = Clock::start();
+    let mut known = State::new(Rules::default());
     for name in ["a", "b"] {
         report(&mut known, &clock, clock.endpoint(name, S(0)), false);
     }
@@ -220,7 +230,8 @@ fn the_dead_are_judged_one_by_one() {
 
 #[test]
 fn an_endpoint_without_an_expiration_never_expires() {
-    let (clock, mut known) = (Clock::start(), State::new(Rules::default()));
+    let clock = Clock::start();
+    let mut known = State::new(Rules::default());
     report(
         &mut known,
         &clock,
@@ -235,7 +246,8 @@ fn an_endpoint_without_an_expiration_never_expires() {
 
 #[test]
 fn what_is_malformed_or_too_much_is_left_out_and_counted() {
-    let (clock, mut known) = (Clock::start(), State::new(Rules { endpoints: 2, ..Rules::default() }));
+    let clock = Clock::start();
+    let mut known = State::new(Rules { endpoints: 2, ..Rules::default() });
     let far = Some(prost_types::Timestamp { seconds: i64::MAX, nanos: 0 });
     report(
         &mut known,
@@ -263,7 +275,8 @@ fn what_is_malformed_or_too_much_is_left_out_and_counted() {
 
 #[test]
 fn a_picture_does_not_bring_back_what_was_deleted_while_it_was_taken() {
-    let (clock, mut known) = (Clock::start(), State::new(Rules::default()));
+    let clock = Clock::start();
+    let mut known = State::new(Rules::default());
     report(&mut known, &clock, clock.endpoint("a", S(0)), false);
     known.ask();
     report(&mut known, &clock, clock.endpoint("a", S(0)), true);
@@ -276,7 +289,8 @@ fn a_picture_does_not_bring_back_what_was_deleted_while_it_was_taken() {
 
 #[test]
 fn what_a_part_of_a_picture_lacks_is_not_absent() {
-    let (clock, mut known) = (Clock::start(), State::new(Rules::default()));
+    let clock = Clock::start();
+    let mut known = State::new(Rules::default());
     report(&mut known, &clock, clock.endpoint("a", S(0)), false);
     for at in [100, 200, 300] {
         known.picture(vec![], false, clock.after(S(at)), DEAD);
