@@ -56,15 +56,19 @@ impl<A: Allocator> Caller<A> {
         families.dedup();
         let [in_flight, turns, others] =
             [IN_FLIGHT, TURNS, OTHERS].map(|most| Arc::new(Semaphore::new(most)));
-        let (allocator, families) = (Arc::new(allocator), families.into());
+        let allocator = Arc::new(allocator);
+        let families = families.into();
         Self { allocator, families, timeout, in_flight, turns, others }
     }
 
     /// The call as an owning future. Each family has the whole timeout; waiting for its turn does
     /// not count.
     pub(super) fn call(&self, child: Arc<str>, call: Call) -> impl Future<Output = Done> + Send + use<A> {
-        let (allocator, families) = (Arc::clone(&self.allocator), Arc::clone(&self.families));
-        let (in_flight, turns, limit) = (Arc::clone(&self.in_flight), Arc::clone(&self.turns), self.timeout);
+        let allocator = Arc::clone(&self.allocator);
+        let families = Arc::clone(&self.families);
+        let in_flight = Arc::clone(&self.in_flight);
+        let turns = Arc::clone(&self.turns);
+        let limit = self.timeout;
         let others = (call != Call::Allocate).then(|| Arc::clone(&self.others));
         async move {
             let _place = in_flight.acquire().await;

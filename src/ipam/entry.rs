@@ -60,7 +60,8 @@ pub(super) struct Entry {
 
 impl Entry {
     pub(super) fn new(child: Arc<str>, owner: Option<Owner>, renew: Duration) -> Self {
-        let (tag, state) = (owner.as_ref().map(Tag::of), State::FREE);
+        let tag = owner.as_ref().map(Tag::of);
+        let state = State::FREE;
         Self { child, tag, owner, state, scheduled: None, waiting: Vec::new(), renew, failures: 0 }
     }
 

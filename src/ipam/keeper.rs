@@ -144,7 +144,8 @@ impl<A: Allocator> Keeper<A> {
         let Done { child, mut outcome } = done;
         let (others, at_once) = self.validate(&child, &mut outcome);
         let release_at = if at_once { Instant::now() } else { self.release_at() };
-        let (flushing, rpc_timeout) = (self.flush.is_some(), self.settings.rpc_timeout);
+        let flushing = self.flush.is_some();
+        let rpc_timeout = self.settings.rpc_timeout;
         let failed_before = self.status.last_error.is_some();
         self.note(&child, &outcome);
         if let Outcome::Allocated(answers) | Outcome::Renewed(answers) = &outcome {
@@ -206,7 +207,8 @@ impl<A: Allocator> Keeper<A> {
 
     fn start_flush(&mut self, deadline: Instant, done: oneshot::Sender<Vec<Record>>) {
         self.flush = Some((deadline, done));
-        let (now, children) = (Instant::now(), self.entries.keys().cloned().collect::<Vec<_>>());
+        let now = Instant::now();
+        let children = self.entries.keys().cloned().collect::<Vec<_>>();
         for child in children {
             self.step(&child, |entry| entry.state.hurry(now));
         }

@@ -188,7 +188,8 @@ impl Leases {
             mpsc::error::TrySendError::Closed(_) => LeaseError::Stopped,
         })?;
         let (reply, answer) = oneshot::channel();
-        let (child, owner) = (child.into(), owner.cloned());
+        let child = child.into();
+        let owner = owner.cloned();
         let ask =
             Ask::Acquire { child, owner, renew, waiting: Waiting { slot, reply, span: Span::current() } };
         let asked = async {

@@ -37,7 +37,8 @@ impl World {
     }
 
     fn with(settings: Settings) -> Self {
-        let (allocator, tasks) = (InMemory::new(tree(), subnet()), Tasks::default());
+        let allocator = InMemory::new(tree(), subnet());
+        let tasks = Tasks::default();
         let leases = Leases::start(allocator.clone(), settings, &tasks);
         Self { leases, allocator, tasks }
     }

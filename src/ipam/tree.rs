@@ -145,7 +145,8 @@ impl Tree {
         let pool = *self.0.pools.get(family).ok_or(TreeError::UnknownFamily)?;
         let mut roots = self.roots();
         let node = self.node(&mut roots, subnet, family, pool)?;
-        let (first, last) = (node.prefix.network(), node.prefix.broadcast());
+        let first = node.prefix.network();
+        let last = node.prefix.broadcast();
         let edge = move |net: IpNet| net.addr() == first || net.addr() == last;
         let address = node.branch(child, family.bits(), edge)?.prefix.addr();
         Ok(IpNet::new(address, pool.node).unwrap_or(node.prefix))
@@ -288,7 +289,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_unknown_conduit_is_waited_for() {
         let tree = Tree::new("t");
-        let (place, added) = (at("c", "n"), std::time::Duration::from_secs(3));
+        let place = at("c", "n");
+        let added = std::time::Duration::from_secs(3);
         let wait = async {
             tree.configured(&place).await;
             tree.allocate(&place, "a", Family::V4).unwrap()

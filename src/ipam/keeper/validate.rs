@@ -35,7 +35,8 @@ impl<A: Allocator> Keeper<A> {
             Outcome::Renewed(answers) => (answers, false),
             Outcome::Released(_) => return (Vec::new(), false),
         };
-        let (mut others, mut twice) = (Vec::new(), false);
+        let mut others = Vec::new();
+        let mut twice = false;
         for family in Family::BOTH {
             let Some(Ok(net)) = answers.get(family).cloned() else { continue };
             let Some(Contradiction { other, problem, of_name }) = self.contradiction(child, family, net)
@@ -43,7 +44,8 @@ impl<A: Allocator> Keeper<A> {
                 continue;
             };
             if allocated {
-                let (value, problem) = (net.to_string(), problem.into());
+                let value = net.to_string();
+                let problem = problem.into();
                 *answers.slot(family) = Some(Err(AllocateError::Garbage { value, problem, family }));
             }
             if self.entries.get(&other).is_some_and(|entry| entry.state.moved().is_none()) {

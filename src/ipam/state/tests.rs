@@ -42,7 +42,8 @@ fn answers(v4: bool, v6: bool, last: u8) -> Answers {
 /// The phase, and in brackets the call in flight, after some events. Calls begin when they can; a
 /// Renew is due every 600 s.
 fn after(events: &[Event]) -> String {
-    let (mut state, start) = (State::FREE, Instant::now());
+    let mut state = State::FREE;
+    let start = Instant::now();
     let mut now = start;
     for event in events {
         let release_at = now + Duration::from_secs(DELAY);

@@ -21,7 +21,8 @@ impl World {
 #[tokio::test(start_paused = true)]
 async fn an_address_that_another_name_has_is_refused_and_released() {
     let world = World::new();
-    let (_bridge, a) = (world.bridge().await, world.acquire("a").await.unwrap());
+    let _bridge = world.bridge().await;
+    let a = world.acquire("a").await.unwrap();
     assert_eq!(texts(&a)[0], "169.255.0.2/24");
     let error = world.refused("b", "169.255.0.2").await;
     assert!(error.contains("`169.255.0.2/24`: the address of `a`"), "{error}");
@@ -44,7 +45,8 @@ async fn an_address_outside_of_the_bridges_subnet_is_refused() {
 #[tokio::test(start_paused = true)]
 async fn a_forgotten_name_keeps_its_address_against_a_new_one() {
     let world = World::new();
-    let (bridge, a) = (world.bridge().await, world.acquire("a").await.unwrap());
+    let bridge = world.bridge().await;
+    let a = world.acquire("a").await.unwrap();
     world.allocator.tree().release(&subnet(), "a", Family::V4);
     world.allocator.tree().release(&subnet(), "a", Family::V6);
     assert!(world.acquire("b").await.is_err(), "the service gives it the address of `a`");

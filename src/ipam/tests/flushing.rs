@@ -7,7 +7,8 @@ use super::*;
 #[tokio::test(start_paused = true)]
 async fn a_flush_releases_what_nobody_holds_and_leaves_what_is_held() {
     let world = World::new();
-    let (target, client) = (world.acquire("target").await.unwrap(), world.acquire("client").await.unwrap());
+    let target = world.acquire("target").await.unwrap();
+    let client = world.acquire("client").await.unwrap();
     drop(client);
     let (_, took) = timed(world.leases.flush(Instant::now() + 5 * SECOND)).await;
     assert!(took < SECOND, "{took:?}");

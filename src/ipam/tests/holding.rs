@@ -35,7 +35,8 @@ async fn a_held_lease_is_granted_without_a_call() {
 async fn b17_a_lease_is_released_some_time_after_its_last_holder_is_gone() {
     let world = World::new();
     let lease = world.acquire("a").await.unwrap();
-    let (clone, other) = (lease.clone(), world.acquire("a").await.unwrap());
+    let clone = lease.clone();
+    let other = world.acquire("a").await.unwrap();
     drop(lease);
     drop(other);
     sleep(60 * SECOND).await;

@@ -15,7 +15,8 @@ impl World {
 #[tokio::test(start_paused = true)]
 async fn a_second_owner_of_a_name_gets_a_lease_of_its_own() {
     let world = World::new();
-    let (one, two) = (world.acquire_for("a-src", "one").await, world.acquire_for("a-src", "two").await);
+    let one = world.acquire_for("a-src", "one").await;
+    let two = world.acquire_for("a-src", "two").await;
     assert_eq!((one.child(), texts(&one)), ("a-src", texts(&world.acquire_for("a-src", "one").await)));
     assert_eq!(texts(&one), ["169.255.0.1/24", "fd00::1/64"]);
     assert_eq!(texts(&two), ["169.255.0.2/24", "fd00::2/64"]);
@@ -59,13 +60,15 @@ async fn a_name_of_the_proxy_is_not_had_by_asking_for_it() {
 #[tokio::test(start_paused = true)]
 async fn an_owner_finds_its_lease_again_in_a_later_process() {
     let world = World::new();
-    let (one, two) = (world.acquire_for("a-src", "one").await, world.acquire_for("a-src", "two").await);
+    let one = world.acquire_for("a-src", "one").await;
+    let two = world.acquire_for("a-src", "two").await;
     let records = world.leases.records().await.unwrap();
-    let (allocator, tasks) = (world.allocator.clone(), Tasks::default());
+    let allocator = world.allocator.clone();
+    let tasks = Tasks::default();
     let leases = Leases::resume(allocator.clone(), Settings::default(), records, &tasks);
     let later = World { leases, allocator, tasks };
-    let (two_again, one_again) =
-        (later.acquire_for("a-src", "two").await, later.acquire_for("a-src", "one").await);
+    let two_again = later.acquire_for("a-src", "two").await;
+    let one_again = later.acquire_for("a-src", "one").await;
     assert_eq!(one.addresses(), one_again.addresses());
     assert_eq!(two.addresses(), two_again.addresses(), "although it came first");
 }

@@ -6,7 +6,8 @@ use super::*;
 
 impl World {
     fn resumed(records: Vec<Record>) -> Self {
-        let (allocator, tasks) = (InMemory::new(tree(), subnet()), Tasks::default());
+        let allocator = InMemory::new(tree(), subnet());
+        let tasks = Tasks::default();
         let leases = Leases::resume(allocator.clone(), Settings::default(), records, &tasks);
         Self { leases, allocator, tasks }
     }
@@ -103,7 +104,8 @@ async fn one_moved_lease_has_all_others_renewed_soon() {
 #[tokio::test(start_paused = true)]
 async fn what_a_later_process_may_go_on_with_is_recorded() {
     let world = World::resumed(vec![record("z", "169.255.0.99/24", "fd00::99/64")]);
-    let (kept, given_back) = (world.acquire("kept").await.unwrap(), world.acquire("gone").await.unwrap());
+    let kept = world.acquire("kept").await.unwrap();
+    let given_back = world.acquire("gone").await.unwrap();
     assert_eq!(world.names().await, ["gone", "kept", "z"]);
     drop(given_back);
     sleep(19 * SECOND).await;

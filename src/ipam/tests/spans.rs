@@ -37,14 +37,17 @@ impl Allocator for Noting {
 #[tokio::test(start_paused = true)]
 async fn a_call_is_a_child_of_the_caller_that_waits_for_it() {
     let _on = tracing::subscriber::set_default(tracing_subscriber::registry());
-    let (tasks, spans) = (Tasks::default(), Arc::<Mutex<Vec<_>>>::default());
+    let tasks = Tasks::default();
+    let spans = Arc::<Mutex<Vec<_>>>::default();
     let allocator = Noting { allocator: InMemory::new(tree(), subnet()), spans: Arc::clone(&spans) };
     let leases = Leases::start(allocator, Settings::default(), &tasks);
     let acquire = |span: &Span| {
-        let (leases, span) = (leases.clone(), span.clone());
+        let leases = leases.clone();
+        let span = span.clone();
         async move { leases.acquire("a", Instant::now() + 15 * SECOND).await }.instrument(span)
     };
-    let (first, second) = (tracing::info_span!("first"), tracing::info_span!("second"));
+    let first = tracing::info_span!("first");
+    let second = tracing::info_span!("second");
     let (one, other) = tokio::join!(acquire(&first), acquire(&second));
     assert_eq!(*spans.lock().unwrap(), [first.id(), first.id()], "one call of each family for both");
     spans.lock().unwrap().clear();

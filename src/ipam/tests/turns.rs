@@ -59,7 +59,8 @@ impl Allocator for Unfair {
 
 #[tokio::test(start_paused = true)]
 async fn calls_are_few_at_a_time_and_in_order_of_arrival() {
-    let (store, tasks) = (Unfair::new(), Tasks::default());
+    let store = Unfair::new();
+    let tasks = Tasks::default();
     let leases = Leases::start(store.clone(), Settings::default(), &tasks);
     let deadline = Instant::now() + 15 * SECOND;
     let start = Instant::now();
@@ -78,7 +79,8 @@ async fn calls_are_few_at_a_time_and_in_order_of_arrival() {
 
 #[tokio::test(start_paused = true)]
 async fn who_joins_does_not_wait_for_renewals_and_releases() {
-    let (store, tasks) = (Unfair::new(), Tasks::default());
+    let store = Unfair::new();
+    let tasks = Tasks::default();
     let leases = Leases::start(store.clone(), Settings::default(), &tasks);
     let deadline = Instant::now() + 15 * SECOND;
     let held = join_all((0..100).map(|n| {
