@@ -40,7 +40,8 @@ impl Abrupt {
     /// ones stay.
     pub(crate) async fn start(identity: Identity, end: End, after: Duration, times: usize) -> Self {
         let listener = Listener::bind(&Target::Tcp("127.0.0.1:0".into()), identity).await.unwrap();
-        let (target, connections) = (listener.target().unwrap(), Arc::<AtomicUsize>::default());
+        let target = listener.target().unwrap();
+        let connections = Arc::<AtomicUsize>::default();
         let count = Arc::clone(&connections);
         let serve = listener.for_each_concurrent(None, move |accepted| {
             let number = count.fetch_add(1, Ordering::Relaxed);

@@ -200,7 +200,8 @@ mod tests {
 
         let (_, root) = parse_x509_certificate(authority.bundle()).unwrap();
         let (_, leaf) = parse_x509_certificate(&issued.certificate).unwrap();
-        let (root_der, leaf_der) = (authority.bundle().into(), issued.certificate.as_slice().into());
+        let root_der = authority.bundle().into();
+        let leaf_der = issued.certificate.as_slice().into();
         let anchor = webpki::anchor_from_trusted_cert(&root_der).unwrap();
         let algorithms = rustls::crypto::ring::default_provider().signature_verification_algorithms.all;
         let usage = webpki::KeyUsage::client_auth();

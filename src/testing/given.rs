@@ -92,7 +92,8 @@ impl Counted {
 
     /// A hub at which one more descriptor arrives after three milliseconds.
     pub fn arriving(&self) -> Arc<FdHub> {
-        let (hub, descriptor) = (Arc::new(FdHub::default()), self.descriptor());
+        let hub = Arc::new(FdHub::default());
+        let descriptor = self.descriptor();
         let arrives = Arc::clone(&hub);
         tokio::spawn(async move {
             tokio::time::sleep(Duration::from_millis(3)).await;
@@ -103,7 +104,8 @@ impl Counted {
 
     /// Number of descriptors of the file that are open in this process.
     pub fn open(&self) -> usize {
-        let (own, all) = (self.inode(), fs::read_dir("/proc/self/fd").unwrap());
+        let own = self.inode();
+        let all = fs::read_dir("/proc/self/fd").unwrap();
         let ours = |file: fs::Metadata| (file.dev(), file.ino()) == (own.dev, own.ino);
         all.filter(|entry| entry.as_ref().is_ok_and(|entry| fs::metadata(entry.path()).is_ok_and(ours)))
             .count()
@@ -137,12 +139,14 @@ pub async fn serve_monitored(chain: Next, connections: Connections) -> Served {
 
 /// Serves any routes.
 pub async fn serve_routes(routes: Routes) -> Served {
-    let (authority, folder) = (Authority::new("test.domain"), tempfile::tempdir().unwrap());
+    let authority = Authority::new("test.domain");
+    let folder = tempfile::tempdir().unwrap();
     let target = Target::Unix(folder.path().join("peer.sock"));
     let listener = Listener::bind(&target, authority.identity("peer")).await.unwrap();
     let listener = listener.keep_descriptors();
     let server = tokio::spawn(server::serve(listener, routes, std::future::pending(), Duration::ZERO));
-    let (dial_timeout, token_lifetime) = (Duration::from_secs(5), Duration::from_secs(600));
+    let dial_timeout = Duration::from_secs(5);
+    let token_lifetime = Duration::from_secs(600);
     let dialer = Dialer { target, identity: authority.identity("client"), dial_timeout, token_lifetime };
     Served { dialer, _server: AbortOnDropHandle::new(server), _folder: folder }
 }
