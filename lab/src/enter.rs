@@ -115,7 +115,8 @@ fn make_namespaces() -> Result<(), EnterError> {
 
 /// Enters a user namespace in which this user is root.
 fn make_user_namespace() -> Result<(), EnterError> {
-    let (uid, gid) = (getuid().as_raw(), getgid().as_raw());
+    let uid = getuid().as_raw();
+    let gid = getgid().as_raw();
     unshare(CloneFlags::CLONE_NEWUSER).map_err(|errno| refused(errno.into()))?;
     let map = || {
         std::fs::write("/proc/self/setgroups", "deny")?;

@@ -64,7 +64,8 @@ impl World {
     async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let ground = Ground::unnamed(folder.path());
-        let (tasks, mut agent) = (Tasks::default(), Agent::new().unwrap());
+        let tasks = Tasks::default();
+        let mut agent = Agent::new().unwrap();
         let node = Pod::new("forwarder", &ground).await.expect(NEEDS);
         let proxy = Pod::new("proxy", &ground).await.unwrap();
         let target = Pod::new("t1", &ground).await.unwrap();
@@ -76,7 +77,8 @@ impl World {
         let forwarder = Forwarder::start(&node, &nsmgr.target, identity).unwrap();
         forwarder.registered(PATIENCE).await.unwrap();
 
-        let (hop, connections) = (Hop::new("proxy"), Connections::default());
+        let hop = Hop::new("proxy");
+        let connections = Connections::default();
         let identity = agent.identity(&proxy.name, &proxy.folder, &tasks).unwrap();
         let chain = hop
             .endpoint(&connections)
@@ -97,7 +99,8 @@ impl World {
 
         let identity = agent.identity(&target.name, &target.folder, &tasks).unwrap();
         let client = Target::new(&target, NODE, &nsmgr.target, identity).unwrap();
-        let (endpoint, pods) = ((hop, hosted, kept, connections), [node, proxy, target]);
+        let endpoint = (hop, hosted, kept, connections);
+        let pods = [node, proxy, target];
         Self { tasks, nsmgr, forwarder, endpoint, target: client, pods, _agent: agent, _folder: folder }
     }
 

@@ -209,7 +209,8 @@ impl Topology {
 
 impl fmt::Display for Topology {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (lbs, targets) = (self.lb_names(), self.target_names());
+        let lbs = self.lb_names();
+        let targets = self.target_names();
         let middle = self.middle();
         for row in 0..lbs.len().max(targets.len()).max(middle.len()) {
             let client = if row == 0 { "client ──" } else { "         " };

@@ -243,7 +243,8 @@ mod tests {
         };
         use nsm::api::pb::{ipam::v1::Subnet, nsp::v1::Conduit};
         assert_eq!(refused(&mut served.client, None).await, "conduit cannot be nil");
-        let (conduit, ip_family) = (Some(Conduit::default()), 7);
+        let conduit = Some(Conduit::default());
+        let ip_family = 7;
         let subnet = Subnet { conduit: conduit.clone(), ..Subnet::default() };
         assert_eq!(refused(&mut served.client, Some(subnet)).await, "trench cannot be nil");
         let subnet = Subnet { conduit, ip_family, ..Subnet::default() };
@@ -253,7 +254,8 @@ mod tests {
     #[tokio::test]
     async fn leases_are_kept_over_grpc() {
         let served = serve().await;
-        let (tasks, delay) = (Tasks::default(), Duration::from_millis(50));
+        let tasks = Tasks::default();
+        let delay = Duration::from_millis(50);
         let settings = Settings { release_delay: delay, ..Settings::default() };
         let leases = Leases::start(served.allocator(contract::subnet(), LONG), settings, &tasks);
         let lease = leases.acquire("a-src", Instant::now() + LONG).await.unwrap();

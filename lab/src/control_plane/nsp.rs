@@ -101,7 +101,8 @@ impl Nsp {
         T: Send + Sync + 'static,
         A: Send + 'static,
     {
-        let (mut list, interrupt) = (list.subscribe(), self.interrupt.subscribe());
+        let mut list = list.subscribe();
+        let interrupt = self.interrupt.subscribe();
         list.mark_changed();
         let answers = stream::unfold(Some((list, interrupt, answer)), |open| async {
             let (mut list, mut interrupt, answer) = open?;

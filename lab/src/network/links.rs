@@ -162,10 +162,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_pair_of_links_joins_two_namespaces_and_goes_as_one() {
-        let (here, there) = (Netns::new().expect(NEEDS), Netns::new().expect(NEEDS));
-        let (this, that) = (Netlink::connect(&here).unwrap(), Netlink::connect(&there).unwrap());
+        let here = Netns::new().expect(NEEDS);
+        let there = Netns::new().expect(NEEDS);
+        let this = Netlink::connect(&here).unwrap();
+        let that = Netlink::connect(&there).unwrap();
         this.add_veth("a", "b", &there).await.unwrap();
-        let (a, b) = (this.index("a").await.unwrap(), that.index("b").await.unwrap());
+        let a = this.index("a").await.unwrap();
+        let b = that.index("b").await.unwrap();
         that.label(b, "renamed", "client-7", 1400).await.unwrap();
         let renamed = that.link("renamed").await.unwrap().unwrap();
         assert_eq!((renamed.index, renamed.alias.as_str()), (b, "client-7"));

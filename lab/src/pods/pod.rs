@@ -58,7 +58,8 @@ impl Pod {
         let make = || {
             let netns = Netns::new()?;
             ground.name(&netns, name)?;
-            let (netlink, folder) = (Netlink::connect(&netns)?, ground.folder(name)?);
+            let netlink = Netlink::connect(&netns)?;
+            let folder = ground.folder(name)?;
             Ok::<_, io::Error>(Self { name: name.to_owned(), netns, netlink, folder, ground: ground.clone() })
         };
         let pod = make().doing(|| format!("make pod {name}"))?;
@@ -227,7 +228,8 @@ fn enter_mounts(mounts: &[(PathBuf, &str)]) -> io::Result<()> {
         mount_new("tmpfs", "/tmp").map_err(named("/tmp"))?;
     }
     for (from, to) in mounts {
-        let (source, target) = (fs::metadata(from)?, Path::new(to));
+        let source = fs::metadata(from)?;
+        let target = Path::new(to);
         // Folders below /run belong to the lab and are created when needed; a file of the machine
         // must exist.
         if source.is_dir() {

@@ -29,7 +29,8 @@ pub fn keep_network_capabilities(user: u32) -> io::Result<()> {
         let _ = remove_capability_from_bounding_set(capability);
     }
     set_keep_capabilities(true)?;
-    let (uid, gid) = (Uid::from_raw(user), Gid::from_raw(user));
+    let uid = Uid::from_raw(user);
+    let gid = Gid::from_raw(user);
     set_thread_groups(&[])?;
     set_thread_res_gid(gid, gid, gid)?;
     set_thread_res_uid(uid, uid, uid)?;

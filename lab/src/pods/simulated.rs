@@ -31,7 +31,8 @@ impl Simulated {
     /// No thread or no descriptor is left.
     pub fn start(name: &str) -> io::Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
-        let (handle, kill) = (runtime.handle().clone(), CancellationToken::new());
+        let handle = runtime.handle().clone();
+        let kill = CancellationToken::new();
         let killed = kill.clone();
         let thread = thread::Builder::new().name(name.chars().take(15).collect()).spawn(move || {
             runtime.block_on(killed.cancelled());

@@ -48,7 +48,9 @@ fn judge_privileges(run: &mut Run) -> Result<(), LabError> {
     }
     let proxy = run.world.first_proxy()?;
     let of = |name| proxy.status(name).doing(|| format!("read {name} of the proxy"));
-    let (users, able, bound) = (of("Uid")?, of("CapEff")?, of("CapBnd")?);
+    let users = of("Uid")?;
+    let able = of("CapEff")?;
+    let bound = of("CapBnd")?;
     let alone = users.split_whitespace().all(|user| user == privileges::PROXY_USER.to_string());
     let verdict = Verdict::new(
         "the proxy is an ordinary user with NET_ADMIN and NET_RAW alone",
@@ -88,7 +90,8 @@ pub(super) async fn registered(run: &mut Run) -> Result<Duration, LabError> {
 
 /// Connects every target with every VIP, and answers on them.
 pub(super) async fn connect_targets(run: &mut Run) -> Result<(), LabError> {
-    let (vips, spare) = (run.world.topology.vips(), run.world.topology.spare_vips());
+    let vips = run.world.topology.vips();
+    let spare = run.world.topology.spare_vips();
     for number in 0..run.world.topology.targets {
         run.world.add_target(number)?;
         let target = &mut run.world.targets[number];

@@ -73,7 +73,8 @@ pub(super) async fn restart_under_traffic(run: &mut Run) -> Result<(), LabError>
 async fn lose_every_lb(run: &mut Run) -> Result<(), LabError> {
     let talkers = Talkers::start(&run.world, &run.world.topology.vips())?;
     run.world.superseded = run.world.forwarder.as_ref().map_or(0, Forwarder::superseded);
-    let (mut left, mut superseded) = (Vec::new(), 0);
+    let mut left = Vec::new();
+    let mut superseded = 0;
     for lb in std::mem::take(&mut run.world.lbs).into_values() {
         superseded += lb.superseded();
         left.push(lb.withdraw().await);

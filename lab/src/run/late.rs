@@ -24,7 +24,8 @@ async fn timed(target: &mut Target) -> Result<Duration, LabError> {
 
 /// One target joins, then five at once; meanwhile a standing connection is updated.
 pub(super) async fn targets_join_while_ipam_is_late(run: &mut Run) -> Result<(), LabError> {
-    let (mut pods, mut guests) = (Vec::new(), Vec::new());
+    let mut pods = Vec::new();
+    let mut guests = Vec::new();
     for number in 0..=AT_ONCE {
         let pod = run.world.guest(&format!("guest{number}")).await?;
         guests.push(run.world.guest_target(&pod)?);

@@ -31,7 +31,8 @@ pub(super) async fn show_that_the_counter_counts(run: &mut Run) -> Result<(), La
     for family in families {
         let vip = crate::topology::vip(family, 1);
         proxy.netlink.set_addresses(lo, &[IpNet::from(vip)]).await?;
-        let (seen, to) = (run.world.leak.count(), outside(&run.world, family));
+        let seen = run.world.leak.count();
+        let to = outside(&run.world, family);
         let talk = Talk::start(&proxy.netns, vip, to, PACE).doing(|| format!("send from {vip}"))?;
         eventually("the leak counter counts", PATIENCE, async || match run.world.leak.count() > seen {
             true => Ok(()),

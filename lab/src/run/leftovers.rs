@@ -46,7 +46,9 @@ fn processes() -> io::Result<usize> {
 
 /// Numbers of links, rules and routes that NSM or the proxy made.
 async fn in_kernel(fabric: &Fabric) -> Result<[usize; 3], LabError> {
-    let (mut links, mut rules, mut routes) = (0, 0, 0);
+    let mut links = 0;
+    let mut rules = 0;
+    let mut routes = 0;
     for pod in fabric.pods() {
         links += pod.netlink.links().await?.iter().filter(|link| !link.alias.is_empty()).count();
         let lab = |rule: &Rule| {

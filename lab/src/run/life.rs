@@ -57,7 +57,8 @@ fn token(target: &Target) -> Option<String> {
 /// Refreshes a connection ten times: the proxy answers each time, and the kernel does not change.
 async fn refresh(run: &Run, pod: &Pod, target: &mut Target, before: &Seen) -> Result<Verdict, LabError> {
     let id = target.id();
-    let (mut same, mut tokens) = (0, BTreeSet::from([token(target)]));
+    let mut same = 0;
+    let mut tokens = BTreeSet::from([token(target)]);
     for _ in 0..REFRESHES {
         target.connect().await?;
         same += usize::from(seen(run, pod, &id).await? == *before);
@@ -73,7 +74,9 @@ async fn refresh(run: &Run, pod: &Pod, target: &mut Target, before: &Seen) -> Re
 pub(super) async fn of_a_connection(run: &mut Run) -> Result<(), LabError> {
     let pod = run.world.guest("visitor").await?;
     let mut target = run.world.guest_target(&pod)?;
-    let (id, vips, families) = (target.id(), run.world.topology.vips(), run.world.topology.families.len());
+    let id = target.id();
+    let vips = run.world.topology.vips();
+    let families = run.world.topology.families.len();
 
     target.connect().await?;
     let joined = seen(run, &pod, &id).await?;

@@ -73,7 +73,8 @@ impl Run {
         plan: &Plan,
     ) -> Result<(Report, Option<Self>), LabError> {
         let two_nodes = Topology::two_nodes();
-        let (mut all, mut last) = (Report::default(), None);
+        let mut all = Report::default();
+        let mut last = None;
         let mut others = Report::default();
         for story in plan.stories() {
             let topology = if story == Story::TwoNodes { &two_nodes } else { topology };

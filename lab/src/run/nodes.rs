@@ -112,7 +112,8 @@ async fn one_dies(run: &mut Run) -> Result<(), LabError> {
     let traffic = Traffic::start(&run.world, &vips)?;
     let start = Instant::now();
     sleep(WATCH + UNDER_WAY).await;
-    let (dead, others) = (flows_of(run, &traffic, 0), flows_of(run, &traffic, 1));
+    let dead = flows_of(run, &traffic, 0);
+    let others = flows_of(run, &traffic, 1);
     let death = Instant::now();
     run.world.lose_proxy_pod(0).await?;
     sleep(DEAD).await;
@@ -127,7 +128,8 @@ async fn one_dies(run: &mut Run) -> Result<(), LabError> {
         let loss = |flows: &[Vec<bool>; 2], from: Instant| -> Loss {
             traffic.loss_of(direction, from..end, |flow| flows[index].get(flow) == Some(&true))
         };
-        let (touched, untouched) = (loss(&dead, death), loss(&others, start));
+        let touched = loss(&dead, death);
+        let untouched = loss(&others, start);
         verdict.ok &= untouched.sent > 0 && untouched.lost == 0 && touched.lost > 0;
         if untouched.lost > 0 {
             let details = traffic.details(direction, &(start..rebirth));

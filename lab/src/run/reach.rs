@@ -68,14 +68,16 @@ pub(super) async fn settled(run: &Run, vip: IpAddr) -> Result<(), LabError> {
 /// Asks every VIP over every transport: each question is answered, by the VIP, and every target has
 /// a share; every load balancer carries packets in both directions.
 pub(super) async fn everywhere(run: &mut Run, name: &str) -> Result<(), LabError> {
-    let (vips, targets) = (run.world.topology.vips(), run.world.targets.len());
+    let vips = run.world.topology.vips();
+    let targets = run.world.targets.len();
     let start = Instant::now();
     for vip in &vips {
         settled(run, *vip).await?;
     }
     let settled = milliseconds(start.elapsed());
     let before = carried(run).await?;
-    let (mut complete, mut all) = (true, Answers::default());
+    let mut complete = true;
+    let mut all = Answers::default();
     for vip in &vips {
         for transport in [Transport::Udp, Transport::Tcp] {
             let answers = ask_vip(run, *vip, transport, FLOWS).await;

@@ -48,7 +48,8 @@ async fn carry(run: &mut Run, vips: &[IpAddr]) -> Result<(), LabError> {
 /// Adds a VIP of each family and removes it again, while the others are in use. While it is
 /// removed, targets still send from it.
 pub(super) async fn come_and_go_under_traffic(run: &mut Run) -> Result<(), LabError> {
-    let (vips, spare) = (run.world.topology.vips(), run.world.topology.spare_vips());
+    let vips = run.world.topology.vips();
+    let spare = run.world.topology.spare_vips();
     let more: Vec<IpAddr> = vips.iter().chain(&spare).copied().collect();
 
     let traffic = start(run)?;

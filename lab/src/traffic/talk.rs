@@ -66,7 +66,8 @@ mod tests {
         let netns = Netns::new().expect(NEEDS);
         let netlink = Netlink::connect(&netns).unwrap();
         netlink.set_loopback_up().await.unwrap();
-        let (vip, client) = ("127.0.0.20".parse().unwrap(), "127.0.0.1".parse().unwrap());
+        let vip = "127.0.0.20".parse().unwrap();
+        let client = "127.0.0.1".parse().unwrap();
         let leak = LeakCounter::start(&netns, vec!["127.0.0.20/32".parse().unwrap()]).unwrap();
         assert_eq!(leak.count(), 0);
         let talk = Talk::start(&netns, vip, vec![client], PACE).unwrap();

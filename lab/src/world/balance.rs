@@ -79,7 +79,8 @@ pub async fn prepare(netlink: &Netlink, client: &[IpNet], vips: &[IpAddr]) -> Re
         netlink.add_rule(&Rule { family, from: None, input, table: TO_TARGETS, priority: 99 }).await?;
     }
     for vip in vips {
-        let (family, from) = (Family::of(*vip), Some(IpNet::from(*vip)));
+        let family = Family::of(*vip);
+        let from = Some(IpNet::from(*vip));
         netlink.add_rule(&Rule { family, from, input: None, table: TO_CLIENT, priority: 100 }).await?;
     }
     Ok(())

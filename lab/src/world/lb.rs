@@ -84,7 +84,8 @@ impl Lb {
         balance::prepare(&pod.netlink, client, &vips).await?;
         let process = Simulated::start(&pod.name).doing(|| format!("start {}", pod.name))?;
         let serve = || Self::serve(pod, nsmgr, identity, vips);
-        let (name, served) = (pod.name.clone(), process.within(serve)?);
+        let name = pod.name.clone();
+        let served = process.within(serve)?;
         let Served { connections, targets, whole, hop, hosted, registration, balancer: _balancer } = served;
         Ok(Self { name, connections, process, targets, whole, hop, hosted, registration, _balancer })
     }

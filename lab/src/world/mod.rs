@@ -93,7 +93,8 @@ impl World {
         program: &'static str,
     ) -> Result<Self, LabError> {
         let fabric = Fabric::build(topology, ground).await?;
-        let (tasks, mut agent) = (Tasks::default(), Agent::new()?);
+        let tasks = Tasks::default();
+        let mut agent = Agent::new()?;
         let control = ControlPlane::start(&fabric.node, ground, &mut agent, &tasks, peers)?;
         let tree = Tree::new(TRENCH);
         tree.add_conduit(CONDUIT).doing(|| format!("add conduit {CONDUIT}"))?;
@@ -167,7 +168,9 @@ impl World {
     /// # Errors
     /// Names the first that has another number.
     pub fn has_all_connections(&self) -> Result<(), String> {
-        let (targets, lbs, proxies) = (self.targets.len(), self.lbs.len(), self.proxies.len());
+        let targets = self.targets.len();
+        let lbs = self.lbs.len();
+        let proxies = self.proxies.len();
         let forwarder = self.forwarder.as_ref().map(Forwarder::clients);
         let passed = [("nsmgr", self.control.connections()), ("the forwarder", forwarder)];
         let passed =

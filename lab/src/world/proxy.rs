@@ -87,7 +87,8 @@ impl World {
     /// # Errors
     /// It could not be started.
     pub fn start_proxy(&mut self, node: usize) -> Result<(), LabError> {
-        let (services, pod) = (self.services_at(), self.fabric.proxies.get(node));
+        let services = self.services_at();
+        let pod = self.fabric.proxies.get(node);
         let pod = pod.ok_or("there is none").doing(|| format!("start the proxy of node {node}"))?;
         let spire = pod.folder.join("spire");
         self.agent.attest(&topology::proxy(node), &spire)?;

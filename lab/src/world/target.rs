@@ -127,7 +127,8 @@ impl Target {
     /// # Errors
     /// The target is not connected, or the answer is an error.
     pub async fn set_vips(&mut self, vips: &[IpAddr]) -> Result<(), LabError> {
-        let (own, gateways) = (self.addresses(), self.gateways());
+        let own = self.addresses();
+        let gateways = self.gateways();
         let connection = self.connection().ok_or("it is not connected");
         let mut connection = connection.doing(|| format!("give VIPs to {}", self.name))?;
         let ip = connection.ip_context_mut();

@@ -149,8 +149,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn it_keeps_the_laws_with_an_endpoint_that_is_named_and_with_one_to_be_chosen() {
-        let (tasks, socket) = (Tasks::default(), Counted::new());
-        let (services, endpoints) = (Services::default(), Endpoints::new("node", &tasks));
+        let tasks = Tasks::default();
+        let socket = Counted::new();
+        let services = Services::default();
+        let endpoints = Endpoints::new("node", &tasks);
         services.put(NetworkService { name: "lb".into(), ..NetworkService::default() });
         let endpoint = NetworkServiceEndpoint {
             name: "lb-1".into(),

@@ -107,7 +107,9 @@ impl Policies {
                     let used = used.chain(standing.iter().map(|rule| rule.table)).max();
                     let next = used.map_or(TABLES, |table| table + 1);
                     let table = left.map_or(next, |rule| rule.table);
-                    let (policy, netns, tasks) = (policy.clone(), wiring.client.netns.clone(), tasks.clone());
+                    let policy = policy.clone();
+                    let netns = wiring.client.netns.clone();
+                    let tasks = tasks.clone();
                     Arc::new(Installed { policy, table, netns, tasks, removed: AtomicBool::new(false) })
                 }
             };
@@ -151,7 +153,9 @@ impl Drop for Installed {
         if *self.removed.get_mut() {
             return;
         }
-        let (netns, policy, table) = (self.netns.clone(), self.policy.clone(), self.table);
+        let netns = self.netns.clone();
+        let policy = self.policy.clone();
+        let table = self.table;
         self.tasks.spawn_told(|_stopping| async move {
             let done = async {
                 let netlink = Netlink::connect(&netns).doing(|| format!("remove {policy:?}"))?;

@@ -118,7 +118,8 @@ impl Wirer {
         let connect = |side: &Side| {
             Netlink::connect(&side.netns).doing(|| format!("enter the namespace of {}", side.name))
         };
-        let (endpoint, client) = (connect(&wiring.endpoint)?, connect(&wiring.client)?);
+        let endpoint = connect(&wiring.endpoint)?;
+        let client = connect(&wiring.client)?;
         let kept = match before.filter(|before| before.link.wiring.same_ends(&wiring)) {
             Some(before)
                 if there(&endpoint, &wiring.endpoint).await? && there(&client, &wiring.client).await? =>

@@ -88,8 +88,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn it_keeps_the_laws() {
-        let (tasks, socket) = (Tasks::default(), Arc::new(Counted::new().descriptor()));
-        let (services, endpoints) = (Services::default(), Endpoints::new("node", &tasks));
+        let tasks = Tasks::default();
+        let socket = Arc::new(Counted::new().descriptor());
+        let services = Services::default();
+        let endpoints = Endpoints::new("node", &tasks);
         services.put(NetworkService { name: "lb".into(), ..NetworkService::default() });
         let forwarder = NetworkServiceEndpoint {
             name: "forwarder".into(),

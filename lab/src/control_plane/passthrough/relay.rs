@@ -121,11 +121,13 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn it_keeps_the_laws() {
-        let (below, file) = (Below::default(), Counted::new());
+        let below = Below::default();
+        let file = Counted::new();
         let peer = below.served().await;
         let hop = NextHop { target: peer.dialer.target.clone(), socket: Arc::new(file.descriptor()) };
         let service = || {
-            let (file, hop) = (file.clone(), hop.clone());
+            let file = file.clone();
+            let hop = hop.clone();
             let given = move |_: &mut Connection, context: &mut Context| {
                 context.extensions.insert(hop.clone());
                 context.extensions.insert(SendFds(vec![Arc::new(file.descriptor())]));

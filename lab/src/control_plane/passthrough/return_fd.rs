@@ -64,9 +64,11 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn it_keeps_the_laws() {
-        let (file, caller) = (Counted::new(), testing::caller());
+        let file = Counted::new();
+        let caller = testing::caller();
         let layer = || {
-            let (file, caller) = (file.clone(), caller.clone());
+            let file = file.clone();
+            let caller = caller.clone();
             let given = move |connection: &mut Connection, context: &mut Context| {
                 connection.mechanism = Some(kernel(file.inode()));
                 context.extensions.insert(Caller { hub: Some(file.arriving()), ..caller.clone() });

@@ -61,9 +61,11 @@ pub struct Endpoints {
 impl Endpoints {
     /// An empty registry of a node, with its expiry in a task of `tasks`.
     pub fn new(node: &str, tasks: &Tasks) -> Self {
-        let (store, changed) = (Arc::new(Store::default()), Arc::new(Notify::new()));
+        let store = Arc::new(Store::default());
+        let changed = Arc::new(Notify::new());
         tasks.spawn(expire(Arc::clone(&store), Arc::clone(&changed)));
-        let (owners, stop) = (Arc::default(), CancellationToken::new());
+        let owners = Arc::default();
+        let stop = CancellationToken::new();
         Self { store, owners, changed, node: node.into(), stop }
     }
 

@@ -47,7 +47,8 @@ struct Registry {
 impl Registry {
     fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let (tasks, mut agent) = (Tasks::default(), Agent::new().unwrap());
+        let tasks = Tasks::default();
+        let mut agent = Agent::new().unwrap();
         let identity = agent.identity("nsmgr", &folder.path().join("nsmgr"), &tasks).unwrap();
         let endpoints = Endpoints::new("node-1", &tasks);
         let routes = Routes::new(ServiceServer::new(Services::default()))
@@ -121,7 +122,8 @@ async fn register_endpoint(
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_name_belongs_to_who_registered_it_and_a_call_needs_its_path() {
     let mut registry = Registry::start();
-    let (first, second) = (registry.wire("lb1").await, registry.wire("lb2").await);
+    let first = registry.wire("lb1").await;
+    let second = registry.wire("lb2").await;
     let denied = register_service(&first, "lb", false).await.unwrap_err();
     assert_eq!(denied.code(), Code::PermissionDenied);
     let registered = register_service(&first, "lb", true).await.unwrap();

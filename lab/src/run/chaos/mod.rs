@@ -75,7 +75,8 @@ async fn go_through(
     traffic: &Traffic,
     acts: &[(Duration, Act)],
 ) -> Result<(Option<Duration>, String), LabError> {
-    let (start, mut invariants) = (Instant::now(), Invariants::new());
+    let start = Instant::now();
+    let mut invariants = Invariants::new();
     let mut again = Vec::new();
     for (at, act) in acts {
         while Instant::now() + PACE < start + *at {

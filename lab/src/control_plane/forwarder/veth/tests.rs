@@ -103,7 +103,8 @@ impl World {
     }
 
     fn layer(&self, tasks: &Tasks) -> impl Layer<Next, Service = Next> + use<> {
-        let (veth, ends) = (Veth::new(Wirer::new(self.own.clone(), tasks.clone())), self.ends.clone());
+        let veth = Veth::new(Wirer::new(self.own.clone(), tasks.clone()));
+        let ends = self.ends.clone();
         layer_fn(move |next| {
             let below = Answers(ends.endpoint.clone()).layer().layer(next);
             Given(veth.clone(), ends.clone()).layer().layer(below)
@@ -117,7 +118,8 @@ impl World {
 
 #[tokio::test(start_paused = true)]
 async fn it_keeps_the_laws_with_links_addresses_and_policies_of_both_families() {
-    let (world, tasks) = (World::new(), Tasks::default());
+    let world = World::new();
+    let tasks = Tasks::default();
     laws::check_layer(|| world.layer(&tasks), || world.made()).await.unwrap();
     tasks.stop().await;
 }
