@@ -139,7 +139,8 @@ mod tests {
 
     /// Targets and load balancers, with a bridge that has moved to 172.16.2.0/24.
     fn world(targets: usize, balancers: kernel::Status) -> World {
-        let (tasks, connections) = (Tasks::default(), connections(targets));
+        let tasks = Tasks::default();
+        let connections = connections(targets);
         let leases = watch::Sender::new(ipam::Status::default());
         let net: IpNet = "172.16.2.1/24".parse().unwrap();
         let _gateways = watch::Sender::new(Dual { v4: Some(net), v6: None }.into());
