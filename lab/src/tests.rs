@@ -130,7 +130,7 @@ impl World {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_client_reaches_an_endpoint_through_nsmgr_and_forwarder_and_its_link_follows_the_connection() {
+async fn a_client_reaches_an_endpoint_and_its_link_follows() {
     let mut world = World::new().await;
     let id = format!("t1-{}-0", proxy_service());
     world.target.connect().await.unwrap();

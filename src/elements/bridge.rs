@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_port_is_declared_before_the_answer_at_an_endpoint_and_after_it_at_a_client() {
+    async fn an_endpoint_declares_its_port_before_the_answer() {
         let tasks = Tasks::default();
         let kernel = kernel(&tasks);
         let rows = || {
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn l07_a_failed_request_declares_nothing_and_a_new_name_replaces_the_old_one() {
+    async fn l07_a_failed_request_declares_no_port_and_a_new_name_one() {
         let tasks = Tasks::default();
         let kernel = kernel(&tasks);
         let end = tower::service_fn(|call: Call| async move {

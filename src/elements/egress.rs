@@ -103,7 +103,7 @@ mod tests {
     };
 
     #[tokio::test(start_paused = true)]
-    async fn b25_a_connection_counts_from_its_request_until_its_close_begins() {
+    async fn b25_a_connection_counts_from_its_request_until_its_close() {
         let egress = Egress::default();
         let tasks = Tasks::default();
         let seen = egress.clone();

@@ -31,7 +31,7 @@ mod tests {
     use crate::chain::{Call, Chain, Error, laws};
 
     #[tokio::test]
-    async fn b24_every_request_carries_the_mtu_also_if_the_caller_left_it_out() {
+    async fn b24_every_request_carries_the_mtu() {
         let end = tower::service_fn(|call: Call| async { Ok::<_, Error>(call.into_connection()) });
         let chain = Chain::new().with(Mtu(1500)).build(end).unwrap();
         for asked in [0, 9000] {

@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_failed_refresh_is_repeated_more_and_more_rarely_until_it_succeeds() {
+    async fn a_failed_refresh_is_repeated_with_growing_pauses() {
         let tasks = Tasks::default();
         let fails = Arc::<AtomicBool>::default();
         let requests = Arc::<AtomicUsize>::default();

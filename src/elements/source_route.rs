@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_next_hop_that_was_healed_is_asked_for_its_link_layer_address_again() {
+    async fn a_healed_next_hop_is_resolved_again() {
         let tasks = Tasks::default();
         let linux = Memory::default();
         let kernel = kernel(&linux, &tasks).await;

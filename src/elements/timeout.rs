@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_path_without_the_callers_expiry_is_refused_before_anything_is_done() {
+    async fn a_path_without_the_callers_expiry_is_refused_at_once() {
         let chain = Chain::new().with(Timeout);
         let end =
             tower::service_fn(async |_: Call| -> Result<Box<Connection>> { panic!("must not be called") });

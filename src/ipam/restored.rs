@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_that_the_service_gives_away_is_taken_from_its_record() {
+    fn an_address_given_to_another_name_leaves_its_record() {
         let mut restored = Restored::new(vec![record("a", "172.16.0.2/24", None)], &[Family::V4]);
         assert_eq!(restored.given("172.16.0.3".parse().unwrap()), None);
         assert_eq!(restored.given("172.16.0.2".parse().unwrap()).as_deref(), Some("a"));
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_nobody_acquires_is_forgotten_after_an_hour_of_answers() {
+    fn an_unclaimed_record_is_forgotten_after_an_hour_of_answers() {
         let mut restored = Restored::new(vec![record("a", "172.16.0.2/24", None)], &[Family::V4]);
         let now = Instant::now() + 100 * UNCLAIMED;
         restored.answered(now);

@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn each_hop_leaves_its_tokens_and_the_answer_points_at_the_caller() {
+    fn each_hop_adds_its_token_and_the_answer_has_the_callers_index() {
         for mut path in [
             TokenPath::default(),
             TokenPath { index: 0, segments: Some(vec![Segment { token: "old".into() }; 3]) },

@@ -46,7 +46,7 @@ fn unavailable() -> Error {
 }
 
 #[tokio::test(start_paused = true)]
-async fn registers_the_service_then_the_endpoint_then_watches_and_refreshes_in_time() {
+async fn registers_service_and_endpoint_and_refreshes_in_time() {
     let twin = Twin::default();
     let start = Instant::now();
     let registration = registered(&twin).await;
@@ -115,7 +115,7 @@ async fn what_is_registered_is_what_was_offered_also_after_refreshes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whatever_ends_the_registration_it_is_made_anew_within_five_seconds() {
+async fn a_lost_registration_is_repeated_within_five_seconds() {
     type Event = fn(&Twin);
     let events: [(&str, Event); 4] = [
         ("the watch ends", |twin| twin.end_watches()),
@@ -146,7 +146,7 @@ async fn whatever_ends_the_registration_it_is_made_anew_within_five_seconds() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_registry_that_restarts_before_the_watch_opens_has_us_back_within_five_seconds() {
+async fn a_registry_that_restarts_before_the_watch_has_us_back_soon() {
     let twin = Twin::default();
     twin.forget_next(1);
     let _registration = registered(&twin).await;
@@ -241,7 +241,7 @@ async fn a_path_that_was_refused_is_not_sent_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_service_that_belongs_to_somebody_else_and_differs_ends_the_attempts() {
+async fn a_different_service_of_another_owner_ends_the_attempts() {
     let twin = Twin::default();
     twin.put_service(Some(NetworkService { payload: "IP".into(), ..offer().service.unwrap() }));
     twin.fail(Fault::RegisterService, || Status::permission_denied("no").into());

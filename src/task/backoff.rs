@@ -36,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn delays_double_up_to_the_longest_and_start_anew_after_a_success() {
+    fn delays_double_up_to_the_longest_until_a_success() {
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_millis(350));
         for expected in [100, 200, 350, 350] {
             let delay = backoff.delay().as_millis();

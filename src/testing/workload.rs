@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_workload_has_no_identity_then_an_svid_then_its_rotation_then_none() {
+    async fn a_workload_gets_an_svid_its_rotation_and_a_refusal() {
         let folder = tempfile::tempdir().unwrap();
         let authority = Authority::new("lab.test");
         let workload = Workload::listen(folder.path().join("agent.sock")).unwrap();

@@ -154,7 +154,7 @@ mod tests {
     };
 
     #[tokio::test]
-    async fn an_echo_answers_from_the_address_that_was_asked_in_both_families() {
+    async fn an_echo_answers_from_the_address_of_the_question() {
         let netns = Netns::new().expect(NEEDS);
         let netlink = Netlink::connect(&netns).unwrap();
         netlink.set_loopback_up().await.unwrap();

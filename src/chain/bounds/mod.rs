@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_by_the_table_one_beyond_each_limit_and_accepts_the_limit() {
+    fn each_limit_is_accepted_and_one_more_is_refused() {
         let long = |n: usize| "n".repeat(n);
         type Make = fn(&dyn Fn(usize) -> String, usize) -> (Connection, Vec<Mechanism>);
         #[rustfmt::skip]

@@ -71,7 +71,7 @@ fn called(left: Vec<PathSegment>, caller: &Hop, endpoint: &Hop, token: Option<To
 }
 
 #[tokio::test]
-async fn an_endpoint_takes_what_its_caller_signed_and_names_the_policy_that_refuses() {
+async fn an_endpoint_verifies_by_the_table_of_policies() {
     let [client, forwarder, end] = hops();
     let stranger = hop(&Authority::new("other.domain"), "stranger");
     let first = segment(&token(&client, &forwarder));
@@ -174,7 +174,7 @@ async fn a_call_that_is_denied_changes_nothing_now_or_later() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_is_neither_closed_nor_taken_over_by_another_client() {
+async fn another_client_can_neither_close_nor_take_a_connection() {
     let [client, stranger, end] = hops();
     let lanes = Lanes::new(end);
     lanes.chain.request(lanes.call(&client, &client, State::Up)).await.unwrap();
@@ -279,7 +279,7 @@ impl Signing {
 }
 
 #[tokio::test]
-async fn a_first_answer_that_is_not_authorized_is_closed_and_a_later_one_only_reported() {
+async fn an_unauthorized_first_answer_is_closed_a_later_one_logged() {
     let peer = signing().await;
     let error = peer.request(true).await.unwrap_err();
     assert!(matches!(error.reason(), Reason::Denied(_)), "{error}");

@@ -83,7 +83,7 @@ fn chain(connect: Connect) -> Next {
 }
 
 #[tokio::test]
-async fn every_call_has_a_wire_of_its_own_and_that_of_the_last_good_request_stays() {
+async fn every_call_has_a_new_wire_and_the_last_good_one_stays() {
     let seen = Seen::default();
     let peer = peer(&seen).await;
     let chain = chain(Connect::new(peer.dialer.clone()));
@@ -134,7 +134,7 @@ async fn what_goes_wrong_is_told_by_the_table() {
 }
 
 #[tokio::test]
-async fn a_peer_whose_first_answer_is_refused_is_closed_under_the_id_that_it_has_added() {
+async fn a_refused_first_answer_is_closed_under_the_peers_id() {
     for payload in ["other", "long"] {
         let closed = Arc::new(Mutex::new(Vec::new()));
         let noted = Arc::clone(&closed);
@@ -167,7 +167,7 @@ async fn a_peer_whose_first_answer_is_refused_is_closed_under_the_id_that_it_has
 }
 
 #[tokio::test]
-async fn descriptors_go_with_the_call_and_those_that_come_back_are_closed_unless_they_are_kept() {
+async fn descriptors_go_with_the_call_and_returned_ones_are_closed() {
     let seen = Seen::default();
     let peer = peer(&seen).await;
     let connect = Connect::new(peer.dialer.clone());

@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_flapping_connection_is_healed_more_and_more_rarely_until_it_holds() {
+    async fn a_flapping_connection_is_healed_with_growing_pauses() {
         let flaps = Flaps::default();
         let mut longest = Duration::ZERO;
         for flap in 1..=12 {

@@ -148,7 +148,7 @@ async fn seconds(seconds: u64) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn while_the_link_may_carry_traffic_the_request_is_repeated_and_nothing_closed() {
+async fn the_request_is_repeated_while_the_link_may_carry_traffic() {
     for verdict in [Verdict::Unknown, Verdict::Alive] {
         let world = World::default();
         let tasks = Tasks::default();
@@ -206,7 +206,7 @@ async fn a_link_that_soon_answers_again_is_kept() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn refusals_end_in_a_reselect_only_if_the_link_is_not_known_to_live() {
+async fn refusals_cause_a_reselect_only_if_the_link_may_be_dead() {
     for (verdict, reselects) in [(Verdict::Unknown, 1), (Verdict::Alive, 0)] {
         let world = World::default();
         let tasks = Tasks::default();
@@ -299,7 +299,7 @@ async fn a_link_that_is_gone_is_made_anew_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_delete_of_an_older_connection_with_our_id_breaks_nothing_and_our_own_is_asked_for_again() {
+async fn only_the_delete_of_our_own_connection_is_a_break() {
     let world = World::default();
     let tasks = Tasks::default();
     let next = lb().segments()[1].id.clone();

@@ -177,7 +177,7 @@ async fn clients_of_one_name_have_addresses_of_their_own() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn g17_a_target_is_not_answered_without_a_gateway_of_every_family() {
+async fn g17_a_target_needs_a_gateway_of_every_family() {
     let v4 = "169.255.0.254/24".parse().ok();
     for (gateways, family) in [(Dual::NONE, "IP"), (Dual { v4, v6: None }, "IPv6")] {
         let tasks = Tasks::default();
@@ -193,7 +193,7 @@ async fn g17_a_target_is_not_answered_without_a_gateway_of_every_family() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_address_service_says_reaches_the_caller_with_its_code() {
+async fn errors_of_the_address_service_reach_the_caller() {
     use tonic::Code;
     let table = [
         (

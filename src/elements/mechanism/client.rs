@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn every_kernel_preference_names_the_link_and_one_is_added_if_there_is_none() {
+    fn every_kernel_preference_names_the_link() {
         let name = "nsm-1".parse().unwrap();
         let mut none = Vec::new();
         prefer(&mut none, &name);
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_name_stays_over_refreshes_and_reselects_and_is_free_after_the_close() {
+    async fn the_name_stays_until_the_close() {
         let names = Names::new(|_| false);
         let tasks = Tasks::default();
         let seen = Arc::new(Mutex::new(Vec::new()));

@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_refresh_keeps_the_name_and_overwrites_the_network_namespace() {
+    async fn a_refresh_keeps_the_name_and_sets_the_network_namespace() {
         let names = Names::new(|_| false);
         let tasks = Tasks::default();
         let chain = chain(&names, &tasks);

@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn the_next_hops_path_and_context_are_taken_over_and_ours_is_kept() {
+    fn path_and_context_follow_the_next_hop() {
         let mut known = *Connection::named("own");
         let mut news = *Connection::named("next");
         testing::path(&mut known, 1, &[Some(1), Some(2), Some(3), Some(4)]);

@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_pass_through_repeats_what_the_next_hop_says_until_it_is_down() {
+    async fn a_pass_through_repeats_the_next_hops_events() {
         let theirs = Connections::default();
         let ours = Connections::default();
         let tasks = Tasks::default();

@@ -73,7 +73,7 @@ async fn a_callers_descriptor_is_waited_for_and_handed_on() {
 }
 
 #[tokio::test]
-async fn the_descriptor_that_an_answer_names_is_there_when_the_answer_is() {
+async fn the_descriptor_of_an_answer_arrives_before_the_answer() {
     let own = Netns::own().unwrap();
     let end = tower::service_fn(|call: Call| async { Ok::<_, Error>(call.into_connection()) });
     let peer =
@@ -91,7 +91,7 @@ async fn the_descriptor_that_an_answer_names_is_there_when_the_answer_is() {
 }
 
 #[tokio::test]
-async fn a_descriptor_without_a_socket_to_come_over_is_missing_at_once() {
+async fn without_a_unix_socket_a_descriptor_is_missing_at_once() {
     let end = tower::service_fn(|call: Call| async { Ok::<_, Error>(call.into_connection()) });
     let chain = Chain::new().with(Endpoint).build(end).unwrap();
     let error = chain.request(request(vec![kernel(NOWHERE)], None)).await.unwrap_err();
@@ -99,7 +99,7 @@ async fn a_descriptor_without_a_socket_to_come_over_is_missing_at_once() {
 }
 
 #[tokio::test]
-async fn a_first_answer_whose_descriptor_never_comes_is_closed_and_a_later_one_only_fails() {
+async fn a_first_answer_without_its_descriptor_is_closed() {
     let calls = Arc::new(Mutex::new(Vec::new()));
     let comes = Arc::new(AtomicBool::new(false));
     let noted = Arc::clone(&calls);
@@ -185,7 +185,7 @@ impl Element for Misses {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_endpoints_element_keeps_the_laws_while_a_descriptor_comes_and_when_one_never_does() {
+async fn the_endpoint_keeps_the_laws_with_and_without_descriptors() {
     let sends = Sends(Counted::new(), testing::caller());
     let given = || {
         let sends = sends.clone();

@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn each_hop_has_a_segment_of_its_own_and_the_caller_gets_back_its_id_and_index() {
+    async fn each_hop_has_a_segment_and_the_callers_id_is_restored() {
         let answer = through(&["client", "nsmgr", "endpoint"], Connection::named("a")).await.unwrap();
         let names: Vec<_> = answer.segments().iter().map(|segment| &*segment.name).collect();
         assert_eq!((names, &*answer.id, answer.index()), (vec!["client", "nsmgr", "endpoint"], "a", 0));

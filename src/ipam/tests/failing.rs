@@ -5,7 +5,7 @@
 use super::*;
 
 #[tokio::test(start_paused = true)]
-async fn a_caller_that_leaves_does_not_stop_the_call_and_the_next_finds_its_result() {
+async fn a_call_continues_when_its_caller_leaves() {
     let world = World::new();
     world.faults().stand(Fault::Delay(5 * SECOND));
     let left = world.leases.acquire("a", Instant::now() + SECOND).await;
@@ -75,7 +75,7 @@ async fn nothing_is_released_where_nothing_can_have_been_allocated() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn l06_a_release_in_flight_is_awaited_before_the_name_is_allocated_again() {
+async fn l06_an_allocate_waits_for_the_release_of_its_name() {
     let world = World::new();
     drop(world.acquire("a").await.unwrap());
     world.faults().stand(Fault::Delay(5 * SECOND));

@@ -32,7 +32,7 @@ async fn a_held_lease_is_granted_without_a_call() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn b17_a_lease_is_released_some_time_after_its_last_holder_is_gone() {
+async fn b17_a_lease_is_released_some_time_after_its_last_holder() {
     let world = World::new();
     let lease = world.acquire("a").await.unwrap();
     let clone = lease.clone();
@@ -51,7 +51,7 @@ async fn b17_a_lease_is_released_some_time_after_its_last_holder_is_gone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lease_that_is_acquired_again_before_its_release_is_the_same_without_a_call() {
+async fn a_lease_acquired_before_its_release_needs_no_call() {
     let world = World::new();
     let before = world.acquire("a").await.unwrap().addresses();
     sleep(19 * SECOND).await;

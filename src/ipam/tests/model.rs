@@ -136,7 +136,7 @@ fn problem(world: &World, hands: &Hands) -> Option<String> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
-    fn an_address_is_never_held_twice_never_freed_while_held_and_none_is_lost(steps in vec(step(), 1..60)) {
+    fn no_address_is_held_twice_freed_while_held_or_lost(steps in vec(step(), 1..60)) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         runtime.block_on(live(&steps))?;
     }

@@ -5,7 +5,7 @@
 use super::*;
 
 #[tokio::test(start_paused = true)]
-async fn b03_a_lease_is_renewed_as_long_as_it_is_held_and_as_often_as_asked() {
+async fn b03_a_lease_is_renewed_at_its_interval_while_it_is_held() {
     let world = World::new();
     let lease = world.acquire("a").await.unwrap();
     let deadline = Instant::now() + SECOND;
@@ -38,7 +38,7 @@ async fn a_failed_renewal_is_tried_again_and_the_lease_stays() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn b03_a_renewal_that_answers_differently_is_reported_and_changes_nothing_until_the_next_caller() {
+async fn b03_other_addresses_on_a_renewal_wait_for_the_next_caller() {
     let world = World::new();
     let lease = world.acquire("a").await.unwrap();
     world.faults().script([Fault::Garble("169.255.0.77".into(), 24), Fault::None]);

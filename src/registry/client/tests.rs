@@ -102,7 +102,7 @@ async fn next(found: &mut Found) -> NetworkServiceEndpointResponse {
 }
 
 #[tokio::test]
-async fn register_sends_the_path_the_token_and_the_descriptor_each_time_on_a_new_connection() {
+async fn register_sends_path_token_and_descriptor_on_a_new_wire() {
     let world = World::new().await;
     let nsmgr = world.nsmgr().await;
     let client = world.px();
@@ -126,7 +126,7 @@ async fn register_sends_the_path_the_token_and_the_descriptor_each_time_on_a_new
 }
 
 #[tokio::test]
-async fn a_call_without_a_path_is_denied_so_the_fake_is_as_strict_as_the_real_one() {
+async fn a_call_without_a_path_is_denied_as_by_the_real_registry() {
     let world = World::new().await;
     let _nsmgr = world.nsmgr().await;
     let client = world.px();
@@ -138,7 +138,7 @@ async fn a_call_without_a_path_is_denied_so_the_fake_is_as_strict_as_the_real_on
 }
 
 #[tokio::test]
-async fn an_answer_with_an_odd_path_is_taken_and_the_next_call_starts_over() {
+async fn after_an_answer_with_an_odd_path_the_next_call_starts_over() {
     let world = World::new().await;
     let nsmgr = world.nsmgr().await;
     let many = format!(r#"{{"PathSegments":[{}]}}"#, vec!["{}"; 100].join(","));
@@ -202,7 +202,7 @@ async fn find_answers_with_what_is_there_and_a_watch_with_what_comes() {
 }
 
 #[tokio::test]
-async fn a_service_that_another_pod_registered_is_used_if_it_is_the_same() {
+async fn the_same_service_of_another_pod_is_used() {
     let world = World::new().await;
     let _nsmgr = world.nsmgr().await;
     let other = world.client("other", Duration::from_secs(5));
@@ -247,7 +247,7 @@ async fn an_entry_that_nsmgr_deletes_comes_back() {
 }
 
 #[tokio::test]
-async fn unregistering_from_an_nsmgr_that_is_gone_ends_in_time_and_says_so() {
+async fn unregistering_from_a_gone_nsmgr_fails_in_time() {
     let world = World::new().await;
     let nsmgr = world.nsmgr().await;
     let registration = world.registration();

@@ -117,7 +117,7 @@ async fn what_a_watch_missed_comes_with_a_picture() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn pictures_are_taken_every_thirty_seconds_and_when_a_watch_ends() {
+async fn a_picture_is_taken_every_30_s_and_when_a_watch_ends() {
     let world = World::with(&["a"]).await;
     sleep(S(70)).await;
     world.twin.end_watches();
@@ -146,7 +146,7 @@ async fn an_outage_of_the_registry_removes_nothing_however_long() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_restarted_manager_that_knows_nobody_for_a_while_removes_nothing() {
+async fn a_restarted_manager_with_an_empty_registry_removes_nothing() {
     let world = World::with(&["a", "b"]).await;
     world.dead.store(true, Ordering::Relaxed); // all monitors broke with the manager
     world.twin.restart();
@@ -161,7 +161,7 @@ async fn a_restarted_manager_that_knows_nobody_for_a_while_removes_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_vanished_without_a_word_goes_after_two_pictures_if_it_is_dead() {
+async fn a_dead_endpoint_is_removed_after_two_pictures_without_it() {
     for dead in [true, false] {
         let world = World::with(&["a", "b"]).await;
         world.dead.store(dead, Ordering::Relaxed);

@@ -62,7 +62,7 @@ fn the_first_event_comes_at_once_even_if_it_is_empty() {
 }
 
 #[test]
-fn the_first_event_has_all_selected_connections_and_is_sent_once() {
+fn the_first_event_has_all_selected_connections() {
     let connections = Connections::default();
     for id in ["a", "b", "c"] {
         connections.publish(id, connection(id));

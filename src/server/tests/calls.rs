@@ -5,7 +5,7 @@
 use super::*;
 
 #[tokio::test]
-async fn a_request_and_a_close_reach_the_chain_with_who_called_and_why() {
+async fn a_request_and_a_close_reach_the_chain_with_their_caller() {
     let world = World::new().await;
     let wire = world.dial().await;
     let preference = Mechanism::local(MechanismKind::Kernel);

@@ -5,7 +5,7 @@
 use super::*;
 
 #[tokio::test]
-async fn the_server_ends_at_once_with_idle_connections_and_open_streams() {
+async fn the_server_ends_at_once_with_idle_connections_and_streams() {
     let mut world = World::new().await;
     let wire = world.dial().await;
     let idle = world.dial().await;

@@ -23,7 +23,7 @@ async fn call(channel: &Channel) -> Result<String, Status> {
 }
 
 #[tokio::test]
-async fn a_channel_says_whether_it_is_up_and_comes_back_with_its_server() {
+async fn a_channel_reports_its_state_and_returns_with_its_server() {
     let authority = Authority::new("a.test");
     let server = Endpoint::tcp("127.0.0.1:0", authority.identity("ipam")).await;
     let Target::Tcp(address) = server.target.clone() else { panic!("not TCP") };
@@ -120,7 +120,7 @@ async fn the_interval_of_pings_doubles_as_often_as_it_is_refused() {
 }
 
 #[tokio::test]
-async fn a_server_that_refuses_any_ping_is_not_dialled_in_a_tight_loop() {
+async fn a_server_that_refuses_all_pings_is_dialled_with_pauses() {
     let authority = Authority::new("a.test");
     let tasks = Tasks::default();
     let server =

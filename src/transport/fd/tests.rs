@@ -140,7 +140,7 @@ async fn what_nobody_claims_is_bounded_and_closed_with_the_connection() {
 }
 
 #[tokio::test]
-async fn descriptors_of_a_call_that_ends_before_they_left_are_withdrawn() {
+async fn unsent_descriptors_of_an_ended_call_are_withdrawn() {
     let (mut left, mut right) = pair();
     let ((stays, first), (goes, second)) = (pipe(), pipe());
     left.hub().send(stays).unwrap();
@@ -177,7 +177,7 @@ async fn a_claim_ends_at_its_deadline_if_the_descriptor_never_comes() {
 }
 
 #[tokio::test]
-async fn the_end_of_the_connection_ends_claims_and_refuses_what_comes_later() {
+async fn the_end_of_the_connection_ends_all_claims() {
     let (_left, right) = pair();
     let (fd, witness) = pipe();
     let hub = right.hub();

@@ -87,7 +87,7 @@ fn dns(name: &str) -> rcgen::SanType {
 }
 
 #[test]
-fn an_svid_that_peers_would_not_accept_is_refused_with_its_reason() {
+fn an_unacceptable_svid_is_refused_with_its_reason() {
     let ours = Authority::new("a.test");
     let other = Authority::new("a.test");
     let table = [
@@ -127,7 +127,7 @@ async fn trouble(standing: &mut watch::Receiver<Standing>, like: &str) -> Standi
 }
 
 #[tokio::test]
-async fn a_workload_without_an_entry_gets_its_identity_as_soon_as_there_is_one() {
+async fn a_workload_gets_its_identity_soon_after_its_entry() {
     let authority = Authority::new("a.test");
     let (identity, agent, tasks, _folder) = follow(Workload::refuse);
     trouble(&mut identity.subscribe(), "refuses: no identity issued").await;
@@ -144,7 +144,7 @@ async fn a_workload_without_an_entry_gets_its_identity_as_soon_as_there_is_one()
 }
 
 #[tokio::test]
-async fn a_rotation_replaces_the_svid_and_what_cannot_be_used_does_not() {
+async fn a_rotation_replaces_the_svid_an_unusable_one_does_not() {
     let authority = Authority::new("a.test");
     let other = Authority::new("a.test");
     let (identity, agent, _tasks, _folder) = follow(|agent| agent.grant(authority.leaf("x")));
@@ -193,7 +193,7 @@ async fn a_silent_agent_is_named_and_so_is_a_missing_one() {
 }
 
 #[tokio::test]
-async fn an_agent_that_restarts_is_asked_again_and_the_svid_stays_meanwhile() {
+async fn the_svid_stays_while_the_agent_restarts() {
     let authority = Authority::new("a.test");
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("agent.sock");

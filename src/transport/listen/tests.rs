@@ -93,7 +93,7 @@ async fn the_socket_is_open_to_all_and_goes_with_the_listener() {
 }
 
 #[tokio::test]
-async fn a_peer_is_refused_without_certificate_with_a_foreign_one_and_without_http2() {
+async fn a_peer_needs_a_trusted_certificate_and_http2() {
     let ours = Authority::new("a.test");
     let other = Authority::new("b.test");
     let folder = tempfile::tempdir().unwrap();

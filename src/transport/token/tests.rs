@@ -96,7 +96,7 @@ fn a_token_outlives_neither_certificate() {
 }
 
 #[test]
-fn a_received_path_is_refused_by_the_first_rule_that_does_not_hold() {
+fn a_received_path_is_refused_by_the_first_broken_rule() {
     let hops = hops();
     let [client, nsmgr, endpoint] = &hops;
     let good = || vec![from_to(client, nsmgr), from_to(nsmgr, endpoint), from_to(endpoint, nsmgr)];

@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn a_span_continues_the_trace_of_its_caller_under_a_span_id_of_its_own() {
+    fn a_span_continues_its_callers_trace_with_a_new_span_id() {
         traced(|| {
             let span = tracing::info_span!("call");
             assert!(set_parent(&span, PARENT, "vendor=1"));
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_malformed_parent_is_refused_and_the_span_starts_its_own_trace() {
+    fn a_span_with_a_malformed_parent_starts_a_new_trace() {
         let long = format!("{PARENT}{}", "0".repeat(200));
         let zero = "00-00000000000000000000000000000000-b7ad6b7169203331-01";
         for bad in ["", "banana", "00-xyz-b7ad6b7169203331-01", zero, &long] {

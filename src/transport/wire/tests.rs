@@ -47,7 +47,7 @@ fn file() -> (Arc<OwnedFd>, Inode, Mechanism) {
 }
 
 #[tokio::test]
-async fn a_call_carries_token_deadline_and_descriptors_and_the_answer_brings_some_back() {
+async fn a_call_and_its_answer_carry_token_deadline_and_descriptors() {
     let authority = Authority::new("a.test");
     let endpoint = Endpoint::of(&authority).await;
     let wire = dial(&endpoint.target, &authority).await;
@@ -174,7 +174,7 @@ async fn descriptors_do_not_pass_over_tcp() {
 }
 
 #[tokio::test]
-async fn a_dropped_wire_leaves_no_task_behind_even_if_its_peer_reads_nothing() {
+async fn a_dropped_wire_leaves_no_task_even_if_its_peer_is_stuck() {
     let authority = Authority::new("a.test");
     let alive = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
     let before = alive();

@@ -148,7 +148,7 @@ mod tests {
     };
 
     #[tokio::test(start_paused = true)]
-    async fn it_keeps_the_laws_with_an_endpoint_that_is_named_and_with_one_to_be_chosen() {
+    async fn it_keeps_the_laws_with_named_and_chosen_endpoints() {
         let tasks = Tasks::default();
         let socket = Counted::new();
         let services = Services::default();

@@ -52,7 +52,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_watch_answers_at_once_and_after_each_change_with_the_whole_list() {
+    async fn a_watch_answers_at_once_and_after_each_change() {
         let nsp = Nsp::new("a");
         let mut watch = nsp.watch_vip(in_trench("a")).await.unwrap().into_inner();
         assert!(next(&mut watch).await.is_empty());

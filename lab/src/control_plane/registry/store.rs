@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_not_set_again_in_time_is_dropped_and_watchers_hear_it() {
+    async fn an_expired_entry_is_dropped_and_reported_to_watchers() {
         let store = Store::default();
         let now = Instant::now();
         let second = Duration::from_secs(1);

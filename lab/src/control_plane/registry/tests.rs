@@ -120,7 +120,7 @@ async fn register_endpoint(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_name_belongs_to_who_registered_it_and_a_call_needs_its_path() {
+async fn a_name_has_an_owner_and_a_call_needs_its_path() {
     let mut registry = Registry::start();
     let first = registry.wire("lb1").await;
     let second = registry.wire("lb2").await;
@@ -139,7 +139,7 @@ async fn a_name_belongs_to_who_registered_it_and_a_call_needs_its_path() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_endpoint_needs_its_descriptor_and_lapses_a_deadline_before_its_expiry() {
+async fn an_endpoint_needs_its_descriptor_and_expires_early() {
     let mut registry = Registry::start();
     let wire = registry.wire("lb1").await;
     let late = register_endpoint(&wire, "lb1", LIFETIME, false).await.unwrap_err();

@@ -33,7 +33,7 @@ fn via(next_hop: &str, prefix: &str) -> PolicyRoute {
 }
 
 #[test]
-fn b13_a_load_balancers_link_gets_the_leases_swapped_whatever_was_there() {
+fn b13_a_load_balancers_link_gets_the_leases_swapped() {
     let mut context = ip(&["9.9.9.9/32"], &["172.16.1.9/24"], &[]);
     let Ours { src, dst, .. } = ours();
     client(&mut context, &src, &dst, &[]);

@@ -84,7 +84,7 @@ fn client_chain(leases: &Leases, tasks: &Tasks) -> (Next, Arc<Mutex<Vec<String>>
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_load_balancer_keeps_its_former_addresses_until_targets_move() {
+async fn a_load_balancer_has_former_addresses_until_targets_move() {
     let tasks = Tasks::default();
     let (leases, tree) = with_tree(&tasks);
     let (chain, requests) = client_chain(&leases, &tasks);

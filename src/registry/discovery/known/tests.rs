@@ -183,7 +183,7 @@ fn a_long_expired_endpoint_is_taken_when_it_is_refreshed() {
 }
 
 #[test]
-fn a_dead_endpoint_that_is_shown_but_never_refreshed_is_set_aside() {
+fn a_dead_endpoint_that_is_never_refreshed_is_set_aside() {
     // whether it is dead, when a picture fails, when it is set aside
     for (dead, interrupted, goes) in
         [(DEAD, None, Some(330)), (ALIVE, None, None), (DEAD, Some(300), Some(630))]
@@ -274,7 +274,7 @@ fn what_is_malformed_or_too_much_is_left_out_and_counted() {
 }
 
 #[test]
-fn a_picture_does_not_bring_back_what_was_deleted_while_it_was_taken() {
+fn a_picture_does_not_restore_endpoints_deleted_meanwhile() {
     let clock = Clock::start();
     let mut known = State::new(Rules::default());
     report(&mut known, &clock, clock.endpoint("a", S(0)), false);

@@ -117,7 +117,7 @@ impl World {
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_keeps_the_laws_with_links_addresses_and_policies_of_both_families() {
+async fn it_keeps_the_laws_with_links_and_policies_of_both_families() {
     let world = World::new();
     let tasks = Tasks::default();
     laws::check_layer(|| world.layer(&tasks), || world.made()).await.unwrap();
