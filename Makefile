@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# The words that developers and CI use. `make lab` and `make test` need a Rust toolchain, a C linker and make.
+# The commands of developers and CI. `make lab` and `make test` need a Rust toolchain, a C linker and make.
 
 CARGO ?= cargo
 LAB ?=
@@ -12,8 +12,8 @@ AS_ROOT := $(TARGET)/debug/lab exec
 
 lab: ## Run the whole data path in namespaces: real mTLS, real traffic. LAB="--json --keep" passes arguments on.
 	@.ci/require rust cc namespaces
-	$(CARGO) build --release --locked --bins
-	$(TARGET)/release/lab $(LAB)
+	$(CARGO) build --locked --bins # without optimization: a first look must not wait for it
+	$(TARGET)/debug/lab $(LAB)
 
 lab-full: ## The same, then everything that can go wrong, one after the other. LAB="--skip lb-hangs" leaves faults out.
 	@.ci/require rust cc namespaces
