@@ -17,7 +17,11 @@ use super::{
     state::{Answers, State},
     tag::Tag,
 };
-use crate::{api::Dual, chain::Owner};
+use crate::{
+    api::Dual,
+    chain::Owner,
+    task::{Backoff, jittered},
+};
 
 /// Wait before a failed call is repeated: the first time, at most, and during a flush.
 const RETRY: Duration = Duration::from_secs(2);
@@ -55,14 +59,21 @@ pub(super) struct Entry {
     pub(super) scheduled: Option<Instant>,
     waiting: Vec<Waiting>,
     renew: Duration,
-    failures: u32,
+    pauses: Backoff,
 }
 
 impl Entry {
     pub(super) fn new(child: Arc<str>, owner: Option<Owner>, renew: Duration) -> Self {
-        let tag = owner.as_ref().map(Tag::of);
-        let state = State::FREE;
-        Self { child, tag, owner, state, scheduled: None, waiting: Vec::new(), renew, failures: 0 }
+        Self {
+            child,
+            tag: owner.as_ref().map(Tag::of),
+            owner,
+            state: State::FREE,
+            scheduled: None,
+            waiting: Vec::new(),
+            renew,
+            pauses: Backoff::new(RETRY, RETRY_MAX),
+        }
     }
 
     /// A lease that an earlier process held.
@@ -75,7 +86,7 @@ impl Entry {
     pub(super) fn renew_every(&mut self, every: Duration) {
         if every < self.renew {
             self.renew = every;
-            self.state.renew_by(Instant::now() + vary(every));
+            self.state.renew_by(Instant::now() + jittered(every));
         }
     }
 
@@ -112,9 +123,9 @@ impl Entry {
                 waiting.into_iter().for_each(|caller| caller.refuse(error.clone()));
             }
         }
-        self.failures = 0;
+        self.pauses.reset();
         let next = if doubtful { rpc_timeout.min(self.renew) } else { self.renew };
-        self.state.renew_at(Instant::now() + vary(next));
+        self.state.renew_at(Instant::now() + jittered(next));
     }
 
     /// Renews within this time.
@@ -133,10 +144,10 @@ impl Entry {
         }
         let next = match answers.iter().all(|(_, answer)| answer.is_ok()) {
             true => {
-                self.failures = 0;
-                vary(self.renew)
+                self.pauses.reset();
+                jittered(self.renew)
             }
-            false => self.backoff().min(self.renew),
+            false => self.pauses.delay().min(self.renew),
         };
         self.state.renew_at(Instant::now() + next);
         moved
@@ -148,7 +159,7 @@ impl Entry {
         let retry = match (ok, flushing) {
             (true, _) => Duration::ZERO,
             (false, true) => RETRY_IN_FLUSH,
-            (false, false) => self.backoff(),
+            (false, false) => self.pauses.delay(),
         };
         self.state.released(ok, self.waiting.len(), Instant::now() + retry);
     }
@@ -156,16 +167,4 @@ impl Entry {
     fn forget_those_who_left(&mut self) {
         self.waiting.retain(|caller| !caller.reply.is_closed());
     }
-
-    /// The pause after a failure, doubled with each consecutive one.
-    fn backoff(&mut self) -> Duration {
-        let doubled = RETRY * (1 << self.failures.min(5));
-        self.failures = self.failures.saturating_add(1);
-        vary(doubled.min(RETRY_MAX))
-    }
-}
-
-/// Varies a time by up to a tenth, so that the leases of all nodes are not renewed at once.
-fn vary(time: Duration) -> Duration {
-    time.mul_f64(rand::rng().random_range(0.9..=1.1))
 }

@@ -40,6 +40,7 @@ use super::{
     snapshot::{Snapshot, Sources},
     sysctls,
 };
+use crate::task::{Backoff, jittered};
 
 /// Longest pause between a pass and the declarations that arrived during it.
 const MAX_PAUSE: Duration = Duration::from_millis(250);
@@ -55,8 +56,10 @@ pub(super) struct Reconciler<B> {
     /// Parts that could not be started.
     missing: Vec<Degraded>,
     status: watch::Sender<Status>,
-    /// Number of consecutive passes that did not reach the desired state.
-    failed: u32,
+    /// Whether the last pass failed.
+    failed: bool,
+    /// Pauses after failed passes.
+    pauses: Backoff,
     drift: Drift,
     /// When the next pass is due without any event.
     due: Instant,
@@ -81,6 +84,7 @@ impl<B: Backend> Reconciler<B> {
         status: watch::Sender<Status>,
         missing: Vec<Degraded>,
     ) -> Self {
+        let pauses = Backoff::new(FIRST_BACKOFF, claims.settings.max_backoff);
         Self {
             backend,
             claims,
@@ -88,7 +92,8 @@ impl<B: Backend> Reconciler<B> {
             remembered: Remembered::default(),
             sysctls: sysctls::Check::default(),
             status,
-            failed: 0,
+            failed: false,
+            pauses,
             drift: Drift::default(),
             due: Instant::now(),
             last_read: None,
@@ -115,8 +120,8 @@ impl<B: Backend> Reconciler<B> {
     /// Waits for a reason to make a pass, but at least until `earliest`.
     async fn wait(&mut self, earliest: Instant) {
         let events_from = match self.failed {
-            0 => earliest,
-            _ => earliest.max(Instant::now() + FIRST_BACKOFF),
+            false => earliest,
+            true => earliest.max(Instant::now() + FIRST_BACKOFF),
         };
         let event = async {
             self.backend.changed(&self.claims.settings.ours).await;
@@ -135,8 +140,8 @@ impl<B: Backend> Reconciler<B> {
         match self.converge().await {
             Ok(outcome) => self.conclude(outcome),
             Err(failure) => {
-                self.failed += 1;
-                self.due = Instant::now() + self.backoff();
+                self.failed = true;
+                self.due = Instant::now() + self.pauses.delay();
                 self.status.send_modify(|status| {
                     status.revision = self.claims.revision();
                     status.passes += 1;
@@ -151,7 +156,7 @@ impl<B: Backend> Reconciler<B> {
 
     async fn converge(&mut self) -> Result<Outcome, Failure> {
         let mut progress = Progress::default();
-        if self.failed > 0 || Instant::now() >= self.resync {
+        if self.failed || Instant::now() >= self.resync {
             self.last_read = None;
         }
         loop {
@@ -220,7 +225,7 @@ impl<B: Backend> Reconciler<B> {
         {
             return Ok((observed, false));
         }
-        self.resync = Instant::now() + self.jittered(self.claims.settings.resync);
+        self.resync = Instant::now() + jittered(self.claims.settings.resync);
         if let Ok(observed) = self.backend.dump(ours).await {
             return Ok((observed, true));
         }
@@ -246,10 +251,13 @@ impl<B: Backend> Reconciler<B> {
         if writes > 0 {
             tracing::debug!(writes, drift, ?end, "changed");
         }
-        self.failed = if end == End::Failing { self.failed + 1 } else { 0 };
+        self.failed = end == End::Failing;
+        if !self.failed {
+            self.pauses.reset();
+        }
         let pause = match end {
             End::Reached => None,
-            End::Failing => Some(self.backoff()),
+            End::Failing => Some(self.pauses.delay()),
             End::Unfinished => Some(Duration::ZERO),
         };
         self.check_sysctls(&observed);
@@ -293,15 +301,5 @@ impl<B: Backend> Reconciler<B> {
             let pause = if wrong.is_empty() { settings.resync / 2 } else { settings.max_backoff };
             self.sysctls.take(wrong, observed, now + pause);
         }
-    }
-
-    fn backoff(&self) -> Duration {
-        let doubled = FIRST_BACKOFF.saturating_mul(1 << (self.failed.saturating_sub(1)).min(16));
-        self.jittered(doubled.min(self.claims.settings.max_backoff))
-    }
-
-    /// ± 10 %.
-    fn jittered(&self, duration: Duration) -> Duration {
-        duration.mul_f64(rand::random_range(0.9..=1.1))
     }
 }

@@ -31,6 +31,11 @@ impl Backoff {
     }
 }
 
+/// A time with ± 10 % jitter, for what recurs in many processes or connections at once.
+pub fn jittered(time: Duration) -> Duration {
+    time.mul_f64(rand::random_range(0.9..=1.1))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

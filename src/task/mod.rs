@@ -6,6 +6,6 @@ mod backoff;
 mod tasks;
 
 pub use self::{
-    backoff::Backoff,
+    backoff::{Backoff, jittered},
     tasks::{Task, Tasks},
 };

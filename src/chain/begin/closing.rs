@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::{Instant, sleep_until};
 
-use crate::api::Connection;
+use crate::{api::Connection, task::Backoff};
 
 const FIRST: Duration = Duration::from_millis(200);
 const LONGEST: Duration = Duration::from_secs(5);
@@ -15,9 +15,8 @@ const GIVE_UP: Duration = Duration::from_secs(600);
 /// Upper bound of a path's expiry, so that a peer cannot cause endless retries of a Close.
 const LONGEST_PATH: Duration = Duration::from_secs(24 * 3600);
 
-#[derive(Clone, Copy)]
 pub(crate) struct Closing {
-    pause: Duration,
+    pauses: Backoff,
     again: Instant,
     until: Instant,
 }
@@ -26,12 +25,14 @@ impl Closing {
     /// Next state after another failure.
     pub(crate) fn after(before: Option<Closing>, connection: &Connection) -> Self {
         let now = Instant::now();
-        let pause = before.map_or(FIRST, |b| (b.pause * 2).min(LONGEST));
         let left = |expires: SystemTime| expires.duration_since(SystemTime::now()).unwrap_or_default();
         let expires = || now + connection.expires().map_or(GIVE_UP, left).min(LONGEST_PATH);
-        let until = before.map_or_else(expires, |b| b.until);
-        let again = (now + pause).min(until.max(now));
-        Self { pause, again, until }
+        let (mut pauses, until) = match before {
+            Some(before) => (before.pauses, before.until),
+            None => (Backoff::new(FIRST, LONGEST), expires()),
+        };
+        let again = (now + pauses.delay()).min(until.max(now));
+        Self { pauses, again, until }
     }
 
     /// State of a Close that is due now.
@@ -45,7 +46,7 @@ impl Closing {
 }
 
 /// Waits until the next retry; pending forever if nothing is closing.
-pub(crate) async fn again(closing: Option<Closing>) {
+pub(crate) async fn again(closing: Option<&Closing>) {
     match closing {
         Some(closing) => sleep_until(closing.again).await,
         None => std::future::pending().await,

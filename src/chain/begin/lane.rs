@@ -76,7 +76,7 @@ impl Lane {
         loop {
             let answer = tokio::select! {
                 biased;
-                () = closing::again(self.closing) => { self.close_again().await; None }
+                () = closing::again(self.closing.as_ref()) => { self.close_again().await; None }
                 // In a box: a lane that waits need not keep room for a call.
                 job = self.mailbox.next() => Box::pin(self.work(job)).await,
             };
@@ -205,7 +205,7 @@ impl Lane {
         match answer {
             Ok(_) => self.forget(),
             Err(ref denied) if caller && matches!(denied.reason(), Reason::Denied(_)) => {}
-            Err(_) => self.closing = Some(Closing::after(self.closing, &known.connection)),
+            Err(_) => self.closing = Some(Closing::after(self.closing.take(), &known.connection)),
         }
         answer
     }
@@ -267,7 +267,7 @@ impl Lane {
 
     /// Retries a failed Close (rule 4).
     async fn close_again(&mut self) {
-        let (Some(known), Some(closing)) = (&self.known, self.closing) else {
+        let (Some(known), Some(closing)) = (&self.known, &self.closing) else {
             return;
         };
         if closing.is_over() {
