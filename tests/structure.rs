@@ -457,6 +457,25 @@ fn every_listing_of_a_document_is_compiled() {
 }
 
 #[test]
+fn comments_end_at_column_100() {
+    let mut wrong = Vec::new();
+    for file in ["src", "tests", "lab", "examples", "benches"].into_iter().flat_map(|d| files(d, &["rs"])) {
+        let text = read(&file);
+        let mut listing = false;
+        for (at, line) in text.lines().enumerate() {
+            let Some(comment) = line.trim_start().strip_prefix("//") else { continue };
+            let comment = comment.trim_start_matches(['/', '!']).trim_start();
+            listing ^= comment.starts_with("```");
+            // A line of a table or of a listing cannot be wrapped.
+            if line.chars().count() > 100 && !listing && !comment.starts_with('|') {
+                wrong.push(format!("{}:{}", file.display(), at + 1));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "comments beyond column 100:\n{}", wrong.join("\n"));
+}
+
+#[test]
 fn the_configuration_page_has_every_variable() {
     let page = read("docs/configuration.md");
     let escaped = |text: &str| text.replace('<', "&lt;").replace('>', "&gt;");

@@ -3,8 +3,8 @@
 //! Serves a chain to NSM peers: NetworkService, MonitorConnection and health.
 //!
 //! [`Endpoint`] translates; [`serve()`] runs it, and any other services, over a
-//! [`Listener`](crate::transport::Listener). Calls beyond the [`bounds`](crate::chain::bounds) are refused with a status
-//! that names the thing, its size and the limit.
+//! [`Listener`](crate::transport::Listener). Calls beyond the [`bounds`](crate::chain::bounds) are
+//! refused with a status that names the thing, its size and the limit.
 
 mod authority;
 mod deadline;

@@ -47,8 +47,8 @@ const ASK: Duration = Duration::from_secs(5);
 /// Maximum number of endpoints read.
 const MOST: usize = 4096;
 
-/// Number of clients that have a connection. A client that has made its connection again has two: the
-/// former one lasts until its token expires if a hop before this one lost it.
+/// Number of clients that have a connection. A client that has made its connection again has two:
+/// the former one lasts until its token expires if a hop before this one lost it.
 pub fn clients(connections: &Connections) -> usize {
     let ids = connections.ids(|_| true);
     let all = ids.iter().filter_map(|id| connections.get(id));
