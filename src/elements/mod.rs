@@ -22,6 +22,7 @@ pub mod mechanism;
 #[cfg(feature = "transport")]
 pub mod monitor;
 pub mod mtu;
+pub mod point_to_point;
 #[cfg(feature = "transport")]
 pub mod recv_fd;
 pub mod refresh;
