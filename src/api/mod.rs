@@ -11,11 +11,15 @@ mod codec;
 mod connection;
 mod family;
 mod mechanism;
+#[cfg(feature = "transport")]
+mod ns_url;
 pub mod pb;
 mod prefix;
 
 #[cfg(feature = "transport")]
 pub use self::codec::{Fitted, FittedEncoder};
+#[cfg(feature = "transport")]
+pub use self::ns_url::{InvalidNsUrl, NsUrl};
 pub use self::{
     family::{Dual, Family},
     mechanism::{Inode, InterfaceName, InvalidInode, InvalidInterfaceName, MechanismKind, cls, parameter},
