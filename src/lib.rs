@@ -48,6 +48,7 @@
 //! - [`kernel`] and [`ipam`]: the ports by which elements declare links, next hops and VIPs, and
 //!   lease addresses.
 //! - [`elements`]: the layers, a file or folder for each.
+//! - [`app`]: an endpoint that is served and registered, a client that keeps its connections.
 //! - [`proxy`]: the product, with its two chains in [`proxy::chains`].
 //! - `testing` (feature `testing`): identities and a receiver of spans for tests of chains and
 //!   elements.
@@ -65,6 +66,8 @@
 //! - `testing`: the test kit. Implies `transport`.
 
 pub mod api;
+#[cfg(feature = "transport")]
+pub mod app;
 pub mod chain;
 pub mod elements;
 #[cfg(feature = "proxy")]
@@ -82,6 +85,9 @@ pub mod task;
 pub mod testing;
 #[cfg(feature = "transport")]
 pub mod transport;
+
+#[cfg(feature = "transport")]
+pub use self::app::{Client, Endpoint, Link, LinkState};
 
 /// The Rust of the guides, compiled and run by `cargo test --doc`.
 #[cfg(doctest)]

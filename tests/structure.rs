@@ -10,7 +10,7 @@ use std::{
 };
 
 /// Floors from low to high. A file imports from its own folder and from lower floors.
-const FLOORS: [(&str, usize); 11] = [
+const FLOORS: [(&str, usize); 12] = [
     ("api", 0),
     ("task", 0),
     ("chain", 1),
@@ -20,8 +20,9 @@ const FLOORS: [(&str, usize); 11] = [
     ("server", 3),
     ("registry", 3),
     ("elements", 4),
-    ("proxy", 5),
-    ("testing", 6),
+    ("app", 5),
+    ("proxy", 6),
+    ("testing", 7),
 ];
 
 /// Rooms of `lab/src`, and its single files, in the same format.

@@ -1,40 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Serves the endpoint chain on a unix socket, offers it to targets, and checks that it answers.
-//!
-//! The socket lies in a directory with a random name, `/tmp/<name><random>/listen.on`, so that a
-//! socket of another user cannot be in the way. Directories of killed predecessors of the same name
-//! are removed.
 
-mod directory;
+use std::{path::Path, time::Duration};
 
-use std::{
-    io,
-    path::{Path, PathBuf},
-    time::Duration,
-};
-
-use tokio::{
-    sync::watch,
-    time::{Instant, MissedTickBehavior, interval, timeout_at},
-};
-use tokio_util::sync::CancellationToken;
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
 
-use self::directory::{Directory, SOCKET};
 use super::health::{Health, Part};
 use crate::{
     api::pb::registry::{Destination, Match, NetworkService, NetworkServiceEndpoint, NetworkServiceLabels},
+    app::{ServeError, Server},
     chain::{Next, causes},
     registry::Offer,
-    server::{self, monitor::Connections, serve},
-    task::{Task, Tasks},
-    transport::{Dialer, Identity, ListenError, Listener, Target, origin},
+    server::{self, monitor::Connections},
+    task::Tasks,
+    transport::{Dialer, Identity, origin},
 };
 
-/// Time for calls in progress when the server stops.
-const DRAIN: Duration = Duration::from_secs(1);
 /// Time between two checks of the own endpoint.
 const CHECK_EVERY: Duration = Duration::from_secs(5);
 /// Timeout of a check.
@@ -42,75 +26,22 @@ const CHECK_WITHIN: Duration = Duration::from_secs(4);
 /// Label by which targets find the proxy of their node.
 const NODE_NAME: &str = "nodeName";
 
-/// The reason why the endpoint cannot be served.
-#[derive(Debug, thiserror::Error)]
-pub enum EndpointError {
-    /// No directory can be created for the socket. Mount a writable volume there.
-    #[error("cannot make a directory for the socket in {parent}")]
-    Directory {
-        /// The parent directory.
-        parent: PathBuf,
-        /// The error of the file system.
-        source: io::Error,
-    },
-    /// The socket cannot be listened on.
-    #[error("cannot listen")]
-    Listen(#[from] ListenError),
-}
-
-/// The endpoint while it is served. Dropping it cuts every connection and removes the socket.
-#[derive(Debug)]
-pub struct Endpoint {
-    socket: PathBuf,
-    stop: CancellationToken,
-    ended: watch::Receiver<bool>,
-    _task: Task,
-    _directory: Directory,
-}
-
-impl Endpoint {
-    /// Listens below `parent` and serves a chain, the connections it publishes, and health, over
-    /// mutual TLS.
-    ///
-    /// # Errors
-    /// [`EndpointError`]; nothing is left behind then.
-    pub async fn serve(
-        parent: &Path,
-        name: &str,
-        chain: Next,
-        connections: Connections,
-        identity: Identity,
-        health: &Health,
-        tasks: &Tasks,
-    ) -> Result<Self, EndpointError> {
-        Directory::clear(parent, name).await;
-        let directory = Directory::make(parent, name)?;
-        let socket = directory.path().join(SOCKET);
-        let listener = Listener::bind(&Target::Unix(socket.clone()), identity).await?;
-        let routes = server::Endpoint::new(chain, connections).routes();
-        let routes = routes.add_service(health.server());
-        let (stop, (end, ended)) = (CancellationToken::new(), watch::channel(false));
-        let stopped = stop.clone().cancelled_owned();
-        let task = tasks.guarded(async move {
-            serve(listener, routes, stopped, DRAIN).await;
-            end.send_replace(true);
-        });
-        Ok(Self { socket, stop, ended, _task: task, _directory: directory })
-    }
-
-    /// The file of the socket.
-    pub fn socket(&self) -> &Path {
-        &self.socket
-    }
-
-    /// Stops listening, ends the streams, and gives calls in progress a second.
-    pub async fn stop(mut self, deadline: Instant) {
-        self.stop.cancel();
-        let ended = self.ended.wait_for(|ended| *ended);
-        if timeout_at(deadline, ended).await.is_err() {
-            tracing::warn!("the endpoint's server has not ended in time");
-        }
-    }
+/// Listens in a directory below `parent` and serves a chain, the connections it publishes, and
+/// health.
+///
+/// # Errors
+/// [`ServeError`]; nothing is left behind then.
+pub async fn serve(
+    parent: &Path,
+    name: &str,
+    chain: Next,
+    connections: Connections,
+    identity: Identity,
+    health: &Health,
+    tasks: &Tasks,
+) -> Result<Server, ServeError> {
+    let routes = server::Endpoint::new(chain, connections).routes().add_service(health.server());
+    Server::below(parent, name, identity, routes, tasks).await
 }
 
 /// The registration: the network service of the conduit, for targets of the same node, and this
@@ -136,7 +67,7 @@ pub fn offer(name: &str, service: &str, node: &str, socket: &Path) -> Offer {
         network_service_labels: if node.is_empty() { Default::default() } else { labels.into() },
         ..NetworkServiceEndpoint::default()
     };
-    Offer { service: Some(network_service), endpoint, socket: Some(socket.to_owned()) }
+    Offer { services: vec![network_service], endpoint, socket: Some(socket.to_owned()) }
 }
 
 /// Checks every five seconds over mutual TLS that the endpoint answers, and reports the result.

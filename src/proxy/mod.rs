@@ -16,7 +16,6 @@ pub mod health;
 pub mod in_memory;
 pub mod log;
 pub mod mesh;
-pub mod primary;
 pub mod renumber;
 pub mod services;
 pub mod snapshot;

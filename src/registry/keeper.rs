@@ -101,7 +101,7 @@ impl<R: Registry> Keeper<R> {
 
     /// One attempt; returns the lifetime of the registration.
     async fn register(&self, anew: bool) -> Result<Duration, Error> {
-        if let (true, Some(service)) = (anew, &self.offer.service) {
+        for service in self.offer.services.iter().filter(|_| anew) {
             ensure(&self.registry, service).await?;
         }
         let Last { endpoint, path, .. } = {

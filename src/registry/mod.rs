@@ -31,6 +31,8 @@ pub use self::{
 };
 
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;
 #[cfg(test)]
 pub(crate) mod twin;

@@ -9,9 +9,9 @@ use crate::api::pb::registry::{NetworkService, NetworkServiceEndpoint};
 /// The entries to register.
 #[derive(Clone, Debug)]
 pub struct Offer {
-    /// The network service, registered before the endpoint and never unregistered; `None` if it is
-    /// registered elsewhere.
-    pub service: Option<NetworkService>,
+    /// The network services, registered before the endpoint and never unregistered; empty if they
+    /// are registered elsewhere.
+    pub services: Vec<NetworkService>,
     /// The endpoint: its name, the names of its network services, its labels for each. Without an
     /// expiration the registry's default lifetime applies.
     pub endpoint: NetworkServiceEndpoint,

@@ -23,7 +23,7 @@ fn offer() -> Offer {
         url: "tcp://127.0.0.1:1".into(),
         ..Default::default()
     };
-    Offer { service: Some(service), endpoint, socket: None }
+    Offer { services: vec![service], endpoint, socket: None }
 }
 
 fn start(twin: &Twin) -> Registration<Twin> {
@@ -243,7 +243,7 @@ async fn a_path_that_was_refused_is_not_sent_again() {
 #[tokio::test(start_paused = true)]
 async fn a_different_service_of_another_owner_ends_the_attempts() {
     let twin = Twin::default();
-    twin.put_service(Some(NetworkService { payload: "IP".into(), ..offer().service.unwrap() }));
+    twin.put_service(Some(NetworkService { payload: "IP".into(), ..offer().services.remove(0) }));
     twin.fail(Fault::RegisterService, || Status::permission_denied("no").into());
     let registration = start(&twin);
     let state = until(&registration, "refused", |state| matches!(state, State::Refused(_))).await;

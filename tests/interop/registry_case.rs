@@ -36,7 +36,7 @@ pub(crate) fn register<R: Registry>(registry: R, endpoint: &Endpoint) -> Registr
         network_service_names: vec![SERVICE.into()],
         ..Default::default()
     };
-    let offer = Offer { service: Some(service), endpoint: entry, socket: Some(endpoint.socket.clone()) };
+    let offer = Offer { services: vec![service], endpoint: entry, socket: Some(endpoint.socket.clone()) };
     let settings = Settings { deadline: DEADLINE, margin: Duration::from_secs(1), ..Settings::default() };
     Registration::start(registry, offer, settings)
 }

@@ -49,7 +49,7 @@ impl Kept {
             ..NetworkServiceEndpoint::default()
         };
         let client = Client::new(nsmgr, settings.deadline);
-        let offer = Offer { service: Some(service), endpoint, socket: Some(socket) };
+        let offer = Offer { services: vec![service], endpoint, socket: Some(socket) };
         Self { name: name.to_owned(), registration: Registration::start(client, offer, settings) }
     }
 

@@ -8,6 +8,7 @@ use std::{sync::Mutex, time::Duration};
 use meridio_lab::control_plane::{ipam::Ipam, nsp::Nsp};
 use nsm::{
     api::{Connection, Mechanism},
+    app::Server,
     chain::Tail,
     elements::mechanism::Names,
     ipam::{Subnet, Tree},
@@ -15,8 +16,7 @@ use nsm::{
     proxy::{
         chains::{self, Parts},
         config::Config,
-        endpoint::Endpoint,
-        faults,
+        endpoint, faults,
         gateways::Gateways,
         health::Health,
         in_memory,
@@ -57,7 +57,7 @@ pub(crate) struct World {
     ipam_server: Mutex<Option<AbortOnDropHandle<()>>>,
     _nsp_server: AbortOnDropHandle<()>,
     _gateways: Gateways,
-    _endpoint: Endpoint,
+    _endpoint: Server,
 }
 
 impl World {
@@ -82,7 +82,7 @@ impl World {
         let chain = chains::endpoint(&parts).build(Tail).unwrap();
         let name = &parts.name;
         let connections = parts.connections.clone();
-        let endpoint = Endpoint::serve(folder.path(), name, chain, connections, own, &health, &tasks);
+        let endpoint = endpoint::serve(folder.path(), name, chain, connections, own, &health, &tasks);
         let _endpoint = endpoint.await.unwrap();
         let world = Self {
             log,
@@ -91,7 +91,7 @@ impl World {
             ipam,
             nsp,
             parts,
-            socket: Target::Unix(_endpoint.socket().to_owned()),
+            socket: _endpoint.target().clone(),
             standing: Connection::default(),
             before: Counts::default(),
             ipam_server: Mutex::new(Some(ipam_server)),

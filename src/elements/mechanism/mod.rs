@@ -12,6 +12,7 @@
 mod client;
 mod endpoint;
 pub mod names;
+pub mod primary;
 
 pub use self::{client::Client, endpoint::Endpoint, names::Names};
 

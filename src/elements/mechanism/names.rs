@@ -67,6 +67,12 @@ pub enum Taken {
 }
 
 impl Names {
+    /// No names claimed yet, in the namespace of a pod: loopback and the devices of its primary
+    /// network belong to no connection.
+    pub fn of_pod() -> Self {
+        Self::new(super::primary::is_foreign)
+    }
+
     /// No names claimed yet. `foreign` returns whether a link of that name exists that no
     /// connection made; it must not block.
     pub fn new(foreign: impl Fn(&InterfaceName) -> bool + Send + Sync + 'static) -> Self {

@@ -26,20 +26,24 @@ use super::{
     waits::{declare_registered, identity, leak_stop, registered},
 };
 use crate::{
+    app::Server,
     chain::{Call, Chain, Error, Next, builder::WrongOrder},
-    elements::{egress::Egress, ipam, mechanism::Names, send_fd::Netns},
+    elements::{
+        egress::Egress,
+        ipam,
+        mechanism::{Names, primary},
+        send_fd::Netns,
+    },
     ipam::Leases,
     kernel::{self, Kernel, Netlink},
     proxy::{
         chains::{self, Parts},
         config::Config,
-        egress,
-        endpoint::{self, Endpoint},
-        faults,
+        egress, endpoint, faults,
         gateways::{Gateways, hold_ports},
         health::{Health, Part},
         mesh::{self, LinkState, Mesh, Nsmgr},
-        primary, renumber,
+        renumber,
         services::{Services, subnet},
         snapshot,
         vips::{self, Vips},
@@ -62,7 +66,7 @@ pub(super) struct Up {
     pub(super) kernel: Option<Kernel>,
     pub(super) leases: Option<Leases>,
     pub(super) gateways: Option<Gateways>,
-    pub(super) endpoint: Option<Endpoint>,
+    pub(super) endpoint: Option<Server>,
     pub(super) discovery: Option<Discovery>,
     pub(super) mesh: Option<Mesh>,
     pub(super) registration: Option<Registration>,
@@ -142,8 +146,8 @@ impl Up {
         let identity = identity.clone();
         let parent = Path::new(SOCKETS);
         let endpoint =
-            Endpoint::serve(parent, &parts.name, chain, connections, identity, health, &parts.tasks).await?;
-        let target = Target::Unix(endpoint.socket().to_owned());
+            endpoint::serve(parent, &parts.name, chain, connections, identity, health, &parts.tasks).await?;
+        let target = endpoint.target().clone();
         tracing::info!(%target, "listening");
         self.endpoint = Some(endpoint);
         Ok(target)
@@ -259,7 +263,7 @@ fn parts(
         vips,
         connections: Connections::new(Limits::default()),
         egress: Egress::default(),
-        names: Names::new(move |name| primary::is_foreign(name, &bridge)),
+        names: Names::new(move |name| *name == bridge || primary::is_foreign(name)),
         netns: Netns::own()?,
         dialer: Dialer {
             target: config.connect_to.clone(),

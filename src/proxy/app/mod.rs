@@ -18,12 +18,12 @@ use super::{
     capabilities::{self, Capabilities, CapabilityError},
     config::{Config, LogLevel, Mistakes},
     debug,
-    endpoint::EndpointError,
     health::{self, Health},
     log,
     telemetry::Telemetry,
 };
 use crate::{
+    app::ServeError,
     chain::{builder::WrongOrder, causes},
     ipam::LeaseError,
     registry,
@@ -65,7 +65,7 @@ pub enum Failure {
     Order(#[from] WrongOrder),
     /// The proxy cannot listen for targets.
     #[error("cannot serve targets")]
-    Endpoint(#[from] EndpointError),
+    Endpoint(#[from] ServeError),
     /// Another network service of this name is registered, so targets would not find this proxy.
     #[error("cannot be registered")]
     Refused(#[source] Arc<registry::Error>),

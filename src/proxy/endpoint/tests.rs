@@ -2,21 +2,21 @@
 
 use std::future::ready;
 
-use tokio::net::UnixStream;
+use tokio::{net::UnixStream, sync::watch};
 
 use super::*;
 use crate::{
     chain::{Call, Chain, Error},
     proxy::health::LIVENESS,
     testing::Authority,
-    transport::{descriptors, identity::Standing},
+    transport::{Target, descriptors, identity::Standing},
 };
 
 #[test]
 fn b05_the_offer_is_meridios() {
     let socket = Path::new("/tmp/px1/listen.on");
     let offer = offer("px", "proxy.c.t.ns", "node-1", socket);
-    let service = offer.service.unwrap();
+    let [service] = offer.services.as_slice() else { panic!("{:?}", offer.services) };
     assert_eq!((service.name.as_str(), service.payload.as_str()), ("proxy.c.t.ns", "ETHERNET"));
     let [rule] = service.matches.as_slice() else { panic!("{:?}", service.matches) };
     let same_node = [("nodeName".to_owned(), "{{.nodeName}}".to_owned())].into();
@@ -38,7 +38,7 @@ fn b05_without_a_node_there_is_no_label() {
 const LIMIT: Duration = Duration::from_secs(5);
 
 struct Served {
-    endpoint: Endpoint,
+    endpoint: Server,
     dialer: Dialer,
     health: Health,
     tasks: Tasks,
@@ -54,11 +54,10 @@ async fn served() -> Served {
         Chain::new().build(tower::service_fn(|call: Call| ready(Ok::<_, Error>(call.into_connection()))));
     let identity = authority.identity("px");
     let connections = Connections::default();
-    let endpoint =
-        Endpoint::serve(parent.path(), "px", chain.unwrap(), connections, identity.clone(), &health, &tasks)
-            .await
-            .unwrap();
-    let target = Target::Unix(endpoint.socket().to_owned());
+    let endpoint = serve(parent.path(), "px", chain.unwrap(), connections, identity.clone(), &health, &tasks)
+        .await
+        .unwrap();
+    let target = endpoint.target().clone();
     let dial_timeout = Duration::from_millis(500);
     let dialer = Dialer { target, identity, dial_timeout, token_lifetime: Duration::from_secs(600) };
     Served { endpoint, dialer, health, tasks, parent }
@@ -104,10 +103,11 @@ async fn the_check_of_the_own_endpoint_follows_whether_it_answers() {
 async fn the_check_passes_beside_silent_connections() {
     descriptors::raise().unwrap();
     let served = served().await;
+    let Target::Unix(socket) = served.endpoint.target() else { panic!("no unix socket") };
     let mut silent = Vec::new();
     for count in [64, 1100] {
         while silent.len() < count {
-            silent.push(UnixStream::connect(served.endpoint.socket()).await.unwrap());
+            silent.push(UnixStream::connect(socket).await.unwrap());
         }
         for _ in 0..5 {
             assert_eq!(check_once(&served.dialer, LIMIT).await, Ok(()), "{count}");

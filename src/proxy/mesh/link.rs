@@ -27,9 +27,10 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{LinkState, Recovery, Settings, Status, recovery::reselect};
+use super::{LinkState, Recovery, Settings, Status};
 use crate::{
     api::{Connection, Mechanism, MechanismKind},
+    app::client::recovery::reselect,
     chain::{Close, Context, Next, Request, Result, causes},
     elements::heal::Verdict,
     task::Backoff,

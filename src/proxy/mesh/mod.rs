@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 use self::link::Link;
 pub use self::{
     links::Links,
-    recovery::{Nsmgr, Recovery, continued},
+    recovery::{Nsmgr, Recovery},
     status::{LinkState, Status},
 };
 use crate::{

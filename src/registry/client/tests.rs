@@ -2,18 +2,18 @@
 
 //! Tests a registration on the wire, and across a restart of nsmgr.
 
-mod nsmgr;
-
 use std::{fs, path::PathBuf};
 
 use tokio::time::{sleep, timeout};
 use tonic::Code;
 
-use self::nsmgr::{Arrived, Nsmgr};
 use super::*;
 use crate::{
     api::pb::registry::NetworkServiceEndpointResponse,
-    registry::{Offer, Registration, Settings, Standing, State, ensure},
+    registry::{
+        Offer, Registration, Settings, Standing, State, ensure,
+        testing::{Arrived, Nsmgr},
+    },
     testing::{Authority, eventually},
     transport::{Listener, Target},
 };
@@ -64,7 +64,7 @@ impl World {
 
     fn registration(&self) -> Registration {
         let offer = Offer {
-            service: Some(service("ETHERNET")),
+            services: vec![service("ETHERNET")],
             endpoint: endpoint(),
             socket: Some(self.socket.clone()),
         };

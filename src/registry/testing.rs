@@ -38,32 +38,32 @@ use crate::{
 
 /// A Register or Unregister that arrived.
 #[derive(Clone, Debug)]
-pub(super) struct Arrived {
-    pub(super) what: &'static str,
-    pub(super) url: String,
+pub(crate) struct Arrived {
+    pub(crate) what: &'static str,
+    pub(crate) url: String,
     /// The header, with tokens replaced by a letter.
-    pub(super) path: String,
-    pub(super) timeout: String,
+    pub(crate) path: String,
+    pub(crate) timeout: String,
     /// Address of the connection's hub, which differs between connections.
-    pub(super) connection: usize,
+    pub(crate) connection: usize,
 }
 
 type Watches = Vec<(NetworkServiceEndpoint, mpsc::Sender<Result<NetworkServiceEndpointResponse, Status>>)>;
 
 #[derive(Default)]
-pub(super) struct State {
-    pub(super) endpoints: BTreeMap<String, (NetworkServiceEndpoint, Arc<OwnedFd>)>,
-    pub(super) services: HashMap<String, (NetworkService, String)>,
-    pub(super) arrived: Vec<Arrived>,
+pub(crate) struct State {
+    pub(crate) endpoints: BTreeMap<String, (NetworkServiceEndpoint, Arc<OwnedFd>)>,
+    pub(crate) services: HashMap<String, (NetworkService, String)>,
+    pub(crate) arrived: Vec<Arrived>,
     /// Returned instead of the path.
-    pub(super) odd_path: Option<String>,
+    pub(crate) odd_path: Option<String>,
     /// Register never answers.
-    pub(super) hangs: bool,
+    pub(crate) hangs: bool,
     watches: Watches,
 }
 
 impl State {
-    pub(super) fn watches(&self) -> usize {
+    pub(crate) fn watches(&self) -> usize {
         self.watches.len()
     }
 }
@@ -72,14 +72,14 @@ impl State {
 struct Manager(Arc<Mutex<State>>);
 
 /// Serves until it is stopped or dropped.
-pub(super) struct Nsmgr {
+pub(crate) struct Nsmgr {
     manager: Manager,
     stop: Option<oneshot::Sender<()>>,
     server: JoinHandle<()>,
 }
 
 impl Nsmgr {
-    pub(super) async fn start(authority: &Authority, target: &Target) -> Self {
+    pub(crate) async fn start(authority: &Authority, target: &Target) -> Self {
         let manager = Manager::default();
         let listener = Listener::bind(target, authority.identity("nsmgr")).await.unwrap();
         let listener = listener.keep_descriptors();
@@ -92,16 +92,28 @@ impl Nsmgr {
         Self { manager, stop: Some(stop), server }
     }
 
-    pub(super) async fn stop(mut self) {
+    pub(crate) async fn stop(mut self) {
         drop(self.stop.take());
         (&mut self.server).await.unwrap();
     }
 
-    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         self.manager.lock()
     }
 
-    pub(super) fn delete(&self, name: &str) {
+    /// Names of the registered services.
+    pub(crate) fn services(&self) -> Vec<String> {
+        let mut names: Vec<_> = self.state().services.keys().cloned().collect();
+        names.sort();
+        names
+    }
+
+    /// The registered endpoints.
+    pub(crate) fn endpoints(&self) -> Vec<NetworkServiceEndpoint> {
+        self.state().endpoints.values().map(|(endpoint, _)| endpoint.clone()).collect()
+    }
+
+    pub(crate) fn delete(&self, name: &str) {
         let gone = self.state().endpoints.remove(name);
         gone.into_iter().for_each(|(endpoint, _)| self.manager.tell(&endpoint, true));
     }

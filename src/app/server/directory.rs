@@ -11,7 +11,7 @@ use std::{
 use rand::Rng;
 use tokio::{net::UnixStream, time::timeout};
 
-use super::EndpointError;
+use super::ServeError;
 
 /// Name of the socket in its directory.
 pub(super) const SOCKET: &str = "listen.on";
@@ -29,12 +29,12 @@ const ALIVE_WITHIN: Duration = Duration::from_millis(200);
 pub(super) struct Directory(PathBuf);
 
 impl Directory {
-    pub(super) fn make(parent: &Path, name: &str) -> Result<Self, EndpointError> {
+    pub(super) fn make(parent: &Path, name: &str) -> Result<Self, ServeError> {
         let number = rand::rng().random_range(0..10_000_000_000_u64);
         let path = parent.join(format!("{}{number:0DIGITS$}", in_path(name)));
         match fs::create_dir(&path) {
             Ok(()) => Ok(Self(path)),
-            Err(source) => Err(EndpointError::Directory { parent: parent.to_owned(), source }),
+            Err(source) => Err(ServeError::Directory { parent: parent.to_owned(), source }),
         }
     }
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Identifies the links of the pod that no connection may name: loopback, the bridge, and the
-//! devices of the primary network.
+//! Identifies the links of the pod that no connection may name: loopback and the devices of the
+//! primary network.
 //!
-//! Peers choose the names of some links. A peer that names `eth0` must be refused: that link would
-//! become a port of the bridge.
+//! Peers choose the names of some links. A peer that names `eth0` must be refused: the link of the
+//! connection would be taken for that of the pod.
 
 use std::fs;
 
@@ -14,9 +14,9 @@ const MAX_TABLE: usize = 1 << 20;
 
 /// Whether a link of this name belongs to no connection. Reads two small files of `/proc` and does
 /// not wait.
-pub fn is_foreign(name: &InterfaceName, bridge: &InterfaceName) -> bool {
+pub fn is_foreign(name: &InterfaceName) -> bool {
     let name = name.as_str();
-    if name == "lo" || name == bridge.as_str() {
+    if name == "lo" {
         return true;
     }
     let table =
@@ -68,11 +68,9 @@ fe800000000000000000000000000000 40 00000000000000000000000000000000 00 00000000
     }
 
     #[test]
-    fn loopback_and_the_bridge_are_foreign_a_missing_link_is_not() {
+    fn loopback_is_foreign_a_missing_link_is_not() {
         let name = |text: &str| text.parse::<InterfaceName>().unwrap();
-        let bridge = name("bridge0");
-        assert!(is_foreign(&name("lo"), &bridge));
-        assert!(is_foreign(&name("bridge0"), &bridge));
-        assert!(!is_foreign(&name("load-balan-nSjS"), &bridge));
+        assert!(is_foreign(&name("lo")));
+        assert!(!is_foreign(&name("load-balan-nSjS")));
     }
 }

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! The rows and settings of a client before it connects.
+
+use std::{sync::Arc, time::Duration};
+
+use tower_layer::Layer;
+
+use super::{Client, Inner, report::Report};
+use crate::{
+    app::rows,
+    chain::{
+        Chain, Next, Tail,
+        builder::WrongOrder,
+        element::{CallService, Element},
+    },
+    task::Tasks,
+    transport::{Dialer, Identity, Target},
+};
+
+/// Lifetime of tokens, as in NSM's clients.
+const TOKEN_LIFETIME: Duration = Duration::from_secs(600);
+/// Timeout of one attempt to connect to nsmgr.
+const DIAL: Duration = Duration::from_secs(5);
+/// Timeout of one Request or Close.
+const REQUEST: Duration = Duration::from_secs(15);
+
+type Change = Box<dyn FnOnce(Chain) -> Chain + Send>;
+
+/// A client that does not connect yet. See [`Client::builder`].
+#[must_use = "a client does nothing until it is built"]
+pub struct Builder {
+    name: String,
+    nsmgr: Dialer,
+    tasks: Tasks,
+    changes: Vec<Change>,
+    request_timeout: Duration,
+}
+
+impl Builder {
+    pub(super) fn new(name: String, identity: Identity, nsmgr: Target, tasks: Tasks) -> Self {
+        let nsmgr = Dialer { target: nsmgr, identity, dial_timeout: DIAL, token_lifetime: TOKEN_LIFETIME };
+        Self { name, nsmgr, tasks, changes: Vec::new(), request_timeout: REQUEST }
+    }
+
+    /// Appends an element below the standard rows and above those that call nsmgr.
+    pub fn with<E: Element>(self, element: E) -> Self {
+        self.chain(|chain| chain.with(element))
+    }
+
+    /// Appends a tower layer under the given name.
+    pub fn layer<L>(self, name: &'static str, layer: L) -> Self
+    where
+        L: Layer<Next, Service: CallService> + Send + 'static,
+    {
+        self.chain(move |chain| chain.layer(name, layer))
+    }
+
+    /// Changes the chain: the standard rows above the call of nsmgr, and those appended so far.
+    pub fn chain(mut self, change: impl FnOnce(Chain) -> Chain + Send + 'static) -> Self {
+        self.changes.push(Box::new(change));
+        self
+    }
+
+    /// Timeout of one Request or Close instead of 15 s.
+    pub fn request_timeout(mut self, timeout: Duration) -> Self {
+        self.request_timeout = timeout;
+        self
+    }
+
+    /// Lifetime of the client's tokens instead of 10 minutes: connections are refreshed before they
+    /// expire.
+    pub fn token_lifetime(mut self, lifetime: Duration) -> Self {
+        self.nsmgr.token_lifetime = lifetime;
+        self
+    }
+
+    /// Finishes the chain.
+    ///
+    /// # Errors
+    /// [`WrongOrder`] if a row stands in the wrong place.
+    pub fn build(self) -> Result<Client, WrongOrder> {
+        let standard = rows::client(&self.name, self.nsmgr.token_lifetime, &self.tasks).with(Report);
+        let chain = self.changes.into_iter().fold(standard, |chain, change| change(chain));
+        let chain = rows::connect(chain, self.nsmgr.clone());
+        tracing::debug!(name = self.name, %chain, "client");
+        Ok(Client(Arc::new(Inner {
+            chain: chain.build(Tail)?,
+            name: self.name,
+            nsmgr: self.nsmgr,
+            tasks: self.tasks,
+            request_timeout: self.request_timeout,
+            ids: Default::default(),
+        })))
+    }
+}

@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Runs chains as programs: an endpoint that is served and registered, a client that keeps its
+//! connections.
+//!
+//! - [`Endpoint`] has the rows that every endpoint of NSM needs, and those of its author below
+//!   them. It listens, registers its network services, and stops in order.
+//! - [`Client`] has the rows that every client of NSM needs, and those of its author between them.
+//!   Each [`Link`] is one connection, which is kept until it is closed.
+//! - [`Server`] listens on a socket in a directory of its own.
+
+pub mod client;
+pub mod endpoint;
+mod rows;
+pub mod server;
+
+pub use self::{
+    client::{Client, Link, LinkState},
+    endpoint::{Endpoint, EndpointError},
+    server::{ServeError, Server},
+};

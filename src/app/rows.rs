@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! The rows that every endpoint and every client has.
+
+use std::time::Duration;
+
+use crate::{
+    chain::{Chain, begin::BeginLayer, metadata::MetadataLayer},
+    elements::{
+        authorize,
+        connect::Connect,
+        heal::{self, Heal},
+        monitor::Monitor,
+        refresh::Refresh,
+        timeout::Timeout,
+        trace::Trace,
+        trim_path::TrimPath,
+        update_path::UpdatePath,
+        update_token::UpdateToken,
+    },
+    server::monitor::Connections,
+    task::Tasks,
+    transport::Dialer,
+};
+
+/// The rows of an endpoint above those of its author.
+pub(super) fn endpoint(
+    name: &str,
+    token_lifetime: Duration,
+    connections: &Connections,
+    tasks: &Tasks,
+) -> Chain {
+    Chain::new()
+        .with(Trace)
+        .with(UpdatePath::new(name))
+        .with(UpdateToken::new(token_lifetime))
+        .with(authorize::Endpoint)
+        .layer("begin", BeginLayer::endpoint(tasks.clone()))
+        .layer("metadata", MetadataLayer)
+        .with(Timeout)
+        .with(Monitor::new(connections.clone()))
+        .with(TrimPath::default())
+}
+
+/// The rows of a client above those of its author.
+pub(super) fn client(name: &str, token_lifetime: Duration, tasks: &Tasks) -> Chain {
+    let heal = heal::Settings { token_lifetime, ..heal::Settings::default() };
+    Chain::new()
+        .with(Trace)
+        .with(UpdatePath::new(name))
+        .layer("begin", BeginLayer::client(tasks.clone()))
+        .layer("metadata", MetadataLayer)
+        .with(Refresh)
+        .with(Heal::new(heal))
+}
+
+/// The rows of a client below those of its author.
+pub(super) fn connect(chain: Chain, dialer: Dialer) -> Chain {
+    chain.with(authorize::Client).layer("connect", Connect::new(dialer))
+}
