@@ -36,6 +36,7 @@ use tokio::{
     runtime::{Builder, Runtime},
     sync::watch,
 };
+use tower_layer::Layer;
 use tracing_subscriber::layer::SubscriberExt;
 
 /// Passes every call on.
@@ -46,12 +47,12 @@ impl Element for Pass {
 }
 
 fn chain(rows: usize, begin: Option<BeginLayer>) -> Next {
+    let rows = (0..rows).fold(Chain::new().build().unwrap(), |next, _| Pass.layer().layer(next));
     let start = match begin {
-        Some(begin) => Chain::new().layer("begin", begin),
+        Some(begin) => Chain::new().with(begin),
         None => Chain::new(),
     };
-    let chain = (0..rows).fold(start, |chain, _| chain.with(Pass));
-    chain.build(Tail).unwrap()
+    start.end(rows).build().unwrap()
 }
 
 /// A connection as a target's refresh carries it: four segments with tokens, dual-stack addresses,
@@ -162,9 +163,9 @@ fn proxy(criterion: &mut Criterion) {
         }
         request
     };
-    let endpoint = chains::endpoint(&parts).build(Tail).unwrap();
+    let endpoint = chains::endpoint(&parts).build().unwrap();
     refreshes(criterion, "chain/endpoint", &runtime, &endpoint, &|| request("target", Some(&caller)));
-    let client = chains::client(&parts).without("connect").build(Tail).unwrap();
+    let client = chains::client(&parts).end(Tail).build().unwrap();
     refreshes(criterion, "chain/client", &runtime, &client, &|| request("px", None));
     runtime.block_on(tasks.stop());
 }

@@ -76,7 +76,7 @@ async fn endpoint(folder: &tempfile::TempDir) -> Dialer {
     let identity = Identity::fixed(svid(folder, &authority, "nse").await);
     let listener = Listener::bind(&target, identity).await.unwrap();
     let end = tower::service_fn(|call: Call| async { Ok::<_, Error>(call.into_connection()) });
-    let chain = Chain::new().with(Tokens).build(end).unwrap();
+    let chain = Chain::new().with(Tokens).end(end).build().unwrap();
     let routes = Endpoint::new(chain, Connections::new(Limits::default())).routes();
     tokio::spawn(serve(listener, routes, std::future::pending(), Duration::ZERO));
     let identity = Identity::fixed(svid(folder, &authority, "nsc").await);

@@ -13,9 +13,7 @@ use std::{
 
 use nsm::{
     api::Connection,
-    chain::{
-        Chain, Element, Next, Reason, Request, Result, Tail, begin::BeginLayer, metadata::MetadataLayer,
-    },
+    chain::{Chain, Element, Next, Reason, Request, Result, begin::BeginLayer, metadata::MetadataLayer},
     elements::{
         authorize, connect::Connect, monitor::Monitor, timeout::Timeout, trim_path::TrimPath,
         update_path::UpdatePath, update_token::UpdateToken,
@@ -82,8 +80,8 @@ async fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
         .with(UpdatePath::new("endpoint"))
         .with(UpdateToken::new(LIFETIME))
         .with(authorize::Endpoint)
-        .layer("begin", BeginLayer::endpoint(tasks.clone()))
-        .layer("metadata", MetadataLayer)
+        .with(BeginLayer::endpoint(tasks.clone()))
+        .with(MetadataLayer)
         .with(Timeout)
         .with(Monitor::new(connections.clone()))
         .with(TrimPath::default())
@@ -91,19 +89,19 @@ async fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     println!("endpoint: {endpoint}");
     let target = Target::Unix(folder.path().join("endpoint.sock"));
     let listener = Listener::bind(&target, server).await?;
-    let routes = server::Endpoint::new(endpoint.build(Tail)?, connections).routes();
+    let routes = server::Endpoint::new(endpoint.build()?, connections).routes();
     tasks.spawn(server::serve(listener, routes, pending(), Duration::from_secs(1)));
 
     let dialer =
         Dialer { target, identity: client, dial_timeout: Duration::from_secs(5), token_lifetime: LIFETIME };
     let client = Chain::new()
         .with(UpdatePath::new("client"))
-        .layer("begin", BeginLayer::client(tasks.clone()))
-        .layer("metadata", MetadataLayer)
+        .with(BeginLayer::client(tasks.clone()))
+        .with(MetadataLayer)
         .with(authorize::Client)
-        .layer("connect", Connect::new(dialer));
+        .end(Connect::new(dialer));
     println!("client: {client}");
-    let client = client.build(Tail)?;
+    let client = client.build()?;
 
     let address = |answer: &Connection| answer.ip_context().map(|ip| ip.src_ip_addrs.clone());
     let first = client.request(Request::new(Connection::named("a"))).await?;

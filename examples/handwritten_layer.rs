@@ -12,7 +12,7 @@ use std::{
 
 use nsm::{
     api::Connection,
-    chain::{Call, Chain, Error, Request, laws},
+    chain::{Call, Chain, Request, laws},
     elements::mtu::Mtu,
 };
 use pin_project::pin_project;
@@ -72,8 +72,7 @@ impl<F: Future> Future for Timing<F> {
 #[tokio::main(flavor = "current_thread", start_paused = true)] // paused for the laws
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (report, took) = channel();
-    let end = tower::service_fn(|call: Call| async { Ok::<_, Error>(call.into_connection()) });
-    let chain = Chain::new().layer("took", TookLayer(report)).with(Mtu(1500)).build(end)?;
+    let chain = Chain::new().layer("took", TookLayer(report)).with(Mtu(1500)).build()?;
     chain.request(Request::new(Connection::named("a"))).await?;
     println!("the call took {:?}", took.try_recv()?); // an error if nothing was reported
     laws::check_layer(|| TookLayer(channel().0), || 0).await?;

@@ -9,35 +9,32 @@
 
 use nsm::{
     api::Connection,
-    chain::{
-        Call, Chain, Close, Error, Next, Request, begin::BeginLayer, builder::WrongOrder,
-        metadata::MetadataLayer,
-    },
+    chain::{Chain, Close, InvalidChain, Next, Request, begin::BeginLayer, metadata::MetadataLayer},
     elements::{egress::Egress, monitor::Monitor, mtu::Mtu, trim_path::TrimPath, update_path::UpdatePath},
     server::monitor::Connections,
     task::Tasks,
 };
 
 /// The end of the path.
-fn endpoint() -> Result<Next, WrongOrder> {
-    let end = tower::service_fn(|call: Call| async { Ok::<_, Error>(call.into_connection()) });
-    Chain::new().with(UpdatePath::new("endpoint")).with(TrimPath::default()).with(Mtu(1400)).build(end)
+fn endpoint() -> Result<Next, InvalidChain> {
+    Chain::new().with(UpdatePath::new("endpoint")).with(TrimPath::default()).with(Mtu(1400)).build()
 }
 
 /// A hop in the middle, in front of `next`.
-fn hop(next: Next, connections: &Connections, carried: &Egress, tasks: &Tasks) -> Result<Next, WrongOrder> {
+fn hop(next: Next, connections: &Connections, carried: &Egress, tasks: &Tasks) -> Result<Next, InvalidChain> {
     let client = Chain::new()
         .with(UpdatePath::new("hop"))
-        .layer("begin", BeginLayer::client(tasks.clone()))
-        .layer("metadata", MetadataLayer)
+        .with(BeginLayer::client(tasks.clone()))
+        .with(MetadataLayer)
         .with(carried.clone());
     Chain::new()
         .with(UpdatePath::new("hop"))
-        .layer("begin", BeginLayer::endpoint(tasks.clone()))
-        .layer("metadata", MetadataLayer)
+        .with(BeginLayer::endpoint(tasks.clone()))
+        .with(MetadataLayer)
         .with(Monitor::new(connections.clone()))
         .with(TrimPath::PASS_THROUGH)
-        .build(client.build(next)?)
+        .end(client.end(next).build()?)
+        .build()
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -46,7 +43,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let carried = Egress::default();
     let tasks = Tasks::default();
     let hop = hop(endpoint()?, &connections, &carried, &tasks)?;
-    let caller = Chain::new().with(UpdatePath::new("caller")).build(hop)?;
+    let caller = Chain::new().with(UpdatePath::new("caller")).end(hop).build()?;
 
     let answer = caller.request(Request::new(Connection::named("connection-1"))).await?;
     let names: Vec<_> = answer.segments().iter().map(|segment| segment.name.as_str()).collect();

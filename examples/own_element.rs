@@ -11,7 +11,7 @@ use std::sync::Arc;
 use nsm::{
     api::Connection,
     chain::{
-        Call, Chain, Close, Element, Error, Next, Order, Reason, Request, Result, begin::BeginLayer, laws,
+        Chain, Close, Element, Next, Order, Reason, Request, Result, begin::BeginLayer, laws,
         metadata::MetadataLayer,
     },
     task::Tasks,
@@ -26,7 +26,7 @@ struct Place(#[expect(dead_code, reason = "a guard")] OwnedSemaphorePermit);
 
 impl Element for AtMost {
     const NAME: &'static str = "at_most";
-    const ORDER: Order = Order { after: &["begin", "metadata"], before: &[] };
+    const ORDER: Order = Order::STATE;
 
     async fn request(&self, request: Request, next: Next) -> Result<Box<Connection>> {
         let scope = &request.context.scope;
@@ -44,13 +44,12 @@ impl Element for AtMost {
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let places = Arc::new(Semaphore::new(2));
     let tasks = Tasks::default();
-    let end = tower::service_fn(|call: Call| async { Ok::<_, Error>(call.into_connection()) });
     let chain = Chain::new()
-        .layer("begin", BeginLayer::endpoint(tasks.clone()))
-        .layer("metadata", MetadataLayer)
+        .with(BeginLayer::endpoint(tasks.clone()))
+        .with(MetadataLayer)
         .with(AtMost(Arc::clone(&places)));
     println!("{chain}");
-    let chain = chain.build(end)?;
+    let chain = chain.build()?;
 
     for id in ["a", "b", "a"] {
         chain.request(Request::new(Connection::named(id))).await?; // the second time is a refresh

@@ -7,29 +7,32 @@ use std::time::Duration;
 
 use nsm::{
     api::{Connection, Mechanism, MechanismKind},
-    chain::{Call, Chain, Error, Request, Result},
+    chain::{Chain, Request, Result, begin::BeginLayer, metadata::MetadataLayer},
     elements::{
         mechanism::{self, Names},
         mtu::Mtu,
         update_path::UpdatePath,
     },
+    task::Tasks,
 };
 use tower::timeout::TimeoutLayer;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let names = Names::new(|name| name.as_str() == "eth0"); // the name of a link that no connection made
+    let tasks = Tasks::default(); // owns the lanes of all connections
     let chain = Chain::new()
         .with(UpdatePath::new("endpoint-1"))
+        .with(BeginLayer::endpoint(tasks.clone()))
+        .with(MetadataLayer)
         .layer("deadline", TimeoutLayer::new(Duration::from_secs(5)))
         .with(mechanism::Endpoint::new(names))
         .with(Mtu(1500));
     println!("{chain}");
-    assert_eq!(chain.to_string(), "update_path → deadline → mechanism → mtu");
+    assert_eq!(chain.to_string(), "update_path → begin → metadata → deadline → mechanism → mtu");
 
-    // The service below the last element answers: here, with the connection of the Request.
-    let end = tower::service_fn(|call: Call| async { Ok::<_, Error>(call.into_connection()) });
-    let chain = chain.build(end)?;
+    // Without another end, the answer is the connection as the rows have made it.
+    let chain = chain.build()?;
 
     let mut connection = Connection::named("connection-1");
     connection.network_service = "load-balancer.trench".into();
@@ -47,5 +50,6 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let refused = chain.request(Request::new(Connection::named("connection-2"))).await;
     println!("{}", refused.as_ref().err().ok_or("a Request without a mechanism was accepted")?);
+    tasks.stop().await;
     Ok(())
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use nsm::{
     api::Connection,
-    chain::{Chain, Request, Tail, begin::BeginLayer, metadata::MetadataLayer},
+    chain::{Chain, Request, begin::BeginLayer, metadata::MetadataLayer},
     elements::{mtu::Mtu, trace::Trace, update_path::UpdatePath},
     proxy::telemetry::{Destination, Telemetry},
     task::Tasks,
@@ -33,11 +33,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let chain = Chain::new()
         .with(Trace)
         .with(UpdatePath::new("traced-chain"))
-        .layer("begin", BeginLayer::endpoint(tasks.clone()))
-        .layer("metadata", MetadataLayer)
+        .with(BeginLayer::endpoint(tasks.clone()))
+        .with(MetadataLayer)
         .with(Mtu(1500));
     println!("{chain}");
-    let chain = chain.build(Tail)?;
+    let chain = chain.build()?;
     chain.request(Request::new(Connection::named("a"))).await?;
 
     telemetry.stop(Duration::from_secs(5)).await;

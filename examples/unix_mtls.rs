@@ -8,7 +8,7 @@ use std::{future::pending, sync::Arc, time::Duration};
 use network_service_client::NetworkServiceClient;
 use nsm::{
     api::{Connection, Inode, Mechanism, MechanismKind, parameter, pb::networkservice::*},
-    chain::{Chain, Element, Next, Reason, Request, Result, Tail},
+    chain::{Chain, Element, Next, Reason, Request, Result},
     server::{self, monitor::Connections},
     task::Tasks,
     testing::{Authority, Workload},
@@ -50,7 +50,7 @@ async fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
 
     let target = Target::Unix(folder.path().join("endpoint.sock"));
     let listener = Listener::bind(&target, server).await?.keep_descriptors();
-    let endpoint = server::Endpoint::new(Chain::new().with(Claim).build(Tail)?, Connections::default());
+    let endpoint = server::Endpoint::new(Chain::new().with(Claim).build()?, Connections::default());
     let (_reporter, health) = server::health().await;
     let routes = endpoint.routes().add_service(health);
     tasks.spawn(server::serve(listener, routes, pending(), Duration::from_secs(1)));

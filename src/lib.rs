@@ -14,7 +14,7 @@
 //! ```
 //! use nsm::{
 //!     api::{Connection, Mechanism, MechanismKind},
-//!     chain::{Chain, Request, Tail, begin::BeginLayer, metadata::MetadataLayer},
+//!     chain::{Chain, Request, begin::BeginLayer, metadata::MetadataLayer},
 //!     elements::{mechanism::{self, Names}, mtu::Mtu, update_path::UpdatePath},
 //!     task::Tasks,
 //! };
@@ -23,12 +23,12 @@
 //! let tasks = Tasks::default(); // owns the lanes of all connections
 //! let chain = Chain::new()
 //!     .with(UpdatePath::new("endpoint-1"))
-//!     .layer("begin", BeginLayer::endpoint(tasks.clone())) // one call of a connection at a time
-//!     .layer("metadata", MetadataLayer) // state per connection, undone when a call fails
+//!     .with(BeginLayer::endpoint(tasks.clone())) // one call of a connection at a time
+//!     .with(MetadataLayer) // state per connection, undone when a call fails
 //!     .with(mechanism::Endpoint::new(Names::new(|_| false))) // agrees on KERNEL, and names the link
 //!     .with(Mtu(1500));
 //! assert_eq!(chain.to_string(), "update_path → begin → metadata → mechanism → mtu");
-//! let chain = chain.build(Tail)?;
+//! let chain = chain.build()?;
 //!
 //! let kernel = vec![Mechanism::local(MechanismKind::Kernel)];
 //! let request = Request { preferences: kernel, ..Request::new(Connection::named("connection-1")) };

@@ -49,7 +49,7 @@ async fn every_row_has_a_span_when_somebody_listens() {
     let _on = tracing::subscriber::set_default(spans.clone());
     let timeout = TimeoutLayer::new(Duration::from_secs(1));
     let chain = Chain::new().with(Pass).layer("timeout", timeout);
-    let chain = chain.build(tower::service_fn(answer)).unwrap();
+    let chain = chain.end(tower::service_fn(answer)).build().unwrap();
     let mut next = chain.clone();
     tower::Service::call(&mut next, Call::Request(Request::new(Connection::named("a")))).await.unwrap();
     let seen = spans.0.lock().unwrap().join(" ");

@@ -12,7 +12,6 @@ mod spans;
 use std::{collections::BTreeMap, time::Duration};
 
 use nsm::{
-    chain::Tail,
     elements::mechanism::Names,
     proxy::{
         chains::{self, Parts},
@@ -59,7 +58,7 @@ async fn one_request_is_one_tree_through_both_chains() {
         names,
         ..rig.parts.clone()
     };
-    let caller = chains::client(&caller).build(Tail).unwrap();
+    let caller = chains::client(&caller).build().unwrap();
     let root = tracing::info_span!(target: "nsm::test", "test");
     let asked = tracing::Instrument::instrument(ask(&caller, request("t")), root);
     asked.await.unwrap();

@@ -172,6 +172,31 @@ fn an_element_never_imports_another_element() {
     assert!(wrong.is_empty(), "an element imports another:\n{}", wrong.join("\n"));
 }
 
+/// The strings between `from` and `to` in every occurrence in a text.
+fn strings_between<'a>(text: &'a str, from: &'a str, to: char) -> impl Iterator<Item = &'a str> {
+    let found = text.split(from).skip(1).filter_map(move |rest| rest.split_once(to));
+    found.flat_map(|(within, _)| within.split('"').skip(1).step_by(2))
+}
+
+#[test]
+fn an_order_names_rows_that_exist() {
+    for folders in [&["src/chain", "src/elements"][..], &["src/chain", "src/elements", "lab/src"]] {
+        let code: Vec<_> = folders.iter().flat_map(|folder| files(folder, &["rs"])).collect();
+        let code: Vec<_> = code.iter().map(|file| (file, product_code(file))).collect();
+        let names =
+            code.iter().flat_map(|(_, code)| strings_between(code, "const NAME: &'static str =", ';'));
+        let names: BTreeSet<_> = names.collect();
+        let ordered = code.iter().flat_map(|(file, code)| {
+            strings_between(code, "const ORDER: Order =", ';').map(move |name| (file.display(), name))
+        });
+        let ordered: Vec<_> = ordered.collect();
+        assert!(ordered.len() > 20, "orders are found: {}", ordered.len());
+        let unknown: Vec<_> = ordered.iter().filter(|(_, name)| !names.contains(name)).collect();
+        let unknown: Vec<_> = unknown.iter().map(|(file, name)| format!("{file}: `{name}`")).collect();
+        assert!(unknown.is_empty(), "no row has the name:\n{}", unknown.join("\n"));
+    }
+}
+
 #[test]
 fn every_element_and_service_is_held_to_the_laws() {
     let mut wrong = Vec::new();

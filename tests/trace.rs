@@ -84,10 +84,10 @@ async fn a_call_continues_its_callers_trace_and_events_link_to_it() {
     });
     let chain = Chain::new()
         .with(Trace)
-        .layer("begin", BeginLayer::client(tasks.clone()))
-        .layer("metadata", MetadataLayer)
+        .with(BeginLayer::client(tasks.clone()))
+        .with(MetadataLayer)
         .with(Fire(Mutex::new(true)));
-    let chain = chain.build(end).unwrap();
+    let chain = chain.end(end).build().unwrap();
 
     let mut connection = Connection::named("connection-1");
     connection.network_service = "load-balancer".into();

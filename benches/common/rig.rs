@@ -6,7 +6,7 @@ use std::{fs, path::Path, sync::Arc, time::Duration};
 
 use nsm::{
     api::{Connection, Family, Mechanism, MechanismKind},
-    chain::{Close, Context, Next, Request, Tail},
+    chain::{Close, Context, Next, Request},
     elements::update_path::rules,
     ipam::{self, BRIDGE, InMemory, Leases, Pool, Subnet, Tree},
     kernel::{Kernel, Memory, Settings},
@@ -54,7 +54,7 @@ impl Rig {
         kernel.set_gateways(bridge.addresses());
         let in_memory = in_memory::parts("px", &tasks).unwrap();
         let parts = Parts { gateways, leases, kernel, ..in_memory };
-        let endpoint = chains::endpoint(&parts).build(Tail).unwrap();
+        let endpoint = chains::endpoint(&parts).build().unwrap();
         Self { parts, linux, tasks, endpoint, caller }
     }
 

@@ -85,7 +85,7 @@ impl World {
             .with(mechanism::Endpoint::new(Names::new(|_| false)))
             .with(Addresses)
             .with(send_fd::Endpoint::new(send_fd::Netns::of(proxy.netns.descriptor()).unwrap()))
-            .build(hop.end())
+            .build()
             .unwrap();
         let routes = server::Endpoint::new(chain, connections.clone()).routes();
         let socket = proxy.folder.join("listen.on");

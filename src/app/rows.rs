@@ -35,8 +35,8 @@ pub(super) fn endpoint(
         .with(UpdatePath::new(name))
         .with(UpdateToken::new(token_lifetime))
         .with(authorize::Endpoint)
-        .layer("begin", BeginLayer::endpoint(tasks.clone()))
-        .layer("metadata", MetadataLayer)
+        .with(BeginLayer::endpoint(tasks.clone()))
+        .with(MetadataLayer)
         .with(Timeout)
         .with(Monitor::new(connections.clone()))
         .with(TrimPath::default())
@@ -48,13 +48,13 @@ pub(super) fn client(name: &str, token_lifetime: Duration, tasks: &Tasks) -> Cha
     Chain::new()
         .with(Trace)
         .with(UpdatePath::new(name))
-        .layer("begin", BeginLayer::client(tasks.clone()))
-        .layer("metadata", MetadataLayer)
+        .with(BeginLayer::client(tasks.clone()))
+        .with(MetadataLayer)
         .with(Refresh)
         .with(Heal::new(heal))
 }
 
 /// The rows of a client below those of its author.
 pub(super) fn connect(chain: Chain, dialer: Dialer) -> Chain {
-    chain.with(authorize::Client).layer("connect", Connect::new(dialer))
+    chain.with(authorize::Client).end(Connect::new(dialer))
 }

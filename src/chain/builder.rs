@@ -11,51 +11,47 @@ use std::fmt;
 use tower_layer::Layer;
 
 use crate::chain::{
-    Error, Reason,
-    element::{CallService, Element, Next},
+    Next, Tail,
+    element::CallService,
+    order::{InvalidChain, Order, list},
+    row::{End, Named, Row},
 };
 
-/// Order constraints of a row. Names that are not in the chain are ignored.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Order {
-    /// Rows that must come before this one.
-    pub after: &'static [&'static str],
-    /// Rows that must come after this one.
-    pub before: &'static [&'static str],
-}
-
-impl Order {
-    /// No constraint.
-    pub const ANY: Order = Order { after: &[], before: &[] };
-}
-
-/// Two rows are in the wrong order.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{first}` must stand before `{second}`, because `{says}` says so")]
-pub struct WrongOrder {
-    /// The row that must come first.
-    pub first: &'static str,
-    /// The row that must come second.
-    pub second: &'static str,
-    /// The row that declares the constraint.
-    pub says: &'static str,
-}
-
-impl From<WrongOrder> for Error {
-    fn from(wrong: WrongOrder) -> Self {
-        Reason::Refused(wrong.to_string()).into()
-    }
-}
-
-struct Row {
+struct Listed {
     name: &'static str,
     order: Order,
     wrap: Box<dyn FnOnce(Next) -> Next + Send>,
 }
 
-/// Builder of a chain. `Display` prints its rows.
+impl Listed {
+    fn of<R: Row>(row: R) -> Self {
+        let name = row.name();
+        let order = row.order();
+        Self { name, order, wrap: Box::new(move |next| Next::of(name, row.service(next))) }
+    }
+}
+
+/// Builder of a chain. `Display` prints its rows and its end.
+///
+/// ```
+/// use nsm::{chain::{Chain, begin::BeginLayer, metadata::MetadataLayer}, elements::{mtu::Mtu, refresh::Refresh}, task::Tasks};
+///
+/// let begin = || Chain::new().with(BeginLayer::client(Tasks::default()));
+/// let chain = begin().with(MetadataLayer).slot().with(Mtu(1500));
+/// let chain = chain.append(Refresh); // into the slot
+/// assert_eq!(chain.to_string(), "begin → metadata → refresh → mtu");
+/// assert!(chain.build().is_ok());
+///
+/// let error = begin().with(Refresh).build().err().unwrap();
+/// assert_eq!(error.to_string(), "`refresh` needs a row `metadata` before it; the chain is: begin → refresh");
+/// ```
 #[derive(Default)]
-pub struct Chain(Vec<Row>);
+pub struct Chain {
+    rows: Vec<Listed>,
+    slot: Option<usize>,
+    end: Option<(&'static str, Next)>,
+    unknown: Option<InvalidChain>,
+}
 
 impl Chain {
     /// An empty chain.
@@ -63,67 +59,110 @@ impl Chain {
         Self::default()
     }
 
-    /// Appends an element.
-    pub fn with<E: Element>(self, element: E) -> Self {
-        self.push(E::NAME, E::ORDER, move |next| element.layer().layer(next))
+    /// Adds a row below the others.
+    #[must_use]
+    pub fn with<R: Row>(mut self, row: R) -> Self {
+        self.rows.push(Listed::of(row));
+        self
     }
 
-    /// Appends a tower layer under the given name.
+    /// Adds a tower layer under the given name below the other rows.
+    #[must_use]
     pub fn layer<L>(self, name: &'static str, layer: L) -> Self
     where
         L: Layer<Next, Service: CallService> + Send + 'static,
     {
-        self.push(name, Order::ANY, move |next| Next::of(name, layer.layer(next)))
+        self.with(Named(name, layer))
     }
 
-    fn push<F>(mut self, name: &'static str, order: Order, wrap: F) -> Self
-    where
-        F: FnOnce(Next) -> Next + Send + 'static,
-    {
-        let wrap = Box::new(wrap);
-        self.0.push(Row { name, order, wrap });
+    /// Marks the place of rows that are [appended](Self::append) later. Without a mark they stand
+    /// below all others.
+    #[must_use]
+    pub fn slot(mut self) -> Self {
+        self.slot = Some(self.rows.len());
         self
     }
 
-    /// Removes the rows with a name, so that a test can show which promise fails without them.
+    /// Adds a row to the [slot](Self::slot), below those that were appended before.
+    #[must_use]
+    pub fn append<R: Row>(mut self, row: R) -> Self {
+        let slot = self.slot.unwrap_or(self.rows.len());
+        self.insert(slot, row);
+        self
+    }
+
+    /// Adds a row directly before the one with a name. [`build`](Self::build) fails if there is
+    /// none.
+    #[must_use]
+    pub fn before<R: Row>(mut self, name: &str, row: R) -> Self {
+        if let Some(at) = self.position(name) {
+            self.insert(at, row);
+        }
+        self
+    }
+
+    /// Puts a row in the place of the one with a name. [`build`](Self::build) fails if there is
+    /// none.
+    #[must_use]
+    pub fn replace<R: Row>(mut self, name: &str, row: R) -> Self {
+        if let Some(at) = self.position(name) {
+            self.rows[at] = Listed::of(row);
+        }
+        self
+    }
+
+    /// Removes the row with a name. [`build`](Self::build) fails if there is none.
+    #[must_use]
     pub fn without(mut self, name: &str) -> Self {
-        self.0.retain(|row| row.name != name);
+        if let Some(at) = self.position(name) {
+            self.rows.remove(at);
+            self.slot = self.slot.map(|slot| if at < slot { slot - 1 } else { slot });
+        }
         self
     }
 
-    /// Names of the rows in request order.
-    pub fn names(&self) -> impl Iterator<Item = &'static str> + '_ {
-        self.0.iter().map(|row| row.name)
+    /// Sets the innermost service, in place of a former one. Without it a chain ends with [`Tail`].
+    #[must_use]
+    pub fn end<E: End>(mut self, end: E) -> Self {
+        let name = end.name();
+        self.end = Some((name, Next::of(name, end)));
+        self
     }
 
-    /// Finishes the chain with the innermost service.
+    /// Names of the rows in request order, and that of the end if one was set.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> + '_ {
+        let end = self.end.iter().map(|(name, _)| *name);
+        self.rows.iter().map(|row| row.name).chain(end)
+    }
+
+    /// Builds the chain.
     ///
     /// # Errors
-    /// [`WrongOrder`] for the first constraint that is violated.
-    pub fn build<S: CallService>(self, end: S) -> Result<Next, WrongOrder> {
-        self.check()?;
-        let rows = self.0.into_iter().rev();
-        Ok(rows.fold(Next::of("end", end), |next, row| (row.wrap)(next)))
+    /// The first row that is unknown, missing, there twice or in a wrong place.
+    pub fn build(self) -> Result<Next, InvalidChain> {
+        self.unknown.map_or(Ok(()), Err)?;
+        Order::check(&orders(&self.rows))?;
+        let end = self.end.map_or_else(|| Next::of(Tail::NAME, Tail), |(_, end)| end);
+        Ok(self.rows.into_iter().rev().fold(end, |next, row| (row.wrap)(next)))
     }
 
-    fn check(&self) -> Result<(), WrongOrder> {
-        for (at, row) in self.0.iter().enumerate() {
-            let above = &self.0[..at];
-            let below = &self.0[at + 1..];
-            let says = row.name;
-            if let Some(late) = below.iter().find(|r| row.order.after.contains(&r.name)) {
-                let first = late.name;
-                let second = says;
-                return Err(WrongOrder { first, second, says });
-            }
-            if let Some(early) = above.iter().find(|r| row.order.before.contains(&r.name)) {
-                let first = says;
-                let second = early.name;
-                return Err(WrongOrder { first, second, says });
-            }
-        }
-        Ok(())
+    fn insert<R: Row>(&mut self, at: usize, row: R) {
+        self.rows.insert(at, Listed::of(row));
+        self.slot = self.slot.map(|slot| if at <= slot { slot + 1 } else { slot });
     }
+
+    fn position(&mut self, name: &str) -> Option<usize> {
+        let at = self.rows.iter().position(|row| row.name == name);
+        if at.is_none() && self.unknown.is_none() {
+            let rows = list(&orders(&self.rows));
+            self.unknown = Some(InvalidChain::Unknown { row: name.to_owned(), rows });
+        }
+        at
+    }
+}
+
+fn orders(rows: &[Listed]) -> Vec<(&'static str, Order)> {
+    rows.iter().map(|row| (row.name, row.order)).collect()
 }
 
 impl fmt::Display for Chain {

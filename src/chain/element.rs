@@ -43,6 +43,13 @@ pub trait Element: Sized + Send + Sync + 'static {
         async move { next.request(request).await }
     }
 
+    /// Withdraws the effects of the connection that must end before a Close is passed on, and so
+    /// before anything below can block: usually drops a guard of the scope. Called before
+    /// [`close`](Self::close).
+    fn withdraw(&self, close: &Close) {
+        let _nothing_to_withdraw = close;
+    }
+
     /// Handle a Close. Values taken from the scope are dropped even if the Close then fails.
     fn close(&self, close: Close, next: Next) -> impl Future<Output = Result<Box<Connection>>> + Send {
         async move { next.close(close).await }
@@ -140,7 +147,10 @@ impl<E: Element> Erased for Node<E> {
         let work = async move {
             match call {
                 Call::Request(request) => element.request(request, next).await,
-                Call::Close(close) => element.close(close, next).await,
+                Call::Close(close) => {
+                    element.withdraw(&close);
+                    element.close(close, next).await
+                }
             }
         };
         if E::SPAN { row(E::NAME, work) } else { Box::pin(work.map_err(|error| error.at(E::NAME))) }

@@ -25,7 +25,8 @@ use tower_service::Service;
 use crate::{
     api::Connection,
     chain::{
-        Answered, Call, Error, Frame, Next, Result,
+        Answered, Call, Error, Frame, Next, Order, Result, Row,
+        begin::BeginLayer,
         element::{Answer, CallService},
     },
 };
@@ -39,6 +40,25 @@ impl<S: CallService> Layer<S> for MetadataLayer {
 
     fn layer(&self, inner: S) -> Metadata {
         Metadata { next: Next::of("end", inner) }
+    }
+}
+
+impl MetadataLayer {
+    /// Name of the row.
+    pub const NAME: &'static str = "metadata";
+}
+
+impl Row for MetadataLayer {
+    fn name(&self) -> &'static str {
+        Self::NAME
+    }
+
+    fn order(&self) -> Order {
+        Order::ANY.needs(&[BeginLayer::NAME])
+    }
+
+    fn service(self, next: Next) -> impl CallService {
+        self.layer(next)
     }
 }
 

@@ -26,12 +26,12 @@
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<()> {
 //! let tasks = Tasks::default();
 //! let chain = Chain::new()
-//!     .layer("begin", BeginLayer::client(tasks.clone()))
-//!     .layer("metadata", MetadataLayer)
+//!     .with(BeginLayer::client(tasks.clone()))
+//!     .with(MetadataLayer)
 //!     .layer("timeout", tower::timeout::TimeoutLayer::new(std::time::Duration::from_secs(5)))
 //!     .with(Mtu(1500));
 //! assert_eq!(chain.to_string(), "begin → metadata → timeout → mtu");
-//! let chain = chain.build(Tail)?;
+//! let chain = chain.build()?;
 //! let answer = chain.request(Request::new(Connection::named("a"))).await?;
 //! assert_eq!(answer.context.unwrap_or_default().mtu, 1500);
 //! # tasks.stop().await; Ok(()) }
@@ -46,18 +46,22 @@ pub mod element;
 pub mod error;
 pub mod laws;
 pub mod metadata;
+pub mod order;
 mod owner;
+pub mod row;
 pub mod scope;
 pub mod tail;
 
 pub use self::{
     begin::{Answered, Events},
-    builder::{Chain, Order},
+    builder::Chain,
     call::{Call, Close, Context, Kind, Origin, PATIENCE, Request},
     causes::causes,
     element::{Answer, Element, Next},
     error::{Error, Reason, Result},
+    order::{InvalidChain, Order},
     owner::Owner,
+    row::{End, Named, Row},
     scope::{Frame, Scope},
     tail::Tail,
 };

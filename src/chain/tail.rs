@@ -11,13 +11,24 @@ use tower_service::Service;
 
 use crate::{
     api::Connection,
-    chain::{Call, Error, Result},
+    chain::{Call, End, Error, Result},
 };
 
 /// Innermost service of an endpoint's chain: the answer is the connection as the elements above
 /// have made it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Tail;
+
+impl Tail {
+    /// Name of the end.
+    pub const NAME: &'static str = "tail";
+}
+
+impl End for Tail {
+    fn name(&self) -> &'static str {
+        Self::NAME
+    }
+}
 
 impl Service<Call> for Tail {
     type Response = Box<Connection>;

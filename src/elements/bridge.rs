@@ -122,7 +122,7 @@ fn link(connection: &Connection) -> Result<Option<InterfaceName>> {
 
 impl Element for Endpoint {
     const NAME: &'static str = "bridge";
-    const ORDER: Order = Order { after: &["begin", "metadata", "mechanism"], before: &[] };
+    const ORDER: Order = Order::STATE.after(&["mechanism"]);
 
     async fn request(&self, request: Request, next: Next) -> Result<Box<Connection>> {
         let scope = &request.context.scope;
@@ -139,15 +139,14 @@ impl Element for Endpoint {
         next.request(request).await
     }
 
-    async fn close(&self, close: Close, next: Next) -> Result<Box<Connection>> {
+    fn withdraw(&self, close: &Close) {
         drop(close.context.scope.take::<Port>());
-        next.close(close).await
     }
 }
 
 impl Element for Client {
     const NAME: &'static str = "bridge";
-    const ORDER: Order = Order { after: &["begin", "metadata"], before: &["connect"] };
+    const ORDER: Order = Order::STATE;
 
     async fn request(&self, request: Request, next: Next) -> Result<Box<Connection>> {
         let scope = request.context.scope.clone();
@@ -162,9 +161,8 @@ impl Element for Client {
         Ok(connection)
     }
 
-    async fn close(&self, close: Close, next: Next) -> Result<Box<Connection>> {
+    fn withdraw(&self, close: &Close) {
         drop(close.context.scope.take::<Port>());
-        next.close(close).await
     }
 }
 
@@ -212,9 +210,7 @@ mod tests {
     async fn an_endpoint_declares_its_port_before_the_answer() {
         let tasks = Tasks::default();
         let kernel = kernel(&tasks);
-        let rows = || {
-            Chain::new().layer("begin", BeginLayer::endpoint(tasks.clone())).layer("metadata", MetadataLayer)
-        };
+        let rows = || Chain::new().with(BeginLayer::endpoint(tasks.clone())).with(MetadataLayer);
         for (chain, before_the_answer) in
             [(rows().with(Endpoint::new(kernel.clone())), 1), (rows().with(Client::new(kernel.clone())), 0)]
         {
@@ -227,7 +223,7 @@ mod tests {
                     Ok::<_, Error>(call.into_connection())
                 }
             });
-            let chain = chain.build(end).unwrap();
+            let chain = chain.end(end).build().unwrap();
             chain.request(Request::new(named("nsm-1"))).await.unwrap();
             assert_eq!(declared(&kernel).await, ["nsm-1"]);
             chain.close(Close::new(named("nsm-1"))).await.unwrap();
@@ -242,11 +238,10 @@ mod tests {
         let settings = Settings::of("trench", "conduit", "node");
         let linux = Memory::default();
         let kernel = Kernel::start(settings.clone(), linux.clone(), &tasks);
-        let rows =
-            Chain::new().layer("begin", BeginLayer::endpoint(tasks.clone())).layer("metadata", MetadataLayer);
+        let rows = Chain::new().with(BeginLayer::endpoint(tasks.clone())).with(MetadataLayer);
         let ports = kernel.clone();
         let endpoint = Endpoint::new(kernel);
-        let chain = rows.with(endpoint).build(crate::chain::Tail).unwrap();
+        let chain = rows.with(endpoint).build().unwrap();
         chain.request(Request::new(named("nsm-1"))).await.unwrap();
         let rules = linux.observed(&settings.ours).rules;
         let of_link =
@@ -278,9 +273,8 @@ mod tests {
                 false => Ok(call.into_connection()),
             }
         });
-        let rows =
-            Chain::new().layer("begin", BeginLayer::endpoint(tasks.clone())).layer("metadata", MetadataLayer);
-        let chain = rows.with(Endpoint::new(kernel.clone())).build(end).unwrap();
+        let rows = Chain::new().with(BeginLayer::endpoint(tasks.clone())).with(MetadataLayer);
+        let chain = rows.with(Endpoint::new(kernel.clone())).end(end).build().unwrap();
         chain.request(Request::new(named("bad"))).await.unwrap_err();
         assert!(declared(&kernel).await.is_empty());
         chain.request(Request::new(named("nsm-1"))).await.unwrap();
@@ -312,9 +306,8 @@ mod tests {
             }
             async { Ok::<_, Error>(call.into_connection()) }
         });
-        let rows =
-            Chain::new().layer("begin", BeginLayer::client(tasks.clone())).layer("metadata", MetadataLayer);
-        let chain = rows.with(Client::new(kernel)).build(end).unwrap();
+        let rows = Chain::new().with(BeginLayer::client(tasks.clone())).with(MetadataLayer);
+        let chain = rows.with(Client::new(kernel)).end(end).build().unwrap();
         let error = chain.request(Request::new(named("sixteen-letters-"))).await.unwrap_err();
         assert!(error.to_string().contains("`sixteen-letters-` is not an interface name"), "{error}");
         tokio::time::sleep(Duration::from_secs(1)).await;

@@ -19,10 +19,10 @@
 //! let egress = Egress::default();
 //! let tasks = Tasks::default();
 //! let chain = Chain::new()
-//!     .layer("begin", BeginLayer::client(tasks.clone()))
-//!     .layer("metadata", MetadataLayer)
+//!     .with(BeginLayer::client(tasks.clone()))
+//!     .with(MetadataLayer)
 //!     .with(egress.clone())
-//!     .build(tower::service_fn(|call: Call| async { Ok::<_, Error>(call.into_connection()) }))?;
+//!     .end(tower::service_fn(|call: Call| async { Ok::<_, Error>(call.into_connection()) })).build()?;
 //! chain.request(Request::new(Connection::named("lb-1"))).await?;
 //! assert_eq!(egress.count(), 1);
 //! chain.close(Close::new(Connection::named("lb-1"))).await?;
@@ -77,7 +77,7 @@ impl Drop for Counted {
 
 impl Element for Egress {
     const NAME: &'static str = "egress";
-    const ORDER: Order = Order { after: &["metadata"], before: &["source_route", "bridge", "connect"] };
+    const ORDER: Order = Order::STATE.before(&["source_route", "bridge"]);
 
     async fn request(&self, request: Request, next: Next) -> Result<Box<Connection>> {
         let scope = request.context.scope.clone();
@@ -88,9 +88,8 @@ impl Element for Egress {
         Ok(connection)
     }
 
-    async fn close(&self, close: Close, next: Next) -> Result<Box<Connection>> {
+    fn withdraw(&self, close: &Close) {
         drop(close.context.scope.take::<Counted>());
-        next.close(close).await
     }
 }
 
@@ -118,11 +117,9 @@ mod tests {
                 }
             }
         });
-        let chain = Chain::new()
-            .layer("begin", BeginLayer::client(tasks.clone()))
-            .layer("metadata", MetadataLayer)
-            .with(egress.clone());
-        let chain = chain.build(end).unwrap();
+        let chain =
+            Chain::new().with(BeginLayer::client(tasks.clone())).with(MetadataLayer).with(egress.clone());
+        let chain = chain.end(end).build().unwrap();
         for _refresh in 0..3 {
             chain.request(Request::new(Connection::named("lb-1"))).await.unwrap();
             assert_eq!(egress.count(), 1);

@@ -33,7 +33,7 @@ mod tests {
     #[tokio::test]
     async fn b24_every_request_carries_the_mtu() {
         let end = tower::service_fn(|call: Call| async { Ok::<_, Error>(call.into_connection()) });
-        let chain = Chain::new().with(Mtu(1500)).build(end).unwrap();
+        let chain = Chain::new().with(Mtu(1500)).end(end).build().unwrap();
         for asked in [0, 9000] {
             let mut connection = Connection::named("a");
             connection.context_mut().mtu = asked;

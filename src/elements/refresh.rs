@@ -69,7 +69,7 @@ async fn refresh(after: Duration, events: Events) {
 
 impl Element for Refresh {
     const NAME: &'static str = "refresh";
-    const ORDER: Order = Order { after: &["begin", "metadata"], before: &["heal", "mechanism", "connect"] };
+    const ORDER: Order = Order::STATE.before(&["heal", "mechanism"]);
 
     async fn request(&self, request: Request, next: Next) -> Result<Box<Connection>> {
         let scope = request.context.scope.clone();
@@ -80,9 +80,8 @@ impl Element for Refresh {
         Ok(connection)
     }
 
-    async fn close(&self, close: Close, next: Next) -> Result<Box<Connection>> {
+    fn withdraw(&self, close: &Close) {
         drop(close.context.scope.take::<Timer>());
-        next.close(close).await
     }
 }
 
@@ -142,9 +141,8 @@ mod tests {
                 }
             }
         });
-        let rows =
-            Chain::new().layer("begin", BeginLayer::client(tasks.clone())).layer("metadata", MetadataLayer);
-        rows.with(Refresh).build(end).unwrap()
+        let rows = Chain::new().with(BeginLayer::client(tasks.clone())).with(MetadataLayer);
+        rows.with(Refresh).end(end).build().unwrap()
     }
 
     fn ten_minutes() -> Request {

@@ -95,7 +95,7 @@ impl Endpoint {
 
 impl Element for Client {
     const NAME: &'static str = "send_fd";
-    const ORDER: Order = Order { after: &["mechanism"], before: &["connect"] };
+    const ORDER: Order = Order::ANY.after(&["mechanism"]);
 
     async fn request(&self, mut request: Request, next: Next) -> Result<Box<Connection>> {
         let mechanisms = request.preferences.iter_mut().chain(&mut request.connection.mechanism);
@@ -116,7 +116,7 @@ impl Element for Client {
 
 impl Element for Endpoint {
     const NAME: &'static str = "send_fd";
-    const ORDER: Order = Order { after: &["mechanism"], before: &[] };
+    const ORDER: Order = Order::ANY.after(&["mechanism"]);
 
     async fn request(&self, request: Request, next: Next) -> Result<Box<Connection>> {
         let from_caller = request.context.origin == Origin::Caller;
@@ -171,7 +171,7 @@ mod tests {
             noted.lock().unwrap().push((urls, fds));
             async move { Ok::<_, Error>(call.into_connection()) }
         });
-        let chain = Chain::new().with(Client::new(Netns::own().unwrap())).build(end).unwrap();
+        let chain = Chain::new().with(Client::new(Netns::own().unwrap())).end(end).build().unwrap();
         let connection = chain.request(request).await.unwrap();
         chain.close(Close::new(connection)).await.unwrap();
         let mut seen = seen.lock().unwrap().drain(..).collect::<Vec<_>>().into_iter();
@@ -205,7 +205,7 @@ mod tests {
     async fn the_answer_names_our_namespace_whatever_was_there() {
         let netns = Netns::own().unwrap();
         let end = tower::service_fn(|call: Call| async { Ok::<_, Error>(call.into_connection()) });
-        let chain = Chain::new().with(Endpoint::new(netns.clone())).build(end).unwrap();
+        let chain = Chain::new().with(Endpoint::new(netns.clone())).end(end).build().unwrap();
         let mut connection = Connection::named("a");
         let mut kernel = mechanism("KERNEL");
         kernel.parameters.insert(parameter::INODE_URL.into(), "file:///proc/thread-self/ns/net".into());

@@ -64,7 +64,7 @@ fn next_hops(connection: &Connection) -> Vec<IpAddr> {
 
 impl Element for SourceRoute {
     const NAME: &'static str = "source_route";
-    const ORDER: Order = Order { after: &["metadata", "egress"], before: &["bridge", "connect"] };
+    const ORDER: Order = Order::STATE.after(&["egress"]).before(&["bridge"]);
 
     async fn request(&self, request: Request, next: Next) -> Result<Box<Connection>> {
         let scope = request.context.scope.clone();
@@ -88,9 +88,8 @@ impl Element for SourceRoute {
         Ok(connection)
     }
 
-    async fn close(&self, close: Close, next: Next) -> Result<Box<Connection>> {
+    fn withdraw(&self, close: &Close) {
         drop(close.context.scope.take::<NextHops>());
-        next.close(close).await
     }
 }
 
@@ -172,9 +171,8 @@ mod tests {
                 Err(Error::from(Reason::Refused("the load balancer is gone".into())))
             }
         });
-        let rows =
-            Chain::new().layer("begin", BeginLayer::endpoint(tasks.clone())).layer("metadata", MetadataLayer);
-        let chain = rows.with(SourceRoute::new(kernel.clone())).build(end).unwrap();
+        let rows = Chain::new().with(BeginLayer::endpoint(tasks.clone())).with(MetadataLayer);
+        let chain = rows.with(SourceRoute::new(kernel.clone())).end(end).build().unwrap();
         for host in ["2", "2", "3"] {
             let mut connection = Connection::named("lb-1");
             connection.payload = host.into();
@@ -192,9 +190,8 @@ mod tests {
         let linux = Memory::default();
         let kernel = kernel(&linux, &tasks).await;
         let _port = link(&linux, &kernel);
-        let rows =
-            Chain::new().layer("begin", BeginLayer::endpoint(tasks.clone())).layer("metadata", MetadataLayer);
-        let chain = rows.with(SourceRoute::new(kernel.clone())).build(crate::chain::Tail).unwrap();
+        let rows = Chain::new().with(BeginLayer::endpoint(tasks.clone())).with(MetadataLayer);
+        let chain = rows.with(SourceRoute::new(kernel.clone())).build().unwrap();
         let refresh = async |host: &str| {
             let mut connection = Connection::named("lb-1");
             addressed(&mut connection, &[], &[&format!("172.16.1.{host}/24")]);
@@ -221,9 +218,8 @@ mod tests {
             *keep.lock().unwrap() = Some(call.context().events.clone());
             async { Ok::<_, Error>(call.into_connection()) }
         });
-        let rows =
-            Chain::new().layer("begin", BeginLayer::endpoint(tasks.clone())).layer("metadata", MetadataLayer);
-        let chain = rows.with(SourceRoute::new(kernel.clone())).build(end).unwrap();
+        let rows = Chain::new().with(BeginLayer::endpoint(tasks.clone())).with(MetadataLayer);
+        let chain = rows.with(SourceRoute::new(kernel.clone())).end(end).build().unwrap();
         let mut connection = Connection::named("lb-1");
         addressed(&mut connection, &[], &["172.16.1.2/24"]);
         chain.request(Request::new(connection)).await.unwrap();

@@ -60,7 +60,7 @@ fn callers_expiry(connection: &Connection) -> Result<Option<SystemTime>> {
 
 impl Element for Timeout {
     const NAME: &'static str = "timeout";
-    const ORDER: Order = Order { after: &["begin", "update_token", "metadata"], before: &[] };
+    const ORDER: Order = Order::STATE.after(&["update_token"]);
 
     async fn request(&self, request: Request, next: Next) -> Result<Box<Connection>> {
         let scope = request.context.scope.clone();
@@ -83,14 +83,15 @@ impl Element for Timeout {
         Ok(connection)
     }
 
-    async fn close(&self, close: Close, next: Next) -> Result<Box<Connection>> {
+    fn withdraw(&self, close: &Close) {
         drop(close.context.scope.take::<Timer>());
-        next.close(close).await
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use tower_layer::Layer;
+
     use std::sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::SeqCst},
@@ -131,11 +132,8 @@ mod tests {
             counted.fetch_add(usize::from(matches!(call, Call::Close(_))), SeqCst);
             async move { Ok::<_, Error>(call.into_connection()) }
         });
-        let chain = Chain::new()
-            .layer("begin", BeginLayer::endpoint(tasks.clone()))
-            .layer("metadata", MetadataLayer)
-            .with(Timeout);
-        let chain = chain.build(end).unwrap();
+        let chain = Chain::new().with(BeginLayer::endpoint(tasks.clone())).with(MetadataLayer).with(Timeout);
+        let chain = chain.end(end).build().unwrap();
         let request = || {
             let mut connection = Connection::named("a");
             testing::path(&mut connection, 1, &[Some(60), None]);
@@ -152,12 +150,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_path_without_the_callers_expiry_is_refused_at_once() {
-        let chain = Chain::new().with(Timeout);
         let end =
             tower::service_fn(async |_: Call| -> Result<Box<Connection>> { panic!("must not be called") });
         let mut connection = Connection::named("a");
         testing::path(&mut connection, 1, &[None, None]);
-        let error = chain.build(end).unwrap().request(Request::new(connection)).await.unwrap_err();
+        let error = Timeout.layer().layer(end).request(Request::new(connection)).await.unwrap_err();
         assert_eq!(error.to_string(), "timeout: path segment `hop0` before ours has no expiry");
     }
 

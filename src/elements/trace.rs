@@ -49,7 +49,7 @@ fn link_events(context: &mut Context, span: &Span) {
 
 impl Element for Trace {
     const NAME: &'static str = "trace";
-    const ORDER: Order = Order { after: &[], before: &["update_path", "begin"] };
+    const ORDER: Order = Order::ANY.before(&["update_path", "begin"]);
     const SPAN: bool = false;
 
     async fn request(&self, mut request: Request, next: Next) -> Result<Box<Connection>> {

@@ -35,7 +35,7 @@ fn trim(connection: &mut Connection) {
 
 impl Element for TrimPath {
     const NAME: &'static str = "trim_path";
-    const ORDER: Order = Order { after: &["update_path", "metadata"], before: &[] };
+    const ORDER: Order = Order::ANY.after(&["update_path", "metadata"]);
 
     async fn request(&self, request: Request, next: Next) -> Result<Box<Connection>> {
         let mut connection = next.request(request).await?;
@@ -69,7 +69,7 @@ mod tests {
             let mut connection = Connection::named("a");
             testing::path(&mut connection, index, &vec![None; segments]);
             let end = tower::service_fn(|call: Call| async { Ok::<_, Error>(call.into_connection()) });
-            let chain = Chain::new().with(element).build(end).unwrap();
+            let chain = Chain::new().with(element).end(end).build().unwrap();
             let answer = chain.request(Request::new(connection)).await.unwrap();
             assert_eq!(answer.segments().len(), left, "{element:?}, {index} of {segments}");
         }

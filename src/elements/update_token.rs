@@ -59,7 +59,7 @@ fn write(segment: &mut PathSegment, token: &Token) {
 
 impl Element for UpdateToken {
     const NAME: &'static str = "update_token";
-    const ORDER: Order = Order { after: &["update_path"], before: &["authorize", "begin", "timeout"] };
+    const ORDER: Order = Order::ANY.after(&["update_path"]).before(&["authorize", "begin", "timeout"]);
 
     async fn request(&self, mut request: Request, next: Next) -> Result<Box<Connection>> {
         self.stamp(&mut request.connection, &request.context)?;

@@ -75,8 +75,8 @@ pub fn endpoint(parts: &Parts) -> Chain {
         // in NSM below begin: there a reselect closes a connection before its caller is authorized
         .with(UpdateToken::new(parts.token_lifetime))
         .with(authorize::Endpoint)
-        .layer("begin", BeginLayer::endpoint(parts.tasks.clone()))
-        .layer("metadata", MetadataLayer)
+        .with(BeginLayer::endpoint(parts.tasks.clone()))
+        .with(MetadataLayer)
         .with(Timeout)
         .with(Monitor::new(parts.connections.clone()))
         // below monitor and timeout, which need the path that the caller gets
@@ -98,8 +98,8 @@ pub fn client(parts: &Parts) -> Chain {
     Chain::new()
         .with(Trace)
         .with(UpdatePath::new(&parts.name))
-        .layer("begin", BeginLayer::client(parts.tasks.clone()))
-        .layer("metadata", MetadataLayer)
+        .with(BeginLayer::client(parts.tasks.clone()))
+        .with(MetadataLayer)
         .with(Refresh)
         .with(Heal::new(heal))
         .with(mechanism::Client::new(parts.names.clone()))
@@ -110,7 +110,7 @@ pub fn client(parts: &Parts) -> Chain {
         .with(Mtu(parts.mtu))
         .with(send_fd::Client::new(parts.netns.clone()))
         .with(authorize::Client)
-        .layer("connect", Connect::new(parts.dialer.clone()))
+        .end(Connect::new(parts.dialer.clone()))
 }
 
 #[cfg(test)]

@@ -106,8 +106,9 @@ impl World {
         let connections = Connections::default();
         let last = end.clone();
         let chain = Chain::new()
-            .layer("begin", BeginLayer::endpoint(tasks.clone()))
-            .build(tower::service_fn(move |call| last.clone().end(call)))
+            .with(BeginLayer::endpoint(tasks.clone()))
+            .end(tower::service_fn(move |call| last.clone().end(call)))
+            .build()
             .unwrap();
         let (_, health) = health().await;
         let services = Endpoint::new(chain, connections.clone()).routes().add_service(health);

@@ -40,6 +40,7 @@ impl<E: Element, F: Fn(&mut Connection, &mut Context) + Send + Sync + 'static> E
 
     async fn close(&self, mut close: Close, next: Next) -> Result<Box<Connection>> {
         (self.1)(&mut close.connection, &mut close.context);
+        self.0.withdraw(&close);
         self.0.close(close, next).await
     }
 }
@@ -169,7 +170,7 @@ impl Below {
     pub async fn served_below(&self, rows: Chain, connections: Connections) -> Served {
         let below = self.clone();
         let end = tower::service_fn(move |call| below.clone().answer(call));
-        serve_monitored(rows.build(end).unwrap(), connections).await
+        serve_monitored(rows.end(end).build().unwrap(), connections).await
     }
 
     async fn answer(self, call: Call) -> Result<Box<Connection>> {

@@ -36,8 +36,8 @@ fn rig(make: fn(Tasks) -> BeginLayer) -> Rig {
     let world = World::default();
     let lever = Lever::default();
     let tasks = Tasks::default();
-    let rest = Chain::new().layer("metadata", MetadataLayer).with(lever.clone()).build(world.service());
-    let begin = make(tasks.clone()).layer(rest.unwrap());
+    let rest = MetadataLayer.layer(Chain::new().with(lever.clone()).end(world.service()).build().unwrap());
+    let begin = make(tasks.clone()).layer(rest);
     Rig { world, lever, tasks, begin }
 }
 
@@ -273,7 +273,7 @@ impl Element for Impatient {
 async fn an_event_of_a_timer_that_was_replaced_is_void() {
     let world = World::default();
     let tasks = Tasks::default();
-    let rest = Chain::new().with(Impatient).build(world.service()).unwrap();
+    let rest = Chain::new().with(Impatient).end(world.service()).build().unwrap();
     let mut begin = BeginLayer::endpoint(tasks.clone()).layer(rest);
     begin.call(Call::Request(request("a", 5000))).await.unwrap();
     ms(400).await;
@@ -299,7 +299,7 @@ impl Element for Panics {
 async fn a_panic_is_an_error_of_its_call_and_the_lane_goes_on() {
     let world = World::default();
     let tasks = Tasks::default();
-    let rest = Chain::new().with(Panics).build(world.service()).unwrap();
+    let rest = Chain::new().with(Panics).end(world.service()).build().unwrap();
     let mut begin = BeginLayer::endpoint(tasks.clone()).layer(rest);
     begin.call(Call::Request(request("a", 5000))).await.unwrap();
     let error = begin.call(Call::Close(close("a"))).await.unwrap_err();
@@ -313,7 +313,7 @@ async fn a_refresh_goes_on_until_the_close() {
     let world = World::default();
     let tasks = Tasks::default();
     let refresh = Refresh(Duration::from_secs(10));
-    let rest = Chain::new().layer("metadata", MetadataLayer).with(refresh).build(world.service()).unwrap();
+    let rest = MetadataLayer.layer(Chain::new().with(refresh).end(world.service()).build().unwrap());
     let mut begin = BeginLayer::client(tasks.clone()).layer(rest);
     begin.call(Call::Request(request("a", 5000))).await.unwrap();
     world.script([(0, true), (0, true)]);
@@ -395,8 +395,7 @@ async fn a_failed_close_has_withdrawn_traffic_and_keeps_the_lease() {
     let world = World::default();
     let tasks = Tasks::default();
     let traffic = Traffic::default();
-    let rest =
-        Chain::new().layer("metadata", MetadataLayer).with(traffic.clone()).build(world.service()).unwrap();
+    let rest = MetadataLayer.layer(Chain::new().with(traffic.clone()).end(world.service()).build().unwrap());
     let mut begin = BeginLayer::client(tasks.clone()).layer(rest);
     begin.call(Call::Request(request("a", 5000))).await.unwrap();
     world.script([(0, true), (0, false), (0, true)]);
@@ -427,13 +426,18 @@ impl Element for Sees {
 async fn a_nested_begin_has_its_own_scope() {
     let tasks = Tasks::default();
     let seen = Arc::default();
+    let client = Chain::new()
+        .with(BeginLayer::client(tasks.clone()))
+        .with(Sees(Arc::clone(&seen)))
+        .end(World::default().service())
+        .build()
+        .unwrap();
     let chain = Chain::new()
-        .layer("begin", BeginLayer::endpoint(tasks.clone()))
+        .with(BeginLayer::endpoint(tasks.clone()))
         .with(Traffic::default())
         .with(Sees(Arc::clone(&seen)))
-        .layer("begin", BeginLayer::client(tasks.clone()))
-        .with(Sees(Arc::clone(&seen)))
-        .build(World::default().service())
+        .end(client)
+        .build()
         .unwrap();
     chain.request(request("a", 1000)).await.unwrap();
     assert_eq!(*seen.lock().unwrap(), [true, false, false, true]);
@@ -482,8 +486,7 @@ async fn a_failed_call_leaves_what_was_before_to_the_next() {
     let world = World::default();
     let tasks = Tasks::default();
     let versions = Versions::default();
-    let rest =
-        Chain::new().layer("metadata", MetadataLayer).with(versions.clone()).build(world.service()).unwrap();
+    let rest = MetadataLayer.layer(Chain::new().with(versions.clone()).end(world.service()).build().unwrap());
     let mut begin = BeginLayer::client(tasks.clone()).layer(rest);
     let mut ask = || begin.call(Call::Request(request("a", 5000)));
     world.script([(5, true), (5, false), (5, true), (5, false)]);
@@ -497,8 +500,7 @@ async fn a_request_that_waits_behind_a_close_starts_as_new() {
     let world = World::default();
     let tasks = Tasks::default();
     let versions = Versions::default();
-    let rest =
-        Chain::new().layer("metadata", MetadataLayer).with(versions.clone()).build(world.service()).unwrap();
+    let rest = MetadataLayer.layer(Chain::new().with(versions.clone()).end(world.service()).build().unwrap());
     let mut begin = BeginLayer::client(tasks.clone()).layer(rest);
     begin.call(Call::Request(request("a", 5000))).await.unwrap();
     world.script([(100, false)]);

@@ -83,9 +83,8 @@ fn rig(make: fn(Tasks) -> BeginLayer) -> Rig {
     let lever = Lever::default();
     let picky = Picky::default();
     let tasks = Tasks::default();
-    let rows =
-        Chain::new().layer("metadata", MetadataLayer).with(lever.clone()).with(picky.clone()).with(Hop);
-    let begin = make(tasks.clone()).layer(rows.build(world.service()).unwrap());
+    let rows = Chain::new().with(lever.clone()).with(picky.clone()).with(Hop);
+    let begin = make(tasks.clone()).layer(MetadataLayer.layer(rows.end(world.service()).build().unwrap()));
     Rig { world, lever, picky, tasks, begin }
 }
 
@@ -209,12 +208,9 @@ async fn a_refused_first_answer_of_a_nested_begin_is_closed() {
     let world = World::default();
     let picky = Picky::default();
     let tasks = Tasks::default();
-    let rows = Chain::new()
-        .layer("begin", BeginLayer::endpoint(tasks.clone()))
-        .layer("metadata", MetadataLayer)
-        .with(picky.clone())
-        .layer("begin", BeginLayer::client(tasks.clone()));
-    let chain = rows.build(world.service()).unwrap();
+    let rows = Chain::new().with(BeginLayer::endpoint(tasks.clone())).with(MetadataLayer).with(picky.clone());
+    let client = Chain::new().with(BeginLayer::client(tasks.clone())).end(world.service());
+    let chain = rows.end(client.build().unwrap()).build().unwrap();
     *picky.0.lock().unwrap() = "refuse";
     chain.request(request("a", 1000)).await.unwrap_err();
     ms(50).await;

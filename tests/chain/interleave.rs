@@ -84,13 +84,13 @@ async fn play(
     let tasks = Tasks::default();
     world.script(script);
     let rest = Chain::new()
-        .layer("metadata", MetadataLayer)
         .with(Refresh(Duration::from_secs(2)))
         .with(lever.clone())
         .with(ports.clone())
-        .build(world.service())?;
+        .end(world.service())
+        .build()?;
     let layer = if endpoint { BeginLayer::endpoint } else { BeginLayer::client };
-    let begin = layer(tasks.clone()).layer(rest);
+    let begin = layer(tasks.clone()).layer(MetadataLayer.layer(rest));
     let ids = ["a", "b", "c"];
     let mut callers = JoinSet::new();
     for (id, gap, step) in steps {
@@ -147,7 +147,7 @@ async fn nothing_survives_a_race_of_two_threads() {
     let world = World::default();
     let lever = Lever::default();
     let tasks = Tasks::default();
-    let rest = Chain::new().with(lever.clone()).build(world.service()).unwrap();
+    let rest = Chain::new().with(lever.clone()).end(world.service()).build().unwrap();
     let begin = BeginLayer::endpoint(tasks.clone()).layer(rest);
     let mut callers = JoinSet::new();
     for caller in 0..8usize {

@@ -83,7 +83,7 @@ async fn what_grows_with_every_refresh_is_caught() {
 #[tokio::test(start_paused = true)]
 async fn begin_and_metadata_keep_the_laws() {
     for begin in [BeginLayer::client, BeginLayer::endpoint] {
-        let chain = |begin| Chain::new().layer("begin", begin).layer("metadata", MetadataLayer);
+        let chain = |begin| Chain::new().with(begin).with(MetadataLayer);
         laws::check_chain(|tasks| chain(begin(tasks.clone())), || 0).await.unwrap();
     }
     laws::check_layer(|| MetadataLayer, || 0).await.unwrap();
@@ -91,7 +91,7 @@ async fn begin_and_metadata_keep_the_laws() {
 
 #[tokio::test(start_paused = true)]
 async fn a_chain_without_metadata_is_caught() {
-    let chain = |begin| Chain::new().layer("begin", begin);
+    let chain = |begin| Chain::new().with(begin);
     let broken = laws::check_chain(|tasks| chain(BeginLayer::client(tasks.clone())), || 0).await;
     assert_eq!(broken.unwrap_err().law, "failure of a refresh");
 }
@@ -99,7 +99,7 @@ async fn a_chain_without_metadata_is_caught() {
 #[tokio::test(start_paused = true)]
 async fn a_chain_in_a_wrong_order_is_told() {
     let chain = || Chain::new().with(Refresh(Duration::from_secs(60)));
-    let broken = laws::check_chain(|t| chain().layer("begin", BeginLayer::client(t.clone())), || 0).await;
+    let broken = laws::check_chain(|t| chain().with(BeginLayer::client(t.clone())), || 0).await;
     let broken = broken.unwrap_err();
     assert_eq!((broken.law, broken.what.contains("`begin` must stand before")), ("order", true), "{broken}");
 }

@@ -32,7 +32,7 @@ struct Timer(#[expect(dead_code, reason = "a guard")] Task);
 
 impl Element for Refresh {
     const NAME: &'static str = "refresh";
-    const ORDER: Order = Order { after: &["begin"], before: &["mechanism", "connect"] };
+    const ORDER: Order = Order::ANY.after(&["begin"]).before(&["mechanism", "connect"]);
 
     async fn request(&self, request: Request, next: Next) -> Result<Box<Connection>> {
         let scope = request.context.scope.clone();

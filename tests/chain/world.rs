@@ -11,9 +11,7 @@ use std::{
 
 use nsm::{
     api::Connection,
-    chain::{
-        Call, Close, Element, Error, Events, Next, Origin, Reason, Request, Result, element::CallService,
-    },
+    chain::{Call, Close, Element, End, Error, Events, Next, Origin, Reason, Request, Result},
 };
 use tokio::time::sleep;
 
@@ -42,7 +40,7 @@ impl World {
         self.0.lock().unwrap().script = script.into_iter().collect();
     }
 
-    pub(crate) fn service(&self) -> impl CallService {
+    pub(crate) fn service(&self) -> impl End {
         let world = self.clone();
         tower::service_fn(move |call| {
             let world = world.clone();

@@ -44,8 +44,7 @@ pub(crate) fn answering(rows: Chain) -> Outcome<Next> {
 
 /// The rows, answering below them.
 pub(crate) fn answer(rows: Chain) -> Outcome<Next> {
-    let end = tower::service_fn(|call: Call| async { Ok::<_, Error>(call.into_connection()) });
-    rows.build(end).map_err(|error| error.to_string())
+    rows.build().map_err(|error| error.to_string())
 }
 
 #[tokio::test]

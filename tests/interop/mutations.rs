@@ -32,7 +32,7 @@ fn red(outcome: Outcome<()>, why: &str) -> Outcome<()> {
 /// A client chain whose end is written by hand.
 fn by_hand(rows: Chain, dialer: Dialer, audience: Option<Peer>) -> Outcome<Next> {
     let end = corrupt::ByHand { dialer, audience: audience.map(Arc::new) };
-    rows.build(tower::service_fn(move |call| end.clone().call(call))).map_err(|error| error.to_string())
+    rows.end(tower::service_fn(move |call| end.clone().call(call))).build().map_err(|error| error.to_string())
 }
 
 #[tokio::test]
@@ -66,7 +66,7 @@ async fn a_descriptor_that_is_not_sent_turns_our_endpoint_red() -> Outcome<()> {
 #[tokio::test]
 async fn a_segment_without_expiry_turns_our_endpoint_red() -> Outcome<()> {
     let outcome = at_our_endpoint(|rows| {
-        Chain::new().with(NoExpiry).build(answering(rows)?).map_err(|error| error.to_string())
+        Chain::new().with(NoExpiry).end(answering(rows)?).build().map_err(|error| error.to_string())
     });
     red(outcome.await, "a segment does not say when it expires")
 }

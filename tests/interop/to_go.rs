@@ -36,9 +36,7 @@ pub(crate) async fn at_a_go_endpoint(end: impl FnOnce(&Node, Chain, Dialer) -> O
 
 /// The rows with the product's own end.
 pub(crate) fn connected(rows: Chain, dialer: Dialer) -> Outcome<Next> {
-    let end = tower::service_fn(|call: Call| async { Ok::<_, Error>(call.into_connection()) });
-    let rows = rows.layer("connect", Connect::new(dialer).keep_descriptors());
-    rows.build(end).map_err(|error| error.to_string())
+    rows.end(Connect::new(dialer).keep_descriptors()).build().map_err(|error| error.to_string())
 }
 
 #[tokio::test]

@@ -14,7 +14,8 @@ use std::{
 use nsm::{
     api::{Connection, Mechanism, MechanismKind},
     chain::{
-        Chain, Element, Next, Reason, Request, Result, Tail, begin::BeginLayer, metadata::MetadataLayer,
+        Chain, Element, Named, Next, Reason, Request, Result, Tail, begin::BeginLayer,
+        metadata::MetadataLayer,
     },
     elements::{
         authorize,
@@ -37,6 +38,7 @@ use nsm::{
     transport::{Caller, Dialer, Identity, Listener, Target, Wire},
 };
 use tokio::{sync::watch, time::Instant};
+use tower::layer::util::Identity as PassesOn;
 
 use crate::spans;
 
@@ -88,7 +90,11 @@ impl Setup {
 
     /// The chain of one side, without the row if it is that side's.
     fn cut(&self, side: Side, chain: Chain) -> Chain {
-        if self.removed && self.side == side { chain.without(self.row) } else { chain }
+        match self.row {
+            _ if !self.removed || self.side != side => chain,
+            Connect::NAME => chain.end(Tail),
+            row => chain.replace(row, Named(row, PassesOn::new())), // others need a row of its name
+        }
     }
 }
 
@@ -133,11 +139,9 @@ impl Rig {
         let client = chains::client(&parts);
         let printed = (endpoint.to_string(), client.to_string());
         let version = Version::default();
-        let endpoint = setup.cut(Side::Endpoint, endpoint).with(version.clone()).build(Tail).unwrap();
+        let endpoint = setup.cut(Side::Endpoint, endpoint).with(version.clone()).build().unwrap();
         serve_chain(&socket("px"), proxy, endpoint, &parts.connections, &parts.tasks).await;
-        let client = client.without("connect").with(version.clone());
-        let client = client.layer("connect", Connect::new(parts.dialer.clone()));
-        let proxy = setup.cut(Side::Client, client).build(Tail).unwrap();
+        let proxy = setup.cut(Side::Client, client).with(version.clone()).build().unwrap();
         let socket = socket("px");
         let wire = LastWire::default();
         Self {
@@ -161,11 +165,11 @@ impl Rig {
         let dialer = self.dialer(lifetime);
         let chain = Chain::new()
             .with(UpdatePath::new("target"))
-            .layer("begin", BeginLayer::client(self.parts.tasks.clone()))
-            .layer("metadata", MetadataLayer)
+            .with(BeginLayer::client(self.parts.tasks.clone()))
+            .with(MetadataLayer)
             .with(self.wire.clone())
-            .layer("connect", Connect::new(dialer).keep_descriptors());
-        chain.build(Tail).unwrap()
+            .end(Connect::new(dialer).keep_descriptors());
+        chain.build().unwrap()
     }
 
     /// The dialer of a target to the proxy.
@@ -274,15 +278,15 @@ impl LoadBalancer {
             .with(UpdatePath::new("lb"))
             .with(UpdateToken::new(lifetime))
             .with(authorize::Endpoint)
-            .layer("begin", BeginLayer::endpoint(tasks.clone()))
-            .layer("metadata", MetadataLayer)
+            .with(BeginLayer::endpoint(tasks.clone()))
+            .with(MetadataLayer)
             .with(Monitor::new(self.0.connections.clone()))
             .with(TrimPath::default())
             .with(self.clone())
             .with(mechanism::Endpoint::new(Names::new(|_| false)));
         let unsigned = setup.is_for(Side::Client, "authorize");
         let chain = if unsigned { chain.without("update_token").without("authorize") } else { chain };
-        chain.build(Tail).unwrap()
+        chain.build().unwrap()
     }
 }
 

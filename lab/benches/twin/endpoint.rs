@@ -10,7 +10,7 @@ use futures::future::join_all;
 use meridio_lab::{control_plane::registration::dialer, topology::proxy_service};
 use nsm::{
     api::{Connection, Mechanism, MechanismKind},
-    chain::{Call, Chain, Close, Context, Error, Next, Request, begin::BeginLayer, metadata::MetadataLayer},
+    chain::{Chain, Close, Context, Next, Request, begin::BeginLayer, metadata::MetadataLayer},
     elements::{
         authorize,
         connect::Connect,
@@ -39,16 +39,15 @@ fn chain(place: &mut Place, tasks: &Tasks) -> Next {
     std::fs::create_dir_all(&folder).unwrap();
     let identity = place.world.agent.identity(CALLER, &folder, tasks).unwrap();
     let netns = send_fd::Netns::of(place.world.fabric.client.netns.descriptor()).unwrap();
-    let end = tower::service_fn(|call: Call| async { Ok::<_, Error>(call.into_connection()) });
     Chain::new()
         .with(UpdatePath::new(CALLER))
-        .layer("begin", BeginLayer::client(tasks.clone()))
-        .layer("metadata", MetadataLayer)
+        .with(BeginLayer::client(tasks.clone()))
+        .with(MetadataLayer)
         .with(mechanism::Client::new(Names::new(|_| false)))
         .with(send_fd::Client::new(netns))
         .with(authorize::Client)
-        .layer("connect", Connect::new(dialer(&target, &identity)))
-        .build(end)
+        .end(Connect::new(dialer(&target, &identity)))
+        .build()
         .unwrap()
 }
 

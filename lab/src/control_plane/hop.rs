@@ -4,8 +4,7 @@
 use std::time::Duration;
 
 use nsm::{
-    api::Connection,
-    chain::{Call, Chain, Error, begin::BeginLayer, metadata::MetadataLayer},
+    chain::{Chain, begin::BeginLayer, metadata::MetadataLayer},
     elements::{
         authorize, monitor::Monitor, timeout::Timeout, trace::Trace, trim_path::TrimPath,
         update_path::UpdatePath, update_token::UpdateToken,
@@ -47,20 +46,8 @@ impl Hop {
             .with(UpdatePath::new(self.name.clone()))
             .with(UpdateToken::new(TOKEN_LIFETIME))
             .with(authorize::Endpoint)
-            .layer("begin", BeginLayer::endpoint(self.tasks.clone()))
-            .layer("metadata", MetadataLayer)
+            .with(BeginLayer::endpoint(self.tasks.clone()))
+            .with(MetadataLayer)
             .with(Timeout)
-    }
-
-    /// The innermost service of an endpoint: it returns the connection of the call.
-    pub fn end(
-        &self,
-    ) -> impl tower::Service<Call, Response = Box<Connection>, Error = Error, Future: Send + 'static>
-    + Clone
-    + Send
-    + Sync
-    + 'static
-    + use<> {
-        tower::service_fn(|call: Call| std::future::ready(Ok(call.into_connection())))
     }
 }

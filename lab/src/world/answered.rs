@@ -36,7 +36,7 @@ pub(super) struct Publish(pub(super) watch::Sender<Answered>);
 
 impl Element for Publish {
     const NAME: &'static str = "publish";
-    const ORDER: Order = Order { after: &["begin"], before: &[] };
+    const ORDER: Order = Order::STATE;
 
     async fn request(&self, request: Request, next: Next) -> Result<Box<Connection>> {
         let answer = next.request(request).await?;

@@ -104,7 +104,7 @@ impl Lb {
             .endpoint(&connections)
             .with(mechanism::Endpoint::new(Names::new(|_| false)))
             .with(send_fd::Endpoint::new(netns))
-            .build(hop.end());
+            .build();
         let chain = chain.doing(|| format!("build the chain of {}", pod.name))?;
         let socket = pod.folder.join("listen.on");
         let routes = server::Endpoint::new(chain, connections.clone()).routes();

@@ -78,16 +78,16 @@ impl Target {
         let chain = Chain::new()
             .with(Trace)
             .with(UpdatePath::new(hop.name.clone()))
-            .layer("begin", BeginLayer::client(hop.tasks.clone()))
-            .layer("metadata", MetadataLayer)
+            .with(BeginLayer::client(hop.tasks.clone()))
+            .with(MetadataLayer)
             .with(Publish(answered.clone()))
             .with(Refresh)
             .with(Heal::new(heal))
             .with(mechanism::Client::new(Names::new(|_| false)))
             .with(send_fd::Client::new(netns))
             .with(authorize::Client)
-            .layer("connect", Connect::new(dialer(nsmgr, &identity)))
-            .build(hop.end());
+            .end(Connect::new(dialer(nsmgr, &identity)))
+            .build();
         let chain = chain.doing(|| format!("build the chain of {}", pod.name))?;
         Ok(Self { name: pod.name.clone(), node: node.to_owned(), hop, chain, answered })
     }

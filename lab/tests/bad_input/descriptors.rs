@@ -6,7 +6,7 @@ use std::{fs, os::fd::OwnedFd, path::PathBuf, sync::Arc, time::Duration};
 
 use nsm::{
     api::{Mechanism, MechanismKind, parameter, pb::networkservice::NetworkServiceRequest},
-    chain::{Chain, Tail, begin::BeginLayer, metadata::MetadataLayer},
+    chain::{Chain, begin::BeginLayer, metadata::MetadataLayer},
     elements::{recv_fd, update_path::UpdatePath},
     server::{Endpoint, monitor::Connections},
     task::Tasks,
@@ -67,10 +67,10 @@ impl PassThrough {
         let tasks = Tasks::default();
         let chain = Chain::new()
             .with(UpdatePath::new("forwarder"))
-            .layer("begin", BeginLayer::endpoint(tasks.clone()))
-            .layer("metadata", MetadataLayer)
+            .with(BeginLayer::endpoint(tasks.clone()))
+            .with(MetadataLayer)
             .with(recv_fd::Endpoint);
-        let routes = Endpoint::new(chain.build(Tail).unwrap(), Connections::default()).routes();
+        let routes = Endpoint::new(chain.build().unwrap(), Connections::default()).routes();
         let target = Target::Unix(world.folder.path().join("forwarder.sock"));
         let _server = host(&target, world.identity("forwarder"), routes).await;
         let dialled =

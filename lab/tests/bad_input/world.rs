@@ -9,7 +9,6 @@ use meridio_lab::control_plane::{ipam::Ipam, nsp::Nsp};
 use nsm::{
     api::{Connection, Mechanism},
     app::Server,
-    chain::Tail,
     elements::mechanism::Names,
     ipam::{Subnet, Tree},
     kernel::{self, Kernel, Memory},
@@ -79,7 +78,7 @@ impl World {
         let _nsp_server = host(&config.nsp_service, pod("nsp"), routes).await;
         let own = pod("px");
         let (parts, _gateways) = parts(&config, &own, &linux, &health, &tasks).await;
-        let chain = chains::endpoint(&parts).build(Tail).unwrap();
+        let chain = chains::endpoint(&parts).build().unwrap();
         let name = &parts.name;
         let connections = parts.connections.clone();
         let endpoint = endpoint::serve(folder.path(), name, chain, connections, own, &health, &tasks);

@@ -10,8 +10,7 @@ use super::{Client, Inner, report::Report};
 use crate::{
     app::rows,
     chain::{
-        Chain, Next, Tail,
-        builder::WrongOrder,
+        Chain, InvalidChain, Next,
         element::{CallService, Element},
     },
     task::Tasks,
@@ -78,14 +77,14 @@ impl Builder {
     /// Finishes the chain.
     ///
     /// # Errors
-    /// [`WrongOrder`] if a row stands in the wrong place.
-    pub fn build(self) -> Result<Client, WrongOrder> {
+    /// [`InvalidChain`] if a row stands in the wrong place.
+    pub fn build(self) -> Result<Client, InvalidChain> {
         let standard = rows::client(&self.name, self.nsmgr.token_lifetime, &self.tasks).with(Report);
         let chain = self.changes.into_iter().fold(standard, |chain, change| change(chain));
         let chain = rows::connect(chain, self.nsmgr.clone());
         tracing::debug!(name = self.name, %chain, "client");
         Ok(Client(Arc::new(Inner {
-            chain: chain.build(Tail)?,
+            chain: chain.build()?,
             name: self.name,
             nsmgr: self.nsmgr,
             tasks: self.tasks,

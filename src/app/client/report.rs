@@ -35,7 +35,7 @@ impl Reporter {
 
 impl Element for Report {
     const NAME: &'static str = "report";
-    const ORDER: Order = Order { after: &["begin", "metadata", "heal"], before: &["connect"] };
+    const ORDER: Order = Order::STATE.after(&["heal"]);
 
     async fn request(&self, request: Request, next: Next) -> Result<Box<Connection>> {
         let context = &request.context;

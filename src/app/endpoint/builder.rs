@@ -11,7 +11,7 @@ use crate::{
     api::pb::registry::{NetworkService, NetworkServiceEndpoint, NetworkServiceLabels},
     app::{Server, rows},
     chain::{
-        Chain, Next, Tail,
+        Chain, Next,
         element::{CallService, Element},
     },
     registry::{self, Offer, Registration},
@@ -139,7 +139,7 @@ impl Builder {
         let chain = changes.into_iter().fold(standard, |chain, change| change(chain));
         tracing::debug!(name = self.name, %chain, "endpoint");
         let (_reporter, health) = server::health().await;
-        let routes = server::Endpoint::new(chain.build(Tail)?, connections.clone()).routes();
+        let routes = server::Endpoint::new(chain.build()?, connections.clone()).routes();
         let routes = routes.add_service(health);
         let identity = self.identity.clone();
         let server = match &self.listen {

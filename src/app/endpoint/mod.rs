@@ -11,7 +11,7 @@ use tokio::{sync::watch, time::Instant};
 pub use self::builder::Builder;
 use super::{ServeError, Server};
 use crate::{
-    chain::{builder::WrongOrder, causes},
+    chain::{InvalidChain, causes},
     registry::{self, Registration, State},
     server::monitor::Connections,
     task::Tasks,
@@ -27,7 +27,7 @@ const STOP: Duration = Duration::from_secs(10);
 pub enum EndpointError {
     /// The rows cannot be built.
     #[error("a row stands in the wrong place")]
-    Order(#[from] WrongOrder),
+    Order(#[from] InvalidChain),
     /// Nothing can be served.
     #[error("cannot serve")]
     Serve(#[from] ServeError),

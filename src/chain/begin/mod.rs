@@ -41,7 +41,7 @@ use tower_service::Service;
 use crate::{
     api::Connection,
     chain::{
-        Call, Error, Next, Owner, Reason, Result, Scope,
+        Call, Error, Next, Owner, Reason, Result, Row, Scope,
         begin::{
             lanes::Lanes,
             mailbox::{Job, Work},
@@ -70,6 +70,9 @@ pub struct BeginLayer {
 }
 
 impl BeginLayer {
+    /// Name of the row.
+    pub const NAME: &'static str = "begin";
+
     /// For a client chain.
     pub fn client(tasks: Tasks) -> Self {
         Self { mode: Mode::Client, tasks }
@@ -87,6 +90,16 @@ impl<S: CallService> Layer<S> for BeginLayer {
     fn layer(&self, inner: S) -> Begin {
         let next = Next::of("end", inner);
         Begin { lanes: Lanes::new(next, self.mode, self.tasks.clone()) }
+    }
+}
+
+impl Row for BeginLayer {
+    fn name(&self) -> &'static str {
+        Self::NAME
+    }
+
+    fn service(self, next: Next) -> impl CallService {
+        self.layer(next)
     }
 }
 

@@ -164,7 +164,7 @@ pub async fn check_chain(make: impl Fn(&Tasks) -> Chain, witness: impl Fn() -> u
         let tasks = Tasks::default();
         let before = last.replace(tasks.clone());
         before.stop().await; // the previous law may have left a connection
-        Rig::new(|inner| make(&tasks).build(inner), Owner::Lane(tasks.clone()), &witness).await
+        Rig::new(|inner| make(&tasks).end(inner).build(), Owner::Lane(tasks.clone()), &witness).await
     });
     let checked = checked.await;
     last.into_inner().stop().await;

@@ -17,8 +17,7 @@ use super::{Broken, POLLS, broken, held::Held, inner::Inner};
 use crate::{
     api::{Connection, PathSegment},
     chain::{
-        Call, Close, Error, Events, Frame, Next, Request, Result, begin::mailbox::Mailbox,
-        builder::WrongOrder,
+        Call, Close, Error, Events, Frame, InvalidChain, Next, Request, Result, begin::mailbox::Mailbox,
     },
     task::Tasks,
 };
@@ -73,7 +72,7 @@ impl Owner {
 impl<'a> Rig<'a> {
     /// Puts the inner service, as wrapped by `wrap`, into a rig.
     pub(super) async fn new(
-        wrap: impl FnOnce(Next) -> Result<Next, WrongOrder>,
+        wrap: impl FnOnce(Next) -> Result<Next, InvalidChain>,
         owner: Owner,
         witness: &'a dyn Fn() -> usize,
     ) -> Result<Self, Broken> {

@@ -34,7 +34,7 @@ fn verify(answer: &Connection, context: &Context) -> Result<(), token::Denied> {
 
 impl Element for Client {
     const NAME: &'static str = "authorize";
-    const ORDER: Order = Order { after: &["update_path", "begin", "metadata"], before: &["connect"] };
+    const ORDER: Order = Order::STATE.after(&["update_path"]);
 
     async fn request(&self, request: Request, next: Next) -> Result<Box<Connection>> {
         let context = request.context.clone();
@@ -52,8 +52,7 @@ impl Element for Client {
         }
     }
 
-    async fn close(&self, close: Close, next: Next) -> Result<Box<Connection>> {
+    fn withdraw(&self, close: &Close) {
         drop(close.context.scope.take::<Accepted>());
-        next.close(close).await
     }
 }

@@ -36,7 +36,7 @@ fn verify(connection: &Connection, context: &mut Context) -> Result<()> {
 
 impl Element for Endpoint {
     const NAME: &'static str = "authorize";
-    const ORDER: Order = Order { after: &["update_path", "update_token"], before: &["begin", "metadata"] };
+    const ORDER: Order = Order::ANY.after(&["update_path", "update_token"]).before(&["begin", "metadata"]);
 
     async fn request(&self, mut request: Request, next: Next) -> Result<Box<Connection>> {
         verify(&request.connection, &mut request.context)?;

@@ -15,8 +15,8 @@ use super::{Client, Endpoint};
 use crate::{
     api::{Connection, PathSegment, State},
     chain::{
-        self, Answered, Call, Chain, Close, Context, Error, Events, Kind, Next, Reason, Request,
-        begin::BeginLayer, laws, metadata::MetadataLayer,
+        self, Answered, Call, Chain, Close, Context, Error, Events, InvalidChain, Kind, Next, Reason,
+        Request, begin::BeginLayer, laws, metadata::MetadataLayer,
     },
     elements::update_token::UpdateToken,
     task::Tasks,
@@ -54,7 +54,7 @@ fn segment(token: &Token) -> PathSegment {
 /// The endpoint's two rows above a service that answers.
 fn endpoint() -> Next {
     let end = tower::service_fn(|call: Call| async { Ok::<_, Error>(call.into_connection()) });
-    Chain::new().with(UpdateToken::new(LIFETIME)).with(Endpoint).build(end).unwrap()
+    Chain::new().with(UpdateToken::new(LIFETIME)).with(Endpoint).end(end).build().unwrap()
 }
 
 /// A call of `caller` at `endpoint` with this token, on a path whose first segments are these.
@@ -130,7 +130,7 @@ impl Lanes {
             async { Ok::<_, Error>(call.into_connection()) }
         });
         let rows = Chain::new().with(UpdateToken::new(LIFETIME)).with(Endpoint);
-        let chain = rows.layer("begin", BeginLayer::endpoint(tasks.clone())).build(answers).unwrap();
+        let chain = rows.with(BeginLayer::endpoint(tasks.clone())).end(answers).build().unwrap();
         Self { chain, closes, tasks, end }
     }
 
@@ -199,18 +199,19 @@ async fn another_client_can_neither_close_nor_take_a_connection() {
 
 #[test]
 fn tokens_are_stamped_before_they_are_verified() {
-    let end = tower::service_fn(|call: Call| async { Ok::<_, Error>(call.into_connection()) });
     let chain = Chain::new().with(Endpoint).with(UpdateToken::new(LIFETIME));
-    let wrong = chain.build(end).err().unwrap();
-    assert_eq!((wrong.first, wrong.second), ("update_token", "authorize"));
+    let wrong = chain.build().err().unwrap();
+    assert!(
+        matches!(wrong, InvalidChain::Order { first: "update_token", second: "authorize", .. }),
+        "{wrong}"
+    );
 }
 
 #[test]
 fn a_chain_whose_lanes_take_unverified_calls_is_not_built() {
-    let end = tower::service_fn(|call: Call| async { Ok::<_, Error>(call.into_connection()) });
-    let lanes = Chain::new().layer("begin", BeginLayer::endpoint(Tasks::default()));
-    let wrong = lanes.with(Endpoint).build(end).err().unwrap();
-    assert_eq!((wrong.first, wrong.second), ("authorize", "begin"));
+    let lanes = Chain::new().with(BeginLayer::endpoint(Tasks::default()));
+    let wrong = lanes.with(Endpoint).build().err().unwrap();
+    assert!(matches!(wrong, InvalidChain::Order { first: "authorize", second: "begin", .. }), "{wrong}");
 }
 
 /// A wire to `peer` whose other end is silent.
@@ -261,9 +262,8 @@ async fn signing() -> Signing {
         async move { Ok::<_, Error>(call.into_connection()) }
     });
     let tasks = Tasks::default();
-    let rows =
-        Chain::new().layer("begin", BeginLayer::client(tasks.clone())).layer("metadata", MetadataLayer);
-    let chain = rows.with(Client).build(end).unwrap();
+    let rows = Chain::new().with(BeginLayer::client(tasks.clone())).with(MetadataLayer);
+    let chain = rows.with(Client).end(end).build().unwrap();
     Signing { chain, bad, closes, events, tasks, _far }
 }
 

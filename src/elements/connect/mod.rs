@@ -10,7 +10,7 @@
 //! because it has no next service.
 //!
 //! # Order
-//! Last. Rows below it are never called.
+//! The end of a chain.
 //!
 //! # State
 //! The [`Wire`] of the last Request that succeeded; a new one replaces the old one, which is then
@@ -34,7 +34,6 @@ use std::{
 use pin_project::pin_project;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tonic::Status;
-use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::{
@@ -42,15 +41,14 @@ use crate::{
         Connection, PathSegment,
         pb::networkservice::{NetworkServiceRequest, network_service_client::NetworkServiceClient},
     },
-    chain::{Answered, Call, Close, Error, Next, Reason, Request, Result, bounds, causes, element::Answer},
+    chain::{Answered, Call, Close, End, Error, Reason, Request, Result, bounds, causes, element::Answer},
     transport::{Dialer, SendFds, Wire, origin},
 };
 
 /// The peer's deadline is this much before our own, so that it can report the cause of a delay.
 const MARGIN: Duration = Duration::from_millis(250);
 
-/// Innermost service of a client chain: calls the peer that its [`Dialer`] reaches. Also a layer,
-/// so that it has a row in the chain.
+/// Innermost service of a client chain: calls the peer that its [`Dialer`] reaches.
 #[derive(Clone, Debug)]
 pub struct Connect {
     dialer: Dialer,
@@ -58,6 +56,9 @@ pub struct Connect {
 }
 
 impl Connect {
+    /// Name of the end.
+    pub const NAME: &'static str = "connect";
+
     /// Calls the peer of a dialer. Descriptors that come with answers are refused.
     pub fn new(dialer: Dialer) -> Self {
         Self { dialer, keeps: false }
@@ -191,11 +192,9 @@ impl Service<Call> for Connect {
     }
 }
 
-impl Layer<Next> for Connect {
-    type Service = Self;
-
-    fn layer(&self, _never_called: Next) -> Self {
-        self.clone()
+impl End for Connect {
+    fn name(&self) -> &'static str {
+        Self::NAME
     }
 }
 

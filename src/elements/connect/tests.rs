@@ -16,7 +16,7 @@ use tonic::Code;
 use super::*;
 use crate::{
     api::Inode,
-    chain::{Chain, Element, Frame, begin::BeginLayer, laws, metadata::MetadataLayer},
+    chain::{Chain, Element, Frame, Next, begin::BeginLayer, laws, metadata::MetadataLayer},
     task::Tasks,
     testing::{self, Below, Served, eventually},
     transport::{Caller, Target},
@@ -54,7 +54,7 @@ async fn peer(seen: &Seen) -> Served {
             Ok(connection)
         }
     });
-    testing::serve(Chain::new().build(end).unwrap()).await
+    testing::serve(Chain::new().end(end).build().unwrap()).await
 }
 
 fn null() -> OwnedFd {
@@ -79,7 +79,7 @@ async fn refresh(chain: &Next, bottom: &Frame, payload: &str) -> Result<Box<Conn
 }
 
 fn chain(connect: Connect) -> Next {
-    Chain::new().build(connect).unwrap()
+    Chain::new().end(connect).build().unwrap()
 }
 
 #[tokio::test]
@@ -153,11 +153,10 @@ async fn a_refused_first_answer_is_closed_under_the_peers_id() {
             }
             async move { Ok::<_, Error>(connection) }
         });
-        let peer = testing::serve(Chain::new().build(end).unwrap()).await;
+        let peer = testing::serve(Chain::new().end(end).build().unwrap()).await;
         let tasks = Tasks::default();
-        let rows =
-            Chain::new().layer("begin", BeginLayer::client(tasks.clone())).layer("metadata", MetadataLayer);
-        let chain = rows.build(Connect::new(peer.dialer.clone())).unwrap();
+        let rows = Chain::new().with(BeginLayer::client(tasks.clone())).with(MetadataLayer);
+        let chain = rows.end(Connect::new(peer.dialer.clone())).build().unwrap();
         chain.request(request(payload)).await.unwrap_err();
         let closed: Vec<Vec<String>> =
             eventually(|| closed.lock().unwrap().clone(), |closed| !closed.is_empty()).await;
@@ -186,27 +185,25 @@ async fn descriptors_go_with_the_call_and_returned_ones_are_closed() {
     assert!(seen.lock().unwrap().iter().all(|(.., descriptors)| *descriptors == 1), "{seen:?}");
 }
 
-/// Fails the test if it is called.
-struct Never(Arc<AtomicUsize>);
-impl Element for Never {
-    const NAME: &'static str = "never";
-    async fn request(&self, request: Request, _: Next) -> Result<Box<Connection>> {
+/// Counts the Requests that it passes on.
+struct Counts(Arc<AtomicUsize>);
+impl Element for Counts {
+    const NAME: &'static str = "counts";
+    async fn request(&self, request: Request, next: Next) -> Result<Box<Connection>> {
         self.0.fetch_add(1, SeqCst);
-        Ok(request.connection)
+        next.request(request).await
     }
 }
 
 #[tokio::test]
-async fn as_a_row_it_has_a_name_and_nothing_below_it_is_called() {
+async fn it_stands_below_rows_that_are_added_later() {
     let seen = Seen::default();
     let calls = Arc::new(AtomicUsize::new(0));
     let peer = peer(&seen).await;
-    let rows =
-        Chain::new().layer("connect", Connect::new(peer.dialer.clone())).with(Never(Arc::clone(&calls)));
-    assert_eq!(rows.to_string(), "connect → never");
-    let end = tower::service_fn(|call: Call| async { Ok::<_, Error>(call.into_connection()) });
-    rows.build(end).unwrap().request(request("")).await.unwrap();
-    assert_eq!((calls.load(SeqCst), seen.lock().unwrap().len()), (0, 1));
+    let rows = Chain::new().end(Connect::new(peer.dialer.clone())).with(Counts(Arc::clone(&calls)));
+    assert_eq!(rows.to_string(), "counts → connect");
+    rows.build().unwrap().request(request("")).await.unwrap();
+    assert_eq!((calls.load(SeqCst), seen.lock().unwrap().len()), (1, 1));
 }
 
 #[tokio::test(start_paused = true)]

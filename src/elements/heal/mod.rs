@@ -109,7 +109,7 @@ impl Heal {
 
 impl Element for Heal {
     const NAME: &'static str = "heal";
-    const ORDER: Order = Order { after: &["begin", "metadata"], before: &["mechanism", "ipam", "connect"] };
+    const ORDER: Order = Order::STATE.before(&["mechanism", "ipam"]);
 
     async fn request(&self, request: Request, next: Next) -> Result<Box<Connection>> {
         let scope = request.context.scope.clone();
@@ -120,11 +120,10 @@ impl Element for Heal {
         Ok(answer)
     }
 
-    async fn close(&self, close: Close, next: Next) -> Result<Box<Connection>> {
+    fn withdraw(&self, close: &Close) {
         if close.context.origin != Origin::Event(Kind::Reselect) {
             drop(close.context.scope.take::<Watching>());
         }
-        next.close(close).await
     }
 }
 

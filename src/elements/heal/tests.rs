@@ -110,9 +110,8 @@ impl World {
         let end = tower::service_fn(move |call: Call| world.clone().answer(call));
         let settings = Settings { liveness: Some(Arc::new(self.clone())), ..Settings::default() };
         let heal = Heal { settings, peers: Arc::new(self.clone()) };
-        let rows =
-            Chain::new().layer("begin", BeginLayer::client(tasks.clone())).layer("metadata", MetadataLayer);
-        rows.with(heal).build(end).unwrap()
+        let rows = Chain::new().with(BeginLayer::client(tasks.clone())).with(MetadataLayer);
+        rows.with(heal).end(end).build().unwrap()
     }
 }
 
@@ -354,14 +353,20 @@ async fn the_wire_of_the_last_request_is_the_one_that_is_watched() {
         counted.fetch_add(usize::from(matches!(call, Call::Request(_))), SeqCst);
         async { Ok::<_, Error>(call.into_connection()) }
     });
-    let begin = |begin| Chain::new().layer("begin", begin).layer("metadata", MetadataLayer);
-    let peer =
-        begin(BeginLayer::endpoint(tasks.clone())).with(Monitor::new(theirs.clone())).build(end).unwrap();
-    let peer = Chain::new().with(UpdatePath::new("peer")).build(peer).unwrap();
+    let begin = |begin| Chain::new().with(begin).with(MetadataLayer);
+    let peer = begin(BeginLayer::endpoint(tasks.clone()))
+        .with(Monitor::new(theirs.clone()))
+        .end(end)
+        .build()
+        .unwrap();
+    let peer = Chain::new().with(UpdatePath::new("peer")).end(peer).build().unwrap();
     let peer = testing::serve_monitored(peer, theirs.clone()).await;
     let heal = Heal::new(Settings::default());
-    let chain =
-        begin(BeginLayer::client(tasks.clone())).with(heal).build(Connect::new(peer.dialer.clone())).unwrap();
+    let chain = begin(BeginLayer::client(tasks.clone()))
+        .with(heal)
+        .end(Connect::new(peer.dialer.clone()))
+        .build()
+        .unwrap();
 
     let mut connection = lb();
     testing::path(&mut connection, 0, &[None]);

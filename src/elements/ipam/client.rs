@@ -26,7 +26,7 @@ impl Client {
 
 impl Element for Client {
     const NAME: &'static str = "ipam";
-    const ORDER: Order = Order { after: &["begin", "metadata"], before: &["connect"] };
+    const ORDER: Order = Order::STATE;
 
     async fn request(&self, mut request: Request, next: Next) -> Result<Box<Connection>> {
         let [_, dst] = names(request.connection.client_id());
@@ -44,8 +44,7 @@ impl Element for Client {
         Ok(connection)
     }
 
-    async fn close(&self, close: Close, next: Next) -> Result<Box<Connection>> {
+    fn withdraw(&self, close: &Close) {
         drop(close.context.scope.take::<Moving>());
-        next.close(close).await
     }
 }

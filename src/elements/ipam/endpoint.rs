@@ -71,7 +71,7 @@ fn no_gateway(own: IpNet) -> Reason {
 
 impl Element for Endpoint {
     const NAME: &'static str = "ipam";
-    const ORDER: Order = Order { after: &["begin", "metadata", "mechanism"], before: &["bridge"] };
+    const ORDER: Order = Order::STATE.after(&["mechanism"]).before(&["bridge"]);
 
     async fn request(&self, mut request: Request, next: Next) -> Result<Box<Connection>> {
         if self.gateways.borrow().now().is_empty() {

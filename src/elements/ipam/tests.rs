@@ -40,9 +40,8 @@ fn vips() -> watch::Receiver<Listed> {
 
 fn chain(element: impl Element, tasks: &Tasks) -> Next {
     let end = tower::service_fn(|call: Call| async { Ok::<_, Error>(call.into_connection()) });
-    let rows =
-        Chain::new().layer("begin", BeginLayer::endpoint(tasks.clone())).layer("metadata", MetadataLayer);
-    rows.with(element).build(end).unwrap()
+    let rows = Chain::new().with(BeginLayer::endpoint(tasks.clone())).with(MetadataLayer);
+    rows.with(element).end(end).build().unwrap()
 }
 
 /// A connection whose own id differs from that of the client that started it.

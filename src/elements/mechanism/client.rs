@@ -81,7 +81,7 @@ fn prefer(preferences: &mut Vec<Mechanism>, name: &InterfaceName) {
 
 impl Element for Client {
     const NAME: &'static str = "mechanism";
-    const ORDER: Order = Order { after: &["begin", "metadata"], before: &["send_fd", "connect"] };
+    const ORDER: Order = Order::STATE.before(&["send_fd"]);
 
     async fn request(&self, mut request: Request, next: Next) -> Result<Box<Connection>> {
         let name = self.name(&request, &request.context.scope)?;
@@ -183,9 +183,8 @@ mod tests {
             }
             async move { Ok::<_, Error>(call.into_connection()) }
         });
-        let rows =
-            Chain::new().layer("begin", BeginLayer::client(tasks.clone())).layer("metadata", MetadataLayer);
-        let chain = rows.with(Client::new(names.clone())).build(end).unwrap();
+        let rows = Chain::new().with(BeginLayer::client(tasks.clone())).with(MetadataLayer);
+        let chain = rows.with(Client::new(names.clone())).end(end).build().unwrap();
         chain.request(Request::new(named(None))).await.unwrap();
         chain.request(Request::new(named(None))).await.unwrap();
         {

@@ -101,7 +101,7 @@ fn unsupported(asked: &[&String]) -> Reason {
 
 impl Element for Endpoint {
     const NAME: &'static str = "mechanism";
-    const ORDER: Order = Order { after: &["begin", "metadata"], before: &["bridge", "send_fd"] };
+    const ORDER: Order = Order::STATE.before(&["bridge", "send_fd"]);
 
     async fn request(&self, mut request: Request, next: Next) -> Result<Box<Connection>> {
         if let Some(mechanism) = &mut request.connection.mechanism {
@@ -146,9 +146,8 @@ mod tests {
                 false => Ok(call.into_connection()),
             }
         });
-        let rows =
-            Chain::new().layer("begin", BeginLayer::endpoint(tasks.clone())).layer("metadata", MetadataLayer);
-        rows.with(Endpoint::new(names.clone())).build(end).unwrap()
+        let rows = Chain::new().with(BeginLayer::endpoint(tasks.clone())).with(MetadataLayer);
+        rows.with(Endpoint::new(names.clone())).end(end).build().unwrap()
     }
 
     fn request(agreed: Option<Mechanism>, preferences: Vec<Mechanism>) -> Request {

@@ -66,7 +66,7 @@ impl Drop for Published {
 
 impl Element for Monitor {
     const NAME: &'static str = "monitor";
-    const ORDER: Order = Order { after: &["begin", "metadata"], before: &[] };
+    const ORDER: Order = Order::STATE;
 
     async fn request(&self, request: Request, next: Next) -> Result<Box<Connection>> {
         let scope = request.context.scope.clone();
@@ -86,8 +86,11 @@ impl Element for Monitor {
         Ok(connection)
     }
 
-    async fn close(&self, close: Close, next: Next) -> Result<Box<Connection>> {
+    fn withdraw(&self, close: &Close) {
         drop(close.context.scope.take::<Following>());
+    }
+
+    async fn close(&self, close: Close, next: Next) -> Result<Box<Connection>> {
         let _published = close.context.scope.take::<Published>();
         next.close(close).await
     }
@@ -121,9 +124,8 @@ mod tests {
                 Ok(call.into_connection())
             }
         });
-        let rows =
-            Chain::new().layer("begin", BeginLayer::endpoint(tasks.clone())).layer("metadata", MetadataLayer);
-        rows.with(Monitor::new(connections.clone())).build(end).unwrap()
+        let rows = Chain::new().with(BeginLayer::endpoint(tasks.clone())).with(MetadataLayer);
+        rows.with(Monitor::new(connections.clone())).end(end).build().unwrap()
     }
 
     fn request(payload: &str) -> Request {
@@ -163,15 +165,13 @@ mod tests {
         let theirs = Connections::default();
         let ours = Connections::default();
         let tasks = Tasks::default();
-        let begin = || {
-            Chain::new().layer("begin", BeginLayer::endpoint(tasks.clone())).layer("metadata", MetadataLayer)
-        };
+        let begin = || Chain::new().with(BeginLayer::endpoint(tasks.clone())).with(MetadataLayer);
         let end = tower::service_fn(|call: Call| async { Ok::<_, Error>(call.into_connection()) });
-        let next_hop = begin().with(Monitor::new(theirs.clone())).build(end).unwrap();
-        let next_hop = Chain::new().with(UpdatePath::new("next")).build(next_hop).unwrap();
+        let next_hop = begin().with(Monitor::new(theirs.clone())).end(end).build().unwrap();
+        let next_hop = Chain::new().with(UpdatePath::new("next")).end(next_hop).build().unwrap();
         let next_hop = testing::serve_monitored(next_hop, theirs.clone()).await;
         let monitor = Monitor::pass_through(ours.clone(), Duration::from_secs(600));
-        let chain = begin().with(monitor).build(Connect::new(next_hop.dialer.clone())).unwrap();
+        let chain = begin().with(monitor).end(Connect::new(next_hop.dialer.clone())).build().unwrap();
 
         let answer = chain.request(request("")).await.unwrap();
         let next = answer.segments()[2].id.clone();

@@ -38,7 +38,7 @@ use crate::{
 /// ```
 /// use nsm::{
 ///     api::Connection,
-///     chain::{Chain, Request, Tail, begin::BeginLayer, metadata::MetadataLayer},
+///     chain::{Chain, Request, begin::BeginLayer, metadata::MetadataLayer},
 ///     elements::point_to_point::PointToPoint,
 ///     task::Tasks,
 /// };
@@ -46,10 +46,10 @@ use crate::{
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let tasks = Tasks::default();
 /// let chain = Chain::new()
-///     .layer("begin", BeginLayer::endpoint(tasks.clone()))
-///     .layer("metadata", MetadataLayer)
+///     .with(BeginLayer::endpoint(tasks.clone()))
+///     .with(MetadataLayer)
 ///     .with(PointToPoint::new("[172.16.1.0/24],[fd00::/64]".parse()?))
-///     .build(Tail)?;
+///     .build()?;
 ///
 /// let answer = chain.request(Request::new(Connection::named("a"))).await?;
 /// let ip = answer.ip_context().ok_or("no IP context")?;
@@ -123,7 +123,7 @@ fn exhausted(group: &[IpNet], excluded: usize) -> Reason {
 
 impl Element for PointToPoint {
     const NAME: &'static str = "point_to_point";
-    const ORDER: Order = Order { after: &["begin", "metadata"], before: &["connect"] };
+    const ORDER: Order = Order::STATE;
 
     async fn request(&self, mut request: Request, next: Next) -> Result<Box<Connection>> {
         let pairs = self.acquire(&mut request)?;

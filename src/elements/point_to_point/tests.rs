@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     api::pb::connectioncontext::{IpContext, Route},
-    chain::{Chain, Close, Tail, begin::BeginLayer, laws, metadata::MetadataLayer},
+    chain::{Chain, Close, begin::BeginLayer, laws, metadata::MetadataLayer},
     task::Tasks,
 };
 
@@ -12,11 +12,9 @@ fn element(groups: &str) -> PointToPoint {
 }
 
 fn chain(element: &PointToPoint, tasks: &Tasks) -> Next {
-    let chain = Chain::new()
-        .layer("begin", BeginLayer::endpoint(tasks.clone()))
-        .layer("metadata", MetadataLayer)
-        .with(element.clone());
-    chain.build(Tail).unwrap()
+    let chain =
+        Chain::new().with(BeginLayer::endpoint(tasks.clone())).with(MetadataLayer).with(element.clone());
+    chain.build().unwrap()
 }
 
 fn texts(texts: &[&str]) -> Vec<String> {

@@ -113,7 +113,7 @@ fn hand_on(context: &mut Context, descriptors: &Descriptors) {
 
 impl Element for Endpoint {
     const NAME: &'static str = "recv_fd";
-    const ORDER: Order = Order { after: &["begin", "metadata"], before: &["mechanism", "connect"] };
+    const ORDER: Order = Order::STATE.before(&["mechanism"]);
 
     async fn request(&self, mut request: Request, next: Next) -> Result<Box<Connection>> {
         let context = &request.context;
@@ -136,8 +136,8 @@ impl Element for Endpoint {
 }
 
 impl Element for Client {
-    const NAME: &'static str = "recv_fd";
-    const ORDER: Order = Order { after: &["begin", "metadata"], before: &["connect"] };
+    const NAME: &'static str = "recv_fd_client";
+    const ORDER: Order = Order::STATE;
 
     async fn request(&self, request: Request, next: Next) -> Result<Box<Connection>> {
         let scope = request.context.scope.clone();

@@ -49,14 +49,14 @@ async fn a_callers_descriptor_is_waited_for_and_handed_on() {
     // The scope of a server's calls stores nothing without `begin`.
     let tasks = crate::task::Tasks::default();
     let rows = Chain::new()
-        .layer("begin", crate::chain::begin::BeginLayer::endpoint(tasks.clone()))
-        .layer("metadata", crate::chain::metadata::MetadataLayer);
-    let peer = testing::serve(rows.with(Endpoint).build(end).unwrap()).await;
+        .with(crate::chain::begin::BeginLayer::endpoint(tasks.clone()))
+        .with(crate::chain::metadata::MetadataLayer);
+    let peer = testing::serve(rows.with(Endpoint).end(end).build().unwrap()).await;
     let own = Netns::own().unwrap();
     let connect = Connect::new(peer.dialer.clone());
-    let sends = Chain::new().with(send_fd::Client::new(own.clone())).build(connect.clone()).unwrap();
+    let sends = Chain::new().with(send_fd::Client::new(own.clone())).end(connect.clone()).build().unwrap();
     sends.request(request(vec![kernel(own.inode())], None)).await.unwrap();
-    let silent = Chain::new().build(connect).unwrap();
+    let silent = Chain::new().end(connect).build().unwrap();
     silent.request(request(vec![], Some(kernel(own.inode())))).await.unwrap();
     silent.close(Close::new(request(vec![], None).connection)).await.unwrap();
     let expected = (1, vec![own.inode()]);
@@ -77,9 +77,10 @@ async fn the_descriptor_of_an_answer_arrives_before_the_answer() {
     let own = Netns::own().unwrap();
     let end = tower::service_fn(|call: Call| async { Ok::<_, Error>(call.into_connection()) });
     let peer =
-        testing::serve(Chain::new().with(send_fd::Endpoint::new(own.clone())).build(end).unwrap()).await;
+        testing::serve(Chain::new().with(send_fd::Endpoint::new(own.clone())).end(end).build().unwrap())
+            .await;
     let connect = Connect::new(peer.dialer.clone()).keep_descriptors();
-    let chain = Chain::new().with(Client).build(connect).unwrap();
+    let chain = Client.layer().layer(connect);
     let bottom = Frame::bottom();
     let mut request = request(vec![], Some(Mechanism::local(MechanismKind::Kernel)));
     request.context.scope = bottom.scope();
@@ -93,7 +94,7 @@ async fn the_descriptor_of_an_answer_arrives_before_the_answer() {
 #[tokio::test]
 async fn without_a_unix_socket_a_descriptor_is_missing_at_once() {
     let end = tower::service_fn(|call: Call| async { Ok::<_, Error>(call.into_connection()) });
-    let chain = Chain::new().with(Endpoint).build(end).unwrap();
+    let chain = Endpoint.layer().layer(end);
     let error = chain.request(request(vec![kernel(NOWHERE)], None)).await.unwrap_err();
     assert_eq!(error.code(), tonic::Code::Unavailable, "{error}");
 }
@@ -117,13 +118,14 @@ async fn a_first_answer_without_its_descriptor_is_closed() {
         }
         async { Ok::<_, Error>(connection) }
     });
-    let peer = testing::serve(Chain::new().build(end).unwrap()).await;
+    let peer = testing::serve(Chain::new().end(end).build().unwrap()).await;
     let tasks = crate::task::Tasks::default();
     let chain = Chain::new()
-        .layer("begin", crate::chain::begin::BeginLayer::client(tasks.clone()))
-        .layer("metadata", crate::chain::metadata::MetadataLayer)
+        .with(crate::chain::begin::BeginLayer::client(tasks.clone()))
+        .with(crate::chain::metadata::MetadataLayer)
         .with(Client)
-        .build(Connect::new(peer.dialer.clone()).keep_descriptors())
+        .end(Connect::new(peer.dialer.clone()).keep_descriptors())
+        .build()
         .unwrap();
     let ask = async || {
         let mut request = request(vec![], None);

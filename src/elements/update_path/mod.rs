@@ -39,7 +39,7 @@ impl UpdatePath {
 
 impl Element for UpdatePath {
     const NAME: &'static str = "update_path";
-    const ORDER: Order = Order { after: &[], before: &["begin"] };
+    const ORDER: Order = Order::ANY.before(&["begin"]);
 
     async fn request(&self, mut request: Request, next: Next) -> Result<Box<Connection>> {
         let back = self.enter(&mut request.connection)?;
@@ -58,16 +58,18 @@ impl Element for UpdatePath {
 
 #[cfg(test)]
 mod tests {
+    use tower_layer::Layer;
+
     use super::*;
     use crate::{
-        chain::{Call, Chain, Error, laws},
+        chain::{Chain, laws},
         testing::{self, Given},
     };
 
     async fn through(hops: &[&str], connection: Box<Connection>) -> Result<Box<Connection>> {
-        let chain = hops.iter().fold(Chain::new(), |chain, hop| chain.with(UpdatePath::new(*hop)));
-        let end = tower::service_fn(|call: Call| async { Ok::<_, Error>(call.into_connection()) });
-        chain.build(end)?.request(Request::new(connection)).await
+        let end = Chain::new().build()?;
+        let chain = hops.iter().rev().fold(end, |next, hop| UpdatePath::new(*hop).layer().layer(next));
+        chain.request(Request::new(connection)).await
     }
 
     #[tokio::test]

@@ -15,7 +15,7 @@
 //! stage that waits is shown in the log and in health; dropping the future ends the wait at any
 //! time.
 
-use std::{future::ready, path::Path, sync::Arc};
+use std::{path::Path, sync::Arc};
 
 use ipnet::IpNet;
 use tokio::sync::watch;
@@ -27,7 +27,6 @@ use super::{
 };
 use crate::{
     app::Server,
-    chain::{Call, Chain, Error, Next, builder::WrongOrder},
     elements::{
         egress::Egress,
         ipam,
@@ -141,7 +140,7 @@ impl Up {
         identity: &Identity,
         health: &Health,
     ) -> Result<Target, Failure> {
-        let chain = build(chains::endpoint(parts))?;
+        let chain = chains::endpoint(parts).build()?;
         let connections = parts.connections.clone();
         let identity = identity.clone();
         let parent = Path::new(SOCKETS);
@@ -176,7 +175,7 @@ impl Up {
             network_service: service.to_owned(),
             request_timeout: config.request_timeout,
         };
-        let chain = build(chains::client(parts))?;
+        let chain = chains::client(parts).build()?;
         let recovery = Nsmgr::new(parts.dialer.clone(), parts.kernel.clone());
         let pictures = (discovery.pictures(), settings.clone());
         let mesh = Mesh::start(settings, chain, recovery, discovery.known(), status, &parts.tasks);
@@ -272,10 +271,4 @@ fn parts(
             token_lifetime: config.max_token_lifetime,
         },
     })
-}
-
-/// Completes a chain. One that ends here returns the connection of the call; below `connect` this
-/// end is never called.
-fn build(chain: Chain) -> Result<Next, WrongOrder> {
-    chain.build(tower::service_fn(|call: Call| ready(Ok::<_, Error>(call.into_connection()))))
 }

@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     app::ServeError,
-    chain::{builder::WrongOrder, causes},
+    chain::{InvalidChain, causes},
     ipam::LeaseError,
     registry,
     task::Tasks,
@@ -62,7 +62,7 @@ pub enum Failure {
     Kernel(String),
     /// A row of a chain stands in the wrong place. This is a bug.
     #[error("a chain is in the wrong order")]
-    Order(#[from] WrongOrder),
+    Order(#[from] InvalidChain),
     /// The proxy cannot listen for targets.
     #[error("cannot serve targets")]
     Endpoint(#[from] ServeError),

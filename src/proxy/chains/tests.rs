@@ -5,6 +5,7 @@
 use std::{cell::Cell, sync::Arc};
 
 use tower::layer::layer_fn;
+use tower_layer::Layer;
 
 use super::*;
 use crate::{
@@ -117,7 +118,7 @@ async fn the_chain_that_targets_call_keeps_the_laws() {
     let target = Target(Caller { hub: None, svid: own.0, peer: target.1, token: Some(token) });
     let chain = |tasks: &Tasks| {
         let parts = proxy.parts(tasks);
-        let rows = layer_fn(move |next: Next| endpoint(&parts).build(next).unwrap());
+        let rows = layer_fn(move |next: Next| endpoint(&parts).end(next).build().unwrap());
         Chain::new().with(target.clone()).layer("rows", rows)
     };
     let most = Most::default();
@@ -180,7 +181,7 @@ async fn the_chain_that_calls_load_balancers_keeps_the_laws() {
         let rows = layer_fn(move |next: Next| {
             let connect = Connect::new(dialer.clone());
             let last = below.under(move || connect.clone());
-            client(&parts).without("connect").layer("connect", last).build(next).unwrap()
+            client(&parts).end(last.layer(next)).build().unwrap()
         });
         Chain::new().with(Mesh).layer("rows", rows)
     };

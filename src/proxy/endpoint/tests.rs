@@ -50,8 +50,9 @@ async fn served() -> Served {
     let tasks = Tasks::default();
     let health = Health::default();
     let authority = Authority::new("test.domain");
-    let chain =
-        Chain::new().build(tower::service_fn(|call: Call| ready(Ok::<_, Error>(call.into_connection()))));
+    let chain = Chain::new()
+        .end(tower::service_fn(|call: Call| ready(Ok::<_, Error>(call.into_connection()))))
+        .build();
     let identity = authority.identity("px");
     let connections = Connections::default();
     let endpoint = serve(parent.path(), "px", chain.unwrap(), connections, identity.clone(), &health, &tasks)

@@ -51,7 +51,7 @@ impl Script {
     fn chain(&self) -> Next {
         let script = self.clone();
         let end = tower::service_fn(move |call: Call| script.clone().call(call));
-        Chain::new().build(end).unwrap()
+        Chain::new().end(end).build().unwrap()
     }
 
     async fn call(self, call: Call) -> Result<Box<Connection>, Error> {

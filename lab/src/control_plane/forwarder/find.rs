@@ -114,7 +114,7 @@ async fn socket(wire: &Wire, endpoint: NetworkServiceEndpoint) -> Result<NextHop
 
 impl Element for FindEndpoint {
     const NAME: &'static str = "find";
-    const ORDER: Order = Order { after: &["metadata"], before: &["veth", "relay"] };
+    const ORDER: Order = Order::STATE.before(&["veth", "relay"]);
 
     async fn request(&self, mut request: Request, next: Next) -> Result<Box<Connection>> {
         let hop = self.find(&mut request.connection, &request.context).await?;

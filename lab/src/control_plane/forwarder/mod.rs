@@ -104,7 +104,7 @@ fn serve(
         .with(Veth::new(Wirer::new(pod.netns.clone(), hop.tasks.clone())))
         .with(recv_fd::Client)
         .with(Relay::new(identity.clone(), TOKEN_LIFETIME))
-        .build(hop.end());
+        .build();
     let chain = chain.doing(|| "build the chain of the forwarder".into())?;
     let socket = pod.folder.join("listen.on");
     let routes = server::Endpoint::new(chain, connections.clone()).routes();

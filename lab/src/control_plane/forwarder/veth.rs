@@ -86,7 +86,7 @@ fn towards_endpoint(agreed: Option<&Agreed>, context: &mut Context) -> Option<Me
 
 impl Element for Veth {
     const NAME: &'static str = "veth";
-    const ORDER: Order = Order { after: &["metadata", "find"], before: &["relay"] };
+    const ORDER: Order = Order::STATE.after(&["find"]).before(&["relay"]);
 
     async fn request(&self, mut request: Request, next: Next) -> Result<Box<Connection>> {
         let context = request.context.clone();

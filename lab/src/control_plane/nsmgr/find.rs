@@ -53,7 +53,7 @@ struct Forwarder(String);
 
 impl Element for FindForwarder {
     const NAME: &'static str = "find";
-    const ORDER: Order = Order { after: &["metadata"], before: &["relay"] };
+    const ORDER: Order = Order::STATE.before(&["relay"]);
 
     async fn request(&self, mut request: Request, next: Next) -> Result<Box<Connection>> {
         let connection = &mut request.connection;

@@ -72,7 +72,7 @@ impl Nsmgr {
         let connections = Connections::default();
         let find = FindForwarder::new(node, services.clone(), endpoints.clone());
         let chain = hop.pass_through(&connections).with(ReturnFd).with(recv_fd::Endpoint).with(find);
-        let chain = chain.with(Relay::new(identity.clone(), TOKEN_LIFETIME)).build(hop.end());
+        let chain = chain.with(Relay::new(identity.clone(), TOKEN_LIFETIME)).build();
         let chain = chain.doing(|| "build the chain of nsmgr".into())?;
 
         let routes: Routes = server::Endpoint::new(chain, connections.clone()).routes();

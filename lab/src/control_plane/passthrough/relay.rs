@@ -84,7 +84,7 @@ impl Relay {
 
 impl Element for Relay {
     const NAME: &'static str = "relay";
-    const ORDER: Order = Order { after: &["metadata", "monitor", "recv_fd", "find", "veth"], before: &[] };
+    const ORDER: Order = Order::STATE.after(&["monitor", "recv_fd", "recv_fd_client", "find", "veth"]);
 
     async fn request(&self, request: Request, _end: Next) -> Result<Box<Connection>> {
         let Request { connection, preferences, mut context } = request;

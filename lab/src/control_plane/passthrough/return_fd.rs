@@ -19,7 +19,7 @@ pub struct ReturnFd;
 
 impl Element for ReturnFd {
     const NAME: &'static str = "return_fd";
-    const ORDER: Order = Order { after: &["metadata"], before: &["recv_fd"] };
+    const ORDER: Order = Order::STATE.before(&["recv_fd"]);
 
     async fn request(&self, request: Request, next: Next) -> Result<Box<Connection>> {
         let scope = request.context.scope.clone();

@@ -78,9 +78,8 @@ fn client_chain(leases: &Leases, tasks: &Tasks) -> (Next, Arc<Mutex<Vec<String>>
         seen.lock().unwrap().push(line);
         async { Ok::<_, Error>(call.into_connection()) }
     });
-    let rows =
-        Chain::new().layer("begin", BeginLayer::client(tasks.clone())).layer("metadata", MetadataLayer);
-    (rows.with(Client::new(leases.clone())).build(end).unwrap(), requests)
+    let rows = Chain::new().with(BeginLayer::client(tasks.clone())).with(MetadataLayer);
+    (rows.with(Client::new(leases.clone())).end(end).build().unwrap(), requests)
 }
 
 #[tokio::test(start_paused = true)]

@@ -93,7 +93,7 @@ impl Balancer {
     fn chain(&self, parts: &Parts) -> Next {
         let balancer = self.clone();
         let end = tower::service_fn(move |call: Call| std::future::ready(balancer.call(call)));
-        client(parts).without("connect").build(end).unwrap()
+        client(parts).end(end).build().unwrap()
     }
 }
 

@@ -129,7 +129,7 @@ async fn a_stop_of_the_forwarder_removes_the_links_of_its_lanes() {
     let world = World::new();
     let chain = |tasks: &Tasks| {
         let begin = BeginLayer::endpoint(tasks.clone());
-        Chain::new().layer("begin", begin).layer("metadata", MetadataLayer).layer("veth", world.layer(tasks))
+        Chain::new().with(begin).with(MetadataLayer).layer("veth", world.layer(tasks))
     };
     laws::check_chain(chain, || world.made()).await.unwrap();
 }
