@@ -65,6 +65,12 @@
 //!   `otlp`.
 //! - `testing`: the test kit. Implies `transport`.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+// Their types are in signatures of this crate.
+#[doc(no_inline)]
+pub use {http, ipnet, prost, tonic};
+
 pub mod api;
 #[cfg(feature = "transport")]
 pub mod app;

@@ -26,6 +26,7 @@ pub mod parameter {
 
 /// Mechanism types that this crate handles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum MechanismKind {
     /// A kernel interface.
     Kernel,

@@ -65,6 +65,7 @@ pub struct Context {
 
 /// The starter of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Origin {
     /// A caller of the chain.
     Caller,
@@ -74,6 +75,7 @@ pub enum Origin {
 
 /// Kind of an event. At most one of each kind is queued per connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Kind {
     /// A token in the path is about to expire.
     Refresh,

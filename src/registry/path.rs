@@ -38,6 +38,7 @@ struct Segment {
 
 /// The reason why a `path` header was refused.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum InvalidPath {
     /// The header is longer than [`MAX_BYTES`].
     #[error("the `path` header has {0} bytes (at most {MAX_BYTES})")]

@@ -11,6 +11,7 @@ use crate::api::pb::registry::NetworkService;
 
 /// The origin of a registered network service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Standing {
     /// We registered it.
     Ours,

@@ -10,6 +10,7 @@ use super::Error;
 
 /// The state of a registration.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub enum State {
     /// Not registered yet, or no longer.
     #[default]

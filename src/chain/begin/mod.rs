@@ -55,6 +55,7 @@ pub use self::{answered::Answered, event::Events};
 
 /// Role of the chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Mode {
     /// Client: a Request is merged with the known state (see [`merge`]).
     Client,

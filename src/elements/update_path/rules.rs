@@ -21,6 +21,7 @@ use crate::api::{Connection, PathSegment};
 
 /// The reason why a path was rejected.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum PathError {
     /// Rule 3: the index is outside the path.
     #[error("path index {index} is not within {len} segments")]

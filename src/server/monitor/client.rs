@@ -42,6 +42,7 @@ pub fn watch(wire: &Wire, selector: MonitorScopeSelector, lifetime: Duration) ->
 
 /// The reason why a peer's connections could not be read.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum NoPicture {
     /// The peer was not reached.
     #[error("the peer was not reached")]

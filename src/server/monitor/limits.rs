@@ -26,6 +26,7 @@ impl Default for Limits {
 
 /// The reason why a subscription was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum Refused {
     /// Too many streams are open. Retry later.
     #[error("{0} monitor streams are open (at most {0})")]

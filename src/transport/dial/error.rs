@@ -16,6 +16,7 @@ use crate::{
 
 /// The reason why a peer could not be dialled.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum DialError {
     /// There was no identity by the deadline. Its source has the last result of the Workload API.
     #[error("cannot dial without an identity")]

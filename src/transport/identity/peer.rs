@@ -19,6 +19,7 @@ pub struct Peer {
 
 /// A leaf certificate that is not an X.509 SVID.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum InvalidLeaf {
     /// The peer sent no certificate. It must present its SVID.
     #[error("no certificate (accepted: an X.509 SVID)")]

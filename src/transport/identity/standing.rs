@@ -20,6 +20,7 @@ pub struct Standing {
 
 /// The reason why there is no SVID, or no newer one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum Trouble {
     /// The socket is missing or refuses, or the stream ended. The agent does not run.
     #[error("the Workload API cannot be reached: {0}")]
@@ -40,6 +41,7 @@ pub enum Trouble {
 
 /// There was no valid SVID until the deadline.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum NoIdentity {
     /// The Workload API returned none.
     #[error("no identity yet")]

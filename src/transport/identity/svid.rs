@@ -43,6 +43,7 @@ pub struct Svid {
 
 /// The reason why an SVID of the Workload API is refused. The previous one stays in use.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum RefusedSvid {
     /// The answer holds no SVID. The workload has no entry with an X.509 SVID.
     #[error("the answer holds no SVID")]

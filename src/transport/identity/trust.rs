@@ -26,6 +26,7 @@ pub(super) struct Trust {
 
 /// The reason why a certificate chain is not trusted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum Unverified {
     /// Rule 1. The peer must present an X.509 SVID.
     #[error("no single SPIFFE id in the certificate")]

@@ -17,6 +17,7 @@ use crate::transport::target::{Socket, Target};
 
 /// The reason why an address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ListenError {
     /// The folder of the socket cannot be created. Check its parent's permissions.
     #[error("cannot create the folder of {0}")]

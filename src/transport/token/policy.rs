@@ -27,6 +27,7 @@ use crate::{api::PathSegment, transport::identity::Peer};
 
 /// The policy that refused a path, with the failing segment.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum Denied {
     /// Rule 1. The hop did not set its token, or set something else.
     #[error("no sufficient privileges: tokens_valid: segment {0} has no token of NSM")]

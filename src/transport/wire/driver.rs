@@ -17,6 +17,7 @@ const TOO_MANY_PINGS: &str = "too_many_pings";
 
 /// The way in which a connection has ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Ended {
     /// In order, by either side.
     Closed,
