@@ -5,7 +5,7 @@
 use std::fmt::Write;
 
 /// Names of the drawn verdicts, in the order of a run.
-const SHOWN: [&str; 9] = [
+const DRAWN: [&str; 9] = [
     "the proxy is ready with every load balancer",
     "UDP and TCP over every VIP and target",
     "the client sees the VIP as source",
@@ -27,10 +27,10 @@ const HEAD: &str = "\
   .bold { font-weight: bold } .ok { fill: #3fb950 } .FAILED { fill: #f85149 } .dim { fill: #8b949e }
 </style>";
 
-/// The picture of an output. Each verdict of [`SHOWN`] is drawn once, with the figures that fit.
+/// The picture of an output. Each verdict of [`DRAWN`] is drawn once, with the figures that fit.
 pub(super) fn draw(output: &str) -> String {
     let verdicts: Vec<_> = output.lines().filter_map(verdict).collect();
-    let shown = SHOWN.iter().filter_map(|name| verdicts.iter().find(|(_, shown, _)| shown == name));
+    let shown = DRAWN.iter().filter_map(|name| verdicts.iter().find(|(_, shown, _)| shown == name));
     let mut lines = vec![span("bold", "$ make lab")];
     lines.extend(shown.map(|(state, name, figures)| {
         let room = COLUMNS.saturating_sub(name.chars().count() + 12);
@@ -85,8 +85,8 @@ mod tests {
 
     #[test]
     fn a_verdict_is_drawn_with_the_figures_that_fit() {
-        let line = format!("  FAILED  {}  (asked 5, answered {})", SHOWN[1], "4".repeat(90));
-        let svg = draw(&format!("  ok      {}\n  ok      an <other>\n{line}\n1 of 3 hold\n", SHOWN[0]));
+        let line = format!("  FAILED  {}  (asked 5, answered {})", DRAWN[1], "4".repeat(90));
+        let svg = draw(&format!("  ok      {}\n  ok      an <other>\n{line}\n1 of 3 hold\n", DRAWN[0]));
         assert!(svg.contains(">  ok      </tspan>") && svg.contains(">  FAILED  </tspan>"), "{svg}");
         assert!(svg.contains("(asked 5, answered 444") && svg.contains("4…</tspan>"), "{svg}");
         assert!(svg.contains("1 of 3 hold") && !svg.contains("other"), "{svg}");

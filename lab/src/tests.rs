@@ -29,7 +29,7 @@ use nsm::{
     transport,
 };
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Assigns addresses as the proxy's `ipam` does for a target, with one lease.
 struct Addresses;
@@ -75,7 +75,7 @@ impl World {
         let nsmgr = Nsmgr::start(&manager, &manager.folder, NODE, identity).unwrap();
         let identity = agent.identity(&node.name, &node.folder, &tasks).unwrap();
         let forwarder = Forwarder::start(&node, &nsmgr.target, identity).unwrap();
-        forwarder.registered(PATIENCE).await.unwrap();
+        forwarder.registered(TIMEOUT).await.unwrap();
 
         let hop = Hop::new("proxy");
         let connections = Connections::default();
@@ -95,7 +95,7 @@ impl World {
         let service =
             NetworkService { name: proxy_service(), payload: "ETHERNET".into(), ..Default::default() };
         let kept = Kept::start(dialer, "proxy", &[], service, socket);
-        kept.registered(PATIENCE).await.unwrap();
+        kept.registered(TIMEOUT).await.unwrap();
 
         let identity = agent.identity(&target.name, &target.folder, &tasks).unwrap();
         let client = Target::new(&target, NODE, &nsmgr.target, identity).unwrap();
@@ -154,7 +154,7 @@ async fn a_client_reaches_an_endpoint_and_its_link_follows() {
     assert_eq!(world.pods[2].netlink.index("nsm-0").await.unwrap(), link, "a refresh keeps the link");
     world.target.set_vips(&vips[..1]).await.unwrap();
     // Former policies are removed when the Request has been answered.
-    let end = tokio::time::Instant::now() + PATIENCE;
+    let end = tokio::time::Instant::now() + TIMEOUT;
     let mut rules = world.pods[2].netlink.extra_rules().await.unwrap();
     while rules.len() != 1 {
         assert!(tokio::time::Instant::now() < end, "{rules:?}");

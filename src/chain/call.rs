@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Deadline of calls that arrive without one.
-pub const PATIENCE: Duration = Duration::from_secs(15);
+pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// A Request or a Close: the request type of every service in a chain.
 #[derive(Clone, Debug)]
@@ -118,14 +118,14 @@ impl Call {
 impl Request {
     /// A Request with the default deadline.
     pub fn new(connection: Box<Connection>) -> Self {
-        Self { connection, preferences: Vec::new(), context: Context::within(PATIENCE) }
+        Self { connection, preferences: Vec::new(), context: Context::within(DEFAULT_TIMEOUT) }
     }
 }
 
 impl Close {
     /// A Close with the default deadline.
     pub fn new(connection: Box<Connection>) -> Self {
-        Self { connection, context: Context::within(PATIENCE) }
+        Self { connection, context: Context::within(DEFAULT_TIMEOUT) }
     }
 }
 

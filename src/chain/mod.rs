@@ -55,7 +55,7 @@ pub mod tail;
 pub use self::{
     begin::{Answered, Events},
     builder::Chain,
-    call::{Call, Close, Context, Kind, Origin, PATIENCE, Request},
+    call::{Call, Close, Context, DEFAULT_TIMEOUT, Kind, Origin, Request},
     causes::causes,
     element::{Answer, Element, Next},
     error::{Error, Reason, Result},

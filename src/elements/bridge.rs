@@ -83,7 +83,7 @@ fn hosts(texts: &[String]) -> Arc<[IpAddr]> {
 }
 
 /// Timeout for the leak stop of a link.
-const PATIENCE: Duration = Duration::from_secs(1);
+const LEAK_STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Endpoint {
     /// Declares ports at `kernel`.
@@ -95,7 +95,7 @@ impl Endpoint {
     async fn leak_stopped(&self, link: &InterfaceName, id: &str) {
         let mut status = self.kernel.status();
         let stopped = status.wait_for(|status| status.leak_stopped.contains(link));
-        if !matches!(timeout(PATIENCE, stopped).await, Ok(Ok(_))) {
+        if !matches!(timeout(LEAK_STOP_TIMEOUT, stopped).await, Ok(Ok(_))) {
             tracing::error!(%link, id, "the leak stop of a link is late: the target is answered without");
         }
     }
@@ -258,7 +258,7 @@ mod tests {
             (10..30).map(|n| ports.port(&other, format!("a-{n}").parse().unwrap(), Ends::default())),
         );
         chain.request(Request::new(named("nsm-2"))).await.unwrap();
-        assert_eq!(start.elapsed(), PATIENCE, "a kernel that refuses keeps nobody away for longer");
+        assert_eq!(start.elapsed(), LEAK_STOP_TIMEOUT, "a kernel that refuses keeps nobody away for longer");
         tasks.stop().await;
     }
 

@@ -28,10 +28,10 @@ use crate::{
 };
 
 /// Assumed lifetime if no segment has an expiry (rule 1).
-const UNSAID: Duration = Duration::from_secs(600);
+const ASSUMED_LIFETIME: Duration = Duration::from_secs(600);
 /// Bounds of the delay (rule 4).
-const SHORTEST: Duration = Duration::from_secs(1);
-const LONGEST: Duration = Duration::from_secs(24 * 3600);
+const SHORTEST_DELAY: Duration = Duration::from_secs(1);
+const LONGEST_DELAY: Duration = Duration::from_secs(24 * 3600);
 /// Bounds of the pause after a failure (rule 5).
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -45,14 +45,14 @@ struct Timer(#[expect(dead_code, reason = "a guard")] Task);
 /// Rules 1, 2 and 4; `earlier` is the share of rule 3, from 0 to 0.1.
 fn delay(connection: &Connection, now: SystemTime, earlier: f64) -> Duration {
     let left = |expires: SystemTime| expires.duration_since(now).unwrap_or_default();
-    let lives = connection.expires().map_or(UNSAID, left).min(10 * LONGEST);
+    let lives = connection.expires().map_or(ASSUMED_LIFETIME, left).min(10 * LONGEST_DELAY);
     let index = connection.index();
     let len = connection.segments().len();
     let share = match len {
         0 | 1 => 1.0 / 3.0,
         _ => 0.2 + 0.2 * index.min(len) as f64 / len as f64,
     };
-    lives.mul_f64(share * (1.0 - earlier)).clamp(SHORTEST, LONGEST)
+    lives.mul_f64(share * (1.0 - earlier)).clamp(SHORTEST_DELAY, LONGEST_DELAY)
 }
 
 async fn refresh(after: Duration, events: Events) {

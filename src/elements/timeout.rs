@@ -30,7 +30,7 @@ use crate::{
 };
 
 /// Longest time (rule 4). Token lifetimes are usually ten minutes; some deployments use a day.
-const LONGEST: Duration = Duration::from_secs(48 * 3600);
+const MAX_DELAY: Duration = Duration::from_secs(48 * 3600);
 
 /// Element that closes on the caller's expiry.
 #[derive(Clone, Copy, Debug, Default)]
@@ -41,7 +41,7 @@ struct Timer(#[expect(dead_code, reason = "a guard")] Task);
 /// Rules 2 to 4: time until the timer fires.
 fn fires_in(expires: SystemTime, left: Duration, now: SystemTime) -> Duration {
     let lives = expires.duration_since(now).unwrap_or_default();
-    lives.saturating_sub(left).max(lives / 2).min(LONGEST)
+    lives.saturating_sub(left).max(lives / 2).min(MAX_DELAY)
 }
 
 /// Rule 1: expiry of the segment before ours; none if there is no such segment.

@@ -29,7 +29,7 @@ const PACE: Duration = Duration::from_millis(150);
 /// Time in which the gateways follow the lease of the bridge.
 const FOLLOWED: Duration = Duration::from_secs(1);
 /// Longest wait for load balancers. One that does not get its new addresses may have died.
-const PATIENCE: Duration = Duration::from_secs(60);
+const BALANCER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The state on which the order of moving depends.
 #[derive(Debug)]
@@ -48,7 +48,7 @@ pub async fn targets(mut sources: Sources, connections: Connections) {
         sleep(FOLLOWED).await;
         let gateways = sources.gateways.borrow().clone();
         let reached = sources.kernel.wait_for(|status| all_reach(status, &gateways));
-        if timeout(PATIENCE, reached).await.is_err() {
+        if timeout(BALANCER_TIMEOUT, reached).await.is_err() {
             tracing::warn!(
                 "some load balancers have no address in the new subnet: targets move nevertheless"
             );
@@ -177,7 +177,7 @@ mod tests {
         let [before, after] = moves;
         let World { tasks, connections, leases, kernel, .. } = &world(2, before.clone());
         leases.send_modify(|status| status.moved = ["target-0-src".into()].into());
-        sleep(PATIENCE / 2).await;
+        sleep(BALANCER_TIMEOUT / 2).await;
         assert_eq!(down(connections), 0, "one load balancer has no address in the new subnet");
         kernel.send_replace(after);
         sleep(PACE).await;
@@ -186,7 +186,7 @@ mod tests {
 
         let World { tasks, connections, leases, .. } = &world(2, before);
         leases.send_modify(|status| status.moved = ["target-0-src".into()].into());
-        sleep(PATIENCE * 2).await;
+        sleep(BALANCER_TIMEOUT * 2).await;
         assert_eq!(down(connections), 1, "a load balancer that may have died is not waited for");
         tasks.stop().await;
     }

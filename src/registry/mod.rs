@@ -25,7 +25,7 @@ pub use self::{
     path::TokenPath,
     port::{Found, Registry},
     registration::Registration,
-    schedule::{DEFAULT_LIFE, LONGEST, SHORTEST, refresh_after},
+    schedule::{DEFAULT_LIFE, LONGEST_INTERVAL, SHORTEST_INTERVAL, refresh_after},
     service::{Standing, ensure},
     state::State,
 };

@@ -6,22 +6,22 @@ use std::time::Duration;
 
 use tonic::metadata::MetadataMap;
 
-use crate::chain::{PATIENCE, Reason, Result};
+use crate::chain::{DEFAULT_TIMEOUT, Reason, Result};
 
 /// Header with the time that the caller waits.
 const HEADER: &str = "grpc-timeout";
 /// Longest time that a call may take, even if the caller allows more.
-pub const LONGEST: Duration = Duration::from_secs(60);
+pub const MAX_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Time that a call may take: the value of `grpc-timeout`, [`PATIENCE`] without it, [`LONGEST`] at
-/// most.
+/// Time that a call may take: the value of `grpc-timeout`, [`DEFAULT_TIMEOUT`] without it, and
+/// [`MAX_TIMEOUT`] at most.
 ///
 /// # Errors
 /// `Invalid` if the header is not 1 to 8 digits and one of `H M S m u n`.
 pub fn patience(metadata: &MetadataMap) -> Result<Duration> {
-    let Some(value) = metadata.get(HEADER) else { return Ok(PATIENCE) };
+    let Some(value) = metadata.get(HEADER) else { return Ok(DEFAULT_TIMEOUT) };
     let text = value.to_str().unwrap_or("(not ASCII)");
-    parse(text).map(|time| time.min(LONGEST)).ok_or_else(|| {
+    parse(text).map(|time| time.min(MAX_TIMEOUT)).ok_or_else(|| {
         let text: String = text.chars().take(32).collect();
         Reason::Invalid(format!("{HEADER} is `{text}` (accepted: 1 to 8 digits and one of H M S m u n)"))
             .into()

@@ -15,7 +15,7 @@ mod serve;
 mod trace;
 
 pub use self::{
-    deadline::{LONGEST, patience},
+    deadline::{MAX_TIMEOUT, patience},
     endpoint::Endpoint,
     health::{NAMES, health},
     serve::{HEADERS, STREAMS, Stopping, serve},

@@ -16,7 +16,7 @@ pub(crate) const WINDOW: Duration = Duration::from_secs(60);
 /// Number of causes that are distinguished; all others are one.
 const CAUSES: usize = 16;
 /// Maximum length of a cause's text, in characters.
-const LONGEST: usize = 256;
+const MAX_CAUSE: usize = 256;
 const OTHERS: &str = "other causes";
 
 /// Causes of one kind of event. Peers influence their texts, so number and length are bounded.
@@ -34,7 +34,7 @@ struct Count {
 impl Tally {
     /// Counts one event. Returns the cause if it should be logged now: the first in a minute.
     pub(crate) fn note(&mut self, cause: &str) -> Option<String> {
-        let mut cause: String = cause.chars().take(LONGEST).collect();
+        let mut cause: String = cause.chars().take(MAX_CAUSE).collect();
         if self.counts.len() >= CAUSES && !self.counts.contains_key(&cause) {
             OTHERS.clone_into(&mut cause);
         }
@@ -113,6 +113,6 @@ mod tests {
         let logged: Vec<_> = (0..100).filter_map(|n| tally.note(&format!("{n} {:0300}", 0))).collect();
         assert_eq!(logged.len(), CAUSES + 1);
         assert_eq!(logged.last().map(String::as_str), Some(OTHERS));
-        assert!(logged.iter().all(|cause| cause.len() <= LONGEST));
+        assert!(logged.iter().all(|cause| cause.len() <= MAX_CAUSE));
     }
 }

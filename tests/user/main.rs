@@ -11,8 +11,7 @@ use std::{env, error::Error, future::pending, time::Duration};
 use nsm::{
     api::Connection,
     chain::{
-        Chain, Element, Next, Request, Result, Tail, begin::BeginLayer, builder::WrongOrder,
-        metadata::MetadataLayer,
+        Chain, Element, InvalidChain, Next, Request, Result, begin::BeginLayer, metadata::MetadataLayer,
     },
     elements::update_path::UpdatePath,
     server::{self, monitor::Connections},
@@ -34,13 +33,13 @@ impl Element for Greet {
 }
 
 /// The chain of the endpoint.
-fn chain(tasks: &Tasks) -> Result<Next, WrongOrder> {
+fn chain(tasks: &Tasks) -> Result<Next, InvalidChain> {
     Chain::new()
         .with(UpdatePath::new("hello"))
-        .layer("begin", BeginLayer::endpoint(tasks.clone()))
-        .layer("metadata", MetadataLayer)
+        .with(BeginLayer::endpoint(tasks.clone()))
+        .with(MetadataLayer)
         .with(Greet)
-        .build(Tail)
+        .build()
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -71,8 +70,8 @@ mod tests {
     async fn a_client_receives_the_greeting_over_mtls() {
         let tasks = Tasks::default();
         let served = testing::serve(chain(&tasks).unwrap()).await;
-        let client = Chain::new().with(UpdatePath::new("client"));
-        let client = client.build(Connect::new(served.dialer.clone())).unwrap();
+        let client = Chain::new().with(UpdatePath::new("client")).end(Connect::new(served.dialer.clone()));
+        let client = client.build().unwrap();
         let mut connection = Connection::named("a");
         connection.network_service = "hello".into();
         let answer = client.request(Request::new(connection)).await.unwrap();

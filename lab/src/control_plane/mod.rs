@@ -45,7 +45,7 @@ const OBSERVER: &str = "observer";
 /// Timeout of one query.
 const ASK: Duration = Duration::from_secs(5);
 /// Maximum number of endpoints read.
-const MOST: usize = 4096;
+const MAX_ENDPOINTS: usize = 4096;
 
 /// Number of clients that have a connection. A client that has made its connection again has two:
 /// the former one lasts until its token expires if a hop before this one lost it.
@@ -124,7 +124,7 @@ impl ControlPlane {
     /// The registry did not answer.
     pub async fn endpoints(&self) -> Result<Vec<String>, LabError> {
         let found = self.registry.find(NetworkServiceEndpoint::default(), false).await;
-        let found = found.doing(|| "ask the registry".into())?.take(MOST);
+        let found = found.doing(|| "ask the registry".into())?.take(MAX_ENDPOINTS);
         let found: Vec<_> = found.try_collect().await.doing(|| "read what the registry has".into())?;
         Ok(found.into_iter().filter_map(|one| Some(one.network_service_endpoint?.name)).collect())
     }

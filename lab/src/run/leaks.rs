@@ -19,7 +19,7 @@ const PHASE: Duration = Duration::from_millis(500);
 /// Pace of one sender.
 const PACE: Duration = Duration::from_millis(4);
 /// Timeout for the first counted packet.
-const PATIENCE: Duration = Duration::from_secs(3);
+const COUNT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Sends a packet with a VIP as source out of the primary link, in each family, and checks that it
 /// is counted. Without this, a count of 0 would prove nothing.
@@ -34,7 +34,7 @@ pub(super) async fn show_that_the_counter_counts(run: &mut Run) -> Result<(), La
         let seen = run.world.leak.count();
         let to = outside(&run.world, family);
         let talk = Talk::start(&proxy.netns, vip, to, PACE).doing(|| format!("send from {vip}"))?;
-        eventually("the leak counter counts", PATIENCE, async || match run.world.leak.count() > seen {
+        eventually("the leak counter counts", COUNT_TIMEOUT, async || match run.world.leak.count() > seen {
             true => Ok(()),
             false => Err(format!("{} packets sent from {vip}, none counted", talk.sent())),
         })

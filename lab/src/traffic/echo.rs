@@ -28,9 +28,9 @@ pub const PORT: u16 = 5000;
 /// TCP connections answered at once; further ones wait in the backlog.
 const CONNECTIONS: usize = 64;
 /// Timeout of a TCP connection's question.
-const PATIENCE: Duration = Duration::from_secs(5);
+const QUESTION_TIMEOUT: Duration = Duration::from_secs(5);
 /// Maximum length of a question, in bytes.
-const LONGEST: usize = 512;
+const MAX_QUESTION: usize = 512;
 
 /// A running echo. It ends when dropped.
 pub struct Echo {
@@ -84,7 +84,7 @@ fn free_bind(socket: impl std::os::fd::AsFd, at: SocketAddr) -> io::Result<()> {
 }
 
 async fn answer_udp(socket: UdpSocket, name: String) {
-    let mut question = [0; LONGEST];
+    let mut question = [0; MAX_QUESTION];
     loop {
         // An ICMP error of an earlier answer is returned here; it does not concern the next
         // question.
@@ -104,13 +104,13 @@ async fn answer_tcp(listener: TcpListener, name: String) {
         while connections.try_join_next().is_some() {}
         let name = name.clone();
         connections.spawn(async move {
-            let _ = tokio::time::timeout(PATIENCE, answer_stream(stream, &name)).await;
+            let _ = tokio::time::timeout(QUESTION_TIMEOUT, answer_stream(stream, &name)).await;
         });
     }
 }
 
 async fn answer_stream(mut stream: TcpStream, name: &str) -> io::Result<()> {
-    let mut question = [0; LONGEST];
+    let mut question = [0; MAX_QUESTION];
     let length = stream.read(&mut question).await?;
     stream.write_all(&[name.as_bytes(), b" ", &question[..length]].concat()).await?;
     stream.shutdown().await

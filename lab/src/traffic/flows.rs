@@ -22,7 +22,7 @@ use super::echo::PORT;
 use crate::network::netns::Netns;
 
 /// Timeout of an answer. A lost packet is not sent again.
-const PATIENCE: Duration = Duration::from_secs(2);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 /// Number of concurrent flows: fewer than any queue on the path holds.
 const AT_ONCE: usize = 32;
 
@@ -94,7 +94,7 @@ pub async fn ask(netns: &Netns, source: IpAddr, vip: IpAddr, transport: Transpor
                     Transport::Tcp => ask_tcp(netns, source, vip, &question).await,
                 }
             };
-            timeout(PATIENCE, asked).await.ok().and_then(Result::ok).unwrap_or(Answer::None)
+            timeout(ANSWER_TIMEOUT, asked).await.ok().and_then(Result::ok).unwrap_or(Answer::None)
         });
         for answer in join_all(batch).await {
             answers.sent += 1;

@@ -41,7 +41,7 @@ use nsm::{
 };
 
 /// Deadline of a call, as in NSM's deployments.
-pub const PATIENCE: Duration = Duration::from_secs(15);
+pub const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 /// Longest pause between two attempts to heal. NSM's clients make none.
 const RETRY: Duration = Duration::from_millis(200);
 /// Name of the link, with the number of Meridio's ambassador.
@@ -109,7 +109,7 @@ impl Target {
         let mut preference = Mechanism::local(MechanismKind::Kernel);
         preference.parameters.insert(nsm::api::parameter::NAME.into(), LINK.into());
         let request =
-            Request { connection, preferences: vec![preference], context: Context::within(PATIENCE) };
+            Request { connection, preferences: vec![preference], context: Context::within(CALL_TIMEOUT) };
         self.chain.request(request).await.map(drop).doing(|| format!("connect {}", self.name))
     }
 
@@ -165,7 +165,7 @@ impl Target {
     /// The answer; the Close is then retried until the path expires.
     pub async fn close(&mut self) -> Result<(), LabError> {
         let Some(connection) = self.answered.send_replace(Answered::default()).0 else { return Ok(()) };
-        let close = Close { connection, context: Context::within(PATIENCE) };
+        let close = Close { connection, context: Context::within(CALL_TIMEOUT) };
         self.chain.close(close).await.map(drop).doing(|| format!("close {}", self.name))
     }
 

@@ -42,7 +42,7 @@ use crate::{
             mailbox::{Job, Mailbox, Reply, Work},
             merge,
         },
-        call::PATIENCE,
+        call::DEFAULT_TIMEOUT,
     },
 };
 
@@ -213,7 +213,7 @@ impl Lane {
     /// Passes a Close down for the last established connection.
     async fn close_below(&self, mut close: Close, known: &Known) -> Result<Box<Connection>> {
         if close.context.left().is_zero() {
-            close.context.deadline = Instant::now() + known.patience.max(PATIENCE);
+            close.context.deadline = Instant::now() + known.patience.max(DEFAULT_TIMEOUT);
         }
         close.connection = Box::new((*known.connection).clone());
         close.context.scope = self.bottom.scope();

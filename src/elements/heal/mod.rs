@@ -26,13 +26,13 @@
 mod control;
 mod liveness;
 mod pace;
-mod patient;
 pub mod rules;
+mod watcher;
 
 use std::{fmt, sync::Arc, time::Duration};
 
 pub use self::liveness::{Doubt, Liveness, Verdict};
-use self::{pace::Flaps, patient::Patient};
+use self::{pace::Flaps, watcher::Watcher};
 use crate::{
     api::{Connection, pb::connection::MonitorScopeSelector},
     chain::{Close, Element, Kind, Next, Order, Origin, Request, Result, Scope},
@@ -61,7 +61,7 @@ impl Default for Settings {
         Self {
             liveness: None,
             reselect_after: 6,
-            longest_pause: pace::LONGEST,
+            longest_pause: pace::LONGEST_REFUSED,
             token_lifetime: Duration::from_secs(600),
         }
     }
@@ -98,12 +98,12 @@ impl Heal {
     }
 
     /// The watcher of an answered connection.
-    fn patient(&self, answer: &Connection, scope: &Scope) -> Patient {
+    fn watcher(&self, answer: &Connection, scope: &Scope) -> Watcher {
         let ours = Ours::of(answer);
         let events = ours.as_ref().and_then(|ours| self.peers.watch(scope, ours.selector()));
         let flaps = scope.get::<Flaps>().map(|flaps| (*flaps).clone()).unwrap_or_default();
         scope.insert(flaps.clone());
-        Patient::new(answer, ours.zip(events), flaps, &self.settings)
+        Watcher::new(answer, ours.zip(events), flaps, &self.settings)
     }
 }
 
@@ -115,8 +115,8 @@ impl Element for Heal {
         let scope = request.context.scope.clone();
         let events = request.context.events.clone();
         let answer = next.request(request).await?;
-        let patient = self.patient(&answer, &scope);
-        scope.insert(Watching(events.spawn(move |events| patient.care(events))));
+        let watcher = self.watcher(&answer, &scope);
+        scope.insert(Watching(events.spawn(move |events| watcher.run(events))));
         Ok(answer)
     }
 

@@ -28,7 +28,7 @@ use crate::task::Backoff;
 const FIRST: Duration = Duration::from_millis(200);
 const LONGEST_UNANSWERED: Duration = Duration::from_secs(5);
 /// Longest pause between attempts, by default.
-pub(super) const LONGEST: Duration = Duration::from_millis(12_500);
+pub(super) const LONGEST_REFUSED: Duration = Duration::from_millis(12_500);
 const LONGEST_FLAPPING: Duration = Duration::from_secs(30);
 /// A connection that lasted this long is not flapping.
 const STABLE: Duration = Duration::from_secs(10);
@@ -130,7 +130,7 @@ mod tests {
             (Refused, Alive, 3200), (Refused, Alive, 6400), (Refused, Alive, 12_500), (Refused, Alive, 12_500),
             (Refused, Dead, 12_500), (Unanswered, Dead, 12_500),
         ];
-        let mut pauses = Pauses::new(LONGEST);
+        let mut pauses = Pauses::new(LONGEST_REFUSED);
         for (at, (outcome, verdict, expected)) in table.into_iter().enumerate() {
             let pause = pauses.after(outcome, verdict).as_millis();
             assert!((expected * 8 / 10..=expected * 12 / 10).contains(&pause), "row {at}: {pause}");

@@ -21,7 +21,7 @@ use crate::chain::{Error, Reason};
 
 /// The way to heal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Remedy {
+pub enum Action {
     /// Repeat the last Request on the same path.
     Again,
     /// Close, then request a new link to the same endpoint.
@@ -52,7 +52,7 @@ impl Outcome {
 
 /// The state of a broken connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Symptoms {
+pub struct Observation {
     /// Whether traffic passes.
     pub verdict: Verdict,
     /// A hop reports that the link is gone.
@@ -64,18 +64,18 @@ pub struct Symptoms {
 }
 
 /// Rules 1 to 5.
-pub fn remedy(symptoms: &Symptoms, reselect_after: u32) -> Remedy {
-    match symptoms {
-        Symptoms { reselected: true, .. } => Remedy::Again,
-        Symptoms { verdict: Verdict::Dead, .. } => Remedy::Reselect,
-        Symptoms { verdict: Verdict::Alive, .. } => Remedy::Again,
-        Symptoms { link_gone: true, .. } => Remedy::Reselect,
-        Symptoms { refusals, .. } if *refusals >= reselect_after => Remedy::Reselect,
-        Symptoms { .. } => Remedy::Again,
+pub fn action(observation: &Observation, reselect_after: u32) -> Action {
+    match observation {
+        Observation { reselected: true, .. } => Action::Again,
+        Observation { verdict: Verdict::Dead, .. } => Action::Reselect,
+        Observation { verdict: Verdict::Alive, .. } => Action::Again,
+        Observation { link_gone: true, .. } => Action::Reselect,
+        Observation { refusals, .. } if *refusals >= reselect_after => Action::Reselect,
+        Observation { .. } => Action::Again,
     }
 }
 
-impl Symptoms {
+impl Observation {
     /// Updates the state after a failed attempt.
     pub fn learn(&mut self, error: &Error) {
         self.refusals += u32::from(Outcome::of(error) == Outcome::Refused);
@@ -93,11 +93,15 @@ mod tests {
 
     #[test]
     fn it_heals_by_the_table() {
-        let s =
-            |verdict, link_gone, refusals, reselected| Symptoms { verdict, link_gone, refusals, reselected };
-        use Remedy::*;
+        let s = |verdict, link_gone, refusals, reselected| Observation {
+            verdict,
+            link_gone,
+            refusals,
+            reselected,
+        };
+        use Action::*;
         use Verdict::{Alive, Dead, Unknown};
-        // rule, verdict, link gone, refusals, reselected already, remedy
+        // rule, verdict, link gone, refusals, reselected already, action
         let table = [
             ("1 reselected, dead", s(Dead, false, 0, true), Again),
             ("1 reselected, refused", s(Unknown, true, 99, true), Again),
@@ -110,8 +114,8 @@ mod tests {
             ("5 unknown, refused", s(Unknown, false, 5, false), Again),
             ("5 unknown, refused often", s(Unknown, false, 6, false), Reselect),
         ];
-        for (rule, symptoms, expected) in table {
-            assert_eq!(remedy(&symptoms, 6), expected, "{rule}");
+        for (rule, observation, expected) in table {
+            assert_eq!(action(&observation, 6), expected, "{rule}");
         }
     }
 
@@ -128,9 +132,9 @@ mod tests {
             (Reason::Deadline.into(), 0, false),
         ];
         for (error, refusals, link_gone) in table {
-            let mut symptoms = Symptoms::default();
-            symptoms.learn(&error);
-            assert_eq!((symptoms.refusals, symptoms.link_gone), (refusals, link_gone), "{error}");
+            let mut observation = Observation::default();
+            observation.learn(&error);
+            assert_eq!((observation.refusals, observation.link_gone), (refusals, link_gone), "{error}");
         }
     }
 }

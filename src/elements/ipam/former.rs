@@ -19,7 +19,7 @@ use tokio::{sync::watch, time::timeout};
 use crate::{api::Dual, ipam::Status};
 
 /// Maximum number of former addresses of a connection, of both families.
-const MOST: usize = 8;
+const MAX_FORMER: usize = 8;
 /// Time between the last lease that moves and the end of the former addresses. In this time the
 /// link of a target with new addresses is made, the target reports them, and the load balancers
 /// read them.
@@ -39,7 +39,7 @@ impl Former {
         let mut nets: Vec<IpNet> = before.iter().map(|(_, net)| *net).collect();
         nets.extend(kept.iter().filter(|net| before.iter().all(|(_, before)| before != *net)));
         nets.retain(|net| now.iter().all(|(_, now)| now.trunc() != net.trunc()));
-        nets.truncate(MOST);
+        nets.truncate(MAX_FORMER);
         if nets == self.nets { self.clone() } else { Self { nets, over: Arc::default() } }
     }
 

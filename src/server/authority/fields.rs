@@ -7,7 +7,7 @@ const AUTHORITY: &[u8] = b":authority";
 const INDEX: u32 = 1;
 
 /// Maximum number of bits of an integer. Beyond it, the library refuses the block, too.
-const LONGEST: u32 = 28;
+const MAX_INTEGER_BITS: u32 = 28;
 
 /// A field block, which may be in several frames.
 #[derive(Default)]
@@ -65,7 +65,7 @@ impl Fields {
                 0x20.. => self.integer(*byte, 5, Meaning::Field),
                 _ => self.integer(*byte, 4, Meaning::Name),
             },
-            At::Integer(_, LONGEST.., _) | At::Lost => At::Lost,
+            At::Integer(_, MAX_INTEGER_BITS.., _) | At::Lost => At::Lost,
             At::Integer(value, bits, meaning) => {
                 let value = value + (u32::from(*byte & 0x7f) << bits);
                 match *byte & 0x80 {

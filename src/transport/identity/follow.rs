@@ -24,7 +24,7 @@ use super::{Standing, Svid, Trouble};
 use crate::task::Backoff;
 
 /// Timeout of the agent's answer.
-const PATIENCE: Duration = Duration::from_secs(5);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 type Answers = Pin<Box<dyn Stream<Item = Result<X509Context, WorkloadApiError>> + Send>>;
 
@@ -43,7 +43,7 @@ impl Follower {
     /// Asks, takes answers while they come, and asks again. Does not return.
     pub(super) async fn run(mut self) {
         loop {
-            let trouble = match timeout(PATIENCE, ask(&self.socket)).await {
+            let trouble = match timeout(ANSWER_TIMEOUT, ask(&self.socket)).await {
                 Err(_elapsed) => Trouble::Silent,
                 Ok(Err(error)) => match error.into() {
                     Trouble::Unreachable(why) => Trouble::Unreachable(format!("{}: {why}", self.socket)),

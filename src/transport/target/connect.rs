@@ -18,7 +18,7 @@ use tokio::{
 /// Time before the next address is tried as well.
 const NEXT_AFTER: Duration = Duration::from_millis(250);
 /// Maximum number of addresses of one name that are tried.
-const MOST: usize = 16;
+const MAX_ADDRESSES: usize = 16;
 
 /// Idle time after which the kernel probes a connection, time between its probes, and their number.
 const PROBES: (Duration, Duration, u32) = (Duration::from_secs(30), Duration::from_secs(5), 3);
@@ -79,7 +79,7 @@ where
 
 /// The addresses, alternating between the families.
 fn in_turns(addresses: impl IntoIterator<Item = SocketAddr>) -> VecDeque<SocketAddr> {
-    let mut addresses = addresses.into_iter().take(MOST).peekable();
+    let mut addresses = addresses.into_iter().take(MAX_ADDRESSES).peekable();
     let first_is_v6 = addresses.peek().is_some_and(SocketAddr::is_ipv6);
     let (mut one, mut other): (VecDeque<_>, VecDeque<_>) =
         addresses.partition(|address| address.is_ipv6() == first_is_v6);
@@ -108,7 +108,7 @@ mod tests {
         let expected = addresses(&["[fd00::1]:1", "10.0.0.1:1", "[fd00::2]:1", "10.0.0.2:1", "10.0.0.3:1"]);
         assert_eq!(in_turns(resolved), expected);
         let many = (0..1000).map(|port| SocketAddr::from(([10, 0, 0, 1], port)));
-        assert_eq!(in_turns(many).len(), MOST);
+        assert_eq!(in_turns(many).len(), MAX_ADDRESSES);
     }
 
     /// Races addresses whose first byte selects their behaviour: 1 answers at once, 2 is refused, 3

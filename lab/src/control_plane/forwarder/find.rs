@@ -32,7 +32,7 @@ use nsm::{
 /// Timeout of a descriptor whose answer has arrived.
 const DESCRIPTOR: Duration = Duration::from_secs(1);
 /// Maximum number of entries read from one answer.
-const MOST: usize = 4096;
+const MAX_ENTRIES: usize = 4096;
 
 /// The endpoint of a connection.
 struct Chosen(NextHop);
@@ -85,7 +85,7 @@ impl FindEndpoint {
         let query = NetworkServiceEndpointQuery { network_service_endpoint: Some(query), watch: false };
         let call = wire.call(query, Some(deadline), self.nsmgr.token_lifetime)?;
         let answers = EndpointClient::with_origin(wire.clone(), origin()).find(call).await?.into_inner();
-        let answers: Vec<_> = futures::StreamExt::take(answers, MOST).try_collect().await?;
+        let answers: Vec<_> = futures::StreamExt::take(answers, MAX_ENTRIES).try_collect().await?;
         Ok(answers.into_iter().filter_map(|answer| answer.network_service_endpoint).collect())
     }
 

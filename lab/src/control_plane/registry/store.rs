@@ -14,7 +14,7 @@ use tokio_stream::wrappers::BroadcastStream;
 /// starts again with the complete list.
 const BEHIND: usize = 256;
 /// Maximum number of entries.
-const MOST: usize = 4096;
+const MAX_ENTRIES: usize = 4096;
 
 /// A registration, with its expiry.
 #[derive(Clone, Debug)]
@@ -54,7 +54,7 @@ impl<T: Clone> Store<T> {
     /// Sets an entry. `false` if there is no room for another.
     pub fn set(&self, name: &str, entry: Entry<T>) -> bool {
         let mut entries = self.lock();
-        if entries.len() >= MOST && !entries.contains_key(name) {
+        if entries.len() >= MAX_ENTRIES && !entries.contains_key(name) {
             return false;
         }
         entries.insert(name.to_owned(), entry.clone());

@@ -11,7 +11,7 @@ use super::{
     control::{Lost, lost},
     liveness::Link,
     pace::{Flaps, Pauses},
-    rules::{self, Outcome, Remedy, Symptoms},
+    rules::{self, Action, Observation, Outcome},
 };
 use crate::{
     api::Connection,
@@ -20,10 +20,10 @@ use crate::{
 };
 
 /// Time in which a silent link may answer again before it is made again.
-const PATIENCE: Duration = Duration::from_secs(3);
+const SILENCE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A connection that is watched.
-pub(super) struct Patient {
+pub(super) struct Watcher {
     answer: Connection,
     control: Option<(Ours, monitor::Events)>,
     liveness: Option<Arc<dyn Liveness>>,
@@ -42,7 +42,7 @@ enum Broken {
     Link,
 }
 
-impl Patient {
+impl Watcher {
     pub(super) fn new(
         answer: &Connection,
         control: Option<(Ours, monitor::Events)>,
@@ -57,7 +57,7 @@ impl Patient {
     }
 
     /// Watches, and heals until a Request has succeeded, which replaces this task.
-    pub(super) async fn care(mut self, events: Events) {
+    pub(super) async fn run(mut self, events: Events) {
         loop {
             let _doubt = match self.broken().await {
                 Broken::Link if self.answers_again().await => continue,
@@ -98,7 +98,9 @@ impl Patient {
     /// Gives a dead link time to answer again.
     async fn answers_again(&mut self) -> bool {
         match &mut self.link {
-            Some(link) => timeout(PATIENCE, link.until(|verdict| verdict != Verdict::Dead)).await.is_ok(),
+            Some(link) => {
+                timeout(SILENCE_TIMEOUT, link.until(|verdict| verdict != Verdict::Dead)).await.is_ok()
+            }
             None => false,
         }
     }
@@ -109,25 +111,25 @@ impl Patient {
 
     async fn heal(&mut self, events: Events) {
         sleep(self.flaps.pause(self.since)).await;
-        let mut symptoms = Symptoms::default();
+        let mut observation = Observation::default();
         let mut pauses = Pauses::new(self.longest_pause);
         loop {
-            if let (Some(link), false) = (&mut self.link, symptoms.reselected) {
-                symptoms.verdict = link.verdict(); // after a reselect the old link is gone
+            if let (Some(link), false) = (&mut self.link, observation.reselected) {
+                observation.verdict = link.verdict(); // after a reselect the old link is gone
             }
-            let remedy = rules::remedy(&symptoms, self.reselect_after);
-            let attempt = match remedy {
-                Remedy::Again => events.request(Kind::Heal),
-                Remedy::Reselect => events.reselect(Kind::Heal, true),
+            let action = rules::action(&observation, self.reselect_after);
+            let attempt = match action {
+                Action::Again => events.request(Kind::Heal),
+                Action::Reselect => events.reselect(Kind::Heal, true),
             };
             let Err(error) = attempt.await else { return };
             if matches!(error.reason(), Reason::Ended) {
                 return;
             }
-            tracing::warn!(%error, ?remedy, "the connection could not be healed, trying again");
-            symptoms.learn(&error);
-            symptoms.reselected |= remedy == Remedy::Reselect;
-            sleep(pauses.after(Outcome::of(&error), symptoms.verdict)).await;
+            tracing::warn!(%error, ?action, "the connection could not be healed, trying again");
+            observation.learn(&error);
+            observation.reselected |= action == Action::Reselect;
+            sleep(pauses.after(Outcome::of(&error), observation.verdict)).await;
         }
     }
 }
