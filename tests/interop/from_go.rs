@@ -2,7 +2,7 @@
 //! Runs a Go client against our endpoint chain: directly, and through the Go manager.
 
 use nsm::{
-    chain::{Call, Chain, Error, Next},
+    chain::{Chain, Next},
     elements::send_fd,
 };
 

@@ -69,8 +69,8 @@ impl Node {
     }
 
     /// An SVID that the Workload API does not serve.
-    pub(crate) fn issue(&self, pod: &str) -> Outcome<Issued> {
-        self.authority.issue(&self.id(pod), HOUR).map_err(|error| error.to_string())
+    pub(crate) fn issue(&self, pod: &str) -> Issued {
+        self.authority.issue(&self.id(pod), HOUR)
     }
 
     /// The Workload API of a pod, with an identity.

@@ -2,7 +2,7 @@
 //! Runs our client chain against a Go endpoint: directly, and through the Go manager.
 
 use nsm::{
-    chain::{Call, Chain, Error, Next},
+    chain::{Chain, Next},
     elements::connect::Connect,
     transport::Dialer,
 };
