@@ -34,6 +34,8 @@ lint: ## Format, clippy and rustdoc, all warnings as errors.
 	@.ci/require rust cc
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) clippy --locked --package meridio-proxy --test interop -- -D warnings # those that run by their name only
+	$(CARGO) clippy --locked --package meridio-lab --bench twin -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items
 
 examples: ## Run every example; each asserts what it shows.
