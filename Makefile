@@ -10,9 +10,10 @@ AS_ROOT := $(TARGET)/debug/lab exec
 
 .PHONY: lab lab-full chaos test lint examples interop bench bench-twin image pictures docs
 
+# Not optimized: a first look must not wait for that.
 lab: ## Run the whole data path in namespaces: real mTLS, real traffic. LAB="--json --keep" passes arguments on.
 	@.ci/require rust cc namespaces
-	$(CARGO) build --locked --bins # without optimization: a first look must not wait for it
+	$(CARGO) build --locked --bins
 	$(TARGET)/debug/lab $(LAB)
 
 lab-full: ## The same, then everything that can go wrong, one after the other. LAB="--skip lb-hangs" leaves faults out.
@@ -30,11 +31,12 @@ test: ## Run every test that needs nothing but this machine.
 	$(CARGO) test --locked --no-run
 	$(AS_ROOT) $(CARGO) test --locked
 
+# The last two are not among `--all-targets`: they run by their name only.
 lint: ## Format, clippy and rustdoc, all warnings as errors.
 	@.ci/require rust cc
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
-	$(CARGO) clippy --locked --package meridio-proxy --test interop -- -D warnings # those that run by their name only
+	$(CARGO) clippy --locked --package meridio-proxy --test interop -- -D warnings
 	$(CARGO) clippy --locked --package meridio-lab --bench twin -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items
 

@@ -56,6 +56,12 @@ pub fn clients(connections: &Connections) -> usize {
     clients.len()
 }
 
+/// Number of connections beyond one for each client. Their clients have made them again and cannot
+/// close them: they last until their token expires.
+pub fn superseded(connections: &Connections) -> usize {
+    connections.len().saturating_sub(clients(connections))
+}
+
 /// nsmgr and registry of the node.
 pub struct ControlPlane {
     /// The socket that every pod calls.

@@ -20,6 +20,7 @@ use crate::{
         clients,
         hop::Hop,
         registration::{Kept, dialer},
+        superseded,
     },
     error::{Doing, LabError},
     network::netlink::Netlink,
@@ -141,7 +142,7 @@ impl Lb {
     /// Number of connections that their client has made again, because a Close was lost with a hop
     /// that had died. They last until their token expires.
     pub fn superseded(&self) -> usize {
-        self.connections.len().saturating_sub(self.clients())
+        superseded(&self.connections)
     }
 
     /// Stops the process: its sockets stay open, and it does not answer.

@@ -52,7 +52,7 @@ pub struct World {
     pub control: ControlPlane,
     /// The forwarder, if it runs.
     pub forwarder: Option<Forwarder>,
-    /// Connections at the forwarder that nobody can close any more, counted before the rest was.
+    /// Connections at the forwarder that no client can close, counted before all others are closed.
     pub superseded: usize,
     /// IPAM.
     pub ipam: Ipam,

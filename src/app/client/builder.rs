@@ -8,7 +8,7 @@ use tower_layer::Layer;
 
 use super::{Client, Inner, report::Report};
 use crate::{
-    app::rows,
+    app::rows::{self, Changes, DIAL, TOKEN_LIFETIME},
     chain::{
         Chain, InvalidChain, Next,
         element::{CallService, Element},
@@ -17,14 +17,8 @@ use crate::{
     transport::{Dialer, Identity, Target},
 };
 
-/// Lifetime of tokens, as in NSM's clients.
-const TOKEN_LIFETIME: Duration = Duration::from_secs(600);
-/// Timeout of one attempt to connect to nsmgr.
-const DIAL: Duration = Duration::from_secs(5);
 /// Timeout of one Request or Close.
 const REQUEST: Duration = Duration::from_secs(15);
-
-type Change = Box<dyn FnOnce(Chain) -> Chain + Send>;
 
 /// A client that does not connect yet. See [`Client::builder`].
 #[must_use = "a client does nothing until it is built"]
@@ -32,14 +26,14 @@ pub struct Builder {
     name: String,
     nsmgr: Dialer,
     tasks: Tasks,
-    changes: Vec<Change>,
+    changes: Changes,
     request_timeout: Duration,
 }
 
 impl Builder {
     pub(super) fn new(name: String, identity: Identity, nsmgr: Target, tasks: Tasks) -> Self {
         let nsmgr = Dialer { target: nsmgr, identity, dial_timeout: DIAL, token_lifetime: TOKEN_LIFETIME };
-        Self { name, nsmgr, tasks, changes: Vec::new(), request_timeout: REQUEST }
+        Self { name, nsmgr, tasks, changes: Changes::default(), request_timeout: REQUEST }
     }
 
     /// Appends an element below the standard rows and above those that call nsmgr.
@@ -57,7 +51,7 @@ impl Builder {
 
     /// Changes the chain: the standard rows above the call of nsmgr, and those appended so far.
     pub fn chain(mut self, change: impl FnOnce(Chain) -> Chain + Send + 'static) -> Self {
-        self.changes.push(Box::new(change));
+        self.changes.push(change);
         self
     }
 
@@ -80,7 +74,7 @@ impl Builder {
     /// [`InvalidChain`] if a row stands in the wrong place.
     pub fn build(self) -> Result<Client, InvalidChain> {
         let standard = rows::client(&self.name, self.nsmgr.token_lifetime, &self.tasks).with(Report);
-        let chain = self.changes.into_iter().fold(standard, |chain, change| change(chain));
+        let chain = self.changes.apply(standard);
         let chain = rows::connect(chain, self.nsmgr.clone());
         tracing::debug!(name = self.name, %chain, "client");
         Ok(Client(Arc::new(Inner {

@@ -30,6 +30,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::{Client, Id, LinkState, recovery, report::Reporter};
 use crate::{
     api::{Connection, Mechanism, NsUrl},
+    app::rows::PAYLOAD,
     chain::{Close, Context, Reason, Request, Result, causes},
     task::Backoff,
 };
@@ -39,8 +40,6 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from
 /// First and longest pause before an unreachable nsmgr is queried again: that costs a dial on this
 /// machine.
 const QUERIES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(1));
-/// Payload of every connection: frames.
-const PAYLOAD: &str = "ETHERNET";
 
 /// A connection that is kept for as long as this lives. Dropping it closes the connection in the
 /// background; [`close`](Self::close) waits for that.

@@ -9,7 +9,10 @@ use tower_layer::Layer;
 use super::{Endpoint, EndpointError};
 use crate::{
     api::pb::registry::{NetworkService, NetworkServiceEndpoint, NetworkServiceLabels},
-    app::{Server, rows},
+    app::{
+        Server,
+        rows::{self, Changes, DIAL, PAYLOAD, TOKEN_LIFETIME},
+    },
     chain::{
         Chain, Next,
         element::{CallService, Element},
@@ -22,14 +25,6 @@ use crate::{
 
 /// Directory for the directory of the socket.
 const SOCKETS: &str = "/tmp";
-/// Lifetime of tokens, as in NSM's endpoints.
-const TOKEN_LIFETIME: Duration = Duration::from_secs(600);
-/// Timeout of one attempt to connect to nsmgr.
-const DIAL: Duration = Duration::from_secs(5);
-/// Payload of a network service: frames.
-const PAYLOAD: &str = "ETHERNET";
-
-type Change = Box<dyn FnOnce(Chain) -> Chain + Send>;
 
 /// An endpoint that is not served yet. See [`Endpoint::builder`].
 #[must_use = "an endpoint does nothing until it is served"]
@@ -37,7 +32,7 @@ pub struct Builder {
     name: String,
     identity: Identity,
     tasks: Tasks,
-    changes: Vec<Change>,
+    changes: Changes,
     services: Vec<NetworkService>,
     labels: BTreeMap<String, String>,
     sockets: PathBuf,
@@ -52,7 +47,7 @@ impl Builder {
             name,
             identity,
             tasks,
-            changes: Vec::new(),
+            changes: Changes::default(),
             services: Vec::new(),
             labels: BTreeMap::new(),
             sockets: SOCKETS.into(),
@@ -77,14 +72,17 @@ impl Builder {
 
     /// Changes the chain: the standard rows, and those appended so far.
     pub fn chain(mut self, change: impl FnOnce(Chain) -> Chain + Send + 'static) -> Self {
-        self.changes.push(Box::new(change));
+        self.changes.push(change);
         self
     }
 
     /// Offers a network service with payload ETHERNET. Call it once for each service.
     pub fn offer(self, service: impl Into<String>) -> Self {
-        let (name, payload) = (service.into(), PAYLOAD.into());
-        self.offer_service(NetworkService { name, payload, ..NetworkService::default() })
+        self.offer_service(NetworkService {
+            name: service.into(),
+            payload: PAYLOAD.into(),
+            ..NetworkService::default()
+        })
     }
 
     /// Offers a network service with a payload and matches of its own.
@@ -135,8 +133,7 @@ impl Builder {
         }
         let connections = Connections::default();
         let standard = rows::endpoint(&self.name, self.token_lifetime, &connections, &self.tasks);
-        let changes = std::mem::take(&mut self.changes);
-        let chain = changes.into_iter().fold(standard, |chain, change| change(chain));
+        let chain = std::mem::take(&mut self.changes).apply(standard);
         tracing::debug!(name = self.name, %chain, "endpoint");
         let (_reporter, health) = server::health().await;
         let routes = server::Endpoint::new(chain.build()?, connections.clone()).routes();

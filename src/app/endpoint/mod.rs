@@ -145,7 +145,7 @@ impl Endpoint {
     }
 
     /// Unregisters, so that no new client comes, then stops listening and gives calls in progress a
-    /// second. Abandons what is not done `within` this time.
+    /// second. Abandons calls that are not done `within` this time.
     pub async fn stop(self, within: Duration) {
         let deadline = Instant::now() + within;
         if let Some(registration) = self.registration {

@@ -88,11 +88,11 @@ variables! {
     OTLP_CERTIFICATE = Variable::of_otel("OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE", "", "File of the certificates (PEM) that vouch for an https:// collector; unset: those of the machine, of which the image has none").or("OTEL_EXPORTER_OTLP_CERTIFICATE");
     OTLP_CLIENT_CERTIFICATE = Variable::of_otel("OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE", "", "File of the certificate (PEM) that is shown to an https:// collector; needs the key").or("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE");
     OTLP_CLIENT_KEY = Variable::of_otel("OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY", "", "File of its private key (PEM)").or("OTEL_EXPORTER_OTLP_CLIENT_KEY");
-    OTLP_PROTOCOL = Variable::of_otel("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "grpc", "grpc; with any other a warning says that gRPC is used").or("OTEL_EXPORTER_OTLP_PROTOCOL");
+    OTLP_PROTOCOL = Variable::of_otel("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "grpc", "grpc; any other value logs a warning, and gRPC is used").or("OTEL_EXPORTER_OTLP_PROTOCOL");
     TRACES_EXPORTER = Variable::of_otel("OTEL_TRACES_EXPORTER", "otlp", "otlp, or none to export nothing; a list, of which the others are ignored");
-    SDK_DISABLED = Variable::of_otel("OTEL_SDK_DISABLED", "false", "true exports nothing, whatever the others are");
+    SDK_DISABLED = Variable::of_otel("OTEL_SDK_DISABLED", "false", "true exports nothing, regardless of the other variables");
     OTLP_HEADERS = Variable::of_sdk("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "", "Headers for the collector: key=value,…").or("OTEL_EXPORTER_OTLP_HEADERS");
-    OTLP_COMPRESSION = Variable::of_sdk("OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", "", "gzip compresses what is exported").or("OTEL_EXPORTER_OTLP_COMPRESSION");
+    OTLP_COMPRESSION = Variable::of_sdk("OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", "", "gzip compresses the exported spans").or("OTEL_EXPORTER_OTLP_COMPRESSION");
     OTLP_TIMEOUT = Variable::of_sdk("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "10000", "Milliseconds for one export").or("OTEL_EXPORTER_OTLP_TIMEOUT");
     OTEL_SERVICE_NAME = Variable::of_sdk("OTEL_SERVICE_NAME", "meridio-proxy", "The resource's service.name");
     OTEL_RESOURCE_ATTRIBUTES = Variable::of_sdk("OTEL_RESOURCE_ATTRIBUTES", "", "Attributes of the resource: key=value,…");

@@ -24,6 +24,7 @@ use super::{
     nsmgr::FORWARDER_SERVICE,
     passthrough::{Relay, ReturnFd},
     registration::{self, Kept},
+    superseded,
 };
 use crate::{
     error::{Doing, LabError},
@@ -76,7 +77,7 @@ impl Forwarder {
     /// Number of connections that their client has made again, because both its process and nsmgr
     /// had died. They last until their token expires.
     pub fn superseded(&self) -> usize {
-        self.connections.len().saturating_sub(self.clients())
+        superseded(&self.connections)
     }
 
     /// Unregisters and ends. Remaining links are removed.
