@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Assembles an endpoint that is not Meridio's: it gives every client an address of a fixed prefix.
-//! It is served over a unix socket with mTLS and all of NSM's policies, and called by a client
-//! chain: Request, Request again, Close.
+//! Changes the standard chains: an element of its own in the endpoint's, which gives every client
+//! an address of a fixed prefix, and a client's without the rows that act by themselves. The
+//! endpoint is served over a unix socket with mTLS and all of NSM's policies, and called: Request,
+//! Request again, Close.
 
 use std::{
     collections::BTreeSet,
@@ -13,11 +14,8 @@ use std::{
 
 use nsm::{
     api::Connection,
-    chain::{Chain, Element, Next, Reason, Request, Result, begin::BeginLayer, metadata::MetadataLayer},
-    elements::{
-        authorize, connect::Connect, monitor::Monitor, timeout::Timeout, trim_path::TrimPath,
-        update_path::UpdatePath, update_token::UpdateToken,
-    },
+    chain::{Element, Next, Reason, Request, Result},
+    chains,
     server::{self, monitor::Connections},
     task::Tasks,
     testing::{Authority, Workload},
@@ -76,16 +74,7 @@ async fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
 
     let pool = Pool::default();
     let connections = Connections::default();
-    let endpoint = Chain::new()
-        .with(UpdatePath::new("endpoint"))
-        .with(UpdateToken::new(LIFETIME))
-        .with(authorize::Endpoint)
-        .with(BeginLayer::endpoint(tasks.clone()))
-        .with(MetadataLayer)
-        .with(Timeout)
-        .with(Monitor::new(connections.clone()))
-        .with(TrimPath::default())
-        .with(pool.clone());
+    let endpoint = chains::endpoint("endpoint", LIFETIME, &connections, &tasks).append(pool.clone());
     println!("endpoint: {endpoint}");
     let target = Target::Unix(folder.path().join("endpoint.sock"));
     let listener = Listener::bind(&target, server).await?;
@@ -94,12 +83,7 @@ async fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
 
     let dialer =
         Dialer { target, identity: client, dial_timeout: Duration::from_secs(5), token_lifetime: LIFETIME };
-    let client = Chain::new()
-        .with(UpdatePath::new("client"))
-        .with(BeginLayer::client(tasks.clone()))
-        .with(MetadataLayer)
-        .with(authorize::Client)
-        .end(Connect::new(dialer));
+    let client = chains::client("client", dialer, &tasks).without("refresh").without("heal");
     println!("client: {client}");
     let client = client.build()?;
 

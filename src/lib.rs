@@ -48,6 +48,7 @@
 //! - [`kernel`] and [`ipam`]: the ports by which elements declare links, next hops and VIPs, and
 //!   lease addresses.
 //! - [`elements`]: the layers, a file or folder for each.
+//! - [`chains`]: the standard chains of an endpoint and of a client, with a slot.
 //! - [`app`]: an endpoint that is served and registered, a client that keeps its connections.
 //! - [`proxy`]: the product, with its two chains in [`proxy::chains`].
 //! - `testing` (feature `testing`): identities and a receiver of spans for tests of chains and
@@ -75,6 +76,8 @@ pub mod api;
 #[cfg(feature = "transport")]
 pub mod app;
 pub mod chain;
+#[cfg(feature = "transport")]
+pub mod chains;
 pub mod elements;
 #[cfg(feature = "proxy")]
 pub mod ipam;

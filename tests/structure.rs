@@ -10,7 +10,7 @@ use std::{
 };
 
 /// Floors from low to high. A file imports from its own folder and from lower floors.
-const FLOORS: [(&str, usize); 12] = [
+const FLOORS: [(&str, usize); 13] = [
     ("api", 0),
     ("task", 0),
     ("chain", 1),
@@ -20,9 +20,10 @@ const FLOORS: [(&str, usize); 12] = [
     ("server", 3),
     ("registry", 3),
     ("elements", 4),
-    ("app", 5),
-    ("proxy", 6),
-    ("testing", 7),
+    ("chains", 5),
+    ("app", 6),
+    ("proxy", 7),
+    ("testing", 8),
 ];
 
 /// Rooms of `lab/src`, and its single files, in the same format.

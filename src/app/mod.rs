@@ -9,9 +9,9 @@
 //!   Each [`Link`] is one connection, which is kept until it is closed.
 //! - [`Server`] listens on a socket in a directory of its own.
 
+mod changes;
 pub mod client;
 pub mod endpoint;
-mod rows;
 pub mod server;
 
 pub use self::{

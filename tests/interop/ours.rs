@@ -4,18 +4,11 @@
 use std::{path::PathBuf, time::Duration};
 
 use nsm::{
-    chain::{Chain, Next, begin::BeginLayer, metadata::MetadataLayer},
+    chain::{Chain, Next},
+    chains,
     elements::{
-        authorize,
-        heal::{self, Heal},
         mechanism::{self, Names},
-        monitor::Monitor,
-        refresh::Refresh,
         send_fd::{self, Netns},
-        timeout::Timeout,
-        trim_path::TrimPath,
-        update_path::UpdatePath,
-        update_token::UpdateToken,
     },
     server::{
         self,
@@ -64,33 +57,19 @@ impl Pod {
         Ok(Dialer { target, identity: self.identity.clone(), dial_timeout: DIAL, token_lifetime })
     }
 
-    /// Rows of our client chain, down to its end.
-    pub(crate) fn client_rows(&self, received: &Received) -> Outcome<Chain> {
-        Ok(Chain::new()
-            .with(UpdatePath::new(POD))
-            .with(BeginLayer::client(self.tasks.clone()))
-            .with(MetadataLayer)
-            .with(Refresh)
-            .with(Heal::new(heal::Settings::default()))
-            .with(received.clone())
-            .with(mechanism::Client::new(names()))
-            .with(send_fd::Client::new(netns()?))
-            .with(authorize::Client))
+    /// Rows of our client chain. Its end discards received descriptors.
+    pub(crate) fn client_rows(&self, received: &Received, dialer: Dialer) -> Outcome<Chain> {
+        Ok(chains::client(POD, dialer, &self.tasks)
+            .append(received.clone())
+            .append(mechanism::Client::new(names()))
+            .append(send_fd::Client::new(netns()?)))
     }
 
     /// Rows of our endpoint chain, down to the one that sends the descriptor.
     pub(crate) fn endpoint_rows(&self, connections: &Connections, arrived: &Arrived) -> Chain {
-        Chain::new()
-            .with(UpdatePath::new(POD))
-            .with(UpdateToken::new(LIFETIME))
-            .with(authorize::Endpoint)
-            .with(BeginLayer::endpoint(self.tasks.clone()))
-            .with(MetadataLayer)
-            .with(Timeout)
-            .with(Monitor::new(connections.clone()))
-            .with(TrimPath::default())
-            .with(arrived.clone())
-            .with(mechanism::Endpoint::new(names()))
+        chains::endpoint(POD, LIFETIME, connections, &self.tasks)
+            .append(arrived.clone())
+            .append(mechanism::Endpoint::new(names()))
     }
 
     /// Ends every task of our side.

@@ -27,7 +27,7 @@ pub(crate) async fn at_a_go_endpoint(end: impl FnOnce(&Node, Chain, Dialer) -> O
     let pod = Pod::new(&mut node)?;
     let dialer = pod.dialer_for(&address, LIFETIME)?;
     let received = Received::default();
-    let chain = end(&node, pod.client_rows(&received)?, dialer.clone())?;
+    let chain = end(&node, pod.client_rows(&received, dialer.clone())?, dialer.clone())?;
     let way = Way { dialer: &dialer, hops: &["endpoint"], netns: &theirs };
     let outcome = connects_refreshes_and_closes(&node, &chain, &received, way, &mut endpoint).await;
     pod.stop().await;
@@ -55,7 +55,7 @@ async fn our_client_reaches_a_go_endpoint_through_the_go_manager() -> Outcome<()
     let pod = Pod::new(&mut node)?;
     let dialer = pod.dialer_for(&manager, LIFETIME)?;
     let received = Received::default();
-    let chain = connected(pod.client_rows(&received)?, dialer.clone())?;
+    let chain = connected(pod.client_rows(&received, dialer.clone())?, dialer.clone())?;
     // A manager returns the caller's own namespace.
     let ours = netns()?.inode().ino.to_string();
     let way = Way { dialer: &dialer, hops: &["nsmgr", "forwarder", "endpoint"], netns: &ours };
@@ -74,7 +74,8 @@ async fn our_client_is_back_soon_after_the_managers_restart() -> Outcome<()> {
 
     let pod = Pod::new(&mut node)?;
     // Long tokens, so that no refresh repairs the connection before heal does.
-    let chain = connected(pod.client_rows(&Received::default())?, pod.dialer(&manager)?)?;
+    let dialer = pod.dialer(&manager)?;
+    let chain = connected(pod.client_rows(&Received::default(), dialer.clone())?, dialer)?;
     chain.request(asked()).await.map_err(|error| error.to_string())?;
     endpoint.event("request", TIMEOUT).await?;
     node.restart_nsmgr(&mut control).await?;

@@ -10,13 +10,11 @@ use futures::future::join_all;
 use meridio_lab::{control_plane::registration::dialer, topology::proxy_service};
 use nsm::{
     api::{Connection, Mechanism, MechanismKind},
-    chain::{Chain, Close, Context, Next, Request, begin::BeginLayer, metadata::MetadataLayer},
+    chain::{Close, Context, Next, Request},
+    chains,
     elements::{
-        authorize,
-        connect::Connect,
         mechanism::{self, Names},
         send_fd,
-        update_path::UpdatePath,
     },
     task::Tasks,
     transport::Target,
@@ -32,21 +30,19 @@ use super::{
 const CALLER: &str = "caller";
 const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// A chain that calls the endpoint directly.
+/// A chain that calls the endpoint directly, and only when it is called itself.
 fn chain(place: &mut Place, tasks: &Tasks) -> Next {
     let target = Target::Unix(place.endpoint());
     let folder = place.world.fabric.client.folder.join(CALLER);
     std::fs::create_dir_all(&folder).unwrap();
     let identity = place.world.agent.identity(CALLER, &folder, tasks).unwrap();
     let netns = send_fd::Netns::of(place.world.fabric.client.netns.descriptor()).unwrap();
-    Chain::new()
-        .with(UpdatePath::new(CALLER))
-        .with(BeginLayer::client(tasks.clone()))
-        .with(MetadataLayer)
-        .with(mechanism::Client::new(Names::new(|_| false)))
-        .with(send_fd::Client::new(netns))
-        .with(authorize::Client)
-        .end(Connect::new(dialer(&target, &identity)))
+    chains::client(CALLER, dialer(&target, &identity), tasks)
+        .without("trace")
+        .without("refresh")
+        .without("heal")
+        .append(mechanism::Client::new(Names::new(|_| false)))
+        .append(send_fd::Client::new(netns))
         .build()
         .unwrap()
 }

@@ -3,15 +3,7 @@
 
 use std::time::Duration;
 
-use nsm::{
-    chain::{Chain, begin::BeginLayer, metadata::MetadataLayer},
-    elements::{
-        authorize, monitor::Monitor, timeout::Timeout, trace::Trace, trim_path::TrimPath,
-        update_path::UpdatePath, update_token::UpdateToken,
-    },
-    server::monitor::Connections,
-    task::Tasks,
-};
+use nsm::{chain::Chain, chains, elements::monitor::Monitor, server::monitor::Connections, task::Tasks};
 
 /// Lifetime of the tokens that the lab's components send.
 pub const TOKEN_LIFETIME: Duration = Duration::from_secs(600);
@@ -30,24 +22,14 @@ impl Hop {
         Self { name: name.into(), tasks: Tasks::default() }
     }
 
-    /// The upper rows of a hop in the middle, with NSM's default policies.
-    pub fn pass_through(&self, connections: &Connections) -> Chain {
-        self.upper().with(Monitor::pass_through(connections.clone(), TOKEN_LIFETIME))
-    }
-
-    /// The upper rows of an endpoint, with NSM's default policies.
+    /// The standard rows of an endpoint.
     pub fn endpoint(&self, connections: &Connections) -> Chain {
-        self.upper().with(Monitor::new(connections.clone())).with(TrimPath::default())
+        chains::endpoint(&self.name, TOKEN_LIFETIME, connections, &self.tasks)
     }
 
-    fn upper(&self) -> Chain {
-        Chain::new()
-            .with(Trace)
-            .with(UpdatePath::new(self.name.clone()))
-            .with(UpdateToken::new(TOKEN_LIFETIME))
-            .with(authorize::Endpoint)
-            .with(BeginLayer::endpoint(self.tasks.clone()))
-            .with(MetadataLayer)
-            .with(Timeout)
+    /// The same for a hop in the middle, whose path does not end here.
+    pub fn pass_through(&self, connections: &Connections) -> Chain {
+        let monitor = Monitor::pass_through(connections.clone(), TOKEN_LIFETIME);
+        self.endpoint(connections).replace("monitor", monitor).without("trim_path")
     }
 }

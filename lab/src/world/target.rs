@@ -26,16 +26,12 @@ use nsm::{
         Connection, Family, Mechanism, MechanismKind,
         pb::connectioncontext::{PolicyRoute, Route},
     },
-    chain::{Chain, Close, Context, Next, Request, begin::BeginLayer, metadata::MetadataLayer},
+    chain::{Close, Context, Next, Request},
+    chains,
     elements::{
-        authorize,
-        connect::Connect,
         heal::{self, Heal},
         mechanism::{self, Names},
-        refresh::Refresh,
         send_fd,
-        trace::Trace,
-        update_path::UpdatePath,
     },
     transport::{Identity, Target as Socket},
 };
@@ -75,18 +71,11 @@ impl Target {
             ..heal::Settings::default()
         };
         let answered = watch::Sender::default();
-        let chain = Chain::new()
-            .with(Trace)
-            .with(UpdatePath::new(hop.name.clone()))
-            .with(BeginLayer::client(hop.tasks.clone()))
-            .with(MetadataLayer)
-            .with(Publish(answered.clone()))
-            .with(Refresh)
-            .with(Heal::new(heal))
-            .with(mechanism::Client::new(Names::new(|_| false)))
-            .with(send_fd::Client::new(netns))
-            .with(authorize::Client)
-            .end(Connect::new(dialer(nsmgr, &identity)))
+        let chain = chains::client(&hop.name, dialer(nsmgr, &identity), &hop.tasks)
+            .before("refresh", Publish(answered.clone()))
+            .replace("heal", Heal::new(heal))
+            .append(mechanism::Client::new(Names::new(|_| false)))
+            .append(send_fd::Client::new(netns))
             .build();
         let chain = chain.doing(|| format!("build the chain of {}", pod.name))?;
         Ok(Self { name: pod.name.clone(), node: node.to_owned(), hop, chain, answered })

@@ -8,11 +8,12 @@ use tower_layer::Layer;
 
 use super::{Client, Inner, report::Report};
 use crate::{
-    app::rows::{self, Changes, DIAL, TOKEN_LIFETIME},
+    app::changes::{Changes, DIAL, TOKEN_LIFETIME},
     chain::{
-        Chain, InvalidChain, Next,
+        Chain, InvalidChain, Named, Next,
         element::{CallService, Element},
     },
+    chains,
     task::Tasks,
     transport::{Dialer, Identity, Target},
 };
@@ -38,18 +39,18 @@ impl Builder {
 
     /// Appends an element below the standard rows and above those that call nsmgr.
     pub fn with<E: Element>(self, element: E) -> Self {
-        self.chain(|chain| chain.with(element))
+        self.chain(|chain| chain.append(element))
     }
 
-    /// Appends a tower layer under the given name.
+    /// Appends a tower layer under the given name, at the same place.
     pub fn layer<L>(self, name: &'static str, layer: L) -> Self
     where
         L: Layer<Next, Service: CallService> + Send + 'static,
     {
-        self.chain(move |chain| chain.layer(name, layer))
+        self.chain(move |chain| chain.append(Named(name, layer)))
     }
 
-    /// Changes the chain: the standard rows above the call of nsmgr, and those appended so far.
+    /// Changes the [standard chain](chains::client), with the rows appended so far.
     pub fn chain(mut self, change: impl FnOnce(Chain) -> Chain + Send + 'static) -> Self {
         self.changes.push(change);
         self
@@ -71,11 +72,10 @@ impl Builder {
     /// Finishes the chain.
     ///
     /// # Errors
-    /// [`InvalidChain`] if a row stands in the wrong place.
+    /// [`InvalidChain`] if a row is missing or stands in the wrong place.
     pub fn build(self) -> Result<Client, InvalidChain> {
-        let standard = rows::client(&self.name, self.nsmgr.token_lifetime, &self.tasks).with(Report);
-        let chain = self.changes.apply(standard);
-        let chain = rows::connect(chain, self.nsmgr.clone());
+        let standard = chains::client(&self.name, self.nsmgr.clone(), &self.tasks);
+        let chain = self.changes.apply(standard.append(Report));
         tracing::debug!(name = self.name, %chain, "client");
         Ok(Client(Arc::new(Inner {
             chain: chain.build()?,

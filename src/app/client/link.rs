@@ -30,7 +30,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::{Client, Id, LinkState, recovery, report::Reporter};
 use crate::{
     api::{Connection, Mechanism, NsUrl},
-    app::rows::PAYLOAD,
+    app::changes::PAYLOAD,
     chain::{Close, Context, Reason, Request, Result, causes},
     task::Backoff,
 };

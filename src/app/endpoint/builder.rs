@@ -11,12 +11,13 @@ use crate::{
     api::pb::registry::{NetworkService, NetworkServiceEndpoint, NetworkServiceLabels},
     app::{
         Server,
-        rows::{self, Changes, DIAL, PAYLOAD, TOKEN_LIFETIME},
+        changes::{Changes, DIAL, PAYLOAD, TOKEN_LIFETIME},
     },
     chain::{
-        Chain, Next,
+        Chain, Named, Next,
         element::{CallService, Element},
     },
+    chains,
     registry::{self, Offer, Registration},
     server::{self, monitor::Connections},
     task::Tasks,
@@ -59,18 +60,18 @@ impl Builder {
 
     /// Appends an element below the standard rows.
     pub fn with<E: Element>(self, element: E) -> Self {
-        self.chain(|chain| chain.with(element))
+        self.chain(|chain| chain.append(element))
     }
 
-    /// Appends a tower layer under the given name.
+    /// Appends a tower layer under the given name, at the same place.
     pub fn layer<L>(self, name: &'static str, layer: L) -> Self
     where
         L: Layer<Next, Service: CallService> + Send + 'static,
     {
-        self.chain(move |chain| chain.layer(name, layer))
+        self.chain(move |chain| chain.append(Named(name, layer)))
     }
 
-    /// Changes the chain: the standard rows, and those appended so far.
+    /// Changes the [standard chain](chains::endpoint), with the rows appended so far.
     pub fn chain(mut self, change: impl FnOnce(Chain) -> Chain + Send + 'static) -> Self {
         self.changes.push(change);
         self
@@ -132,7 +133,7 @@ impl Builder {
             return Err(EndpointError::NothingOffered);
         }
         let connections = Connections::default();
-        let standard = rows::endpoint(&self.name, self.token_lifetime, &connections, &self.tasks);
+        let standard = chains::endpoint(&self.name, self.token_lifetime, &connections, &self.tasks);
         let chain = std::mem::take(&mut self.changes).apply(standard);
         tracing::debug!(name = self.name, %chain, "endpoint");
         let (_reporter, health) = server::health().await;
