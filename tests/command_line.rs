@@ -23,14 +23,11 @@ fn text(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn g02_help_and_version_work_with_one_dash_or_two() {
-    for flag in ["--help", "-help", "-h"] {
+fn help_and_version_work_with_one_dash_or_two() {
+    for flag in ["--help", "-help", "-h", "help"] {
         let output = proxy(&[flag], &[]);
         assert!(output.status.success(), "{flag}");
-        let help = text(&output.stdout);
-        for variable in VARIABLES {
-            assert!(help.contains(variable.name), "{}", variable.name);
-        }
+        assert!(text(&output.stdout).contains("Usage: proxy"), "{flag}");
     }
     for flag in ["--version", "-version"] {
         let output = proxy(&[flag], &[]);
@@ -40,14 +37,33 @@ fn g02_help_and_version_work_with_one_dash_or_two() {
 }
 
 #[test]
-fn g02_an_unknown_flag_is_named_and_exits_with_2() {
+fn help_has_every_variable_on_a_page_of_its_own() {
+    let output = proxy(&["help", "variables"], &[]);
+    assert!(output.status.success());
+    for variable in VARIABLES {
+        assert!(text(&output.stdout).contains(variable.name), "{}", variable.name);
+    }
+}
+
+#[test]
+fn an_unknown_argument_is_named_and_exits_with_2() {
     for arguments in [&["--verbose"][..], &["-x"], &["serve"], &["probe"], &["probe", "a", "--x"]] {
         let output = proxy(arguments, &[]);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
         let named = arguments.last().unwrap();
-        assert!(text(&output.stderr).contains(named), "{}", text(&output.stderr));
+        let stderr = text(&output.stderr);
+        assert!(stderr.contains(named) && stderr.contains("accepted: "), "{stderr}");
         assert!(output.stdout.is_empty());
     }
+}
+
+/// Every bash has the syntax check `-n`; it does not run the script.
+#[test]
+fn bash_accepts_its_completions() {
+    let script = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(script.path(), proxy(&["completions", "bash"], &[]).stdout).unwrap();
+    let output = Command::new("bash").arg("-n").arg(script.path()).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::watch;
 
 use crate::{
-    chain::{Chain, begin::BeginLayer, metadata::MetadataLayer},
+    chain::{Chain, Element, begin::BeginLayer, metadata::MetadataLayer},
     elements::{
         authorize, bridge,
         connect::Connect,
@@ -66,6 +66,50 @@ pub struct Parts {
     /// Owner of the lanes and timers.
     pub tasks: Tasks,
 }
+
+/// The chains by name, each with the names of its rows in request order. They are known before any
+/// part of a row exists; a test compares them with the chains that are built.
+pub(crate) const ROWS: [(&str, &[&str]); 2] = [
+    (
+        "endpoint",
+        &[
+            Trace::NAME,
+            UpdatePath::NAME,
+            UpdateToken::NAME,
+            authorize::Endpoint::NAME,
+            BeginLayer::NAME,
+            MetadataLayer::NAME,
+            Timeout::NAME,
+            Monitor::NAME,
+            TrimPath::NAME,
+            mechanism::Endpoint::NAME,
+            ipam::Endpoint::NAME,
+            bridge::Endpoint::NAME,
+            Mtu::NAME,
+            send_fd::Endpoint::NAME,
+        ],
+    ),
+    (
+        "client",
+        &[
+            Trace::NAME,
+            UpdatePath::NAME,
+            BeginLayer::NAME,
+            MetadataLayer::NAME,
+            Refresh::NAME,
+            Heal::NAME,
+            mechanism::Client::NAME,
+            ipam::Client::NAME,
+            Egress::NAME,
+            SourceRoute::NAME,
+            bridge::Client::NAME,
+            Mtu::NAME,
+            send_fd::Client::NAME,
+            authorize::Client::NAME,
+            Connect::NAME,
+        ],
+    ),
+];
 
 /// The chain that targets call.
 pub fn endpoint(parts: &Parts) -> Chain {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Puts the chains on a kernel and an IPAM in memory, for printing, tests and benchmarks.
+//! Puts the chains on a kernel and an IPAM in memory, for tests and benchmarks.
 
 use std::{io, time::Duration};
 

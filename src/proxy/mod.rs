@@ -2,17 +2,17 @@
 //! The product: configuration, health, logs, start and shutdown of the parts.
 
 pub mod app;
-pub mod arguments;
 pub mod capabilities;
 pub mod chains;
+pub mod commands;
 pub mod config;
 pub mod debug;
 pub mod egress;
 pub mod endpoint;
 pub mod faults;
 pub mod gateways;
-pub mod grpc_health_probe;
 pub mod health;
+#[cfg(any(test, feature = "testing"))]
 pub mod in_memory;
 pub mod log;
 pub mod mesh;

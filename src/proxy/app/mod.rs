@@ -2,7 +2,6 @@
 //! Runs the proxy as a process: logs, signals, start, shutdown, exit code.
 
 mod bring_up;
-mod print;
 mod shut_down;
 mod signals;
 mod waits;
@@ -17,7 +16,6 @@ use self::{bring_up::Up, shut_down::unless_interrupted, signals::Termination};
 use super::{
     capabilities::{self, Capabilities, CapabilityError},
     config::{Config, LogLevel, Mistakes},
-    debug,
     health::{self, Health},
     log,
     telemetry::Telemetry,
@@ -85,47 +83,9 @@ pub fn run() -> ExitCode {
     }
 }
 
-/// Prints both chains to stdout, one row per line.
-pub fn chains() -> ExitCode {
-    print_out(print::chains())
-}
-
-/// Prints the state of the network to stdout, as one line of JSON.
-pub fn debug() -> ExitCode {
-    print_out(async { debug::export().await.map(|line| line + "\n").map_err(io::Error::other) })
-}
-
-fn print_out(text: impl Future<Output = io::Result<String>>) -> ExitCode {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let printed = runtime.and_then(|runtime| {
-        let text = runtime.block_on(text)?;
-        io::Write::write_all(&mut io::stdout(), text.as_bytes())
-    });
-    match printed {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => complain(&error),
-    }
-}
-
-/// Prints a line to stderr, for a command that does not log.
-fn complain(error: &(dyn std::error::Error + 'static)) -> ExitCode {
+/// Prints a line to stderr, for a failure before there is a log.
+fn complain(error: &(dyn std::error::Error + 'static)) {
     let _lost = io::Write::write_fmt(&mut io::stderr(), format_args!("proxy: {}\n", causes(error)));
-    ExitCode::FAILURE
-}
-
-/// Queries the health socket of a running proxy; exit code 0 only if `service` is SERVING there.
-pub fn probe(socket: &Path, service: &str, limit: Duration) -> ExitCode {
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return complain(&error),
-    };
-    match runtime.block_on(health::probe(socket, service, limit)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            complain(&error);
-            ExitCode::from(error.code())
-        }
-    }
 }
 
 /// Logs every mistake in a line of its own.

@@ -10,7 +10,7 @@ use tower_layer::Layer;
 use super::*;
 use crate::{
     api::{Connection, Mechanism, MechanismKind, State, parameter},
-    chain::{Close, Context, Element, Next, Request, Result, laws},
+    chain::{Close, Context, Next, Request, Result, laws},
     ipam::{BRIDGE, Lease},
     kernel::{Memory, Settings},
     proxy::in_memory,
@@ -189,4 +189,13 @@ async fn the_chain_that_calls_load_balancers_keeps_the_laws() {
     laws::check_chain(chain, || most.sum(proxy.held()) + below.open()).await.unwrap();
     assert_eq!(most.0.get(), [3, 1, 2, 1, 0, 1], "two leases beside the bridge's, a port, next hops, a name");
     proxy.parts.tasks.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_rows_are_those_of_the_chains_that_are_built() {
+    let proxy = Proxy::new("px").await;
+    let built = [("endpoint", endpoint(&proxy.parts)), ("client", client(&proxy.parts))];
+    for ((name, rows), (built, chain)) in ROWS.into_iter().zip(built) {
+        assert_eq!((name, rows), (built, &*chain.names().collect::<Vec<_>>()));
+    }
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Lists every environment variable that the proxy reads, with its default and meaning.
 //!
-//! The parser takes its defaults from this table, `--help` prints it, and a test compares
-//! `docs/configuration.md` with it.
+//! The parser takes its defaults from this table, `proxy help variables` prints it, and a test
+//! compares `docs/configuration.md` with it.
 
 /// An environment variable of the proxy.
 #[derive(Clone, Copy, Debug)]

@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! The command line: its commands and options, and their parser.
+//!
+//! Options may have one dash instead of two, as Go's `flag` accepts them.
+
+use std::{ffi::OsString, path::PathBuf, time::Duration};
+
+use clap::{Arg, ArgAction, ArgMatches, value_parser};
+use clap_complete::Shell;
+
+use super::usage::UsageError;
+use crate::proxy::{config::parse_duration, health};
+
+/// Name of the program.
+pub(super) const PROGRAM: &str = "proxy";
+
+/// Timeout of a probe for each of connecting and calling, as in Meridio's manifests.
+const PROBE_LIMIT: &str = "400ms";
+
+/// The commands of the program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Command {
+    /// Run the proxy.
+    Run,
+    /// Print a text.
+    Print(String),
+    /// Print the variables that the proxy reads.
+    Variables,
+    /// Print the version.
+    Version,
+    /// Print both chains.
+    Chains,
+    /// Print the state of the network.
+    Debug,
+    /// Query the health of a running proxy.
+    Probe(Probe),
+    /// Print a completion script.
+    Completions(Shell),
+    /// Print the man page.
+    Man,
+}
+
+/// A query of the health socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Probe {
+    /// Service name; empty for the server itself.
+    pub(super) service: String,
+    /// The health socket.
+    pub(super) socket: PathBuf,
+    /// Timeout for each of connecting and calling.
+    pub(super) limit: Duration,
+}
+
+/// Parses arguments, without the program's name.
+///
+/// # Errors
+/// The first argument that is not accepted.
+pub(super) fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Command, UsageError> {
+    let arguments: Vec<_> = arguments.into_iter().collect();
+    if arguments.is_empty() {
+        return Ok(Command::Run); // the definition costs memory, which a running proxy saves
+    }
+    let mut definition = definition();
+    let matches = definition.try_get_matches_from_mut(with_two_dashes(&arguments));
+    let matches = match matches {
+        Ok(matches) => matches,
+        Err(error) if error.kind() == clap::error::ErrorKind::DisplayHelp => {
+            return Ok(Command::Print(error.to_string()));
+        }
+        Err(error) => return Err(UsageError::new(&error, &definition, &arguments)),
+    };
+    Ok(command(&matches, &mut definition))
+}
+
+/// The program's name and its arguments; an option of several letters gets a second dash.
+pub(super) fn with_two_dashes(arguments: &[String]) -> impl Iterator<Item = OsString> + '_ {
+    let arguments = arguments.iter().map(|argument| match argument.strip_prefix('-') {
+        Some("-h" | "h") => "-h".into(),
+        Some(name) if name.len() > 1 && !name.starts_with('-') => format!("--{name}").into(),
+        _ => argument.into(),
+    });
+    std::iter::once(PROGRAM.into()).chain(arguments)
+}
+
+fn command(matches: &ArgMatches, definition: &mut clap::Command) -> Command {
+    match matches.subcommand() {
+        Some(("chains", _)) => Command::Chains,
+        Some(("probe", of)) => Command::Probe(probe(of)),
+        Some(("completions", of)) => Command::Completions(*of.get_one("SHELL").unwrap_or(&Shell::Bash)),
+        Some(("man", _)) => Command::Man,
+        Some(("help", of)) => help(of, definition),
+        _ if matches.get_flag("version") => Command::Version,
+        _ if matches.get_flag("debug") => Command::Debug,
+        _ => Command::Run,
+    }
+}
+
+fn help(matches: &ArgMatches, definition: &mut clap::Command) -> Command {
+    let topic = matches.get_one::<String>("TOPIC").map_or("", String::as_str);
+    if topic == "variables" {
+        return Command::Variables;
+    }
+    let of = definition.find_subcommand_mut(topic).map(|command| command.render_help());
+    Command::Print(of.unwrap_or_else(|| definition.render_help()).to_string())
+}
+
+fn probe(matches: &ArgMatches) -> Probe {
+    let text = |name: &str| matches.get_one::<String>(name).cloned().unwrap_or_default();
+    let limit = matches.get_one("timeout").copied().unwrap_or_default();
+    Probe { service: text("NAME"), socket: text("socket").into(), limit }
+}
+
+/// A duration of Go's syntax that is longer than nothing.
+pub(super) fn duration(text: &str) -> Result<Duration, &'static str> {
+    let nanos = parse_duration(text).ok().and_then(|nanos| u64::try_from(nanos).ok());
+    nanos.filter(|nanos| *nanos > 0).map(Duration::from_nanos).ok_or("a duration such as 400ms")
+}
+
+/// The commands and options.
+pub(super) fn definition() -> clap::Command {
+    let mut commands = commands();
+    let names = commands.iter().map(|command| command.get_name().to_owned());
+    let topics: Vec<_> = names.chain(["variables".to_owned()]).collect();
+    commands.push(
+        clap::Command::new("help")
+            .about("Print the help of a command, or the variables")
+            .arg(Arg::new("TOPIC").value_parser(topics)),
+    );
+    let commands = commands.into_iter().map(|command| command.disable_help_subcommand(true));
+    clap::Command::new(PROGRAM)
+        .about(
+            "Meridio's proxy, between the targets of a conduit and its load balancers.\n\
+             Without a command it runs; `proxy help variables` lists its configuration.",
+        )
+        .after_help("Signals: INT, HUP, TERM, QUIT end it; USR2 logs at TRACE, USR1 as configured.")
+        .help_template("{about}\n\nUsage: {usage}\n\n{all-args}{after-help}\n")
+        .override_usage("proxy [COMMAND | OPTION]")
+        .disable_help_subcommand(true)
+        .args_conflicts_with_subcommands(true)
+        .args_override_self(true)
+        .arg(flag("debug", "Print links, rules, routes and neighbours as one line of JSON"))
+        .arg(flag("version", "Print the version"))
+        .subcommands(commands)
+}
+
+fn commands() -> Vec<clap::Command> {
+    vec![
+        clap::Command::new("probe")
+            .about("Exit with 0 only if a service is SERVING on the health socket")
+            .args_override_self(true)
+            .arg(Arg::new("NAME").required(true).help("Name of the service; \"\" is the server"))
+            .arg(option("socket", "PATH", "The health socket").default_value(health::SOCKET))
+            .arg(
+                option("timeout", "DURATION", "Time for each of connecting and calling")
+                    .default_value(PROBE_LIMIT)
+                    .value_parser(duration),
+            ),
+        clap::Command::new("chains").about("Print both chains, one element per line"),
+        clap::Command::new("completions").about("Print the completions of a shell").arg(
+            Arg::new("SHELL").required(true).value_parser(value_parser!(Shell)).help("Name of the shell"),
+        ),
+        clap::Command::new("man").about("Print the manual page, in roff"),
+    ]
+}
+
+fn flag(name: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)
+}
+
+pub(super) fn option(name: &'static str, value: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).long(name).value_name(value).help(help)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(arguments: &[&str]) -> Result<Command, String> {
+        super::parse(arguments.iter().map(|text| (*text).to_owned())).map_err(|error| error.to_string())
+    }
+
+    fn probe(service: &str, socket: &str, limit: u64) -> Result<Command, String> {
+        let limit = Duration::from_millis(limit);
+        Ok(Command::Probe(Probe { service: service.into(), socket: socket.into(), limit }))
+    }
+
+    #[test]
+    fn the_definition_is_consistent() {
+        definition().debug_assert();
+    }
+
+    #[test]
+    fn arguments_are_parsed_with_one_dash_or_two() {
+        let default = "/tmp/health.sock";
+        assert_eq!(parse(&[]), Ok(Command::Run));
+        for (flags, command) in
+            [(["--version", "-version"], Command::Version), (["--debug", "-debug"], Command::Debug)]
+        {
+            for flag in flags {
+                assert_eq!(parse(&[flag]), Ok(command.clone()), "{flag}");
+            }
+        }
+        for flag in ["--help", "-help", "-h", "--h", "help"] {
+            assert!(matches!(parse(&[flag]), Ok(Command::Print(help)) if help.contains("chains")), "{flag}");
+        }
+        assert!(matches!(parse(&["help", "probe"]), Ok(Command::Print(help)) if help.contains("--socket")));
+        assert_eq!(parse(&["help", "variables"]), Ok(Command::Variables));
+        assert_eq!(parse(&["chains"]), Ok(Command::Chains));
+        assert_eq!(parse(&["completions", "zsh"]), Ok(Command::Completions(Shell::Zsh)));
+        assert_eq!(parse(&["probe", "Liveness"]), probe("Liveness", default, 400));
+        assert_eq!(parse(&["probe", ""]), probe("", default, 400));
+        assert_eq!(
+            parse(&["probe", "--timeout", "1s", "Egress", "-socket", "/y", "-socket=/x"]),
+            probe("Egress", "/x", 1000)
+        );
+    }
+
+    #[test]
+    fn an_argument_that_is_not_accepted_is_named() {
+        let table: &[(&[&str], &str, &str)] = &[
+            (&["--verbose"], "`--verbose`", "--debug, --version"),
+            (&["-verbose"], "verbose`", "probe, chains"),
+            (&["-x"], "`-x`", "--help"),
+            (&["run"], "`run`", "chains"),
+            (&["--probe", "x"], "`--probe`", "probe"),
+            (&["--chains"], "`--chains`", "chains"),
+            (&["--debug", "chains"], "chains`", "--debug"),
+            (&["chains", "x"], "`x`", "--help"),
+            (&["help", "x"], "`x`", "probe, chains"),
+            (&["completions", "csh"], "`csh`", "bash"),
+            (&["probe"], "`probe` lacks NAME", "--socket PATH"),
+            (&["probe", "a", "b"], "`b`", "NAME, --socket PATH, --timeout DURATION"),
+            (&["probe", "a", "--socket"], "`--socket` lacks PATH", "--socket PATH"),
+            (&["probe", "a", "--timeout"], "`--timeout` lacks DURATION", "--timeout DURATION"),
+            (&["probe", "a", "--timeout", "0s"], "`0s`", "a duration such as 400ms"),
+            (&["probe", "a", "--timeout", "fast"], "`fast`", "a duration such as 400ms"),
+            (&["probe", "a", "--addr", "x"], "`--addr`", "--socket PATH"),
+        ];
+        for (arguments, named, accepted) in table {
+            let error = parse(arguments).unwrap_err();
+            assert!(error.contains(named) && error.contains(accepted), "{arguments:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn an_argument_of_any_size_gives_a_short_error() {
+        let error = parse(&[&"x\n".repeat(50_000)]).unwrap_err();
+        assert!(error.len() < 400 && !error.contains('\n'), "{error}");
+    }
+
+    #[test]
+    fn the_help_fits_a_screen() {
+        let Ok(Command::Print(help)) = parse(&["--help"]) else { panic!("no help") };
+        assert!(help.lines().count() <= 24 && help.lines().all(|line| line.chars().count() <= 80), "{help}");
+    }
+}
