@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The product: configuration, health, logs, start and shutdown of the parts.
 
+pub(crate) mod admin;
 pub mod app;
 pub mod capabilities;
 pub mod chains;
@@ -19,5 +20,6 @@ pub mod mesh;
 pub mod renumber;
 pub mod services;
 pub mod snapshot;
+pub(crate) mod state;
 pub mod telemetry;
 pub mod vips;

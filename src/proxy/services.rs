@@ -23,6 +23,8 @@ pub struct Services {
     pub leases: Leases,
     /// Configuration from NSP.
     pub nsp: ConfigurationManagerClient<Channel>,
+    /// The connections to IPAM and NSP.
+    pub links: [watch::Receiver<Link>; 2],
 }
 
 impl Services {
@@ -47,6 +49,7 @@ impl Services {
         };
         let ipam = open(&config.ipam_service, Part::Ipam);
         let nsp = open(&config.nsp_service, Part::Nsp);
+        let links = [ipam.subscribe(), nsp.subscribe()];
         let lease = ipam::Settings {
             families: config.families.to_vec(),
             release_delay: config.ip_release_delay,
@@ -55,7 +58,7 @@ impl Services {
         let client = IpamClient::with_origin(ipam, origin());
         let allocator = GrpcAllocator::new(client, subnet(config), lease.rpc_timeout);
         let leases = Leases::resume(allocator, lease, restored, tasks);
-        Self { leases, nsp: ConfigurationManagerClient::with_origin(nsp, origin()) }
+        Self { leases, nsp: ConfigurationManagerClient::with_origin(nsp, origin()), links }
     }
 }
 

@@ -98,10 +98,22 @@ impl Listener {
     /// # Errors
     /// [`ListenError`].
     pub async fn bind_plain(target: &Target) -> Result<Self, ListenError> {
-        let socket = Listening::bind(target, None).await?;
+        Ok(Self::plain(Listening::bind(target, None).await?))
+    }
+
+    /// Like [`bind_plain`](Self::bind_plain); only the user of this process may connect to a unix
+    /// socket.
+    ///
+    /// # Errors
+    /// [`ListenError`].
+    pub async fn bind_private(target: &Target) -> Result<Self, ListenError> {
+        Ok(Self::plain(Listening::bind(target, Some(0o600)).await?))
+    }
+
+    fn plain(socket: Listening) -> Self {
         let connections = descriptors::share(16, MAX_PLAIN);
         let bounds = Bounds { own: 0, connections, uncalled: HANDSHAKE_TIMEOUT, idle: Some(PLAIN_IDLE) };
-        Ok(Self::within(socket, None, connections, bounds))
+        Self::within(socket, None, connections, bounds)
     }
 
     fn within(socket: Listening, identity: Option<Identity>, newcomers: usize, bounds: Bounds) -> Self {

@@ -45,6 +45,7 @@ use crate::{
         renumber,
         services::{Services, subnet},
         snapshot,
+        state::Handles,
         vips::{self, Vips},
     },
     registry::{
@@ -62,6 +63,8 @@ const SOCKETS: &str = "/tmp";
 /// The guards of the stages, in their order.
 #[derive(Default)]
 pub(super) struct Up {
+    /// The handles for observers.
+    pub(super) handles: Arc<Handles>,
     pub(super) kernel: Option<Kernel>,
     pub(super) leases: Option<Leases>,
     pub(super) gateways: Option<Gateways>,
@@ -94,6 +97,7 @@ impl Up {
             kernel.set_gateways(restored.gateways());
         }
         self.watches.push(tasks.guarded(faults::report(kernel.status(), health.clone())));
+        let _first = self.handles.kernel.set(kernel.status());
         self.kernel = Some(kernel.clone());
         Ok((kernel, Kept { file, restored }))
     }
@@ -107,7 +111,9 @@ impl Up {
         tasks: &Tasks,
     ) -> Result<(), Failure> {
         let identity = identity(config, health, tasks).await;
+        let _first = self.handles.identity.set(identity.clone());
         let services = Services::open(config, &identity, restored.leases, health, tasks);
+        self.handles.set_services(&services);
         self.leases = Some(services.leases.clone());
         let renew = config.bridge_ip_renew_interval;
         let gateways = Gateways::lease(&services.leases, kernel, renew, health, tasks).await?;
@@ -118,6 +124,7 @@ impl Up {
         leak_stop(kernel, health).await?;
         let endpoint = self.listen(&parts, &identity, health).await?;
         let vips = vips::follow(services.nsp, config.trench.as_str(), restored.vips, tasks);
+        let _first = self.handles.vips.set(vips.clone());
         let restored = snapshot::report(services.leases.status(), vips.clone(), health.clone());
         self.watches.push(tasks.guarded(restored));
         let sources = renumber::Sources {
@@ -140,7 +147,9 @@ impl Up {
         identity: &Identity,
         health: &Health,
     ) -> Result<Target, Failure> {
-        let chain = chains::endpoint(parts).build()?;
+        let chain = chains::endpoint(parts);
+        let _first = self.handles.endpoint_rows.set(chain.names().collect());
+        let chain = chain.build()?;
         let connections = parts.connections.clone();
         let identity = identity.clone();
         let parent = Path::new(SOCKETS);
@@ -175,7 +184,9 @@ impl Up {
             network_service: service.to_owned(),
             request_timeout: config.request_timeout,
         };
-        let chain = chains::client(parts).build()?;
+        let chain = chains::client(parts);
+        self.handles.set_mesh(settings.clone(), status.subscribe(), discovery.known(), chain.names());
+        let chain = chain.build()?;
         let recovery = Nsmgr::new(parts.dialer.clone(), parts.kernel.clone());
         let pictures = (discovery.pictures(), settings.clone());
         let mesh = Mesh::start(settings, chain, recovery, discovery.known(), status, &parts.tasks);
@@ -199,6 +210,7 @@ impl Up {
         let dialer = Dialer { target: endpoint.clone(), ..parts.dialer.clone() };
         let check = endpoint::check(dialer, config.grpc_probe_rpc_timeout, health.clone());
         let state = registration.state();
+        let _first = self.handles.registration.set(registration.state());
         let waiting = health.clone();
         self.watches.push(parts.tasks.guarded(async move {
             registered(state, &waiting).await;

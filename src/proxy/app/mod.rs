@@ -14,10 +14,12 @@ use tracing_subscriber::prelude::*;
 pub use self::signals::Ending;
 use self::{bring_up::Up, shut_down::unless_interrupted, signals::Termination};
 use super::{
+    admin::{self, Admin},
     capabilities::{self, Capabilities, CapabilityError},
     config::{Config, LogLevel, Mistakes},
     health::{self, Health},
-    log,
+    log::{self, Verbosity},
+    state::Sources,
     telemetry::Telemetry,
 };
 use crate::{
@@ -152,7 +154,7 @@ async fn live(config: Config, permitted: Result<Capabilities, CapabilityError>) 
     let tasks = Tasks::default();
     let mut termination = Termination::catch()?;
     tasks.spawn(verbosity.follow_signals()?);
-    let ended = serve(&config, permitted, &tasks, &mut termination).await;
+    let ended = serve(&config, verbosity, permitted, &tasks, &mut termination).await;
     if let Err(Failure::Interrupted(_)) = ended {
         return ended;
     }
@@ -169,6 +171,7 @@ async fn live(config: Config, permitted: Result<Capabilities, CapabilityError>) 
 /// start that waits.
 async fn serve(
     config: &Config,
+    verbosity: Verbosity,
     permitted: Result<Capabilities, CapabilityError>,
     tasks: &Tasks,
     termination: &mut Termination,
@@ -176,9 +179,12 @@ async fn serve(
     let health = Health::default();
     tasks.spawn(health.watch_start(health::STEP_TIMEOUT));
     let _served = health::serve(Path::new(health::SOCKET), &health, tasks).await?;
+    let sources = Sources::new(config, &health);
+    let admin = Admin { sources: sources.clone(), verbosity };
+    let _admin = admin::start(config.admin.as_ref(), admin, tasks).await;
     let capabilities = permitted?;
     tracing::info!(net_raw = capabilities.net_raw, "permitted to configure the network");
-    let mut up = Up::default();
+    let mut up = Up { handles: Arc::clone(sources.handles()), ..Up::default() };
     let ended = tokio::select! {
         signal = termination.received() => Ok(signal.name),
         failed = until_refused(&mut up, config, &health, tasks) => Err(failed),

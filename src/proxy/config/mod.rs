@@ -9,6 +9,7 @@
 mod duration;
 mod reader;
 mod rules;
+mod setting;
 mod telemetry;
 mod variables;
 
@@ -17,6 +18,7 @@ use std::{path::PathBuf, time::Duration};
 pub use self::{
     duration::{InvalidDuration, parse_duration},
     reader::{Mistake, Mistakes},
+    setting::Setting,
     variables::{VARIABLES, Variable},
 };
 use self::{reader::Reader, variables as var};
@@ -43,6 +45,7 @@ pub fn program() -> String {
 
 /// The levels of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
 pub enum LogLevel {
     /// State changes and failures.
     Info,
@@ -50,6 +53,25 @@ pub enum LogLevel {
     Debug,
     /// Also every element of a call.
     Trace,
+}
+
+impl LogLevel {
+    /// All levels, from the fewest lines to the most.
+    pub const ALL: [Self; 3] = [Self::Info, Self::Debug, Self::Trace];
+
+    /// Its name, as in `NSM_LOG_LEVEL`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Info => "INFO",
+            Self::Debug => "DEBUG",
+            Self::Trace => "TRACE",
+        }
+    }
+
+    /// The level with a name, in any case.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|level| level.name().eq_ignore_ascii_case(name))
+    }
 }
 
 /// The configuration of one proxy: one conduit of one trench on one node.
@@ -99,10 +121,14 @@ pub struct Config {
     pub liveness: Option<liveness::Settings>,
     /// File of the snapshot; `None` disables it.
     pub snapshot_path: Option<PathBuf>,
+    /// Address of the admin listener; `None` disables it.
+    pub admin: Option<Target>,
     /// Address of the SPIFFE Workload API: `unix:///path` or `tcp://ip:port`.
     pub spiffe_endpoint_socket: String,
     /// Destination of exported spans; `None` disables the export.
     pub telemetry: Option<Destination>,
+    /// Every variable of the environment with its value, without secrets.
+    pub settings: Vec<Setting>,
     /// Warnings about accepted values, logged at start.
     pub warnings: Vec<String>,
 }
@@ -113,7 +139,8 @@ impl Config {
     /// # Errors
     /// Every variable that is not accepted.
     pub fn from_environment() -> Result<Self, Mistakes> {
-        Self::parse(|name| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned()))
+        let get = |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
+        Ok(Self { settings: Setting::all(get), ..Self::parse(get)? })
     }
 
     /// Parses variables that `get` looks up by name; `None` means unset.
@@ -145,8 +172,10 @@ impl Config {
             bridge_ip_renew_interval: r.duration(var::BRIDGE_IP_RENEW_INTERVAL, MILLISECOND),
             liveness: rules::liveness(&mut r),
             snapshot_path: rules::file(&mut r, var::SNAPSHOT_PATH),
+            admin: rules::admin(&mut r, var::ADMIN_ADDRESS),
             spiffe_endpoint_socket: rules::target_text(&mut r, var::SPIFFE_ENDPOINT_SOCKET),
             telemetry: None,
+            settings: Vec::new(),
             warnings: Vec::new(),
         };
         config.telemetry = telemetry::destination(&mut r);

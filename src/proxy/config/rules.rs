@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Defines the accepted values of each kind of variable and their meaning.
 
-use std::{path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use super::{
     LogLevel,
@@ -63,14 +63,7 @@ pub(super) fn families(r: &mut Reader<impl Get>, variable: Variable) -> &'static
 
 /// As in Meridio, an unknown level means INFO; here it also causes a warning.
 pub(super) fn log_level(r: &mut Reader<impl Get>, variable: Variable) -> LogLevel {
-    let level = r.lenient(variable, "TRACE, DEBUG or INFO", "INFO is used", |text| {
-        Some(match text.to_ascii_uppercase().as_str() {
-            "TRACE" => LogLevel::Trace,
-            "DEBUG" => LogLevel::Debug,
-            "INFO" => LogLevel::Info,
-            _ => return None,
-        })
-    });
+    let level = r.lenient(variable, "TRACE, DEBUG or INFO", "INFO is used", LogLevel::named);
     level.unwrap_or(LogLevel::Info)
 }
 
@@ -96,6 +89,28 @@ pub(super) fn liveness(r: &mut Reader<impl Get>) -> Option<liveness::Settings> {
         text.parse().ok().filter(|probes| (2..=100).contains(probes))
     });
     enabled.then_some(liveness::Settings { interval, probes })
+}
+
+/// The address of the admin listener; `None` if the variable is empty. It is not reachable from
+/// other pods. A mistake must not cost a node its traffic.
+pub(super) fn admin(r: &mut Reader<impl Get>, variable: Variable) -> Option<Target> {
+    let accepted = "127.0.0.1:port, [::1]:port, unix:///path, or empty";
+    let instead = "there is no admin listener";
+    let admin = r.lenient(variable, accepted, instead, |text| match text {
+        "" => Some(None),
+        text => local(text).map(Some),
+    });
+    admin.flatten()
+}
+
+/// A unix socket, or a port of a loopback address.
+fn local(text: &str) -> Option<Target> {
+    let target = text.parse().ok()?;
+    let local = match &target {
+        Target::Unix(_) => true,
+        Target::Tcp(address) => address.parse::<SocketAddr>().is_ok_and(|address| address.ip().is_loopback()),
+    };
+    local.then_some(target)
 }
 
 /// The absolute path of a file; `None` if the variable is empty.

@@ -46,11 +46,38 @@ fn g01_defaults_are_those_of_the_go_struct() {
             bridge_ip_renew_interval: seconds(300),
             liveness: Some(liveness::Settings { interval: Duration::from_millis(150), probes: 6 }),
             snapshot_path: Some("/tmp/meridio-proxy.snapshot".into()),
+            admin: Some(Target::Tcp("127.0.0.1:9090".into())),
             spiffe_endpoint_socket: SOCKET.1.into(),
             telemetry: None,
+            settings: Vec::new(),
             warnings: Vec::new(),
         }
     );
+}
+
+#[test]
+fn the_admin_listener_is_local_or_there_is_none() {
+    let table = [
+        ("127.0.0.1:9090", Some("tcp://127.0.0.1:9090")),
+        ("tcp://127.8.0.1:1", Some("tcp://127.8.0.1:1")),
+        ("[::1]:9090", Some("tcp://[::1]:9090")),
+        ("unix:///run/admin.sock", Some("unix:///run/admin.sock")),
+        ("", None),
+        ("0.0.0.0:9090", None),
+        ("10.0.0.1:9090", None),
+        ("[::]:9090", None),
+        ("localhost:9090", None),
+        ("127.0.0.1", None),
+        ("127.0.0.1:0", None),
+        ("unix://", None),
+        ("yes", None),
+    ];
+    for (value, expected) in table {
+        let config = parse(&[("NSM_ADMIN_ADDRESS", value)]).unwrap();
+        assert_eq!(config.admin.map(|admin| admin.to_string()).as_deref(), expected, "{value}");
+        let warned = config.warnings.iter().any(|warning| warning.starts_with("NSM_ADMIN_ADDRESS"));
+        assert_eq!(warned, expected.is_none() && !value.is_empty(), "{value}: {:?}", config.warnings);
+    }
 }
 
 #[test]
@@ -87,6 +114,7 @@ fn g01_every_variable_is_read_under_its_name() {
         ("NSM_LIVENESS_CHECK_INTERVAL", "50ms"),
         ("NSM_LIVENESS_CHECK_PROBES", "9"),
         ("NSM_SNAPSHOT_PATH", "/run/proxy/snapshot"),
+        ("NSM_ADMIN_ADDRESS", "unix:///run/proxy/admin.sock"),
         ("SPIFFE_ENDPOINT_SOCKET", "tcp://127.0.0.1:8081"),
         ("TELEMETRY", "true"),
     ])
@@ -117,8 +145,10 @@ fn g01_every_variable_is_read_under_its_name() {
             bridge_ip_renew_interval: seconds(8),
             liveness: Some(liveness::Settings { interval: Duration::from_millis(50), probes: 9 }),
             snapshot_path: Some("/run/proxy/snapshot".into()),
+            admin: Some(Target::Unix("/run/proxy/admin.sock".into())),
             spiffe_endpoint_socket: "tcp://127.0.0.1:8081".into(),
             telemetry: Some(Destination::at(DEFAULT_ENDPOINT)),
+            settings: Vec::new(),
             warnings: Vec::new(),
         }
     );
@@ -342,7 +372,8 @@ fn no_variable_of_telemetry_ends_the_start() {
             assert!(warning.len() < 300, "{warning}");
         }
     }
-    for variable in VARIABLES.iter().filter(|variable| variable.lenient && variable.name != "NSM_LOG_LEVEL") {
+    for variable in VARIABLES.iter().filter(|variable| variable.lenient && !variable.name.starts_with("NSM_"))
+    {
         let covered = |name: &str| table.iter().any(|(covered, ..)| *covered == name);
         let covered = covered(variable.name) || variable.alias.is_some_and(covered);
         assert!(covered, "{} has no bad value in the table", variable.name);

@@ -82,6 +82,7 @@ variables! {
     LIVENESS_CHECK_INTERVAL = Variable::new("NSM_LIVENESS_CHECK_INTERVAL", "150ms", "Time between two probes of a load balancer; 50ms finds a dead one three times as fast");
     LIVENESS_CHECK_PROBES = Variable::new("NSM_LIVENESS_CHECK_PROBES", "6", "Probes without an answer after which a load balancer is withdrawn");
     SNAPSHOT_PATH = Variable::new("NSM_SNAPSHOT_PATH", "/tmp/meridio-proxy.snapshot", "File that keeps leases, gateways and VIPs for a restart while their services are away; empty: none");
+    ADMIN_ADDRESS = Variable::lenient("NSM_ADMIN_ADDRESS", "127.0.0.1:9090", "Address of the admin listener: a loopback address with a port, or unix:///path; empty: none");
     SPIFFE_ENDPOINT_SOCKET = Variable::new("SPIFFE_ENDPOINT_SOCKET", "", "Address of the SPIFFE Workload API; required");
     TELEMETRY = Variable::lenient("TELEMETRY", "", "true exports spans by OTLP/gRPC, false does not; unset: if an endpoint is set");
     OTLP_ENDPOINT = Variable::of_otel("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "", "Address of the OTLP collector: http://host:port, https://host:port, or host:port for http (http://localhost:4317 with TELEMETRY=true)").or("OTEL_EXPORTER_OTLP_ENDPOINT");

@@ -125,6 +125,11 @@ impl Board {
         self.start.advance(progress)
     }
 
+    /// The current step of the start with its last failure; `None` when it is over.
+    pub(crate) fn starting(&self) -> Option<String> {
+        self.start.pending().map(ToString::to_string)
+    }
+
     /// The current step of the start inside the process, if it waits for nothing.
     pub(super) fn working_on(&self) -> Option<&'static str> {
         self.start.working_on()

@@ -114,7 +114,7 @@ const fn severity(level: Level, critical: bool) -> &'static str {
 }
 
 /// RFC 3339 with milliseconds, in UTC with a numeric offset, as Meridio writes it.
-fn timestamp(now: SystemTime) -> String {
+pub(crate) fn timestamp(now: SystemTime) -> String {
     let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
     let millis = UNIX_EPOCH + Duration::new(since.as_secs(), since.subsec_millis() * 1_000_000);
     prost_types::Timestamp::from(millis).to_string().replace('Z', "+00:00")

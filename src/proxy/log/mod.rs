@@ -14,7 +14,7 @@ use std::{
     io,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicU8, Ordering},
     },
 };
 
@@ -27,6 +27,7 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
+pub(crate) use self::line::timestamp;
 pub use self::line::{CRITICAL, JsonLines};
 use super::config::LogLevel;
 
@@ -39,7 +40,7 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let verbosity = Verbosity { configured: level, trace: Arc::default() };
+    let verbosity = Verbosity::new(level);
     let lines = JsonLines::new(SERVICE, writer);
     (lines.with_filter(verbosity.clone()), verbosity)
 }
@@ -48,18 +49,29 @@ where
 #[derive(Clone, Debug)]
 pub struct Verbosity {
     configured: LogLevel,
-    trace: Arc<AtomicBool>,
+    current: Arc<AtomicU8>,
 }
 
 impl Verbosity {
-    /// The level in effect.
-    pub fn level(&self) -> LogLevel {
-        if self.trace.load(Ordering::Relaxed) { LogLevel::Trace } else { self.configured }
+    /// Starts at the configured level.
+    pub fn new(configured: LogLevel) -> Self {
+        Self { configured, current: Arc::new(AtomicU8::new(configured as u8)) }
     }
 
-    /// Logs at TRACE, or returns to the configured level.
-    pub fn set_trace(&self, on: bool) {
-        self.trace.store(on, Ordering::Relaxed);
+    /// The level in effect.
+    pub fn level(&self) -> LogLevel {
+        let current = self.current.load(Ordering::Relaxed);
+        LogLevel::ALL.into_iter().find(|level| *level as u8 == current).unwrap_or(self.configured)
+    }
+
+    /// The level of the configuration.
+    pub fn configured(&self) -> LogLevel {
+        self.configured
+    }
+
+    /// Changes the level.
+    pub fn set(&self, level: LogLevel) {
+        self.current.store(level as u8, Ordering::Relaxed);
         tracing::callsite::rebuild_interest_cache();
     }
 
@@ -75,12 +87,12 @@ impl Verbosity {
         let switch = self.clone();
         Ok(async move {
             loop {
-                let on = tokio::select! {
-                    _ = back.recv() => false,
-                    _ = trace.recv() => true,
+                let level = tokio::select! {
+                    _ = back.recv() => switch.configured,
+                    _ = trace.recv() => LogLevel::Trace,
                 };
-                switch.set_trace(on);
-                tracing::info!(level = ?switch.level(), "log level set by signal");
+                switch.set(level);
+                tracing::info!(level = level.name(), "log level set by signal");
             }
         })
     }
@@ -130,7 +142,7 @@ impl<S> Filter<S> for Verbosity {
         self.admits(metadata)
     }
 
-    /// Cached by tracing until [`Verbosity::set_trace`] rebuilds the cache.
+    /// Cached by tracing until [`Verbosity::set`] rebuilds the cache.
     fn callsite_enabled(&self, metadata: &'static Metadata<'static>) -> Interest {
         if self.admits(metadata) { Interest::always() } else { Interest::never() }
     }
@@ -152,7 +164,7 @@ mod tests {
         let (layer, verbosity) = layer(level, lines.clone());
         let mut seen = Vec::new();
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
-            verbosity.set_trace(trace);
+            verbosity.set(if trace { LogLevel::Trace } else { level });
             let mut note = |event: &dyn Fn()| {
                 let before = lines.all().len();
                 event();
@@ -185,9 +197,9 @@ mod tests {
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
             let row = || tracing::debug_span!(target: "nsm::chain::element", "row");
             assert!(row().is_disabled());
-            verbosity.set_trace(true);
+            verbosity.set(LogLevel::Trace);
             assert!(!row().is_disabled());
-            verbosity.set_trace(false);
+            verbosity.set(LogLevel::Debug);
             assert!(row().is_disabled());
         });
     }

@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The connections to load balancers and of targets, as declared and as they are in the kernel.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    kernel::{self, Attachment, Peer, PeerId, Reach, Role},
+    proxy::mesh::{self, LinkState},
+};
+
+/// The load balancers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct Mesh {
+    /// Whether the registry has listed the load balancers.
+    pub(crate) known: bool,
+    /// Why its last list could not be read, if it could not.
+    pub(crate) error: Option<String>,
+    /// Names that the registry lists although they expired long ago; they are not used.
+    pub(crate) aside: Vec<String>,
+    /// Every load balancer.
+    pub(crate) load_balancers: Vec<LoadBalancer>,
+}
+
+/// A load balancer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct LoadBalancer {
+    /// Name of its endpoint; the connection id if it is not wanted any more.
+    pub(crate) name: String,
+    /// Id of the connection at the proxy.
+    pub(crate) connection: String,
+    /// `requesting`, `connected`, `closing`, or `left` by an earlier process.
+    pub(crate) state: String,
+    /// Why the last Request failed, if it did.
+    pub(crate) error: Option<String>,
+    /// Whether packets reach it: `answers`, `silent` or `unknown`.
+    pub(crate) reach: String,
+    /// Its links.
+    pub(crate) links: Vec<Link>,
+    /// Its addresses.
+    pub(crate) next_hops: Vec<NextHop>,
+}
+
+/// The link of a connection.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct Link {
+    /// Name of the interface.
+    pub(crate) name: String,
+    /// `missing`, `foreign`, `detached`, `down` or `running`; the last is the one that is desired.
+    pub(crate) state: String,
+}
+
+/// The address of a load balancer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct NextHop {
+    /// The address.
+    pub(crate) address: IpAddr,
+    /// Whether it is in the default route, as read from the kernel.
+    pub(crate) installed: bool,
+    /// Why it is left out of the route, if it is.
+    pub(crate) withheld: Option<String>,
+    /// Whether it answers probes, if that is known.
+    pub(crate) answers: Option<bool>,
+}
+
+/// A target.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct Target {
+    /// Id of the connection at the target.
+    pub(crate) connection: String,
+    /// An earlier process left it, and the target has not refreshed it yet.
+    pub(crate) adopted: bool,
+    /// Its links.
+    pub(crate) links: Vec<Link>,
+    /// Its addresses.
+    pub(crate) addresses: Vec<IpAddr>,
+}
+
+/// The load balancers of the mesh, then those that only the kernel has.
+pub(super) fn load_balancers(
+    status: &mesh::Status,
+    id: impl Fn(&str) -> String,
+    kernel: &kernel::Status,
+) -> Vec<LoadBalancer> {
+    let wanted = status.links.iter().map(|(name, state)| (name.clone(), id(name), Some(state)));
+    let ids: Vec<_> = status.links.keys().map(|name| id(name)).collect();
+    let known = kernel.peers.keys().filter(|peer| peer.role == Role::LoadBalancer);
+    let left = known.map(|peer| peer.id.to_string()).filter(|left| !ids.contains(left));
+    let left = left.map(|left| (left.clone(), left, None));
+    wanted.chain(left).map(|(name, id, state)| load_balancer(name, id, state, kernel)).collect()
+}
+
+fn load_balancer(
+    name: String,
+    connection: String,
+    state: Option<&LinkState>,
+    kernel: &kernel::Status,
+) -> LoadBalancer {
+    let id = PeerId::load_balancer(&connection);
+    let peer = kernel.peers.get(&id);
+    let hops: Vec<_> = peer.map(|peer| peer.next_hops.keys().copied().collect()).unwrap_or_default();
+    let (state, error) = match state {
+        Some(LinkState::Requesting { error }) => ("requesting", error.clone()),
+        Some(LinkState::Connected) => ("connected", None),
+        Some(LinkState::Closing) => ("closing", None),
+        None => ("left", None),
+    };
+    let reach = match kernel.reach(&id, &hops) {
+        Reach::Answers => "answers",
+        Reach::Silent => "silent",
+        Reach::Unknown => "unknown",
+    };
+    LoadBalancer {
+        name,
+        connection,
+        state: state.into(),
+        error,
+        reach: reach.into(),
+        links: peer.map(links).unwrap_or_default(),
+        next_hops: peer.map(|peer| next_hops(peer, kernel)).unwrap_or_default(),
+    }
+}
+
+/// The targets that are declared, or left by an earlier process.
+pub(super) fn targets(kernel: &kernel::Status) -> Vec<Target> {
+    let targets = kernel.peers.iter().filter(|(id, _)| id.role == Role::Target);
+    let target = |(id, peer): (&PeerId, &Peer)| Target {
+        connection: id.id.to_string(),
+        adopted: peer.adopted,
+        links: links(peer),
+        addresses: peer.addresses.iter().copied().collect(),
+    };
+    targets.map(target).collect()
+}
+
+fn links(peer: &Peer) -> Vec<Link> {
+    let state = |attachment| match attachment {
+        Attachment::Missing => "missing",
+        Attachment::Foreign => "foreign",
+        Attachment::Detached => "detached",
+        Attachment::Down => "down",
+        Attachment::Running => "running",
+    };
+    let link = |(name, attachment): (&_, &_)| Link {
+        name: ToString::to_string(name),
+        state: state(*attachment).into(),
+    };
+    peer.links.iter().map(link).collect()
+}
+
+fn next_hops(peer: &Peer, kernel: &kernel::Status) -> Vec<NextHop> {
+    let hop = |(address, withheld): (&IpAddr, &Result<(), kernel::Withheld>)| NextHop {
+        address: *address,
+        installed: kernel.has_next_hop(*address),
+        withheld: withheld.as_ref().err().map(ToString::to_string),
+        answers: kernel.answers.get(address).copied(),
+    };
+    peer.next_hops.iter().map(hop).collect()
+}

@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The handles that a document is read from.
+
+use std::{
+    sync::{Arc, OnceLock},
+    time::SystemTime,
+};
+
+use tokio::sync::watch;
+
+use super::{
+    Chains, Conduit, Document, Kernel, Mesh, Process, Services, Start, VERSION, Verdict, peers, services,
+};
+use crate::{
+    ipam, kernel,
+    proxy::{
+        self,
+        config::Config,
+        health::{Board, Health, LIVENESS, Part, READINESS},
+        log::timestamp,
+        mesh,
+        vips::Vips,
+    },
+    registry::{self, discovery::Known},
+    transport::{Identity, Link},
+};
+
+/// The inputs of a document. Clones share them.
+#[derive(Clone)]
+pub(crate) struct Sources {
+    config: Arc<Config>,
+    health: Health,
+    started: SystemTime,
+    handles: Arc<Handles>,
+}
+
+/// The handles of the parts. Each is set once, by the stage of the start that has it.
+#[derive(Default)]
+pub(crate) struct Handles {
+    pub(crate) kernel: OnceLock<watch::Receiver<kernel::Status>>,
+    pub(crate) identity: OnceLock<Identity>,
+    pub(crate) ipam: OnceLock<watch::Receiver<Link>>,
+    pub(crate) nsp: OnceLock<watch::Receiver<Link>>,
+    pub(crate) leases: OnceLock<watch::Receiver<ipam::Status>>,
+    pub(crate) vips: OnceLock<watch::Receiver<Vips>>,
+    pub(crate) discovery: OnceLock<watch::Receiver<Known>>,
+    pub(crate) mesh: OnceLock<(mesh::Settings, watch::Receiver<mesh::Status>)>,
+    pub(crate) registration: OnceLock<watch::Receiver<registry::State>>,
+    pub(crate) endpoint_rows: OnceLock<Vec<&'static str>>,
+    pub(crate) client_rows: OnceLock<Vec<&'static str>>,
+}
+
+impl Sources {
+    /// The inputs at the beginning of the process; the stages of the start set the handles.
+    pub(crate) fn new(config: &Config, health: &Health) -> Self {
+        Self {
+            config: Arc::new(config.clone()),
+            health: health.clone(),
+            started: SystemTime::now(),
+            handles: Arc::default(),
+        }
+    }
+
+    /// The health of the proxy.
+    pub(crate) fn health(&self) -> &Health {
+        &self.health
+    }
+
+    /// The handles of the parts.
+    pub(crate) fn handles(&self) -> &Arc<Handles> {
+        &self.handles
+    }
+
+    /// The present state.
+    pub(crate) fn document(&self) -> Document {
+        let Self { config, health, handles, .. } = self;
+        let kernel = handles.kernel.get().map(|status| status.borrow().clone());
+        let board = health.subscribe().borrow().clone();
+        Document {
+            version: VERSION,
+            time: timestamp(SystemTime::now()),
+            process: self.process(),
+            start: start(&board),
+            conduit: conduit(config),
+            config: config.settings.clone(),
+            warnings: config.warnings.clone(),
+            health: verdicts(&board),
+            chains: handles.chains(),
+            identity: handles
+                .identity
+                .get()
+                .map(|identity| services::identity(&identity.subscribe().borrow())),
+            services: handles.services(config),
+            mesh: handles.mesh(kernel.as_ref()),
+            targets: kernel.as_ref().map(peers::targets).unwrap_or_default(),
+            leases: handles.leases.get().map(|status| services::leases(&status.borrow())),
+            vips: handles.vips.get().map(|vips| services::vips(&vips.borrow())),
+            kernel: kernel.as_ref().map(Kernel::from),
+        }
+    }
+
+    fn process(&self) -> Process {
+        Process {
+            version: env!("CARGO_PKG_VERSION").into(),
+            pid: std::process::id(),
+            started: timestamp(self.started),
+            uptime_seconds: self.started.elapsed().unwrap_or_default().as_secs(),
+        }
+    }
+}
+
+impl Handles {
+    /// Sets the handles of the stage `services`.
+    pub(crate) fn set_services(&self, services: &proxy::services::Services) {
+        let [ipam, nsp] = services.links.clone();
+        let _first = (self.ipam.set(ipam), self.nsp.set(nsp), self.leases.set(services.leases.status()));
+    }
+
+    /// Sets the handles of the stage `mesh`, with the rows of its chain.
+    pub(crate) fn set_mesh(
+        &self,
+        settings: mesh::Settings,
+        status: watch::Receiver<mesh::Status>,
+        known: watch::Receiver<Known>,
+        rows: impl Iterator<Item = &'static str>,
+    ) {
+        let mesh = self.mesh.set((settings, status));
+        let _first = (mesh, self.discovery.set(known), self.client_rows.set(rows.collect()));
+    }
+
+    fn chains(&self) -> Chains {
+        let rows = |rows: &OnceLock<Vec<&'static str>>| {
+            rows.get().into_iter().flatten().map(|row| (*row).to_owned()).collect()
+        };
+        Chains { endpoint: rows(&self.endpoint_rows), client: rows(&self.client_rows) }
+    }
+
+    fn services(&self, config: &Config) -> Services {
+        let channel = |address: String, link: &OnceLock<watch::Receiver<Link>>| {
+            link.get().map(|link| services::channel(address, &link.borrow()))
+        };
+        let nsmgr = config.connect_to.to_string();
+        let registration = self.registration.get();
+        let discovery = self.discovery.get();
+        Services {
+            ipam: channel(config.ipam_service.to_string(), &self.ipam),
+            nsp: channel(config.nsp_service.to_string(), &self.nsp),
+            nsmgr: registration.map(|state| services::registration(nsmgr.clone(), &state.borrow())),
+            registry: discovery.map(|known| services::discovery(nsmgr, &known.borrow())),
+        }
+    }
+
+    fn mesh(&self, kernel: Option<&kernel::Status>) -> Option<Mesh> {
+        let (settings, status) = self.mesh.get()?;
+        let known = self.discovery.get().map(|known| known.borrow().clone()).unwrap_or_default();
+        let status = status.borrow().clone();
+        let id = |name: &str| settings.connection_id(name);
+        let load_balancers = peers::load_balancers(&status, id, kernel?);
+        let aside = known.aside.into_iter().collect();
+        Some(Mesh { known: status.known, error: known.failure, aside, load_balancers })
+    }
+}
+
+fn start(board: &Board) -> Start {
+    let step = board.starting();
+    Start { over: step.is_none(), step }
+}
+
+fn conduit(config: &Config) -> Conduit {
+    Conduit {
+        trench: config.trench.clone(),
+        conduit: config.conduit.clone(),
+        node: config.host.clone(),
+        proxy: config.name.clone(),
+        service: config.service_name.clone(),
+        load_balancers: config.network_service_name.clone(),
+        families: config.families.iter().map(ToString::to_string).collect(),
+        mtu: config.mtu,
+    }
+}
+
+fn verdicts(board: &Board) -> Vec<Verdict> {
+    let names = [READINESS, LIVENESS].into_iter().chain(Part::ALL.map(Part::name));
+    let verdict = |name: &str| {
+        let verdict = board.of(name)?;
+        let (name, serving) = (name.to_owned(), verdict.serving);
+        Some(Verdict { name, serving, reason: verdict.reason, degraded: verdict.degraded })
+    };
+    names.filter_map(verdict).collect()
+}

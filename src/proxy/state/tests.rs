@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+use std::fs;
+
+use schemars::schema_for;
+
+use super::*;
+use crate::{
+    api::Dual,
+    kernel::{self, Ends, PeerId},
+    proxy::{config::Config, health::Health, in_memory::parts, mesh},
+    task::Tasks,
+};
+
+fn sources() -> Sources {
+    let socket = |name: &str| (name == "SPIFFE_ENDPOINT_SOCKET").then(|| "unix:///run/agent.sock".into());
+    Sources::new(&Config::parse(socket).unwrap(), &Health::default())
+}
+
+#[tokio::test]
+async fn a_part_that_is_not_up_is_absent() {
+    let sources = sources();
+    let document = sources.document();
+    assert_eq!(document.version, VERSION);
+    assert_eq!(document.start.step.as_deref(), Some("works on the start"));
+    assert_eq!((document.identity, document.kernel, document.mesh), (None, None, None));
+    assert_eq!(document.services, Services::default());
+    let tasks = Tasks::default();
+    let parts = parts("px", &tasks).unwrap();
+    sources.handles().kernel.set(parts.kernel.status()).unwrap();
+    sources.handles().leases.set(parts.leases.status()).unwrap();
+    let document = sources.document();
+    assert!(document.kernel.is_some());
+    assert_eq!(document.leases, Some(Leases::default()));
+    tasks.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_load_balancer_has_its_link_and_its_next_hops() {
+    let tasks = Tasks::default();
+    let linux = kernel::Memory::default();
+    let kernel =
+        kernel::Kernel::start(kernel::Settings::of("trench", "conduit", "node"), linux.clone(), &tasks);
+    kernel.set_gateways(Dual { v4: "172.16.1.1/24".parse().ok(), v6: None });
+    let settings = mesh::Settings {
+        name: "px".into(),
+        network_service: "lb".into(),
+        request_timeout: std::time::Duration::from_secs(15),
+    };
+    let peer = PeerId::load_balancer(&settings.connection_id("lb-1"));
+    linux.add_link("nsm-1", None);
+    let _port = kernel.port(&peer, "nsm-1".parse().unwrap(), Ends::default());
+    let _hop = kernel.next_hop(&peer, "172.16.1.2".parse().unwrap());
+    kernel.settled().await;
+    let links = [("lb-1".to_owned(), mesh::LinkState::Connected)].into();
+    let status = mesh::Status { known: true, links };
+    let sources = sources();
+    sources.handles().kernel.set(kernel.status()).unwrap();
+    let status = tokio::sync::watch::channel(status).1;
+    let known = tokio::sync::watch::channel(Default::default()).1;
+    sources.handles().set_mesh(settings, status, known, ["begin"].into_iter());
+    let balancer = || sources.document().mesh.unwrap().load_balancers.remove(0);
+    let up = balancer();
+    assert_eq!(
+        (up.name.as_str(), up.state.as_str(), up.links[0].state.as_str()),
+        ("lb-1", "connected", "running")
+    );
+    assert!(up.next_hops[0].installed);
+    linux.remove_link("nsm-1");
+    kernel.settled().await;
+    let mut status = kernel.status();
+    status.wait_for(|status| status.pending.len() == 1).await.unwrap();
+    let down = balancer();
+    assert_eq!(down.links[0].state, "missing");
+    assert_eq!(down.next_hops[0].withheld.as_deref(), Some("its link nsm-1 does not exist"));
+    assert!(!down.next_hops[0].installed);
+    tasks.stop().await;
+}
+
+/// With `UPDATE=1`, writes the schema.
+#[test]
+fn the_schema_is_the_committed_one() {
+    let schema = serde_json::to_string_pretty(&schema_for!(Document)).unwrap() + "\n";
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/state.schema.json");
+    if std::env::var_os("UPDATE").is_some() {
+        fs::write(path, &schema).unwrap();
+    }
+    assert_eq!(
+        fs::read_to_string(path).unwrap_or_default(),
+        schema,
+        "UPDATE=1 cargo test the_schema writes it"
+    );
+}
