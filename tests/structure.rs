@@ -286,7 +286,8 @@ fn missing(proof: &str) -> impl Iterator<Item = String> {
         let Ok(text) = fs::read_to_string(root().join(file)) else {
             return Some(format!("no file {file}"));
         };
-        let found = text.contains(&format!("fn {name}(")) || text.contains(&format!("\"{name}\""));
+        let written = [format!("fn {name}("), format!("func {name}("), format!("\"{name}\"")];
+        let found = written.iter().any(|one| text.contains(one));
         (!found).then(|| format!("{file} has no test or verdict `{name}`"))
     })
 }
