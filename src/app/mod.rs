@@ -14,6 +14,7 @@ pub mod client;
 pub mod endpoint;
 pub mod server;
 
+pub(crate) use self::changes::PAYLOAD;
 pub use self::{
     client::{Client, Link, LinkState},
     endpoint::{Endpoint, EndpointError},

@@ -11,7 +11,7 @@ use tonic_health::pb::{
 use super::health::{Health, Part};
 use crate::{
     api::pb::registry::{Destination, Match, NetworkService, NetworkServiceEndpoint, NetworkServiceLabels},
-    app::{ServeError, Server},
+    app::{PAYLOAD, ServeError, Server},
     chain::{Next, causes},
     registry::Offer,
     server::{self, monitor::Connections},
@@ -55,7 +55,7 @@ pub fn offer(name: &str, service: &str, node: &str, socket: &Path) -> Offer {
     };
     let network_service = NetworkService {
         name: service.to_owned(),
-        payload: "ETHERNET".into(),
+        payload: PAYLOAD.into(),
         matches: vec![rule],
         ..NetworkService::default()
     };

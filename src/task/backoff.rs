@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use tokio::time::sleep;
+
 /// Delays between attempts: doubling from a first one to a longest one, each with ± 20 % jitter.
 #[derive(Clone, Debug)]
 pub struct Backoff {
@@ -23,6 +25,11 @@ impl Backoff {
         let delay = self.next;
         self.next = (self.next * 2).min(self.longest);
         delay.mul_f64(rand::random_range(0.8..1.2))
+    }
+
+    /// Waits for the delay before the next attempt. Cancel-safe.
+    pub async fn wait(&mut self) {
+        sleep(self.delay()).await;
     }
 
     /// Starts again from the first delay, after a success.

@@ -52,7 +52,7 @@ impl Place {
             assert!(start.elapsed() < TIMEOUT, "{error}\n{}", self.process().tail(20));
             sleep(Duration::from_millis(20)).await;
         }
-        let whole = || self.world.lbs.values().all(|lb| lb.connections.len() == 1);
+        let whole = || self.world.lbs.values().all(|lb| lb.connections().len() == 1);
         while !whole() {
             assert!(start.elapsed() < TIMEOUT, "a load balancer is not connected");
             sleep(Duration::from_millis(20)).await;

@@ -172,8 +172,8 @@ pub(super) async fn ready(run: &mut Run) -> Result<Duration, LabError> {
             let ready = probe(&proxy.health_socket(), READINESS, PROBE).await;
             ready.map_err(|error| format!("{}: {}", proxy.name(), causes(&error)))?;
         }
-        match world.lbs.values().find(|lb| lb.connections.len() < world.proxies.len()) {
-            Some(lb) => Err(format!("{} has {} connections", lb.name, lb.connections.len())),
+        match world.lbs.values().find(|lb| lb.connections().len() < world.proxies.len()) {
+            Some(lb) => Err(format!("{} has {} connections", lb.name, lb.connections().len())),
             None => Ok(()),
         }
     })

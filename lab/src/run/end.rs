@@ -80,7 +80,7 @@ async fn lose_every_lb(run: &mut Run) -> Result<(), LabError> {
         left.push(lb.withdraw().await);
     }
     let took = eventually("load balancers that left have no connection", LEAVE, async || {
-        match left.iter().map(|lb| lb.connections.len()).sum::<usize>().checked_sub(superseded) {
+        match left.iter().map(|lb| lb.connections().len()).sum::<usize>().checked_sub(superseded) {
             None | Some(0) => Ok(()),
             Some(some) => Err(format!("{some} connections")),
         }

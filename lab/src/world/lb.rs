@@ -37,17 +37,6 @@ use nsm::{
     transport::{Identity, Target},
 };
 
-/// The parts of a load balancer inside its process.
-struct Served {
-    connections: Connections,
-    targets: watch::Sender<Targets>,
-    whole: watch::Receiver<bool>,
-    hop: Hop,
-    hosted: Hosted,
-    registration: Kept,
-    balancer: AbortOnDropHandle<()>,
-}
-
 /// The network service that every load balancer registers.
 pub fn service() -> NetworkService {
     NetworkService { name: lb_service(), payload: "ETHERNET".into(), ..Default::default() }
@@ -58,14 +47,18 @@ pub fn service() -> NetworkService {
 pub struct Lb {
     /// Its name.
     pub name: String,
-    /// Connections that it has.
-    pub connections: Connections,
     process: Simulated,
+    served: Served,
+    registration: Kept,
+}
+
+/// Its parts that serve its connections.
+struct Served {
+    connections: Connections,
     targets: watch::Sender<Targets>,
     whole: watch::Receiver<bool>,
     hop: Hop,
     hosted: Hosted,
-    registration: Kept,
     _balancer: AbortOnDropHandle<()>,
 }
 
@@ -86,12 +79,16 @@ impl Lb {
         let process = Simulated::start(&pod.name).doing(|| format!("start {}", pod.name))?;
         let serve = || Self::serve(pod, nsmgr, identity, vips);
         let name = pod.name.clone();
-        let served = process.within(serve)?;
-        let Served { connections, targets, whole, hop, hosted, registration, balancer: _balancer } = served;
-        Ok(Self { name, connections, process, targets, whole, hop, hosted, registration, _balancer })
+        let (served, registration) = process.within(serve)?;
+        Ok(Self { name, process, served, registration })
     }
 
-    fn serve(pod: &Pod, nsmgr: &Target, identity: Identity, vips: Vec<IpAddr>) -> Result<Served, LabError> {
+    fn serve(
+        pod: &Pod,
+        nsmgr: &Target,
+        identity: Identity,
+        vips: Vec<IpAddr>,
+    ) -> Result<(Served, Kept), LabError> {
         let netlink = Netlink::connect(&pod.netns).doing(|| format!("enter pod {}", pod.name))?;
         let (targets, watched) = watch::channel(Targets::default());
         let (found, whole) = watch::channel(false);
@@ -112,7 +109,7 @@ impl Lb {
         let dialer = dialer(nsmgr, &identity);
         let hosted = Hosted::start(&pod.netns, &Target::Unix(socket.clone()), identity, routes)?;
         let registration = Kept::start(dialer, &pod.name, &[], service(), socket);
-        Ok(Served { connections, targets, whole, hop, hosted, registration, balancer })
+        Ok((Served { connections, targets, whole, hop, hosted, _balancer: balancer }, registration))
     }
 
     /// Waits until it is registered with nsmgr.
@@ -128,21 +125,26 @@ impl Lb {
     /// # Errors
     /// It has not, within `patience`.
     pub async fn balanced(&self, patience: Duration) -> Result<(), LabError> {
-        let mut whole = self.whole.clone();
+        let mut whole = self.served.whole.clone();
         let found = tokio::time::timeout(patience, whole.wait_for(|whole| *whole)).await;
         let found = found.doing(|| format!("find every target behind {} in time", self.name))?;
         found.map(drop).doing(|| format!("find every target behind {}", self.name))
     }
 
+    /// The connections that it has.
+    pub fn connections(&self) -> &Connections {
+        &self.served.connections
+    }
+
     /// Number of clients with a connection.
     pub fn clients(&self) -> usize {
-        clients(&self.connections)
+        clients(self.connections())
     }
 
     /// Number of connections that their client has made again, because a Close was lost with a hop
     /// that had died. They last until their token expires.
     pub fn superseded(&self) -> usize {
-        superseded(&self.connections)
+        superseded(self.connections())
     }
 
     /// Stops the process: its sockets stay open, and it does not answer.
@@ -157,42 +159,44 @@ impl Lb {
 
     /// Balances over these targets from now on.
     pub fn set_targets(&self, targets: Vec<watch::Receiver<Answered>>) {
-        self.targets.send_replace(Targets(targets));
+        self.served.targets.send_replace(Targets(targets));
     }
 
     /// Unregisters and ends. Its links stay until the proxy, which then does not find it any more,
     /// has closed them.
     pub async fn stop(self) {
         self.registration.unregister().await;
-        self.hosted.stop().await;
-        self.hop.tasks.stop().await;
+        self.served.stop().await;
     }
 
     /// Leaves the registry, and continues to serve the present connections.
     pub async fn withdraw(self) -> Withdrawn {
         self.registration.unregister().await;
-        Withdrawn {
-            connections: self.connections,
-            hop: self.hop,
-            hosted: self.hosted,
-            _process: self.process,
-        }
+        Withdrawn { served: self.served, _process: self.process }
+    }
+}
+
+impl Served {
+    async fn stop(self) {
+        self.hosted.stop().await;
+        self.hop.tasks.stop().await;
     }
 }
 
 /// A load balancer that is not registered any more: the proxy closes its connection.
 pub struct Withdrawn {
-    /// Connections that are left.
-    pub connections: Connections,
-    hop: Hop,
-    hosted: Hosted,
+    served: Served,
     _process: Simulated,
 }
 
 impl Withdrawn {
+    /// The connections that are left.
+    pub fn connections(&self) -> &Connections {
+        &self.served.connections
+    }
+
     /// Ends.
     pub async fn stop(self) {
-        self.hosted.stop().await;
-        self.hop.tasks.stop().await;
+        self.served.stop().await;
     }
 }

@@ -25,7 +25,7 @@ use std::{
     thread,
 };
 
-use log::Log;
+use nsm::testing::Lines;
 use row::{
     Done::{self, Serving, Starting},
     Row,
@@ -160,7 +160,7 @@ fn report(wrong: &[String]) {
 const MAX_WRONG: usize = 5;
 
 /// One proxy receives all of them in turn; after a failed row, the next one gets a new proxy.
-async fn all_in_turn(log: Log) -> Vec<String> {
+async fn all_in_turn(log: Lines) -> Vec<String> {
     let mut wrong = Vec::new();
     let mut world = None;
     for row in rows(|done| matches!(done, Serving(_))) {
@@ -188,8 +188,8 @@ async fn all_in_turn(log: Log) -> Vec<String> {
 #[test]
 fn a_serving_proxy_reports_bad_input_and_is_unchanged() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    let log = Log::default();
-    let _logged = log.of_this_thread();
+    let log = Lines::default();
+    let _logged = log::of_this_thread(&log);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     report(&runtime.block_on(all_in_turn(log)));
 }

@@ -2,90 +2,54 @@
 
 //! Peers that do not prove their identity.
 
-use std::{sync::Arc, time::SystemTime};
+use std::time::SystemTime;
 
 use nsm::{
-    testing::{Authority, Issued},
+    testing::{Authority, Stranger},
     transport::{Target, descriptors},
-};
-use rustls::{
-    ClientConfig, SignatureScheme,
-    client::ResolvesClientCert,
-    pki_types::PrivatePkcs8KeyDer,
-    sign::{CertifiedKey, SingleCertAndKey},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::UnixStream,
 };
-use tokio_rustls::TlsConnector;
 
 use crate::{around::HOUR, row::Outcome, target, world::World};
 
-#[derive(Debug)]
-struct Anonymous;
-
-impl ResolvesClientCert for Anonymous {
-    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
-        None
-    }
-
-    fn has_certs(&self) -> bool {
-        false
-    }
-}
-
-/// Performs a handshake with a good configuration after spoiling it; the proxy must close.
-async fn spoilt(world: &World, spoil: impl FnOnce(&mut ClientConfig)) -> Outcome {
-    let svid = world.identity("target").current().unwrap();
-    let mut config = (*svid.client_config().unwrap()).clone();
-    spoil(&mut config);
+/// Connects with a good configuration after spoiling it; the proxy must close.
+async fn spoilt(world: &World, spoil: impl FnOnce(Stranger) -> Stranger) -> Outcome {
     let Target::Unix(path) = &world.socket else { return Err("not a unix socket".into()) };
-    let accepted = async {
-        let stream = UnixStream::connect(path).await?;
-        let name = "localhost".try_into().unwrap();
-        let mut tls = TlsConnector::from(Arc::new(config)).connect(name, stream).await?;
-        tls.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await?;
-        tls.read(&mut [0]).await
-    };
-    match accepted.await {
-        Ok(0) | Err(_) => Ok(None),
+    let stranger = spoil(Stranger::of(&world.identity("target").current().unwrap()));
+    match stranger.connect(path).await {
+        Err(_) => Ok(None),
         Ok(_) => Err("the peer was accepted".into()),
     }
 }
 
-fn showing(issued: &Issued) -> Arc<dyn ResolvesClientCert> {
-    let key = PrivatePkcs8KeyDer::from(issued.key.clone()).into();
-    let provider = rustls::crypto::ring::default_provider();
-    let certificate = vec![issued.certificate.clone().into()];
-    Arc::new(SingleCertAndKey::from(CertifiedKey::from_der(certificate, key, &provider).unwrap()))
-}
-
 pub(crate) async fn without_certificate(world: &World) -> Outcome {
-    spoilt(world, |config| config.client_auth_cert_resolver = Arc::new(Anonymous)).await
+    spoilt(world, Stranger::anonymous).await
 }
 
 pub(crate) async fn of_another_domain(world: &World) -> Outcome {
     let issued = Authority::new("b.test").issue("spiffe://b.test/ns/default/pod/x", HOUR);
-    spoilt(world, |config| config.client_auth_cert_resolver = showing(&issued)).await
+    spoilt(world, |stranger| stranger.showing(&issued)).await
 }
 
 pub(crate) async fn expired(world: &World) -> Outcome {
     let now = SystemTime::now();
     let id = world.authority.pod("default", "x");
     let issued = world.authority.issue_between(&id, now - 2 * HOUR, now - HOUR);
-    spoilt(world, |config| config.client_auth_cert_resolver = showing(&issued)).await
+    spoilt(world, |stranger| stranger.showing(&issued)).await
 }
 
 /// An authority of the same name, but with another key.
 pub(crate) async fn of_an_impostor(world: &World) -> Outcome {
     let id = world.authority.pod("default", "x");
     let issued = Authority::new(crate::around::DOMAIN).issue(&id, HOUR);
-    spoilt(world, |config| config.client_auth_cert_resolver = showing(&issued)).await
+    spoilt(world, |stranger| stranger.showing(&issued)).await
 }
 
 pub(crate) async fn without_http2(world: &World) -> Outcome {
-    spoilt(world, |config| config.alpn_protocols = vec![b"http/1.1".to_vec()]).await
+    spoilt(world, Stranger::without_http2).await
 }
 
 /// Bytes that are not TLS.

@@ -21,7 +21,7 @@ use nix::{
     unistd::Pid,
 };
 use nsm::{
-    testing::{Authority, Issued, Workload},
+    testing::{Authority, Issued, Lines, Workload},
     transport::Target,
 };
 use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set};
@@ -29,7 +29,6 @@ use tokio::time::sleep;
 
 use crate::{
     around::{DOMAIN, HOUR},
-    log::Log,
     row::{Checked, Done, Row, Says},
 };
 
@@ -50,7 +49,7 @@ pub(crate) struct Place {
 
 /// A proxy, killed when dropped.
 pub(crate) struct Proxy {
-    pub(crate) log: Log,
+    pub(crate) log: Lines,
     child: Child,
 }
 
@@ -162,7 +161,7 @@ impl Proxy {
     fn of(mut command: Command) -> Self {
         let mut child = command.spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let log = Log::default();
+        let log = Lines::default();
         let to = log.clone();
         thread::spawn(move || lines.map_while(Result::ok).for_each(|line| to.push(line)));
         Self { log, child }
@@ -185,7 +184,7 @@ impl Proxy {
     /// It ends by itself.
     pub(crate) async fn fails(mut self, texts: &[&str]) -> Checked {
         self.exits_with(1).await?;
-        self.log.says(texts).await
+        self.log.has(texts).await
     }
 
     async fn exits_with(&mut self, expected: i32) -> Checked {

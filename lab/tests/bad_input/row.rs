@@ -10,7 +10,9 @@ use std::{
 use futures::future::BoxFuture;
 use tonic::{Code, Status};
 
-use crate::{log::Log, process::Place, target, world::World};
+use nsm::testing::Lines;
+
+use crate::{process::Place, target, world::World};
 
 /// One input.
 pub(crate) struct Row {
@@ -72,10 +74,10 @@ pub(crate) async fn check(world: &World, row: &Row) -> Checked {
     }
 }
 
-async fn said(says: &Says, told: Option<Status>, log: &Log) -> Checked {
+async fn said(says: &Says, told: Option<Status>, log: &Lines) -> Checked {
     match (says, told) {
         (Says::Answers, None) => Ok(()),
-        (Says::Log(texts), None) => log.says(texts).await,
+        (Says::Log(texts), None) => log.has(texts).await,
         (Says::Status(code, texts), Some(status)) => {
             let message = status.message();
             let all = texts.iter().all(|text| message.contains(text));

@@ -86,10 +86,10 @@ async fn listed(world: &World, more: &[(String, String)], once: &[&str]) -> Outc
     let standing = VIPS.map(|(name, address)| (name.to_owned(), address.to_owned()));
     let list = || standing.iter().chain(more).cloned();
     world.nsp.set_vips(list());
-    world.log.says(once).await?;
+    world.log.has(once).await?;
     world.nsp.set_vips(list());
     world.nsp.set_vips(list().take(10).chain([("the-end".into(), "end".into())]));
-    world.log.says(&["\"the-end\""]).await?;
+    world.log.has(&["\"the-end\""]).await?;
     let vips = world.parts.kernel.status().borrow().vips;
     world.nsp.set_vips(VIPS);
     match (world.log.count(once), vips) {
@@ -122,7 +122,7 @@ pub(crate) async fn nsp_too_many(world: &World) -> Outcome {
 
 pub(crate) async fn nsp_down(world: &World) -> Outcome {
     world.nsp.interrupt();
-    world.log.says(&["no watch of VIPs", "interrupted"]).await?;
+    world.log.has(&["no watch of VIPs", "interrupted"]).await?;
     match world.parts.kernel.status().borrow().vips {
         true => Ok(None),
         false => Err("the VIPs are gone".into()),
@@ -137,7 +137,7 @@ pub(crate) async fn netlink_denied(world: &World) -> Outcome {
     let answer = ask(world, new("bad")).await;
     world.linux.refuse_all(None);
     let answer = answer.map_err(|status| status.to_string())?;
-    world.log.says(&["the leak stop of a link is late"]).await?;
+    world.log.has(&["the leak stop of a link is late"]).await?;
     world.link(&answer).await?;
     closed(world, &answer).await?;
     Ok(None)
@@ -147,7 +147,7 @@ pub(crate) async fn netlink_unreadable(world: &World) -> Outcome {
     const EPERM: i32 = 1;
     world.linux.refuse_dumps(Some(EPERM));
     world.linux.add_link("noise", None);
-    world.log.says(&["the kernel cannot be read"]).await?;
+    world.log.has(&["the kernel cannot be read"]).await?;
     world.linux.refuse_dumps(None);
     world.linux.remove_link("noise");
     Ok(None)

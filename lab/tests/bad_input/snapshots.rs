@@ -32,8 +32,8 @@ fn leave(place: &Place, trench: &str) {
 /// It logs the snapshot, sets it aside, and waits as it does without one.
 async fn refuses(place: &Place, texts: &[&str]) -> Checked {
     let proxy = place.proxy(&[]);
-    proxy.log.says(texts).await?;
-    proxy.log.says(&["start waits", "the Workload API"]).await?;
+    proxy.log.has(texts).await?;
+    proxy.log.has(&["start waits", "the Workload API"]).await?;
     if place.snapshot().exists() {
         return Err("the snapshot is not set aside".into());
     }
@@ -77,7 +77,7 @@ async fn serves_without(place: &Place, path: &str, texts: &[&str]) -> Checked {
     agent.grant(place.svid());
     let _ipam = ipam(place).await;
     let proxy = place.proxy(&[("NSM_SNAPSHOT_PATH", path)]);
-    proxy.log.says(texts).await?;
+    proxy.log.has(texts).await?;
     serves_when_nsmgr_comes(place, proxy).await
 }
 
@@ -99,7 +99,7 @@ pub(crate) async fn without_services(place: &Place, texts: &[&str]) -> Checked {
     let agent = place.agent();
     agent.grant(place.svid());
     let proxy = place.proxy(&[]);
-    proxy.log.says(texts).await?;
+    proxy.log.has(texts).await?;
     serves_when_nsmgr_comes(place, proxy).await?;
     if place.snapshot().exists() { Ok(()) } else { Err("the snapshot is gone".into()) }
 }

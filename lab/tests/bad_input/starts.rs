@@ -21,7 +21,7 @@ use nsm::{
     kernel::{self, Kernel, Netlink},
     proxy::{capabilities, faults, health::Health},
     task::Tasks,
-    testing::{Authority, Issued, Workload},
+    testing::{Authority, Issued, Lines, Workload},
 };
 use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
 use tokio::time::{Instant, sleep};
@@ -30,7 +30,7 @@ use tonic::service::Routes;
 
 use crate::{
     around::{DOMAIN, HOUR, host, identity},
-    log::Log,
+    log,
     process::{Place, Proxy},
     row::Checked,
 };
@@ -39,7 +39,7 @@ pub(crate) async fn malformed_variables(place: &Place, texts: &[&str]) -> Checke
     let bad = [("NSM_MTU", "jumbo"), ("NSM_DIAL_TIMEOUT", "5"), ("IP_FAMILY", "ipv5")];
     let proxy = place.proxy(&bad);
     for texts in [["NSM_MTU", "jumbo", "1280 to 65535"], ["NSM_DIAL_TIMEOUT", "\"5\"", "a Go duration"]] {
-        proxy.log.says(&texts).await?;
+        proxy.log.has(&texts).await?;
     }
     proxy.fails(texts).await
 }
@@ -61,7 +61,7 @@ pub(crate) async fn no_net_admin(place: &Place, texts: &[&str]) -> Checked {
 /// It gets its identity when there is one, and ends in order.
 async fn recovers(place: &Place, proxy: Proxy, agent: &Workload) -> Checked {
     agent.grant(place.svid());
-    proxy.log.says(&["\"identity\"", "spiffe://a.test/ns/default/pod/px"]).await?;
+    proxy.log.has(&["\"identity\"", "spiffe://a.test/ns/default/pod/px"]).await?;
     proxy.ends().await
 }
 
@@ -70,7 +70,7 @@ pub(crate) async fn silent_agent(place: &Place, texts: &[&str]) -> Checked {
     let socket = place.folder.join("agent.sock");
     let silent = UnixListener::bind(&socket).unwrap();
     let proxy = place.proxy(&[]);
-    proxy.log.says(texts).await?;
+    proxy.log.has(texts).await?;
     drop(silent);
     fs::remove_file(socket).unwrap();
     recovers(place, proxy, &place.agent()).await
@@ -78,14 +78,14 @@ pub(crate) async fn silent_agent(place: &Place, texts: &[&str]) -> Checked {
 
 pub(crate) async fn late_agent(place: &Place, texts: &[&str]) -> Checked {
     let proxy = place.proxy(&[]);
-    proxy.log.says(texts).await?;
+    proxy.log.has(texts).await?;
     recovers(place, proxy, &place.agent()).await
 }
 
 pub(crate) async fn late_entry(place: &Place, texts: &[&str]) -> Checked {
     let agent = place.agent();
     let proxy = place.proxy(&[]);
-    proxy.log.says(texts).await?;
+    proxy.log.has(texts).await?;
     recovers(place, proxy, &agent).await
 }
 
@@ -93,7 +93,7 @@ async fn given(place: &Place, svid: Issued, texts: &[&str]) -> Checked {
     let agent = place.agent();
     agent.grant(svid);
     let proxy = place.proxy(&[]);
-    proxy.log.says(texts).await?;
+    proxy.log.has(texts).await?;
     recovers(place, proxy, &agent).await
 }
 
@@ -123,7 +123,7 @@ pub(crate) async fn no_nsmgr(place: &Place, texts: &[&str]) -> Checked {
     agent.grant(place.svid());
     let _ipam = ipam(place).await;
     let proxy = place.proxy(&[]);
-    proxy.log.says(texts).await?;
+    proxy.log.has(texts).await?;
     serves_when_nsmgr_comes(place, proxy).await
 }
 
@@ -145,7 +145,7 @@ pub(crate) async fn serves_when_nsmgr_comes(place: &Place, proxy: Proxy) -> Chec
     let routes = Routes::new(NetworkServiceRegistryServer::new(services))
         .add_service(NetworkServiceEndpointRegistryServer::new(endpoints.clone()));
     let nsmgr = host(&place.target("nsm.io.sock"), identity(&place.authority, "nsmgr"), routes).await;
-    proxy.log.says(&["NSMEndpoint", "\"serving\":true"]).await?;
+    proxy.log.has(&["NSMEndpoint", "\"serving\":true"]).await?;
     proxy.ends().await?;
     let left = endpoints.all().len();
     drop(nsmgr);
@@ -158,13 +158,13 @@ pub(crate) async fn netlink_denied(_: &Place, texts: &[&str]) -> Checked {
     let own = rustix::thread::capabilities(None).unwrap();
     let effective = own.effective - CapabilitySet::NET_ADMIN;
     set_capabilities(None, CapabilitySets { effective, ..own }).unwrap();
-    let log = Log::default();
+    let log = Lines::default();
     let tasks = Tasks::default();
-    let _logged = log.of_this_thread();
+    let _logged = log::of_this_thread(&log);
     let settings = kernel::Settings::of("trench", "conduit", "node");
     let kernel = Kernel::start(settings, Netlink::open().unwrap(), &tasks);
     tasks.spawn(faults::report(kernel.status(), Health::default()));
-    log.says(texts).await?;
+    log.has(texts).await?;
     sleep(Duration::from_secs(1)).await;
     let denied = kernel.status().borrow().clone();
     if denied.leak_stop || denied.failures.is_empty() || denied.passes > 10 {

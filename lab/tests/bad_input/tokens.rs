@@ -117,6 +117,6 @@ pub(crate) async fn giant(world: &World) -> Outcome {
         metadata.insert(TOKEN, "e".repeat(17_000).parse().unwrap());
     });
     let told = told.await?;
-    world.log.says(&["token of a call ignored", "not text of at most 16384 bytes", "/pod/target"]).await?;
+    world.log.has(&["token of a call ignored", "not text of at most 16384 bytes", "/pod/target"]).await?;
     Ok(told)
 }

@@ -106,7 +106,7 @@ pub(crate) async fn caller_gives_up(world: &World) -> Outcome {
     let wire = left(world, "bad").await?;
     for _ in 0..500 {
         if world.parts.connections.len() > before {
-            world.log.says(&["the caller did not refresh in time: closing"]).await?;
+            world.log.has(&["the caller did not refresh in time: closing"]).await?;
             drop(wire);
             return Ok(None);
         }

@@ -23,7 +23,7 @@ use nsm::{
         vips,
     },
     task::Tasks,
-    testing::Authority,
+    testing::{Authority, Lines},
     transport::{Dialer, Identity, Target},
 };
 use tokio_util::task::AbortOnDropHandle;
@@ -32,7 +32,6 @@ use tonic::service::Routes;
 use crate::{
     around::{DOMAIN, HOUR, config, dialer, host, identity},
     counts::Counts,
-    log::Log,
     target,
 };
 
@@ -40,7 +39,7 @@ use crate::{
 pub(crate) const VIPS: [(&str, &str); 2] = [("vip-a", "20.0.0.1/32"), ("vip-b", "2001:db8::1/128")];
 
 pub(crate) struct World {
-    pub(crate) log: Log,
+    pub(crate) log: Lines,
     pub(crate) folder: tempfile::TempDir,
     pub(crate) authority: Authority,
     pub(crate) linux: Memory,
@@ -60,7 +59,7 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) async fn start(log: Log) -> Self {
+    pub(crate) async fn start(log: Lines) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let tasks = Tasks::default();
         let health = Health::default();

@@ -21,25 +21,15 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::{
-    sync::watch,
-    time::{sleep, timeout},
-};
+use tokio::{sync::watch, time::timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{Client, Id, LinkState, recovery, report::Reporter};
+use super::{Client, Id, LinkState, recovery, report::Reporter, retries};
 use crate::{
     api::{Connection, Mechanism, NsUrl},
     app::changes::PAYLOAD,
     chain::{Close, Context, Reason, Request, Result, causes},
-    task::Backoff,
 };
-
-/// First and longest pause between Requests (rule 3).
-const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
-/// First and longest pause before an unreachable nsmgr is queried again: that costs a dial on this
-/// machine.
-const QUERIES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(1));
 
 /// A connection that is kept for as long as this lives. Dropping it closes the connection in the
 /// background; [`close`](Self::close) waits for that.
@@ -131,23 +121,22 @@ impl Keeper {
     /// Repeats the Request until it succeeds.
     async fn connect(&self) {
         let mut start = self.start().await;
-        let mut pauses = Backoff::new(PAUSES.0, PAUSES.1);
+        let mut pauses = retries::of_requests();
         while let Err(error) = self.attempt(&mut start).await {
             self.failed(&error);
-            sleep(pauses.delay()).await;
+            pauses.wait().await;
         }
     }
 
     /// Rule 1.
     async fn start(&self) -> Start {
-        let mut pauses = Backoff::new(QUERIES.0, QUERIES.1);
+        let mut pauses = retries::of_queries();
         loop {
             match recovery::find(&self.id.client.0.nsmgr, &self.id.text).await {
-                Ok(Some(left)) => return Start::Recovered(left),
-                Ok(None) => return Start::New,
+                Ok(left) => return left.map_or(Start::New, Start::Recovered),
                 Err(error) => self.failed(&error),
             }
-            sleep(pauses.delay()).await;
+            pauses.wait().await;
         }
     }
 

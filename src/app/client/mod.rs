@@ -7,6 +7,7 @@ mod builder;
 mod link;
 pub mod recovery;
 mod report;
+pub(crate) mod retries;
 mod state;
 
 use std::{

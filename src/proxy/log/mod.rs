@@ -156,7 +156,8 @@ impl<S> Filter<S> for Verbosity {
 mod tests {
     use tracing_subscriber::prelude::*;
 
-    use super::{testing::Lines, *};
+    use super::*;
+    use crate::testing::Lines;
 
     /// Number of lines written for one event of each level and source, and for a row's span.
     fn written(level: LogLevel, trace: bool) -> [bool; 7] {

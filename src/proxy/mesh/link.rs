@@ -24,27 +24,22 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{
     sync::{Semaphore, watch},
-    time::{sleep, timeout},
+    time::timeout,
 };
 
 use super::{LinkState, Recovery, Settings, Status};
 use crate::{
     api::{Connection, Mechanism, MechanismKind},
-    app::client::recovery::reselect,
+    app::{
+        PAYLOAD,
+        client::{recovery::reselect, retries},
+    },
     chain::{Close, Context, Next, Request, Result, causes},
     elements::heal::Verdict,
-    task::Backoff,
 };
 
-/// First and longest pause between Requests (rule 2).
-const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
-/// First and longest pause before an unreachable manager is tried again: that costs a dial on this
-/// machine.
-const ASKING: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(1));
 /// Longest wait for another recovered connection (rule 5).
 const TURN: Duration = Duration::from_secs(5);
-/// Payload of every connection: frames.
-const PAYLOAD: &str = "ETHERNET";
 
 /// State shared by all links of a mesh.
 pub(super) struct Common<R> {
@@ -108,22 +103,21 @@ impl<R: Recovery> Link<R> {
     async fn connect(&self) {
         self.report(LinkState::Requesting { error: None });
         let mut start = self.start().await;
-        let mut pauses = Backoff::new(PAUSES.0, PAUSES.1);
+        let mut pauses = retries::of_requests();
         while let Err(error) = self.attempt(&mut start).await {
             self.failed(&error);
-            sleep(pauses.delay()).await;
+            pauses.wait().await;
         }
     }
 
     async fn start(&self) -> Start {
-        let mut pauses = Backoff::new(ASKING.0, ASKING.1);
+        let mut pauses = retries::of_queries();
         loop {
             match self.common.recovery.find(&self.id).await {
-                Ok(Some(left)) => return Start::Recovered(left),
-                Ok(None) => return Start::New,
+                Ok(left) => return left.map_or(Start::New, Start::Recovered),
                 Err(error) => self.failed(&error),
             }
-            sleep(pauses.delay()).await;
+            pauses.wait().await;
         }
     }
 

@@ -4,7 +4,6 @@
 
 use std::{
     collections::VecDeque,
-    io,
     pin::Pin,
     sync::{Arc, Mutex},
 };
@@ -18,13 +17,13 @@ use tokio::{
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tokio_util::task::AbortOnDropHandle;
 use tonic::{Request, Response, async_trait};
-use tracing_subscriber::fmt::MakeWriter;
 
 use super::*;
 use crate::api::pb::nsp::v1::{
     Conduit, ConduitResponse, VipResponse,
     configuration_manager_server::{ConfigurationManager, ConfigurationManagerServer},
 };
+use crate::testing::Lines;
 
 type Answers = mpsc::Sender<Result<VipResponse, Status>>;
 
@@ -193,7 +192,7 @@ async fn a_mute_subscription_is_replaced() {
 #[tokio::test(start_paused = true)]
 async fn invalid_and_duplicate_entries_are_reported_once() {
     crate::proxy::log::testing::ask_all_subscribers();
-    let log = Log::default();
+    let log = Lines::default();
     let subscriber = tracing_subscriber::fmt().with_writer(log.clone()).with_ansi(false).finish();
     let _guard = tracing::subscriber::set_default(subscriber);
     let mut world = World::new();
@@ -203,20 +202,20 @@ async fn invalid_and_duplicate_entries_are_reported_once() {
     assert_eq!(world.changed().await, ["20.0.0.1/32"]);
     answers.send(list(&[&bad[..], &["20.0.0.3/32"]].concat())).await.unwrap();
     assert_eq!(world.changed().await, ["20.0.0.1/32", "20.0.0.3/32"]);
-    assert_eq!(log.lines("ERROR", "name=\"vip-1\" value=\"banana\""), 1, "{log:?}");
-    assert_eq!(log.lines("ERROR", "name=\"vip-2\" value=\"20.0.0.1/32\""), 1, "{log:?}");
-    assert_eq!(log.lines("ERROR", ""), 2, "{log:?}");
+    assert_eq!(log.count(&["ERROR", "name=\"vip-1\" value=\"banana\""]), 1, "{log:?}");
+    assert_eq!(log.count(&["ERROR", "name=\"vip-2\" value=\"20.0.0.1/32\""]), 1, "{log:?}");
+    assert_eq!(log.count(&["ERROR"]), 2, "{log:?}");
     answers.send(list(&["20.0.0.1/32"])).await.unwrap();
     assert_eq!(world.changed().await, ["20.0.0.1/32"]);
     answers.send(list(&[&bad[..], &["20.0.0.4/32"]].concat())).await.unwrap();
     world.changed().await;
-    assert_eq!(log.lines("ERROR", "banana"), 2, "again, after it had gone: {log:?}");
+    assert_eq!(log.count(&["ERROR", "banana"]), 2, "again, after it had gone: {log:?}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_list_too_long_is_refused_and_the_last_one_stays() {
     crate::proxy::log::testing::ask_all_subscribers();
-    let log = Log::default();
+    let log = Lines::default();
     let subscriber = tracing_subscriber::fmt().with_writer(log.clone()).with_ansi(false).finish();
     let _guard = tracing::subscriber::set_default(subscriber);
     let mut world = World::new();
@@ -229,7 +228,7 @@ async fn a_list_too_long_is_refused_and_the_last_one_stays() {
         assert_eq!(state(&world).1, Some(MAX_VIPS + 1));
     }
     assert_eq!(
-        log.lines("ERROR", "too many VIPs: the last list stays count=20001 accepted=20000"),
+        log.count(&["ERROR", "too many VIPs: the last list stays count=20001 accepted=20000"]),
         1,
         "{log:?}"
     );
@@ -241,7 +240,7 @@ async fn a_list_too_long_is_refused_and_the_last_one_stays() {
         sleep(SECOND).await;
         assert_eq!(state(&world), (vec!["20.0.0.1/32".into()], Some(MAX_VIPS + 1)));
     }
-    assert_eq!(log.lines("ERROR", "too many VIPs"), 3, "{log:?}");
+    assert_eq!(log.count(&["ERROR", "too many VIPs"]), 3, "{log:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -297,37 +296,6 @@ async fn vips_are_followed_over_a_socket_and_restarts_of_the_nsp() {
     answers.send(list(&["20.0.0.1/32"])).await.unwrap();
     assert_eq!(texts(&published(1).await), ["20.0.0.1/32"]);
     tasks.stop().await;
-}
-
-/// The log of a test.
-#[derive(Clone, Debug, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Log {
-    /// Lines of a level that contain a text.
-    fn lines(&self, level: &str, text: &str) -> usize {
-        let log = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
-        log.lines().filter(|line| line.contains(level) && line.contains(text)).count()
-    }
-}
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for Log {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        self.clone()
-    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,17 +3,11 @@
 use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
 use futures::StreamExt;
-use rustls::{
-    ClientConfig, HandshakeKind, SignatureScheme,
-    client::{ResolvesClientCert, Resumption},
-    pki_types::PrivatePkcs8KeyDer,
-    sign::{CertifiedKey, SingleCertAndKey},
-};
+use rustls::HandshakeKind;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::UnixStream,
 };
-use tokio_rustls::TlsConnector;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::service::Routes;
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
@@ -21,39 +15,13 @@ use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use super::{room::Who, socket::Arrived, *};
 use crate::{
     server::{health, serve},
-    testing::{Authority, soon},
+    testing::{Authority, Stranger, soon},
     transport::{Svid, Wire, origin},
 };
-
-/// A client that presents no certificate.
-#[derive(Debug)]
-struct Anonymous;
-
-impl ResolvesClientCert for Anonymous {
-    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
-        None
-    }
-
-    fn has_certs(&self) -> bool {
-        false
-    }
-}
 
 fn socket(folder: &Path) -> (std::path::PathBuf, Target) {
     let path = folder.join("fresh/nse.sock");
     (path.clone(), Target::Unix(path))
-}
-
-/// Connects with the given configuration and reads until the server sends a byte or closes.
-async fn connect(path: &Path, config: ClientConfig) -> io::Result<HandshakeKind> {
-    let stream = UnixStream::connect(path).await?;
-    let name = "localhost".try_into().unwrap();
-    let mut tls = TlsConnector::from(Arc::new(config)).connect(name, stream).await?;
-    tls.write_all(b"PRI").await?;
-    match tls.read(&mut [0]).await? {
-        0 => Err(io::ErrorKind::UnexpectedEof.into()),
-        _ => Ok(tls.get_ref().1.handshake_kind().unwrap()),
-    }
 }
 
 /// Accepts one connection and sends a byte to it.
@@ -61,10 +29,6 @@ async fn greet(listener: &mut Listener) -> Accepted {
     let mut accepted = tokio::time::timeout_at(soon(), listener.next()).await.unwrap().unwrap().unwrap();
     accepted.stream.write_all(b"x").await.unwrap();
     accepted
-}
-
-fn config(svid: &Svid) -> ClientConfig {
-    (*svid.client_config().unwrap()).clone()
 }
 
 #[tokio::test]
@@ -100,18 +64,19 @@ async fn a_peer_needs_a_trusted_certificate_and_http2() {
     let (path, target) = socket(folder.path());
     let mut listener = Listener::bind(&target, ours.identity("nse")).await.unwrap();
 
-    let mut anonymous = config(&ours.svid("client"));
-    anonymous.client_auth_cert_resolver = Arc::new(Anonymous);
+    let client = Stranger::of(&ours.svid("client"));
     let federated = Svid::new(&other.context_with(&other.leaf("client"), &[&ours])).unwrap();
-    let mut without = config(&ours.svid("client"));
-    without.alpn_protocols = vec![b"http/1.1".to_vec()];
-    for (what, config) in [("anonymous", anonymous), ("foreign", config(&federated)), ("http/1.1", without)] {
+    for (what, stranger) in [
+        ("anonymous", client.clone().anonymous()),
+        ("foreign", Stranger::of(&federated)),
+        ("http/1.1", client.clone().without_http2()),
+    ] {
         tokio::select! {
-            result = connect(&path, config) => assert!(result.is_err(), "{what}"),
+            result = stranger.connect(&path) => assert!(result.is_err(), "{what}"),
             _ = listener.next() => panic!("{what} was accepted"),
         }
     }
-    let (good, accepted) = tokio::join!(connect(&path, config(&ours.svid("client"))), greet(&mut listener));
+    let (good, accepted) = tokio::join!(client.connect(&path), greet(&mut listener));
     good.unwrap();
     assert_eq!(accepted.caller.unwrap().peer.id(), "spiffe://a.test/client");
 }
@@ -122,14 +87,10 @@ async fn a_peer_is_told_that_its_certificate_is_not_valid_now() {
     let folder = tempfile::tempdir().unwrap();
     let (path, target) = socket(folder.path());
     let mut listener = Listener::bind(&target, authority.identity("nse")).await.unwrap();
-    let leaf = authority.leaf_until("client", -1);
-    let key = PrivatePkcs8KeyDer::from(leaf.key).into();
-    let provider = rustls::crypto::ring::default_provider();
-    let shown = CertifiedKey::from_der(vec![leaf.certificate.into()], key, &provider).unwrap();
-    let mut config = config(&authority.svid("client"));
-    config.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(shown));
+    let expired = authority.leaf_until("client", -1);
+    let client = Stranger::of(&authority.svid("client")).showing(&expired);
     let error = tokio::select! {
-        result = connect(&path, config) => result.unwrap_err(),
+        result = client.connect(&path) => result.unwrap_err(),
         _ = listener.next() => panic!("it was accepted"),
     };
     let alert = error.get_ref().and_then(|error| error.downcast_ref());
@@ -143,10 +104,9 @@ async fn a_session_is_never_resumed() {
     let folder = tempfile::tempdir().unwrap();
     let (path, target) = socket(folder.path());
     let mut listener = Listener::bind(&target, authority.identity("nse")).await.unwrap();
-    let mut config = config(&authority.svid("client"));
-    config.resumption = Resumption::in_memory_sessions(8);
+    let client = Stranger::of(&authority.svid("client")).resuming();
     for _ in 0..2 {
-        let (kind, _accepted) = tokio::join!(connect(&path, config.clone()), greet(&mut listener));
+        let (kind, _accepted) = tokio::join!(client.connect(&path), greet(&mut listener));
         assert_eq!(kind.unwrap(), HandshakeKind::Full);
     }
 }

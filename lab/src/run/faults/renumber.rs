@@ -42,8 +42,8 @@ pub(super) async fn renumber(world: &mut World) -> Result<(), LabError> {
 /// Whether no load balancer has an address in the subnets of the former gateways.
 fn dropped(world: &World, former: &[IpNet]) -> Result<(), String> {
     let ids =
-        world.lbs.values().flat_map(|lb| lb.connections.ids(|_| true).into_iter().map(move |id| (lb, id)));
-    let connections = ids.filter_map(|(lb, id)| lb.connections.get(&id));
+        world.lbs.values().flat_map(|lb| lb.connections().ids(|_| true).into_iter().map(move |id| (lb, id)));
+    let connections = ids.filter_map(|(lb, id)| lb.connections().get(&id));
     let addresses = connections.flat_map(|connection| {
         connection.ip_context().map(|ip| parse_prefixes(&ip.dst_ip_addrs)).unwrap_or_default()
     });
