@@ -74,6 +74,7 @@ struct Outcome {
     snapshot: Snapshot,
     observed: Observed,
     progress: Progress,
+    left: Vec<Op>,
     end: End,
 }
 
@@ -171,7 +172,7 @@ impl<B: Backend> Reconciler<B> {
                 progress.drift = self.drift.of(&snapshot.desired, &left);
             }
             if let Some(end) = progress.end(&left) {
-                return Ok(Outcome { snapshot, observed, progress, end });
+                return Ok(Outcome { snapshot, observed, progress, left, end });
             }
             self.status.send_modify(|status| status.read(&observed, &snapshot));
             let ours = &snapshot.desired.ours;
@@ -242,7 +243,7 @@ impl<B: Backend> Reconciler<B> {
 
     /// Publishes the outcome, and decides when to read again.
     fn conclude(&mut self, outcome: Outcome) -> bool {
-        let Outcome { snapshot, observed, progress, end } = outcome;
+        let Outcome { snapshot, observed, progress, left, end } = outcome;
         let Progress { tried, drift, writes, failures, .. } = progress;
         tracing::Span::current().record("changes", writes);
         let done = end == End::Reached;
@@ -278,6 +279,7 @@ impl<B: Backend> Reconciler<B> {
             status.degraded.extend((end == End::Failing).then_some(Degraded::Failing));
             status.degraded.extend((done && left_for_successor).then_some(Degraded::LeftForSuccessor));
             status.list(failures);
+            status.leave(snapshot.desired, left);
         });
         // A pass may fail to reach its end because events of its changes were lost.
         self.last_read = done.then_some(observed);

@@ -15,13 +15,15 @@ use ipnet::IpNet;
 
 pub use self::faults::Faults;
 use super::{
-    Attachment, Mac, Observed, Op, Peer, PeerId, Reach, Refusal, Withheld, WrongSysctl, backend::errno,
-    snapshot::Snapshot,
+    Attachment, Desired, Mac, Observed, Op, Peer, PeerId, Reach, Refusal, Withheld, WrongSysctl,
+    backend::errno, snapshot::Snapshot,
 };
 use crate::api::{Dual, Family, InterfaceName};
 
 /// Maximum number of failures in a status.
 const MAX_FAILURES: usize = 16;
+/// Maximum number of changes that are left to make in a status.
+const MAX_LEFT: usize = 64;
 
 /// State of the kernel as of the last dump, with the outcome of the reconciler's last pass.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -35,6 +37,8 @@ pub struct Status {
     pub bridge: Option<Mac>,
     /// Declared gateways that the bridge has.
     pub gateways: Dual<IpNet>,
+    /// Addresses of the bridge, without those of scope link.
+    pub addresses: BTreeSet<IpNet>,
     /// Next hops in the default route of each family, by way of the bridge, as read back from the
     /// kernel.
     pub next_hops: Dual<BTreeSet<IpAddr>>,
@@ -52,6 +56,12 @@ pub struct Status {
     pub answers: BTreeMap<IpAddr, bool>,
     /// All VIP rules are in place. False until the VIPs are known.
     pub vips: bool,
+    /// Number of VIP rules that are in place.
+    pub vip_rules: usize,
+    /// The desired state of the last pass.
+    pub desired: Option<Arc<Desired>>,
+    /// The changes that the last pass has left to make, at most 64.
+    pub left: Vec<Op>,
     /// Links that an earlier process left in the bridge and that no connection has claimed since
     /// the proxy became ready. They stay.
     pub orphans: BTreeSet<InterfaceName>,
@@ -161,6 +171,7 @@ impl Status {
             .filter(|(_, net)| observed.addresses.contains(net))
             .map(|(family, net)| (family, *net))
             .collect();
+        self.addresses.clone_from(&observed.addresses);
         let hops = |family: Family| {
             let ours = observed.next_hops(family).filter(|hop| Some(hop.device) == index);
             (family, ours.map(|hop| hop.via).collect())
@@ -173,8 +184,16 @@ impl Status {
         self.answers.clone_from(answers);
         let rules: BTreeSet<_> =
             observed.rules.iter().filter(|rule| rule.stops_leaks_of(&desired.ours).is_none()).collect();
-        self.vips =
-            desired.vip_rules.as_ref().is_some_and(|vips| vips.iter().all(|rule| rules.contains(rule)));
+        let vips = desired.vip_rules.as_deref();
+        self.vip_rules = vips.map_or(0, |vips| vips.iter().filter(|rule| rules.contains(rule)).count());
+        self.vips = vips.is_some_and(|vips| vips.len() == self.vip_rules);
+    }
+
+    /// Keeps the first of the changes that are left to make, with their desired state.
+    pub(super) fn leave(&mut self, desired: Desired, mut left: Vec<Op>) {
+        left.truncate(MAX_LEFT);
+        self.desired = Some(Arc::new(desired));
+        self.left = left;
     }
 
     /// Keeps the first failures.

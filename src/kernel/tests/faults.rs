@@ -127,6 +127,8 @@ async fn a_refused_change_stops_no_other_and_is_retried_with_backoff() {
     linux.refuse_all(Some(1));
     let _hop = kernel.next_hop(&PeerId::load_balancer("lb-1"), "172.16.1.4".parse().unwrap());
     kernel.settled().await;
+    let left = kernel.status().borrow().left.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(left, ["set IPv4 next hops 172.16.1.2 172.16.1.4"]);
     let first = kernel.status().borrow().passes;
     tokio::time::sleep(Duration::from_secs(600)).await;
     let passes = kernel.status().borrow().passes - first;
@@ -134,5 +136,6 @@ async fn a_refused_change_stops_no_other_and_is_retried_with_backoff() {
     linux.refuse_all(None);
     whole(&kernel).await;
     assert!(kernel.status().borrow().has_next_hop("172.16.1.4".parse().unwrap()));
+    assert_eq!(kernel.status().borrow().left, []);
     tasks.stop().await;
 }

@@ -29,11 +29,12 @@ pub(crate) struct Admin {
 }
 
 /// Every path with its methods, in the order in which an answer lists them.
-fn routes() -> [(&'static str, &'static str, MethodRouter<Admin>); 6] {
+fn routes() -> [(&'static str, &'static str, MethodRouter<Admin>); 7] {
     [
         ("/healthz", "GET", get(healthz)),
         ("/readyz", "GET", get(readyz)),
         ("/state", "GET", get(state)),
+        ("/events", "GET", get(events)),
         ("/chains", "GET", get(chains)),
         ("/config", "GET", get(config)),
         ("/log-level", "GET, PUT", get(level).put(set_level)),
@@ -70,6 +71,10 @@ fn verdict(admin: &Admin, service: &str) -> Response {
 
 async fn state(State(admin): State<Admin>) -> Response {
     answers::json(&admin.sources.document())
+}
+
+async fn events(State(admin): State<Admin>) -> Response {
+    answers::json(&admin.sources.events())
 }
 
 async fn chains(State(admin): State<Admin>) -> Response {

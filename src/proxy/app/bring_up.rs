@@ -147,9 +147,7 @@ impl Up {
         identity: &Identity,
         health: &Health,
     ) -> Result<Target, Failure> {
-        let chain = chains::endpoint(parts);
-        let _first = self.handles.endpoint_rows.set(chain.names().collect());
-        let chain = chain.build()?;
+        let chain = chains::endpoint(parts).build()?;
         let connections = parts.connections.clone();
         let identity = identity.clone();
         let parent = Path::new(SOCKETS);
@@ -184,9 +182,8 @@ impl Up {
             network_service: service.to_owned(),
             request_timeout: config.request_timeout,
         };
-        let chain = chains::client(parts);
-        self.handles.set_mesh(settings.clone(), status.subscribe(), discovery.known(), chain.names());
-        let chain = chain.build()?;
+        self.handles.set_mesh(settings.clone(), status.subscribe(), discovery.known());
+        let chain = chains::client(parts).build()?;
         let recovery = Nsmgr::new(parts.dialer.clone(), parts.kernel.clone());
         let pictures = (discovery.pictures(), settings.clone());
         let mesh = Mesh::start(settings, chain, recovery, discovery.known(), status, &parts.tasks);

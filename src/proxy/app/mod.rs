@@ -18,7 +18,7 @@ use super::{
     capabilities::{self, Capabilities, CapabilityError},
     config::{Config, LogLevel, Mistakes},
     health::{self, Health},
-    log::{self, Verbosity},
+    log::{self, Events, Verbosity},
     state::Sources,
     telemetry::Telemetry,
 };
@@ -131,7 +131,8 @@ fn run_with(config: Config, permitted: Result<Capabilities, CapabilityError>) ->
 async fn live(config: Config, permitted: Result<Capabilities, CapabilityError>) -> Result<(), Failure> {
     let telemetry = config.telemetry.as_ref().map(|to| Telemetry::start(&config.name, to));
     let (telemetry, unexported) = telemetry.transpose().map_or_else(|e| (None, Some(e)), |t| (t, None));
-    let (lines, verbosity) = log::layer(config.log_level, io::stdout);
+    let events = Events::default();
+    let (lines, verbosity) = log::layer_noting(config.log_level, io::stdout, Some(events.clone()));
     let spans = telemetry.as_ref().map(Telemetry::layer);
     tracing_subscriber::registry().with(lines).with(spans).try_init()?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), name = config.name, "proxy starts");
@@ -154,7 +155,7 @@ async fn live(config: Config, permitted: Result<Capabilities, CapabilityError>) 
     let tasks = Tasks::default();
     let mut termination = Termination::catch()?;
     tasks.spawn(verbosity.follow_signals()?);
-    let ended = serve(&config, verbosity, permitted, &tasks, &mut termination).await;
+    let ended = serve(&config, (verbosity, events), permitted, &tasks, &mut termination).await;
     if let Err(Failure::Interrupted(_)) = ended {
         return ended;
     }
@@ -171,7 +172,7 @@ async fn live(config: Config, permitted: Result<Capabilities, CapabilityError>) 
 /// start that waits.
 async fn serve(
     config: &Config,
-    verbosity: Verbosity,
+    (verbosity, events): (Verbosity, Events),
     permitted: Result<Capabilities, CapabilityError>,
     tasks: &Tasks,
     termination: &mut Termination,
@@ -179,7 +180,7 @@ async fn serve(
     let health = Health::default();
     tasks.spawn(health.watch_start(health::STEP_TIMEOUT));
     let _served = health::serve(Path::new(health::SOCKET), &health, tasks).await?;
-    let sources = Sources::new(config, &health);
+    let sources = Sources::new(config, &health).with_events(events);
     let admin = Admin { sources: sources.clone(), verbosity };
     let _admin = admin::start(config.admin.as_ref(), admin, tasks).await;
     let capabilities = permitted?;

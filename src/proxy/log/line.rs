@@ -18,7 +18,10 @@ use serde_json::{Map, Value};
 use tracing::{Event, Level, Metadata, Subscriber, span};
 use tracing_subscriber::{Layer, fmt::MakeWriter, layer::Context, registry::LookupSpan};
 
-use super::fields::Fields;
+use super::{
+    events::{self, Events},
+    fields::Fields,
+};
 
 /// Version of the line's format.
 const FORMAT: &str = "1.0.0";
@@ -32,12 +35,18 @@ pub const CRITICAL: &str = "critical";
 pub struct JsonLines<W> {
     writer: W,
     service: &'static str,
+    events: Option<Events>,
 }
 
 impl<W> JsonLines<W> {
     /// Lines of a service, such as `Meridio-proxy`, written to `writer`, one write per line.
     pub fn new(service: &'static str, writer: W) -> Self {
-        Self { writer, service }
+        Self { writer, service, events: None }
+    }
+
+    /// Also notes lines from INFO up.
+    pub(super) fn noting(self, events: Option<Events>) -> Self {
+        Self { events, ..self }
     }
 }
 
@@ -96,6 +105,10 @@ impl<W: for<'a> MakeWriter<'a>> JsonLines<W> {
             version: FORMAT,
             extra_data: &extra,
         };
+        if let Some(events) = self.events.as_ref().filter(|_| *metadata.level() <= Level::INFO) {
+            let part = line.service_id.rsplit('.').next().unwrap_or_default();
+            events.push(events::Event::new(&line.timestamp, line.severity, part, &line.message, &extra));
+        }
         if let Ok(mut bytes) = serde_json::to_vec(&line) {
             bytes.push(b'\n');
             let _lost = self.writer.make_writer_for(metadata).write_all(&bytes);

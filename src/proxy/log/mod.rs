@@ -5,6 +5,7 @@
 //! Other crates are logged only at WARN, at TRACE also at INFO, and never below: h2 prints the
 //! headers of a call at DEBUG, and those contain tokens.
 
+mod events;
 mod fields;
 mod line;
 #[cfg(test)]
@@ -27,8 +28,11 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
-pub(crate) use self::line::timestamp;
 pub use self::line::{CRITICAL, JsonLines};
+pub(crate) use self::{
+    events::{Event, Events},
+    line::timestamp,
+};
 use super::config::LogLevel;
 
 /// Name of the service in every line.
@@ -40,8 +44,21 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
+    layer_noting(level, writer, None)
+}
+
+/// Like [`layer`]; also notes the last lines from INFO up.
+pub(crate) fn layer_noting<S, W>(
+    level: LogLevel,
+    writer: W,
+    events: Option<Events>,
+) -> (impl Layer<S> + Send + Sync, Verbosity)
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
     let verbosity = Verbosity::new(level);
-    let lines = JsonLines::new(SERVICE, writer);
+    let lines = JsonLines::new(SERVICE, writer).noting(events);
     (lines.with_filter(verbosity.clone()), verbosity)
 }
 

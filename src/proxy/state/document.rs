@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{Kernel, Mesh, Target};
-use crate::proxy::config::Setting;
+use crate::proxy::{config::Setting, log::Event};
 
 /// Version of the document. It changes when a field is removed or changes its meaning, not when one
 /// is added.
@@ -34,7 +34,7 @@ pub(crate) struct Document {
     pub(crate) warnings: Vec<String>,
     /// The health of each service name, aggregates first.
     pub(crate) health: Vec<Verdict>,
-    /// The rows of the chains, in the order of a Request.
+    /// The names of the rows of each chain, in the order of a Request.
     pub(crate) chains: Chains,
     /// The own identity.
     pub(crate) identity: Option<Identity>,
@@ -50,6 +50,8 @@ pub(crate) struct Document {
     pub(crate) vips: Option<Vips>,
     /// The desired and the observed state of the kernel.
     pub(crate) kernel: Option<Kernel>,
+    /// The last lines of the log, from INFO up, at most 256; the last is the newest.
+    pub(crate) events: Vec<Event>,
 }
 
 /// The process.
@@ -112,15 +114,8 @@ pub(crate) struct Verdict {
     pub(crate) degraded: Vec<String>,
 }
 
-/// The names of the rows of both chains; empty until the chain is built.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-pub(crate) struct Chains {
-    /// The chain that targets call.
-    pub(crate) endpoint: Vec<String>,
-    /// The chain that calls load balancers.
-    pub(crate) client: Vec<String>,
-}
+/// The names of the rows of each chain, in the order of a Request.
+pub(crate) type Chains = BTreeMap<String, Vec<String>>;
 
 /// The own identity.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,30 +1,31 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The state of the kernel, and its difference from the declared one.
+//! The desired and the observed state of the kernel, and their difference.
 
-use std::net::IpAddr;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::kernel::Status;
+use crate::kernel::{Attachment, Desired, Status};
 
 /// The state of the kernel, as of the last pass of the reconciler.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct Kernel {
-    /// MAC address of the bridge; absent if there is no bridge.
-    pub(crate) bridge: Option<String>,
+    /// Name of the bridge.
+    pub(crate) bridge: String,
+    /// Its MAC address; absent if there is no bridge.
+    pub(crate) mac: Option<String>,
     /// Whether packets that enter by the bridge are dropped unless they are from a VIP.
     pub(crate) leak_stop: bool,
-    /// Whether all VIP rules are in place.
-    pub(crate) vip_rules: bool,
-    /// Addresses of the bridge.
-    pub(crate) gateways: Vec<String>,
-    /// Ports of the bridge that connections declare.
-    pub(crate) ports: Vec<String>,
-    /// Next hops of the default routes.
-    pub(crate) next_hops: Vec<IpAddr>,
-    /// Every way in which the state differs from the declared one.
+    /// The state that is desired; absent until the first pass.
+    pub(crate) desired: Option<Objects>,
+    /// The state that was read.
+    pub(crate) observed: Objects,
+    /// The differences, one by one: links and next hops that are missing, and the changes that the
+    /// last pass has left to make.
     pub(crate) difference: Vec<String>,
+    /// Everything else that is not as it should be.
+    pub(crate) degraded: Vec<String>,
     /// Links that an earlier process left in the bridge and that no connection claims.
     pub(crate) orphans: Vec<String>,
     /// The changes and reads of the last pass that failed.
@@ -39,22 +40,81 @@ pub(crate) struct Kernel {
     pub(crate) stopped: bool,
 }
 
+/// The objects that carry traffic.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct Objects {
+    /// Addresses of the bridge.
+    pub(crate) gateways: Vec<String>,
+    /// Ports of the bridge.
+    pub(crate) ports: Vec<String>,
+    /// Next hops of the default routes.
+    pub(crate) next_hops: Vec<IpAddr>,
+    /// Number of rules for VIPs.
+    pub(crate) vip_rules: usize,
+}
+
 impl From<&Status> for Kernel {
     fn from(status: &Status) -> Self {
+        let desired = status.desired.as_deref();
         Self {
-            bridge: status.bridge.map(|mac| mac.to_string()),
+            bridge: desired.map_or_else(String::new, |desired| desired.ours.bridge.to_string()),
+            mac: status.bridge.map(|mac| mac.to_string()),
             leak_stop: status.leak_stop,
-            vip_rules: status.vips,
-            gateways: status.gateways.iter().map(|(_, net)| net.to_string()).collect(),
-            ports: status.ports.iter().map(ToString::to_string).collect(),
-            next_hops: status.next_hops.iter().flat_map(|(_, hops)| hops).copied().collect(),
-            difference: status.degraded.iter().map(ToString::to_string).collect(),
-            orphans: status.orphans.iter().map(ToString::to_string).collect(),
-            failures: status.failures.iter().map(ToString::to_string).collect(),
+            desired: desired.map(|desired| wanted(desired, status)),
+            observed: observed(status),
+            difference: difference(status),
+            degraded: texts(&status.degraded),
+            orphans: texts(&status.orphans),
+            failures: texts(&status.failures),
             passes: status.passes,
             writes: status.writes,
             drift: status.drift,
             stopped: status.stopped,
         }
     }
+}
+
+fn texts(items: impl IntoIterator<Item: ToString>) -> Vec<String> {
+    items.into_iter().map(|item| item.to_string()).collect()
+}
+
+/// Next hops that are left out for a reason are desired too: they are declared.
+fn wanted(desired: &Desired, status: &Status) -> Objects {
+    let next_hops: BTreeSet<_> =
+        desired.next_hops.iter().copied().chain(status.declared_next_hops()).collect();
+    Objects {
+        gateways: texts(desired.addresses.iter().flatten()),
+        ports: texts(&desired.ports),
+        next_hops: if desired.present { next_hops.into_iter().collect() } else { Vec::new() },
+        vip_rules: desired.vip_rules.as_ref().map_or(0, |rules| rules.len()),
+    }
+}
+
+fn observed(status: &Status) -> Objects {
+    Objects {
+        gateways: texts(&status.addresses),
+        ports: texts(&status.ports),
+        next_hops: status.next_hops.iter().flat_map(|(_, hops)| hops).copied().collect(),
+        vip_rules: status.vip_rules,
+    }
+}
+
+fn difference(status: &Status) -> Vec<String> {
+    let mut found = Vec::new();
+    for (id, peer) in status.peers.iter() {
+        let unlike = peer.links.iter().filter(|(_, at)| **at != Attachment::Running);
+        found.extend(unlike.map(|(link, at)| format!("{id}: link {link} {at}")));
+        for (hop, verdict) in &peer.next_hops {
+            match verdict {
+                Err(why) => found.push(format!("{id}: next hop {hop} is left out: {why}")),
+                Ok(()) if !status.has_next_hop(*hop) => {
+                    found.push(format!("{id}: next hop {hop} is not installed"));
+                }
+                Ok(()) => {}
+            }
+        }
+    }
+    found.extend(status.left.iter().map(ToString::to_string));
+    found
 }

@@ -15,9 +15,10 @@ use crate::{
     ipam, kernel,
     proxy::{
         self,
+        chains::ROWS,
         config::Config,
         health::{Board, Health, LIVENESS, Part, READINESS},
-        log::timestamp,
+        log::{Event, Events, timestamp},
         mesh,
         vips::Vips,
     },
@@ -31,6 +32,7 @@ pub(crate) struct Sources {
     config: Arc<Config>,
     health: Health,
     started: SystemTime,
+    events: Events,
     handles: Arc<Handles>,
 }
 
@@ -46,8 +48,6 @@ pub(crate) struct Handles {
     pub(crate) discovery: OnceLock<watch::Receiver<Known>>,
     pub(crate) mesh: OnceLock<(mesh::Settings, watch::Receiver<mesh::Status>)>,
     pub(crate) registration: OnceLock<watch::Receiver<registry::State>>,
-    pub(crate) endpoint_rows: OnceLock<Vec<&'static str>>,
-    pub(crate) client_rows: OnceLock<Vec<&'static str>>,
 }
 
 impl Sources {
@@ -57,8 +57,19 @@ impl Sources {
             config: Arc::new(config.clone()),
             health: health.clone(),
             started: SystemTime::now(),
+            events: Events::default(),
             handles: Arc::default(),
         }
+    }
+
+    /// Shows these events.
+    pub(crate) fn with_events(self, events: Events) -> Self {
+        Self { events, ..self }
+    }
+
+    /// The last events.
+    pub(crate) fn events(&self) -> Vec<Event> {
+        self.events.all()
     }
 
     /// The health of the proxy.
@@ -85,7 +96,7 @@ impl Sources {
             config: config.settings.clone(),
             warnings: config.warnings.clone(),
             health: verdicts(&board),
-            chains: handles.chains(),
+            chains: chains(),
             identity: handles
                 .identity
                 .get()
@@ -96,6 +107,7 @@ impl Sources {
             leases: handles.leases.get().map(|status| services::leases(&status.borrow())),
             vips: handles.vips.get().map(|vips| services::vips(&vips.borrow())),
             kernel: kernel.as_ref().map(Kernel::from),
+            events: self.events(),
         }
     }
 
@@ -116,23 +128,14 @@ impl Handles {
         let _first = (self.ipam.set(ipam), self.nsp.set(nsp), self.leases.set(services.leases.status()));
     }
 
-    /// Sets the handles of the stage `mesh`, with the rows of its chain.
+    /// Sets the handles of the stage `mesh`.
     pub(crate) fn set_mesh(
         &self,
         settings: mesh::Settings,
         status: watch::Receiver<mesh::Status>,
         known: watch::Receiver<Known>,
-        rows: impl Iterator<Item = &'static str>,
     ) {
-        let mesh = self.mesh.set((settings, status));
-        let _first = (mesh, self.discovery.set(known), self.client_rows.set(rows.collect()));
-    }
-
-    fn chains(&self) -> Chains {
-        let rows = |rows: &OnceLock<Vec<&'static str>>| {
-            rows.get().into_iter().flatten().map(|row| (*row).to_owned()).collect()
-        };
-        Chains { endpoint: rows(&self.endpoint_rows), client: rows(&self.client_rows) }
+        let _first = (self.mesh.set((settings, status)), self.discovery.set(known));
     }
 
     fn services(&self, config: &Config) -> Services {
@@ -159,6 +162,12 @@ impl Handles {
         let aside = known.aside.into_iter().collect();
         Some(Mesh { known: status.known, error: known.failure, aside, load_balancers })
     }
+}
+
+fn chains() -> Chains {
+    let named =
+        |(name, rows): (&str, &[&str])| (name.to_owned(), rows.iter().map(ToString::to_string).collect());
+    ROWS.into_iter().map(named).collect()
 }
 
 fn start(board: &Board) -> Start {

@@ -57,7 +57,7 @@ async fn a_load_balancer_has_its_link_and_its_next_hops() {
     sources.handles().kernel.set(kernel.status()).unwrap();
     let status = tokio::sync::watch::channel(status).1;
     let known = tokio::sync::watch::channel(Default::default()).1;
-    sources.handles().set_mesh(settings, status, known, ["begin"].into_iter());
+    sources.handles().set_mesh(settings, status, known);
     let balancer = || sources.document().mesh.unwrap().load_balancers.remove(0);
     let up = balancer();
     assert_eq!(
@@ -65,6 +65,8 @@ async fn a_load_balancer_has_its_link_and_its_next_hops() {
         ("lb-1", "connected", "running")
     );
     assert!(up.next_hops[0].installed);
+    let same = sources.document().kernel.unwrap();
+    assert_eq!((same.difference, Some(same.observed)), (vec![], same.desired));
     linux.remove_link("nsm-1");
     kernel.settled().await;
     let mut status = kernel.status();
@@ -73,6 +75,16 @@ async fn a_load_balancer_has_its_link_and_its_next_hops() {
     assert_eq!(down.links[0].state, "missing");
     assert_eq!(down.next_hops[0].withheld.as_deref(), Some("its link nsm-1 does not exist"));
     assert!(!down.next_hops[0].installed);
+    let kernel = sources.document().kernel.unwrap();
+    let desired = kernel.desired.unwrap();
+    assert_eq!((desired.ports, kernel.observed.ports), (vec!["nsm-1".to_owned()], vec![]));
+    assert_eq!(desired.next_hops.len(), 1);
+    let peer = "load balancer px-lb-lb-1";
+    let expected = [
+        format!("{peer}: link nsm-1 does not exist"),
+        format!("{peer}: next hop 172.16.1.2 is left out: its link nsm-1 does not exist"),
+    ];
+    assert_eq!(kernel.difference, expected);
     tasks.stop().await;
 }
 
