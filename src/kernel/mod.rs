@@ -44,6 +44,7 @@ mod apply;
 mod backend;
 mod claims;
 mod desired;
+pub(crate) mod explain;
 mod handle;
 pub mod liveness;
 mod memory;
@@ -84,6 +85,8 @@ pub use self::{
     vips::vip_rules,
     world::World,
 };
+
+pub(crate) use self::netlink::view::view;
 
 #[cfg(test)]
 pub(crate) mod tests;

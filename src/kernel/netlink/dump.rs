@@ -48,28 +48,28 @@ pub struct Dump {
 #[derive(Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Interface {
-    index: u32,
+    pub(super) index: u32,
     name: String,
     mac: String,
     ips: Vec<String>,
     mtu: u32,
     up: bool,
     master_index: u32,
-    statistics: Statistics,
+    pub(super) statistics: Statistics,
 }
 
 /// Counters of a link, in packets and bytes.
-#[derive(Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Statistics {
-    rx_packets: u64,
-    tx_packets: u64,
-    rx_bytes: u64,
-    tx_bytes: u64,
-    rx_errors: u64,
-    tx_errors: u64,
-    rx_dropped: u64,
-    tx_dropped: u64,
+    pub(crate) rx_packets: u64,
+    pub(crate) tx_packets: u64,
+    pub(crate) rx_bytes: u64,
+    pub(crate) tx_bytes: u64,
+    pub(crate) rx_errors: u64,
+    pub(crate) tx_errors: u64,
+    pub(crate) rx_dropped: u64,
+    pub(crate) tx_dropped: u64,
 }
 
 /// A rule.
@@ -103,9 +103,9 @@ pub struct DumpedRoute {
 #[derive(Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct DumpedNeighbour {
-    ip: String,
+    pub(super) ip: String,
     mac: String,
-    state: String,
+    pub(super) state: String,
     interface_index: u32,
 }
 
@@ -166,7 +166,7 @@ fn mac(bytes: &[u8]) -> String {
     Mac::of(bytes).map(|mac| mac.to_string()).unwrap_or_default()
 }
 
-fn interface(message: &LinkMessage) -> Interface {
+pub(super) fn interface(message: &LinkMessage) -> Interface {
     let up = message.header.flags.contains(LinkFlags::Up);
     let mut link = Interface { index: message.header.index, up, ..Interface::default() };
     for attribute in &message.attributes {
@@ -267,7 +267,7 @@ fn text(via: &RouteAddress) -> String {
     route_address(via).map(|address| address.to_string()).unwrap_or_default()
 }
 
-fn neighbour(message: &NeighbourMessage) -> Option<DumpedNeighbour> {
+pub(super) fn neighbour(message: &NeighbourMessage) -> Option<DumpedNeighbour> {
     let state = state(message.header.state);
     let mut entry =
         DumpedNeighbour { state, interface_index: message.header.ifindex, ..DumpedNeighbour::default() };

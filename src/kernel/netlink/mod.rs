@@ -12,6 +12,7 @@ mod neighbours;
 mod parse;
 mod read;
 mod requests;
+pub(super) mod view;
 mod watch;
 
 use std::{collections::BTreeSet, io};

@@ -13,6 +13,7 @@ mod checked;
 mod contract;
 mod dump;
 mod events;
+mod explain;
 pub(super) mod far;
 mod faults;
 mod handle;

@@ -4,13 +4,21 @@
 //!
 //! Options may have one dash instead of two, as Go's `flag` accepts them.
 
-use std::{ffi::OsString, path::PathBuf, time::Duration};
+use std::{
+    ffi::OsString,
+    net::{IpAddr, Ipv4Addr},
+    path::PathBuf,
+    time::Duration,
+};
 
 use clap::{Arg, ArgAction, ArgMatches, value_parser};
 use clap_complete::Shell;
 
 use super::usage::UsageError;
-use crate::proxy::{config::parse_duration, health};
+use crate::{
+    kernel::explain,
+    proxy::{config::parse_duration, health},
+};
 
 /// Name of the program.
 pub(super) const PROGRAM: &str = "proxy";
@@ -35,6 +43,13 @@ pub(super) enum Command {
     Debug,
     /// Query the health of a running proxy.
     Probe(Probe),
+    /// Print the walks of packets from and to an address.
+    Explain {
+        /// The address.
+        address: IpAddr,
+        /// As JSON.
+        json: bool,
+    },
     /// Print a completion script.
     Completions(Shell),
     /// Print the man page.
@@ -87,6 +102,10 @@ fn command(matches: &ArgMatches, definition: &mut clap::Command) -> Command {
     match matches.subcommand() {
         Some(("chains", _)) => Command::Chains,
         Some(("probe", of)) => Command::Probe(probe(of)),
+        Some(("explain", of)) => Command::Explain {
+            address: of.get_one("ADDRESS").copied().unwrap_or(Ipv4Addr::UNSPECIFIED.into()),
+            json: of.get_flag("json"),
+        },
         Some(("completions", of)) => Command::Completions(*of.get_one("SHELL").unwrap_or(&Shell::Bash)),
         Some(("man", _)) => Command::Man,
         Some(("help", of)) => help(of, definition),
@@ -157,11 +176,27 @@ fn commands() -> Vec<clap::Command> {
                     .value_parser(duration),
             ),
         clap::Command::new("chains").about("Print both chains, one element per line"),
+        clap::Command::new("explain")
+            .about("Follow packets from and to an address through the kernel")
+            .after_help(
+                "Run it in the pod's network namespace. Exit code: 0 if packets pass, 1 if any are dropped.",
+            )
+            .arg(
+                Arg::new("ADDRESS")
+                    .required(true)
+                    .value_parser(explain::address)
+                    .help("A VIP, or the address of a target or of a load balancer"),
+            )
+            .arg(json()),
         clap::Command::new("completions").about("Print the completions of a shell").arg(
             Arg::new("SHELL").required(true).value_parser(value_parser!(Shell)).help("Name of the shell"),
         ),
         clap::Command::new("man").about("Print the manual page, in roff"),
     ]
+}
+
+fn json() -> Arg {
+    flag("json", "Print JSON")
 }
 
 fn flag(name: &'static str, help: &'static str) -> Arg {
@@ -228,6 +263,9 @@ mod tests {
             (&["--debug", "chains"], "chains`", "--debug"),
             (&["chains", "x"], "`x`", "--help"),
             (&["help", "x"], "`x`", "probe, chains"),
+            (&["explain"], "`explain` lacks ADDRESS", "ADDRESS, --json"),
+            (&["explain", "lb-1"], "`lb-1`", "the IPv4 or IPv6 address of a VIP"),
+            (&["explain", "::1"], "`::1`", "this is a loopback address"),
             (&["completions", "csh"], "`csh`", "bash"),
             (&["probe"], "`probe` lacks NAME", "--socket PATH"),
             (&["probe", "a", "b"], "`b`", "NAME, --socket PATH, --timeout DURATION"),

@@ -3,8 +3,10 @@
 //! The commands of the program: arguments in, exit code out.
 
 mod chains;
+mod explain;
 mod grpc_health_probe;
 mod line;
+mod output;
 mod pages;
 mod usage;
 
@@ -40,6 +42,7 @@ pub fn main(program: &str, arguments: impl IntoIterator<Item = String>) -> ExitC
         Ok(Command::Debug) => on_runtime(async {
             debug::export().await.map_or_else(|error| complain(&error), |line| print(line + "\n"))
         }),
+        Ok(Command::Explain { address, json }) => on_runtime(explain::run(address, json)),
         Ok(Command::Probe(Probe { service, socket, limit })) => on_runtime(async {
             match health::probe(&socket, &service, limit).await {
                 Ok(()) => ExitCode::SUCCESS,
@@ -60,6 +63,14 @@ pub fn main(program: &str, arguments: impl IntoIterator<Item = String>) -> ExitC
 fn on_runtime(command: impl Future<Output = ExitCode>) -> ExitCode {
     match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime.block_on(command),
+        Err(error) => complain(&error),
+    }
+}
+
+/// Prints a value as indented JSON.
+fn json(value: &impl serde::Serialize) -> ExitCode {
+    match serde_json::to_string_pretty(value) {
+        Ok(text) => print(text + "\n"),
         Err(error) => complain(&error),
     }
 }
