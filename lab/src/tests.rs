@@ -173,3 +173,17 @@ async fn a_client_reaches_an_endpoint_and_its_link_follows() {
     );
     world.stop().await;
 }
+
+#[tokio::test]
+async fn a_pod_begins_without_the_state_of_an_earlier_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let ground = Ground::unnamed(folder.path());
+    let earlier = Pod::new("proxy", &ground).await.expect(NEEDS);
+    let kept = earlier.state().unwrap().join("snapshot");
+    std::fs::write(&kept, "kept").unwrap();
+    assert!(earlier.state().unwrap().join("snapshot").exists(), "processes share the state of their pod");
+    drop(earlier);
+    let pod = Pod::new("proxy", &ground).await.unwrap();
+    assert_eq!(pod.state().unwrap(), kept.parent().unwrap());
+    assert!(!kept.exists());
+}

@@ -30,6 +30,9 @@ use crate::{
     network::{netlink::Netlink, netns::Netns},
 };
 
+/// Name of the folder that the processes of a pod may write.
+const STATE: &str = "state";
+
 /// A network namespace with a name.
 pub struct Pod {
     /// Name of the pod.
@@ -50,7 +53,7 @@ impl Drop for Pod {
 }
 
 impl Pod {
-    /// Creates a pod with its loopback link up.
+    /// Creates a pod with its loopback link up, without the state of an earlier one of its name.
     ///
     /// # Errors
     /// The kernel refuses namespaces, or the name is not a file name.
@@ -60,6 +63,10 @@ impl Pod {
             ground.name(&netns, name)?;
             let netlink = Netlink::connect(&netns)?;
             let folder = ground.folder(name)?;
+            match fs::remove_dir_all(folder.join(STATE)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
             Ok::<_, io::Error>(Self { name: name.to_owned(), netns, netlink, folder, ground: ground.clone() })
         };
         let pod = make().doing(|| format!("make pod {name}"))?;
@@ -72,7 +79,7 @@ impl Pod {
     /// # Errors
     /// It cannot be created.
     pub fn state(&self) -> Result<PathBuf, LabError> {
-        let folder = self.folder.join("state");
+        let folder = self.folder.join(STATE);
         let user = privileges::has_user(privileges::PROXY_USER).then_some(privileges::PROXY_USER);
         fs::create_dir_all(&folder)
             .and_then(|()| chown(&folder, user, user))
