@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use nsm::{
     api::Connection,
+    app::telemetry::{Destination, Telemetry},
     chain::{Chain, Request, begin::BeginLayer, metadata::MetadataLayer},
     elements::{mtu::Mtu, trace::Trace, update_path::UpdatePath},
-    proxy::telemetry::{Destination, Telemetry},
     task::Tasks,
     testing::Collector,
 };

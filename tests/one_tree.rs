@@ -12,11 +12,9 @@ mod spans;
 use std::{collections::BTreeMap, time::Duration};
 
 use nsm::{
+    app::telemetry::{Destination, Telemetry},
     elements::mechanism::Names,
-    proxy::{
-        chains::{self, Parts},
-        telemetry::{Destination, Telemetry},
-    },
+    proxy::chains::{self, Parts},
     testing::{Collector, Received},
 };
 use rig::{Rig, Setup, Side, ask, request};

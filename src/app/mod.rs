@@ -11,9 +11,18 @@
 
 mod changes;
 pub mod client;
+#[cfg(feature = "proxy")]
+pub mod config;
 pub mod endpoint;
+#[cfg(feature = "proxy")]
+pub mod log;
 pub mod server;
+#[cfg(feature = "proxy")]
+pub mod signals;
+#[cfg(feature = "proxy")]
+pub mod telemetry;
 
+#[cfg(feature = "proxy")]
 pub(crate) use self::changes::PAYLOAD;
 pub use self::{
     client::{Client, Link, LinkState},

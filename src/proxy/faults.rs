@@ -29,8 +29,8 @@ mod tests {
     use super::*;
     use crate::{
         api::Dual,
+        app::log::testing::logged,
         kernel::{Ends, Kernel, Memory, PeerId, Settings},
-        proxy::log::testing::logged,
         task::Tasks,
     };
 

@@ -15,11 +15,11 @@ pub mod gateways;
 pub mod health;
 #[cfg(any(test, feature = "testing"))]
 pub mod in_memory;
-pub mod log;
 pub mod mesh;
 pub mod renumber;
 pub mod services;
 pub mod snapshot;
 pub(crate) mod state;
-pub mod telemetry;
 pub mod vips;
+
+use crate::app::{log, telemetry};

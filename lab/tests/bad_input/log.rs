@@ -3,7 +3,7 @@
 //! Collects the lines of the proxy's log.
 
 use nsm::{
-    proxy::{config::LogLevel, log},
+    app::log::{self, LogLevel},
     testing::Lines,
 };
 use tracing::subscriber::DefaultGuard;

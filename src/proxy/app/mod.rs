@@ -3,7 +3,6 @@
 
 mod bring_up;
 mod shut_down;
-mod signals;
 mod waits;
 
 use std::{io, path::Path, process::ExitCode, sync::Arc, time::Duration};
@@ -11,8 +10,7 @@ use std::{io, path::Path, process::ExitCode, sync::Arc, time::Duration};
 use tokio::time::timeout;
 use tracing_subscriber::prelude::*;
 
-pub use self::signals::Ending;
-use self::{bring_up::Up, shut_down::unless_interrupted, signals::Termination};
+use self::{bring_up::Up, shut_down::unless_interrupted};
 use super::{
     admin::{self, Admin},
     capabilities::{self, Capabilities, CapabilityError},
@@ -23,7 +21,10 @@ use super::{
     telemetry::Telemetry,
 };
 use crate::{
-    app::ServeError,
+    app::{
+        ServeError,
+        signals::{Ending, Termination},
+    },
     chain::{InvalidChain, causes},
     ipam::LeaseError,
     registry,

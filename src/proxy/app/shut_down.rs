@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Failure, bring_up::Up, signals::Termination};
+use super::{Failure, bring_up::Up};
 use crate::{
+    app::signals::Termination,
     chain::causes,
     proxy::health::{Health, Part},
     registry::Registration,

@@ -6,23 +6,27 @@
 //! `NSM_IP_FAMILY` is a mistake (in Meridio it silently means dualstack), and all mistakes are
 //! reported at once. The environment and the arguments of the process are read only here.
 
-mod duration;
-mod reader;
 mod rules;
 mod setting;
-mod telemetry;
 mod variables;
 
 use std::{path::PathBuf, time::Duration};
 
-pub use self::{
-    duration::{InvalidDuration, parse_duration},
-    reader::{Mistake, Mistakes},
-    setting::Setting,
-    variables::{VARIABLES, Variable},
+use self::variables as var;
+pub use self::{setting::Setting, variables::VARIABLES};
+pub use crate::app::{
+    config::{InvalidDuration, Mistake, Mistakes, Variable, parse_duration},
+    log::LogLevel,
 };
-use self::{reader::Reader, variables as var};
-use crate::{api::Family, kernel::liveness, proxy::telemetry::Destination, transport::Target};
+use crate::{
+    api::Family,
+    app::{
+        config::{self, Reader},
+        telemetry::Destination,
+    },
+    kernel::liveness,
+    transport::Target,
+};
 
 /// Minimum keepalive interval of a gRPC client.
 const LEAST_KEEPALIVE: Duration = Duration::from_secs(10);
@@ -41,37 +45,6 @@ pub fn environment() -> impl Iterator<Item = (String, String)> {
 /// The name by which the program was started.
 pub fn program() -> String {
     std::env::args_os().next().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
-}
-
-/// The levels of the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum LogLevel {
-    /// State changes and failures.
-    Info,
-    /// Also every call.
-    Debug,
-    /// Also every element of a call.
-    Trace,
-}
-
-impl LogLevel {
-    /// All levels, from the fewest lines to the most.
-    pub const ALL: [Self; 3] = [Self::Info, Self::Debug, Self::Trace];
-
-    /// Its name, as in `NSM_LOG_LEVEL`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Info => "INFO",
-            Self::Debug => "DEBUG",
-            Self::Trace => "TRACE",
-        }
-    }
-
-    /// The level with a name, in any case.
-    pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|level| level.name().eq_ignore_ascii_case(name))
-    }
 }
 
 /// The configuration of one proxy: one conduit of one trench on one node.
@@ -178,7 +151,7 @@ impl Config {
             settings: Vec::new(),
             warnings: Vec::new(),
         };
-        config.telemetry = telemetry::destination(&mut r);
+        config.telemetry = config::destination(&mut r);
         config.mtu = rules::mtu(&mut r, var::MTU, config.families);
         config.log_level = rules::log_level(&mut r, var::LOG_LEVEL);
         config.warnings = r.take_warnings();

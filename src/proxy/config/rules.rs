@@ -3,13 +3,13 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use super::{
-    LogLevel,
-    duration::parse_duration,
-    reader::{Get, Reader},
-    variables::{self as var, Variable},
+use super::{LogLevel, variables as var};
+use crate::{
+    api::Family,
+    app::config::{ABSOLUTE, Get, Reader, Variable, absolute, parse_duration},
+    kernel::liveness,
+    transport::Target,
 };
-use crate::{api::Family, kernel::liveness, transport::Target};
 
 /// The address of a peer.
 pub(super) fn target(r: &mut Reader<impl Get>, variable: Variable) -> Target {
@@ -116,12 +116,4 @@ fn local(text: &str) -> Option<Target> {
 /// The absolute path of a file; `None` if the variable is empty.
 pub(super) fn file(r: &mut Reader<impl Get>, variable: Variable) -> Option<PathBuf> {
     r.value(variable, ABSOLUTE, absolute)
-}
-
-/// The values that [`absolute`] accepts.
-pub(super) const ABSOLUTE: &str = "the absolute path of a file";
-
-/// An absolute path; `None` if the text is empty.
-pub(super) fn absolute(text: &str) -> Option<Option<PathBuf>> {
-    (text.is_empty() || text.starts_with('/')).then(|| (!text.is_empty()).then(|| text.into()))
 }

@@ -3,10 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{
-    reader::{Get, Reader, without_user},
-    variables::{self as var, VARIABLES, Variable},
-};
+use super::variables::{self as var, VARIABLES};
+use crate::app::config::{Get, Reader, Variable, without_user};
 
 /// Maximum length of a value, in characters; the rest is cut.
 const MAX_SHOWN: usize = 512;

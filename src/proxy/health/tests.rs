@@ -7,7 +7,7 @@ use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 use super::*;
 use crate::{
-    proxy::log::testing::logged,
+    app::log::testing::logged,
     task::Tasks,
     testing::eventually,
     transport::{ListenError, descriptors},

@@ -191,7 +191,7 @@ async fn a_mute_subscription_is_replaced() {
 
 #[tokio::test(start_paused = true)]
 async fn invalid_and_duplicate_entries_are_reported_once() {
-    crate::proxy::log::testing::ask_all_subscribers();
+    crate::app::log::testing::ask_all_subscribers();
     let log = Lines::default();
     let subscriber = tracing_subscriber::fmt().with_writer(log.clone()).with_ansi(false).finish();
     let _guard = tracing::subscriber::set_default(subscriber);
@@ -214,7 +214,7 @@ async fn invalid_and_duplicate_entries_are_reported_once() {
 
 #[tokio::test(start_paused = true)]
 async fn a_list_too_long_is_refused_and_the_last_one_stays() {
-    crate::proxy::log::testing::ask_all_subscribers();
+    crate::app::log::testing::ask_all_subscribers();
     let log = Lines::default();
     let subscriber = tracing_subscriber::fmt().with_writer(log.clone()).with_ansi(false).finish();
     let _guard = tracing::subscriber::set_default(subscriber);

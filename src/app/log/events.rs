@@ -93,7 +93,7 @@ mod tests {
     use tracing_subscriber::prelude::*;
 
     use super::*;
-    use crate::proxy::{config::LogLevel, log};
+    use crate::app::log::{self, LogLevel};
 
     fn noted(with: impl FnOnce()) -> Vec<Event> {
         let events = Events::default();

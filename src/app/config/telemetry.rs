@@ -9,15 +9,15 @@ use std::{net::Ipv6Addr, path::PathBuf};
 use url::Url;
 
 use super::{
-    reader::{Get, Reader, without_user},
-    rules::{ABSOLUTE, absolute},
-    variables::{self as var, Variable},
+    reader::{ABSOLUTE, Get, Reader, absolute, without_user},
+    variable::Variable,
+    variables as var,
 };
-use crate::proxy::telemetry::{ClientFiles, DEFAULT_ENDPOINT, Destination};
+use crate::app::telemetry::{ClientFiles, DEFAULT_ENDPOINT, Destination};
 
 /// The destination of spans, if they are exported: TELEMETRY decides; if it is unset, a set
 /// endpoint does. If nothing is exported in any case, the other variables are not checked.
-pub(super) fn destination(r: &mut Reader<impl Get>) -> Option<Destination> {
+pub(crate) fn destination(r: &mut Reader<impl Get>) -> Option<Destination> {
     let wanted = r.lenient(var::TELEMETRY, "true or false", "nothing is exported", |text| match text {
         "" => Some(None),
         "1" | "t" | "T" => Some(Some(true)),
@@ -46,7 +46,7 @@ fn boolean(text: &str) -> Option<bool> {
     (is("true") || is("false")).then(|| is("true"))
 }
 
-/// The exporters are a list. Those that the proxy does not have are ignored.
+/// The exporters are a list. Those that the exporter does not support are ignored.
 fn is_exporter_otlp(r: &mut Reader<impl Get>) -> bool {
     let (_, list) = r.raw(var::TRACES_EXPORTER);
     let (known, unknown): (Vec<_>, Vec<_>) =

@@ -6,8 +6,8 @@ use std::sync::OnceLock;
 use tracing::{Dispatch, subscriber::NoSubscriber};
 use tracing_subscriber::prelude::*;
 
-use super::layer;
-use crate::{proxy::config::LogLevel, testing::Lines};
+use super::{LogLevel, layer};
+use crate::testing::Lines;
 
 /// Makes all subscribers decide whether a callsite is of interest.
 ///

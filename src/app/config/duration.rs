@@ -33,7 +33,7 @@ const LIMIT: u64 = 1 << 63;
 /// [`InvalidDuration`] for exactly those texts that Go refuses.
 ///
 /// ```
-/// # use nsm::proxy::config::parse_duration;
+/// # use nsm::app::config::parse_duration;
 /// assert_eq!(parse_duration("1m30s"), Ok(90_000_000_000));
 /// assert_eq!(parse_duration("-1.5h"), Ok(-5_400_000_000_000));
 /// assert!(parse_duration("1d").is_err());

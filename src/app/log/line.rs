@@ -151,7 +151,7 @@ mod tests {
     use tracing_subscriber::prelude::*;
 
     use super::*;
-    use crate::{proxy::log::fields::MAX_TEXT, testing::Lines};
+    use crate::{app::log::fields::MAX_TEXT, testing::Lines};
 
     fn written(with: impl FnOnce()) -> Vec<String> {
         let lines = Lines::default();

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Reads variables one by one and collects every mistake instead of stopping at the first.
 
-use std::{fmt, time::Duration};
+use std::{fmt, path::PathBuf, time::Duration};
 
-use super::{duration::parse_duration, variables::Variable};
+use super::{duration::parse_duration, variable::Variable};
 
 /// Maximum length of a value, in bytes.
 const MAX_VALUE: usize = 1024;
@@ -41,41 +41,41 @@ impl fmt::Display for Mistakes {
 impl std::error::Error for Mistakes {}
 
 /// Looks up a variable by name; `None` means unset.
-pub(super) trait Get: Fn(&str) -> Option<String> {}
+pub(crate) trait Get: Fn(&str) -> Option<String> {}
 
 impl<F: Fn(&str) -> Option<String>> Get for F {}
 
 /// Looks variables up with a given function and collects the mistakes.
-pub(super) struct Reader<G> {
+pub(crate) struct Reader<G> {
     get: G,
     mistakes: Vec<Mistake>,
     warnings: Vec<String>,
 }
 
 impl<G: Get> Reader<G> {
-    pub(super) fn new(get: G) -> Self {
+    pub(crate) fn new(get: G) -> Self {
         Self { get, mistakes: Vec::new(), warnings: Vec::new() }
     }
 
     /// The value read, if there was no mistake.
-    pub(super) fn finish<T>(self, read: T) -> Result<T, Mistakes> {
+    pub(crate) fn finish<T>(self, read: T) -> Result<T, Mistakes> {
         if self.mistakes.is_empty() { Ok(read) } else { Err(Mistakes(self.mistakes)) }
     }
 
     /// The warnings about accepted values so far.
-    pub(super) fn take_warnings(&mut self) -> Vec<String> {
+    pub(crate) fn take_warnings(&mut self) -> Vec<String> {
         std::mem::take(&mut self.warnings)
     }
 
     /// Adds a warning about the value of a variable, which is shown as in a mistake.
-    pub(super) fn warn(&mut self, variable: Variable, text: impl fmt::Display) {
+    pub(crate) fn warn(&mut self, variable: Variable, text: impl fmt::Display) {
         let (name, value) = self.raw(variable);
         let value = shown(&value);
         self.warnings.push(format!("{name}={value:?} {text}"));
     }
 
     /// The name by which a variable is set, and its value or its default.
-    pub(super) fn raw(&self, variable: Variable) -> (&'static str, String) {
+    pub(crate) fn raw(&self, variable: Variable) -> (&'static str, String) {
         let set = |name: &'static str| {
             Some((name, (self.get)(name).filter(|value| !(variable.empty_is_unset && value.is_empty()))?))
         };
@@ -86,7 +86,7 @@ impl<G: Get> Reader<G> {
 
     /// The value as parsed by `parse`; otherwise a mistake, and a default that never leaves
     /// [`finish`](Self::finish).
-    pub(super) fn value<T: Default>(
+    pub(crate) fn value<T: Default>(
         &mut self,
         variable: Variable,
         accepted: impl fmt::Display,
@@ -96,7 +96,7 @@ impl<G: Get> Reader<G> {
     }
 
     /// Like [`value`](Self::value), with an explicit default.
-    pub(super) fn value_or<T>(
+    pub(crate) fn value_or<T>(
         &mut self,
         variable: Variable,
         accepted: impl fmt::Display,
@@ -114,7 +114,7 @@ impl<G: Get> Reader<G> {
 
     /// The value as parsed by `parse`; otherwise a warning that names the behaviour used `instead`.
     /// Such a mistake must not prevent the start.
-    pub(super) fn lenient<T>(
+    pub(crate) fn lenient<T>(
         &mut self,
         variable: Variable,
         accepted: &str,
@@ -130,13 +130,13 @@ impl<G: Get> Reader<G> {
     }
 
     /// A name that becomes part of ids, labels or file names.
-    pub(super) fn name(&mut self, variable: Variable) -> String {
+    pub(crate) fn name(&mut self, variable: Variable) -> String {
         let accepted = "1 to 253 letters, digits, `-`, `_` and `.`, not `.` or `..`";
         self.value(variable, accepted, |text| is_name(text).then(|| text.to_owned()))
     }
 
     /// A duration of at least `least` and at most a year.
-    pub(super) fn duration(&mut self, variable: Variable, least: Duration) -> Duration {
+    pub(crate) fn duration(&mut self, variable: Variable, least: Duration) -> Duration {
         let least_shown = if least.is_zero() { "0s" } else { "1ms" };
         let accepted = format!("a Go duration such as 5s or 1m30s, from {least_shown} to 8760h");
         self.value(variable, accepted, |text| {
@@ -154,7 +154,7 @@ fn is_name(text: &str) -> bool {
 }
 
 /// An address without the credentials before its host.
-pub(super) fn without_user(address: &str) -> String {
+pub(crate) fn without_user(address: &str) -> String {
     match (address.split_once("://"), address.rsplit_once('@')) {
         (Some((scheme, _)), Some((_, host))) => format!("{scheme}://…@{host}"),
         (None, Some((_, host))) => format!("…@{host}"),
@@ -169,4 +169,12 @@ fn shown(value: &str) -> String {
         Some((end, _)) => format!("{}…", &public[..end]),
         None => public,
     }
+}
+
+/// The values that [`absolute`] accepts.
+pub(crate) const ABSOLUTE: &str = "the absolute path of a file";
+
+/// An absolute path; `None` if the text is empty.
+pub(crate) fn absolute(text: &str) -> Option<Option<PathBuf>> {
+    (text.is_empty() || text.starts_with('/')).then(|| (!text.is_empty()).then(|| text.into()))
 }

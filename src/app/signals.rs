@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Waits for the signals that end the proxy: SIGINT, SIGHUP, SIGTERM and SIGQUIT, as in Meridio.
+//! Waits for the signals that end a program: SIGINT, SIGHUP, SIGTERM and SIGQUIT, as in NSM.
 
 use std::io;
 
@@ -7,7 +7,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// The signals that end the process, caught from its creation on.
 #[derive(Debug)]
-pub(super) struct Termination {
+pub(crate) struct Termination {
     int: Signal,
     hup: Signal,
     term: Signal,
@@ -15,7 +15,7 @@ pub(super) struct Termination {
 }
 
 impl Termination {
-    pub(super) fn catch() -> io::Result<Self> {
+    pub(crate) fn catch() -> io::Result<Self> {
         Ok(Self {
             int: signal(SignalKind::interrupt())?,
             hup: signal(SignalKind::hangup())?,
@@ -25,7 +25,7 @@ impl Termination {
     }
 
     /// Waits for one of them. Cancel-safe.
-    pub(super) async fn received(&mut self) -> Ending {
+    pub(crate) async fn received(&mut self) -> Ending {
         let (name, number) = tokio::select! {
             _ = self.hup.recv() => ("SIGHUP", 1),
             _ = self.int.recv() => ("SIGINT", 2),

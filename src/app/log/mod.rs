@@ -7,9 +7,10 @@
 
 mod events;
 mod fields;
+mod level;
 mod line;
 #[cfg(test)]
-pub(super) mod testing;
+pub(crate) mod testing;
 
 use std::{
     io,
@@ -28,12 +29,14 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
-pub use self::line::{CRITICAL, JsonLines};
 pub(crate) use self::{
     events::{Event, Events},
     line::timestamp,
 };
-use super::config::LogLevel;
+pub use self::{
+    level::LogLevel,
+    line::{CRITICAL, JsonLines},
+};
 
 /// Name of the service in every line.
 pub const SERVICE: &str = "Meridio-proxy";
