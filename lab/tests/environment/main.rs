@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Starts the real program with exactly the environments that manifests give it: those of Meridio's
+//! chart, of Meridio's operator, and of `deploy/base`.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // in tests and their helpers
+
+mod manifest;
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread,
+    time::Duration,
+};
+
+use nix::{
+    mount::{MsFlags, mount},
+    sched::{CloneFlags, unshare},
+};
+use nsm::{
+    proxy::config::VARIABLES,
+    testing::{Authority, Workload},
+};
+use serde_json::Value;
+use tokio::sync::mpsc;
+
+const HOUR: Duration = Duration::from_secs(3600);
+/// Timeout of a start, up to the wait for IPAM.
+const START_TIMEOUT: Duration = Duration::from_secs(60);
+const LINES: usize = 1000;
+
+type Environment = BTreeMap<String, String>;
+
+/// The environment of a file with lines `NAME=value`.
+fn listed(file: &str) -> Environment {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/environment").join(file);
+    let text = fs::read_to_string(path).unwrap();
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    lines.map(|line| line.split_once('=').map(|(name, value)| (name.into(), value.into())).unwrap()).collect()
+}
+
+/// A proxy, killed when dropped.
+struct Proxy {
+    child: Child,
+    lines: mpsc::Receiver<String>,
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        let _ended = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+}
+
+impl Proxy {
+    fn start(program: &Path, environment: &Environment) -> Self {
+        let mut command = Command::new(program);
+        command.env_clear().envs(environment).stdin(Stdio::null()).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let (sender, lines) = mpsc::channel(LINES);
+        let output = BufReader::new(child.stdout.take().unwrap());
+        thread::spawn(move || {
+            output.lines().map_while(Result::ok).all(|line| sender.blocking_send(line).is_ok())
+        });
+        Self { child, lines }
+    }
+
+    /// The log until a line with this message and text.
+    async fn log_until(&mut self, message: &str, text: &str) -> Vec<Value> {
+        let mut log = Vec::new();
+        let read = async {
+            while let Some(line) = self.lines.recv().await {
+                log.push(serde_json::from_str::<Value>(&line).expect(&line));
+                if log.last().unwrap()["message"] == message && line.contains(text) {
+                    return true;
+                }
+            }
+            false
+        };
+        let found = tokio::time::timeout(START_TIMEOUT, read).await;
+        assert_eq!(found, Ok(true), "no `{message}` with `{text}` in {log:#?}");
+        log
+    }
+}
+
+/// Hides the folders of the machine that the proxy uses. This thread stays in the namespaces.
+fn enter_pod() {
+    let needs = "root, or a user namespace (`lab exec`), for namespaces of its own";
+    unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET).expect(needs);
+    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>).unwrap();
+    for folder in ["/tmp", "/run"] {
+        mount(Some("tmpfs"), folder, Some("tmpfs"), MsFlags::empty(), None::<&str>).unwrap();
+    }
+    fs::create_dir_all("/run/spire/sockets").unwrap();
+}
+
+/// The program, by a path that no mount hides.
+fn program() -> PathBuf {
+    let program = Path::new(env!("CARGO_BIN_EXE_lab")).with_file_name("proxy");
+    assert!(program.exists(), "no {}: `cargo build --bins` makes it", program.display());
+    program
+}
+
+/// Every variable is accepted and used: none is unknown, the log has no warning about one, and the
+/// start comes to the wait for the IPAM that is named.
+fn check(environment: &Environment) {
+    for name in environment.keys() {
+        let known = VARIABLES.iter().any(|variable| variable.name == name);
+        assert!(known, "the proxy has no variable {name}");
+    }
+    let program = program();
+    let (host, _) = environment["NSM_IPAM_SERVICE"].split_once(':').unwrap();
+    let start = || {
+        enter_pod();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let agent = Workload::listen("/run/spire/sockets/agent.sock").unwrap();
+            let authority = Authority::new("a.test");
+            agent.grant(authority.issue(&authority.pod("red", &environment["NSM_NAME"]), HOUR));
+            let mut proxy = Proxy::start(&program, environment);
+            let log = proxy.log_until("permitted to configure the network", "").await;
+            let complaints: Vec<_> =
+                log.iter().filter(|line| line["severity"] != "info" && line["severity"] != "debug").collect();
+            assert!(complaints.is_empty(), "{complaints:#?}");
+            assert_eq!(log[0]["extra_data"]["name"], environment["NSM_NAME"].as_str(), "{:#?}", log[0]);
+            proxy.log_until("start waits", host).await;
+        });
+    };
+    thread::scope(|scope| scope.spawn(start).join().unwrap());
+}
+
+#[test]
+fn the_proxy_starts_with_the_variables_of_meridios_chart() {
+    check(&listed("meridio-chart.env"));
+}
+
+#[test]
+fn the_proxy_starts_with_the_variables_of_meridios_operator() {
+    check(&listed("meridio-operator.env"));
+}
+
+#[test]
+fn the_proxy_starts_with_the_variables_of_its_manifest() {
+    let environment = manifest::environment();
+    assert_eq!(environment["NSM_SERVICE_NAME"], "proxy.load-balancer.default.red");
+    assert_eq!(environment["NSM_IPAM_SERVICE"], "ipam-service-default:7777");
+    check(&environment);
+}
+
+#[test]
+fn the_manifest_has_the_variables_of_meridios_operator() {
+    // These three have the proxy's defaults, which are those of the operator's settings.
+    let settings = ["NSM_GRPC_PROBE_RPC_TIMEOUT", "NSM_MTU", "NSM_IP_RELEASE_DELAY"];
+    let operator = listed("meridio-operator.env");
+    let names: Vec<_> = operator.keys().filter(|name| !settings.contains(&name.as_str())).cloned().collect();
+    let ours: Vec<_> = manifest::environment().into_keys().collect();
+    assert_eq!(ours, names);
+}
