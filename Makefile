@@ -5,10 +5,11 @@ CARGO ?= cargo
 LAB ?=
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 MDBOOK := 0.5.4
+CYCLONEDX := 0.5.9
 # Tests make network namespaces: an ordinary user may do that as root of a user namespace. `cargo test --no-run` builds this program.
 AS_ROOT := $(TARGET)/debug/lab exec
 
-.PHONY: lab lab-full chaos test lint examples interop bench bench-twin image pictures docs
+.PHONY: lab lab-full chaos test lint examples interop bench bench-twin image pictures docs sbom
 
 # Not optimized: a first look must not wait for that.
 lab: ## Run the whole data path in namespaces: real mTLS, real traffic. LAB="--json --keep" passes arguments on.
@@ -74,8 +75,19 @@ pictures: ## Draw the README's picture of the lab from a run.
 	$(TARGET)/release/lab >$(TARGET)/lab.txt
 	$(TARGET)/release/lab svg <$(TARGET)/lab.txt >docs/pictures/lab.svg
 
-image: ## Build the container image. IMAGE, RUST_IMAGE and RUNTIME_IMAGE choose names.
+# The revision's own time, so that everybody who builds it has the same image.
+image: ## Build the container image. IMAGE, PLATFORM, RUST_IMAGE and RUNTIME_IMAGE choose names.
 	@.ci/require docker
-	docker build $(if $(RUST_IMAGE),--build-arg RUST_IMAGE=$(RUST_IMAGE)) \
+	DOCKER_BUILDKIT=1 docker build $(if $(RUST_IMAGE),--build-arg RUST_IMAGE=$(RUST_IMAGE)) \
 	  $(if $(RUNTIME_IMAGE),--build-arg RUNTIME_IMAGE=$(RUNTIME_IMAGE)) \
+	  $(if $(PLATFORM),--platform $(PLATFORM)) $(DOCKER_BUILD) \
+	  --build-arg SOURCE_DATE_EPOCH=$(shell git log -1 --format=%ct) \
+	  --build-arg REVISION=$(shell git rev-parse HEAD) \
+	  --build-arg VERSION=$(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1) \
 	  --tag $(or $(IMAGE),meridio-proxy:dev) .
+
+sbom: ## Write the software bill of materials of the proxy, target/meridio-proxy.cdx.json.
+	@.ci/require rust cc
+	$(CARGO) install --quiet --locked --root $(TARGET)/tools cargo-cyclonedx@$(CYCLONEDX)
+	PATH=$(abspath $(TARGET))/tools/bin:$$PATH $(CARGO) cyclonedx --format json --top-level --no-build-deps --override-filename meridio-proxy.cdx
+	mv meridio-proxy.cdx.json $(TARGET)
