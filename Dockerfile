@@ -21,6 +21,8 @@ COPY proto proto
 COPY src src
 COPY benches benches
 COPY lab lab
+COPY examples examples
+COPY tests tests
 ARG SOURCE_DATE_EPOCH=0
 RUN case "$TARGETARCH" in \
       amd64) target=x86_64-unknown-linux-gnu gcc=x86_64-linux-gnu-gcc ;; \
