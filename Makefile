@@ -53,6 +53,7 @@ interop: ## Prove the wire, then the whole data path, against Go's NSM sdk.
 	INTEROP_BIN=$(CURDIR)/tests/interop/bin $(AS_ROOT) $(CARGO) test --locked --test interop
 	$(CARGO) build --release --locked --bins
 	$(TARGET)/release/lab --peers tests/interop/bin $(LAB)
+	$(TARGET)/release/lab --peers tests/interop/bin --traces
 
 bench: ## Measure; the figures are ratios within one run.
 	@.ci/require rust cc

@@ -23,7 +23,7 @@ use super::{
 const HELP: &str = "\
 Run the proxy between load balancers and targets, in namespaces of its own, and judge what it does.
 
-Usage: lab [--full] [--only FAULT,...] [--skip FAULT,...] [--chaos N] [--seed S] [--json] [--keep] [--smallest] [--peers DIR] [--proxy PROGRAM]
+Usage: lab [--full] [--only FAULT,...] [--skip FAULT,...] [--chaos N] [--seed S] [--json] [--keep] [--smallest] [--peers DIR [--traces]] [--proxy PROGRAM]
        lab exec COMMAND [ARG...]
        lab svg
 
@@ -36,6 +36,7 @@ Usage: lab [--full] [--only FAULT,...] [--skip FAULT,...] [--chaos N] [--seed S]
   --keep      when the verdicts are in, leave everything running until Ctrl-C, and print how to enter
   --smallest  one load balancer, one target and one IPv4 VIP instead of the whole network
   --peers DIR nsmgr and registry are those of NSM's Go sdk, from this folder (`make -C tests/interop build` fills tests/interop/bin)
+  --traces    instead of all this, follow one Request of a Go target in a real OpenTelemetry collector; needs --peers
   --proxy P   everything once more with this program in the proxy's place, in the same environment; the report has both beside
               each other (`make -C tests/interop build` makes the twin of the Go proxy, tests/interop/bin/proxy)
   --help      print this
@@ -47,7 +48,7 @@ Usage: lab [--full] [--only FAULT,...] [--skip FAULT,...] [--chaos N] [--seed S]
 Needs nothing but Linux: root, or a kernel that allows user namespaces. Exit status 0 only if every verdict is true.";
 
 /// The arguments of a run.
-const ACCEPTED: &str = "--full, --only FAULT,..., --skip FAULT,..., --chaos N, --seed S, --json, --keep, --smallest, --peers DIR, --proxy PROGRAM, --help, exec COMMAND, or svg";
+const ACCEPTED: &str = "--full, --only FAULT,..., --skip FAULT,..., --chaos N, --seed S, --json, --keep, --smallest, --peers DIR, --traces, --proxy PROGRAM, --help, exec COMMAND, or svg";
 
 /// First argument of a command instead of a run.
 const EXEC: &str = "exec";
@@ -88,6 +89,7 @@ impl Options {
                     options.peers = Some(folder.into());
                     options.plan.peers = true;
                 }
+                Some("--traces") => options.plan.traces = true,
                 Some("--proxy") => {
                     let program = arguments.next().ok_or("`--proxy` lacks the program")?;
                     options.other = Some(program.into());
@@ -106,6 +108,9 @@ impl Options {
             }
         }
         options.plan.check()?;
+        if options.plan.traces && options.peers.is_none() {
+            return Err("`--traces` needs `--peers`".into());
+        }
         if options.plan.compare && options.plan.keep {
             return Err("`--keep` and `--proxy` exclude each other".into());
         }
@@ -192,7 +197,8 @@ fn proxy() -> io::Result<PathBuf> {
 fn run(options: &Options) -> Result<u8, LabError> {
     let outside = Outside::meet().doing(|| "learn about the outside".into())?;
     let proxy = proxy().doing(|| "find the proxy beside this program".into())?;
-    let peers = options.peers.as_deref().into_iter().flat_map(peers::programs);
+    let peers =
+        options.peers.as_deref().into_iter().flat_map(|folder| peers::programs(folder, options.plan.traces));
     let other = options.other.clone().map(|program| (program, ground::OTHER));
     let programs = [(proxy, ground::PROXY)].into_iter().chain(other).chain(peers);
     let ground = Ground::prepare(&programs.collect::<Vec<_>>())?;
@@ -260,6 +266,8 @@ mod tests {
         assert_eq!(parse(&["--keep", "--smallest", "--peers", "bin", "--json"]), Ok(all));
         assert!(parse(&["--jsn"]).unwrap_err().contains("`--jsn`"));
         assert!(parse(&["--peers"]).unwrap_err().contains("folder"));
+        assert!(parse(&["--peers", "bin", "--traces"]).unwrap().plan.traces);
+        assert!(parse(&["--traces"]).unwrap_err().contains("--peers"));
         assert!(parse(&["--proxy", "other"]).unwrap().plan.compare);
         assert!(parse(&["--proxy", "other", "--keep"]).unwrap_err().contains("exclude"));
         let chaos = parse(&["--chaos", "20", "--seed", "7"]).unwrap().plan;

@@ -5,6 +5,7 @@
 //! Both serve the same socket, and no peer can distinguish them. The lab queries the registry as a
 //! separate pod, with an identity that has registered nothing.
 
+pub mod collector;
 pub mod forwarder;
 pub mod hop;
 pub mod ipam;

@@ -9,7 +9,10 @@ use std::{
     time::Duration,
 };
 
-use super::NSMGR;
+use super::{
+    NSMGR,
+    collector::{COLLECTOR, Collector},
+};
 use crate::{
     error::LabError,
     identity::agent::Agent,
@@ -22,6 +25,8 @@ use nsm::transport::Target;
 const REGISTRY: Program = ("registry", "/run/registry");
 /// nsmgr, and its path in the lab.
 const MANAGER: Program = (NSMGR, "/run/nsmgr");
+/// A target, and its path in the lab.
+const CLIENT: Program = ("client", "/run/client");
 /// Address of the registry on the node.
 const REGISTRY_AT: &str = "tcp://127.0.0.1:5002";
 /// Address of nsmgr for other nodes, of which there are none.
@@ -32,9 +37,38 @@ const END: Duration = Duration::from_secs(5);
 /// Name of a program and of its pod; its path.
 type Program = (&'static str, &'static str);
 
-/// The programs in a folder, with their paths in the lab.
-pub fn programs(folder: &Path) -> impl Iterator<Item = (PathBuf, &'static str)> {
-    [REGISTRY, MANAGER].into_iter().map(|(name, place)| (folder.join(name), place))
+/// The programs in a folder, with their paths in the lab; those for traces if they are needed.
+pub fn programs(folder: &Path, traces: bool) -> impl Iterator<Item = (PathBuf, &'static str)> {
+    let of_traces = [CLIENT, ("collector", COLLECTOR)].into_iter().filter(move |_| traces);
+    [REGISTRY, MANAGER].into_iter().chain(of_traces).map(|(name, place)| (folder.join(name), place))
+}
+
+/// Starts the client of a network service in a pod. It connects, closes the connection, and ends.
+///
+/// # Errors
+/// The program could not be started.
+pub fn start_client(
+    pod: &Pod,
+    nsmgr: &Target,
+    agent: &mut Agent,
+    service: &str,
+) -> Result<Process, LabError> {
+    let connect = nsmgr.to_string();
+    let arguments = [
+        "-connect",
+        &connect,
+        "-service",
+        service,
+        "-node",
+        NODE,
+        "-name",
+        &pod.name,
+        "-id",
+        &pod.name,
+        "-refreshes",
+        "0",
+    ];
+    run(pod, agent, CLIENT, &arguments)
 }
 
 /// The running programs.
@@ -85,11 +119,13 @@ fn run(
     arguments: &[&str],
 ) -> Result<Process, LabError> {
     let identity = agent.attest(name, &node.folder.join(name))?;
-    let environment = [("SPIFFE_ENDPOINT_SOCKET", identity), ("NODE_NAME", NODE.to_owned())];
+    let own = [("SPIFFE_ENDPOINT_SOCKET", identity), ("NODE_NAME", NODE.to_owned())];
+    let own = own.map(|(name, value)| (name.to_owned(), value));
+    let environment: Vec<_> = own.into_iter().chain(Collector::of_peer()).collect();
     let start = Start {
         program: place.as_ref(),
         arguments,
-        environment: &environment.map(|(name, value)| (name.to_owned(), value)),
+        environment: &environment,
         mounts: &[],
         confined: false,
         log: &format!("{name}.log"),

@@ -18,6 +18,7 @@ mod nodes;
 pub mod plan;
 mod reach;
 mod refresh;
+mod traces;
 mod traffic;
 pub mod verdict;
 mod vips;
@@ -57,6 +58,8 @@ enum Story {
     OneNode,
     /// Two nodes.
     TwoNodes,
+    /// The trace of one Request.
+    Traces,
     /// The random faults of a seed.
     Chaos(u64),
 }
@@ -111,6 +114,7 @@ impl Run {
         let done = match story {
             Story::OneNode => run.one_node().await,
             Story::TwoNodes => nodes::story(&mut run).await,
+            Story::Traces => traces::story(&mut run).await,
             Story::Chaos(seed) => chaos::story(&mut run, seed).await,
         };
         let failed = match done {
@@ -163,7 +167,7 @@ impl Run {
             Story::TwoNodes => verdict.name = format!("two nodes: {}", verdict.name),
             // Of the others, only failed ones are shown for each seed.
             Story::Chaos(_) if verdict.ok && !verdict.figures.contains_key("seed") => return,
-            Story::OneNode | Story::Chaos(_) => {}
+            Story::OneNode | Story::Traces | Story::Chaos(_) => {}
         }
         eprintln!("{:>6.2} s  {verdict}", self.started.elapsed().as_secs_f64());
         if !verdict.ok {

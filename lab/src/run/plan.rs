@@ -10,6 +10,8 @@ pub struct Plan {
     pub keep: bool,
     /// nsmgr and registry are those of NSM's Go sdk.
     pub peers: bool,
+    /// Instead of all this, the trace of one Request.
+    pub traces: bool,
     /// After the first look, every fault.
     pub full: bool,
     /// If not empty, only these faults, and of the first look only the necessary steps.
@@ -50,6 +52,9 @@ impl Plan {
 
     /// The stories in their order.
     pub(super) fn stories(&self) -> Vec<Story> {
+        if self.traces {
+            return vec![Story::Traces];
+        }
         if self.chaos > 0 {
             return (self.seed..self.seed.saturating_add(self.chaos)).map(Story::Chaos).collect();
         }

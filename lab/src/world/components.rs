@@ -15,7 +15,7 @@ use crate::{
     control_plane::forwarder::Forwarder,
     error::{Doing, LabError},
     pods::{hosted::Hosted, simulated::Simulated},
-    topology::{IPAM_PORT, NSP_PORT},
+    topology::{IPAM_PORT, NSP_PORT, Topology},
 };
 use nsm::transport;
 
@@ -113,7 +113,12 @@ impl World {
 
     /// Address of IPAM and NSP.
     pub(super) fn services_at(&self) -> IpAddr {
-        let [outside, _] = self.topology.primary_cable(0);
-        outside.first().map_or(IpAddr::from([127, 0, 0, 1]), IpNet::addr)
+        services_at(&self.topology)
     }
+}
+
+/// Address of the services in a network.
+pub(super) fn services_at(topology: &Topology) -> IpAddr {
+    let [outside, _] = topology.primary_cable(0);
+    outside.first().map_or(IpAddr::from([127, 0, 0, 1]), IpNet::addr)
 }

@@ -17,14 +17,14 @@ use std::{collections::BTreeMap, time::Duration};
 use ipnet::IpNet;
 
 use self::{
-    components::{Component, Service},
+    components::{Component, Service, services_at},
     fabric::Fabric,
     lb::{Lb, Withdrawn},
     proxy::Proxy,
     target::Target,
 };
 use crate::{
-    control_plane::{ControlPlane, forwarder::Forwarder, ipam::Ipam, nsp::Nsp},
+    control_plane::{ControlPlane, collector::Collector, forwarder::Forwarder, ipam::Ipam, nsp::Nsp},
     error::{Doing, LabError},
     identity::agent::Agent,
     pods::{ground::Ground, pod::Pod},
@@ -50,6 +50,8 @@ pub struct World {
     pub agent: Agent,
     /// nsmgr and registry.
     pub control: ControlPlane,
+    /// The collector of spans, if it runs.
+    pub collector: Option<Collector>,
     /// The forwarder, if it runs.
     pub forwarder: Option<Forwarder>,
     /// Connections at the forwarder that no client can close, counted before all others are closed.
@@ -95,6 +97,7 @@ impl World {
         let fabric = Fabric::build(topology, ground).await?;
         let tasks = Tasks::default();
         let mut agent = Agent::new()?;
+        let collector = Collector::start(&fabric.outside, services_at(topology))?;
         let control = ControlPlane::start(&fabric.node, ground, &mut agent, &tasks, peers)?;
         let tree = Tree::new(TRENCH);
         tree.add_conduit(CONDUIT).doing(|| format!("add conduit {CONDUIT}"))?;
@@ -107,6 +110,7 @@ impl World {
             fabric,
             agent,
             control,
+            collector,
             forwarder: None,
             superseded: 0,
             ipam: Ipam::new(tree),

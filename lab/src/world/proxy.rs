@@ -5,7 +5,7 @@ use std::{net::IpAddr, path::PathBuf};
 
 use super::World;
 use crate::{
-    control_plane,
+    control_plane::{self, collector::Collector},
     error::{Doing, LabError},
     identity::agent,
     pods::pod::{Process, Start},
@@ -98,10 +98,12 @@ impl World {
         // As a volume of the pod, it also exists for the next process.
         let temporary = pod.state()?;
         let nsm = self.ground.folder(control_plane::NSMGR).doing(|| "find the folder of nsmgr".into())?;
+        let mut environment = environment(&self.topology, node, services);
+        environment.extend(self.collector.iter().flat_map(Collector::of_proxy));
         let start = Start {
             program: self.program.as_ref(),
             arguments: &[],
-            environment: &environment(&self.topology, node, services),
+            environment: &environment,
             mounts: &[(spire, SPIRE), (nsm, NSM), (hosts, "/etc/hosts"), (temporary, "/tmp")],
             confined: true,
             log: "log",

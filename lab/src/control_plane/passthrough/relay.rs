@@ -20,7 +20,8 @@ use nsm::{
         pb::networkservice::{NetworkServiceRequest, network_service_client::NetworkServiceClient},
     },
     chain::{Answered, Close, Context, Element, Next, Order, Reason, Request, Result},
-    transport::{Identity, SendFds, Target, Wire, origin},
+    server::TraceContext,
+    transport::{Identity, SendFds, Target, Wire, origin, trace_context::TRACEPARENT},
 };
 
 /// Timeout of dialling the next hop.
@@ -77,6 +78,12 @@ impl Relay {
         let mut message = wire.call(message, Some(context.deadline), self.lifetime)?;
         if let Some(fds) = context.extensions.remove::<SendFds>() {
             message.extensions_mut().insert(fds);
+        }
+        // A hop without spans of its own passes the caller's on.
+        if let Some(TraceContext { traceparent, .. }) = context.extensions.get()
+            && let Ok(traceparent) = traceparent.parse()
+        {
+            message.metadata_mut().insert(TRACEPARENT, traceparent);
         }
         Ok(message)
     }

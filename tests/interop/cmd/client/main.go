@@ -33,6 +33,7 @@ import (
 // options are the command line.
 type options struct {
 	name, connect, service, endpoint, id string
+	node                                 string
 	refreshes                            int
 	timeout, lifetime, patience          time.Duration
 }
@@ -43,6 +44,7 @@ func main() {
 	flag.StringVar(&o.connect, "connect", "", "unix:// address of the manager, or of the endpoint itself")
 	flag.StringVar(&o.service, "service", "service", "network service to ask for")
 	flag.StringVar(&o.endpoint, "endpoint", "", "endpoint to ask for; empty: any")
+	flag.StringVar(&o.node, "node", "", "value of the label nodeName; empty: no label")
 	flag.StringVar(&o.id, "id", "client-0", "connection id")
 	flag.IntVar(&o.refreshes, "refreshes", 3, "refreshes to wait for before the Close")
 	flag.DurationVar(&o.timeout, "timeout", 15*time.Second, "deadline of one call")
@@ -138,12 +140,17 @@ func newChain(ctx context.Context, self *peer.Peer, out *report.Writer, target *
 func request(ctx context.Context, nsc networkservice.NetworkServiceClient, o options) (*networkservice.Connection, error) {
 	ctx, cancel := context.WithTimeout(ctx, o.timeout)
 	defer cancel()
+	labels := map[string]string{}
+	if o.node != "" {
+		labels["nodeName"] = o.node
+	}
 	return nsc.Request(ctx, &networkservice.NetworkServiceRequest{
 		Connection: &networkservice.Connection{
 			Id:                         o.id,
 			NetworkService:             o.service,
 			NetworkServiceEndpointName: o.endpoint,
 			Payload:                    "ETHERNET",
+			Labels:                     labels,
 		},
 		MechanismPreferences: []*networkservice.Mechanism{
 			{Cls: cls.LOCAL, Type: kernelmech.MECHANISM, Parameters: map[string]string{}},

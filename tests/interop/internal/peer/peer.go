@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 	"time"
 
@@ -26,6 +27,7 @@ import (
 	"github.com/networkservicemesh/sdk/pkg/tools/grpcutils"
 	"github.com/networkservicemesh/sdk/pkg/tools/log"
 	"github.com/networkservicemesh/sdk/pkg/tools/log/logruslogger"
+	"github.com/networkservicemesh/sdk/pkg/tools/opentelemetry"
 	"github.com/networkservicemesh/sdk/pkg/tools/spiffejwt"
 	"github.com/networkservicemesh/sdk/pkg/tools/token"
 	"github.com/networkservicemesh/sdk/pkg/tools/tracing"
@@ -77,11 +79,21 @@ func Main(run func(ctx context.Context, out *report.Writer) error) {
 	ctx = log.WithLog(ctx, logruslogger.New(ctx))
 
 	out := report.NewWriter(os.Stdout)
-	if err := run(ctx, out); err != nil {
+	if err := traced(ctx, func() error { return run(ctx, out) }); err != nil {
 		out.Failed(err)
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
+}
+
+// traced exports the spans of a run as NSM's own components do: if TELEMETRY is true, to the collector at
+// NSM_OPEN_TELEMETRY_ENDPOINT.
+func traced(ctx context.Context, run func() error) error {
+	exporter := opentelemetry.InitSpanExporter(ctx, os.Getenv("NSM_OPEN_TELEMETRY_ENDPOINT"))
+	// The end of the run must not cut the export of its spans.
+	telemetry := opentelemetry.Init(context.WithoutCancel(ctx), exporter, nil, filepath.Base(os.Args[0]))
+	defer func() { _ = telemetry.Close() }()
+	return run()
 }
 
 // New waits for the identity that SPIFFE_ENDPOINT_SOCKET has for this process.
