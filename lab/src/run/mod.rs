@@ -7,6 +7,7 @@
 mod bring_up;
 mod chaos;
 mod columns;
+mod commands;
 mod end;
 mod eventually;
 mod faults;
@@ -143,6 +144,7 @@ impl Run {
         bring_up::start_lbs(self).await?;
         reach::everywhere(self, "UDP and TCP over every VIP and target").await?;
         if self.plan.first_look() {
+            commands::see_a_proxy_that_is_well(self).await?;
             self.first_look().await?;
         }
         faults::all(self).await

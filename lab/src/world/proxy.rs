@@ -1,14 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Starts the proxy as a separate process, which cannot distinguish the lab from a cluster.
 
-use std::{net::IpAddr, path::PathBuf};
+use std::{
+    net::IpAddr,
+    path::PathBuf,
+    process::{Output, Stdio},
+};
 
 use super::World;
 use crate::{
     control_plane::{self, collector::Collector},
     error::{Doing, LabError},
     identity::agent,
-    pods::pod::{Process, Start},
+    pods::{
+        ground::PROXY,
+        pod::{Process, Start},
+    },
     topology::{
         self, CONDUIT, IPAM_PORT, MTU, NAMESPACE, NSP_PORT, TRENCH, Topology, lb_service, proxy_service,
     },
@@ -79,6 +86,25 @@ impl World {
     /// It does not run.
     pub fn first_proxy(&mut self) -> Result<&mut Process, LabError> {
         self.proxies.first_mut().ok_or("there is no node").doing(|| "find the proxy".into())?.running()
+    }
+
+    /// Runs a command of the proxy's program in the first node's network namespace; `None` if the
+    /// proxies are of another program.
+    ///
+    /// # Errors
+    /// It could not be started.
+    pub async fn ask_proxy(&self, command: &str) -> Result<Option<Output>, LabError> {
+        if self.program != PROXY {
+            return Ok(None);
+        }
+        let asking = || format!("run proxy {command}");
+        let pod = self.fabric.proxies.first().ok_or("there is no node").doing(asking)?;
+        let child = pod.netns.run(|| {
+            let mut program = tokio::process::Command::new(self.program);
+            program.args(command.split(' ')).env_clear().kill_on_drop(true);
+            program.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn()
+        });
+        child.doing(asking)?.wait_with_output().await.map(Some).doing(asking)
     }
 
     /// Starts the proxy of a node, as a separate process that has nothing but its documented

@@ -90,8 +90,8 @@ fn behind_the_bridge(view: &View, ours: &Ours, address: IpAddr) -> Vec<Step> {
 /// The steps to a neighbour on the bridge: its entry, the forwarding database, the port.
 pub(super) fn hop(view: &View, ours: &Ours, via: IpAddr) -> Vec<Step> {
     let installed = view.observed.next_hops(Family::of(via)).any(|hop| hop.via == via);
-    let kind = if installed { "a next hop of our table" } else { "not a next hop" };
-    let mut steps = vec![Step::new(Kind::NextHop, via.to_string()).note(kind)];
+    let mut steps: Vec<_> =
+        installed.then(|| Step::new(Kind::NextHop, via.to_string())).into_iter().collect();
     let entry = Step::new(Kind::Neighbour, via.to_string());
     let Some(neighbour) = view.neighbours.get(&via) else {
         steps.push(entry.note("no entry: the kernel asks for it with the first packet"));

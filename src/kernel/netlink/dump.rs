@@ -48,14 +48,14 @@ pub struct Dump {
 #[derive(Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Interface {
-    pub(super) index: u32,
-    name: String,
-    mac: String,
-    ips: Vec<String>,
-    mtu: u32,
-    up: bool,
-    master_index: u32,
-    pub(super) statistics: Statistics,
+    pub(crate) index: u32,
+    pub(crate) name: String,
+    pub(crate) mac: String,
+    pub(crate) ips: Vec<String>,
+    pub(crate) mtu: u32,
+    pub(crate) up: bool,
+    pub(crate) master_index: u32,
+    pub(crate) statistics: Statistics,
 }
 
 /// Counters of a link, in packets and bytes.

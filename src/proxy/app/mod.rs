@@ -35,7 +35,7 @@ use crate::{
 /// Threads that run calls. The kernel has a separate one, so that calls cannot starve it.
 const WORKERS: usize = 2;
 /// Number of descriptors that lets peers have as many connections as the proxy keeps.
-const NEEDED_DESCRIPTORS: u64 = 2176;
+pub(super) const NEEDED_DESCRIPTORS: u64 = 2176;
 /// Time for the remaining tasks at the end, and for the last spans.
 const FLUSH: Duration = Duration::from_secs(1);
 

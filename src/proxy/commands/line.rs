@@ -14,10 +14,18 @@ use std::{
 use clap::{Arg, ArgAction, ArgMatches, value_parser};
 use clap_complete::Shell;
 
-use super::usage::UsageError;
+use super::{
+    inspect::Part,
+    read::{Options, View},
+    usage::UsageError,
+};
 use crate::{
     kernel::explain,
-    proxy::{config::parse_duration, health},
+    proxy::{
+        config::{self, parse_duration},
+        health,
+    },
+    transport::Target,
 };
 
 /// Name of the program.
@@ -25,6 +33,9 @@ pub(super) const PROGRAM: &str = "proxy";
 
 /// Timeout of a probe for each of connecting and calling, as in Meridio's manifests.
 const PROBE_LIMIT: &str = "400ms";
+
+/// Default file of the archive: the folder is writable in the image.
+const DIAGS: &str = "/tmp/proxy-diags.tar";
 
 /// The commands of the program.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +60,22 @@ pub(super) enum Command {
         address: IpAddr,
         /// As JSON.
         json: bool,
+    },
+    /// Print a part of the state of the running proxy.
+    Read(View, Options),
+    /// Check the pod.
+    Check {
+        /// Address of the admin listener.
+        admin: Option<Target>,
+        /// As JSON.
+        json: bool,
+    },
+    /// Write an archive for a report.
+    Diags {
+        /// The file; `-` is stdout.
+        file: PathBuf,
+        /// Address of the admin listener.
+        admin: Option<Target>,
     },
     /// Print a completion script.
     Completions(Shell),
@@ -106,6 +133,18 @@ fn command(matches: &ArgMatches, definition: &mut clap::Command) -> Command {
             address: of.get_one("ADDRESS").copied().unwrap_or(Ipv4Addr::UNSPECIFIED.into()),
             json: of.get_flag("json"),
         },
+        Some(("status", of)) => Command::Read(View::Status, options(of)),
+        Some(("plan", of)) => Command::Read(View::Plan, options(of)),
+        Some(("inspect", of)) => {
+            let name = of.get_one::<String>("PART").map_or("", String::as_str);
+            let part = Part::ALL.into_iter().find(|part| part.name() == name).unwrap_or(Part::Links);
+            Command::Read(View::Inspect(part), options(of))
+        }
+        Some(("check", of)) => Command::Check { admin: admin(of), json: of.get_flag("json") },
+        Some(("diags", of)) => {
+            let file = of.get_one::<PathBuf>("FILE").cloned().unwrap_or_default();
+            Command::Diags { file, admin: admin(of) }
+        }
         Some(("completions", of)) => Command::Completions(*of.get_one("SHELL").unwrap_or(&Shell::Bash)),
         Some(("man", _)) => Command::Man,
         Some(("help", of)) => help(of, definition),
@@ -120,6 +159,7 @@ fn help(matches: &ArgMatches, definition: &mut clap::Command) -> Command {
     if topic == "variables" {
         return Command::Variables;
     }
+    definition.build(); // names each command after the program
     let of = definition.find_subcommand_mut(topic).map(|command| command.render_help());
     Command::Print(of.unwrap_or_else(|| definition.render_help()).to_string())
 }
@@ -128,6 +168,16 @@ fn probe(matches: &ArgMatches) -> Probe {
     let text = |name: &str| matches.get_one::<String>(name).cloned().unwrap_or_default();
     let limit = matches.get_one("timeout").copied().unwrap_or_default();
     Probe { service: text("NAME"), socket: text("socket").into(), limit }
+}
+
+fn options(matches: &ArgMatches) -> Options {
+    let watch = matches.get_one::<Duration>("watch").copied();
+    Options { admin: admin(matches), json: matches.get_flag("json"), watch }
+}
+
+/// The address of the admin listener: that of the option, or of the variable.
+fn admin(matches: &ArgMatches) -> Option<Target> {
+    matches.get_one("admin").cloned().or_else(config::admin_address)
 }
 
 /// A duration of Go's syntax that is longer than nothing.
@@ -146,7 +196,6 @@ pub(super) fn definition() -> clap::Command {
             .about("Print the help of a command, or the variables")
             .arg(Arg::new("TOPIC").value_parser(topics)),
     );
-    let commands = commands.into_iter().map(|command| command.disable_help_subcommand(true));
     clap::Command::new(PROGRAM)
         .about(
             "Meridio's proxy, between the targets of a conduit and its load balancers.\n\
@@ -164,35 +213,110 @@ pub(super) fn definition() -> clap::Command {
 }
 
 fn commands() -> Vec<clap::Command> {
-    vec![
-        clap::Command::new("probe")
-            .about("Exit with 0 only if a service is SERVING on the health socket")
-            .args_override_self(true)
-            .arg(Arg::new("NAME").required(true).help("Name of the service; \"\" is the server"))
-            .arg(option("socket", "PATH", "The health socket").default_value(health::SOCKET))
-            .arg(
-                option("timeout", "DURATION", "Time for each of connecting and calling")
-                    .default_value(PROBE_LIMIT)
-                    .value_parser(duration),
-            ),
+    vec![probe_command(), status(), inspect(), explain(), plan(), check(), diags()]
+        .into_iter()
+        .chain(printed())
+        .collect()
+}
+
+fn probe_command() -> clap::Command {
+    clap::Command::new("probe")
+        .about("Exit with 0 only if a service is SERVING on the health socket")
+        .args_override_self(true)
+        .arg(Arg::new("NAME").required(true).help("Name of the service; \"\" is the server"))
+        .arg(option("socket", "PATH", "The health socket").default_value(health::SOCKET))
+        .arg(
+            option("timeout", "DURATION", "Time for each of connecting and calling")
+                .default_value(PROBE_LIMIT)
+                .value_parser(duration),
+        )
+}
+
+fn status() -> clap::Command {
+    clap::Command::new("status")
+        .about("Print whether the proxy is well, and if not, why and what to do")
+        .after_help("Exit code: 0 if the proxy is ready, 1 if it is not or does not answer.")
+        .args(reading())
+}
+
+fn inspect() -> clap::Command {
+    clap::Command::new("inspect")
+        .about("Print a part of the proxy's state as a table")
+        .arg(
+            Arg::new("PART")
+                .default_value(Part::Links.name())
+                .value_parser(Part::ALL.map(Part::name).to_vec())
+                .help("The part"),
+        )
+        .args(reading())
+}
+
+fn explain() -> clap::Command {
+    clap::Command::new("explain")
+        .about("Follow packets from and to an address through the kernel")
+        .after_help(
+            "Run it in the pod's network namespace. Exit code: 0 if packets pass, 1 if any are dropped.",
+        )
+        .arg(
+            Arg::new("ADDRESS")
+                .required(true)
+                .value_parser(explain::address)
+                .help("A VIP, or the address of a target or of a load balancer"),
+        )
+        .arg(json())
+}
+
+fn plan() -> clap::Command {
+    clap::Command::new("plan")
+        .about("Print how the kernel differs from the declared state")
+        .after_help("Exit code: 0 if nothing differs, 2 if something does, 1 if no proxy answers.")
+        .args(reading())
+}
+
+fn check() -> clap::Command {
+    clap::Command::new("check")
+        .about("Check the pod; print the effect and the repair of each fault")
+        .after_help("Exit code: 0 if no check fails, 1 if any does.")
+        .arg(json())
+        .arg(admin_option())
+}
+
+fn diags() -> clap::Command {
+    clap::Command::new("diags")
+        .about("Write one archive for a report, without secrets")
+        .arg(
+            Arg::new("FILE")
+                .default_value(DIAGS)
+                .value_parser(value_parser!(PathBuf))
+                .help("The archive, a .tar; - is stdout"),
+        )
+        .arg(admin_option())
+}
+
+/// Commands that print what is known without a proxy.
+fn printed() -> [clap::Command; 3] {
+    [
         clap::Command::new("chains").about("Print both chains, one element per line"),
-        clap::Command::new("explain")
-            .about("Follow packets from and to an address through the kernel")
-            .after_help(
-                "Run it in the pod's network namespace. Exit code: 0 if packets pass, 1 if any are dropped.",
-            )
-            .arg(
-                Arg::new("ADDRESS")
-                    .required(true)
-                    .value_parser(explain::address)
-                    .help("A VIP, or the address of a target or of a load balancer"),
-            )
-            .arg(json()),
         clap::Command::new("completions").about("Print the completions of a shell").arg(
             Arg::new("SHELL").required(true).value_parser(value_parser!(Shell)).help("Name of the shell"),
         ),
         clap::Command::new("man").about("Print the manual page, in roff"),
     ]
+}
+
+/// The options of a command that reads the admin listener.
+fn reading() -> [Arg; 3] {
+    let watch = option("watch", "DURATION", "Print again and again, every 2s if no duration is given")
+        .num_args(0..=1)
+        .require_equals(true)
+        .default_missing_value("2s")
+        .value_parser(duration);
+    [json(), watch, admin_option()]
+}
+
+fn admin_option() -> Arg {
+    option("admin", "ADDRESS", "The admin listener, host:port or unix:///path [NSM_ADMIN_ADDRESS]")
+        .value_parser(|text: &str| text.parse::<Target>().map_err(|_| "host:port or unix:///path"))
 }
 
 fn json() -> Arg {
@@ -252,20 +376,42 @@ mod tests {
     }
 
     #[test]
+    fn a_command_that_reads_the_proxy_has_its_options() {
+        let admin = "unix:///a".parse::<Target>().ok();
+        let every = |seconds| Some(Duration::from_secs(seconds));
+        let options = |json, watch| Options { admin: admin.clone(), json, watch };
+        let table: &[(&[&str], View, Options)] = &[
+            (&["status"], View::Status, options(false, None)),
+            (&["plan", "--json"], View::Plan, options(true, None)),
+            (&["inspect"], View::Inspect(Part::Links), options(false, None)),
+            (&["inspect", "next-hops", "--watch"], View::Inspect(Part::NextHops), options(false, every(2))),
+            (&["inspect", "events", "-watch=5s"], View::Inspect(Part::Events), options(false, every(5))),
+        ];
+        for (arguments, view, options) in table {
+            let all = [*arguments, &["--admin", "unix:///a"]].concat();
+            assert_eq!(parse(&all), Ok(Command::Read(*view, options.clone())), "{arguments:?}");
+        }
+    }
+
+    #[test]
     fn an_argument_that_is_not_accepted_is_named() {
         let table: &[(&[&str], &str, &str)] = &[
             (&["--verbose"], "`--verbose`", "--debug, --version"),
-            (&["-verbose"], "verbose`", "probe, chains"),
+            (&["-verbose"], "verbose`", "probe, status"),
             (&["-x"], "`-x`", "--help"),
             (&["run"], "`run`", "chains"),
             (&["--probe", "x"], "`--probe`", "probe"),
             (&["--chains"], "`--chains`", "chains"),
             (&["--debug", "chains"], "chains`", "--debug"),
             (&["chains", "x"], "`x`", "--help"),
-            (&["help", "x"], "`x`", "probe, chains"),
+            (&["help", "x"], "`x`", "probe, status"),
             (&["explain"], "`explain` lacks ADDRESS", "ADDRESS, --json"),
             (&["explain", "lb-1"], "`lb-1`", "the IPv4 or IPv6 address of a VIP"),
             (&["explain", "::1"], "`::1`", "this is a loopback address"),
+            (&["inspect", "ports"], "`ports`", "links, next-hops, vips"),
+            (&["status", "--watch=fast"], "`fast`", "a duration such as 400ms"),
+            (&["status", "--admin", "nowhere"], "`nowhere`", "unix:///path"),
+            (&["check", "--watch"], "`--watch`", "--json, --admin ADDRESS"),
             (&["completions", "csh"], "`csh`", "bash"),
             (&["probe"], "`probe` lacks NAME", "--socket PATH"),
             (&["probe", "a", "b"], "`b`", "NAME, --socket PATH, --timeout DURATION"),

@@ -2,12 +2,21 @@
 
 //! The commands of the program: arguments in, exit code out.
 
+mod admin;
 mod chains;
+mod check;
+mod diags;
 mod explain;
 mod grpc_health_probe;
+mod inspect;
 mod line;
 mod output;
 mod pages;
+mod plan;
+mod read;
+#[cfg(test)]
+mod sample;
+mod status;
 mod usage;
 
 use std::{
@@ -43,6 +52,9 @@ pub fn main(program: &str, arguments: impl IntoIterator<Item = String>) -> ExitC
             debug::export().await.map_or_else(|error| complain(&error), |line| print(line + "\n"))
         }),
         Ok(Command::Explain { address, json }) => on_runtime(explain::run(address, json)),
+        Ok(Command::Read(view, options)) => on_runtime(read::run(view, options)),
+        Ok(Command::Check { admin, json }) => on_runtime(check::run(admin, json)),
+        Ok(Command::Diags { file, admin }) => on_runtime(async move { diags::run(&file, admin).await }),
         Ok(Command::Probe(Probe { service, socket, limit })) => on_runtime(async {
             match health::probe(&socket, &service, limit).await {
                 Ok(()) => ExitCode::SUCCESS,

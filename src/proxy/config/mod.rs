@@ -42,6 +42,16 @@ pub fn environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os().map(|(name, value)| (name.to_string_lossy().into(), value.to_string_lossy().into()))
 }
 
+/// The address of the admin listener; `None` if the variable is empty or not accepted.
+pub(crate) fn admin_address() -> Option<Target> {
+    rules::admin(&mut Reader::new(variable), var::ADMIN_ADDRESS)
+}
+
+/// A variable of the environment.
+fn variable(name: &str) -> Option<String> {
+    std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
+}
+
 /// The name by which the program was started.
 pub fn program() -> String {
     std::env::args_os().next().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()

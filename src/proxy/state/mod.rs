@@ -17,7 +17,7 @@ pub(crate) use self::{
         Vips,
     },
     kernel::Kernel,
-    peers::{Mesh, Target},
+    peers::{LoadBalancer, Mesh, Target},
     sources::{Handles, Sources},
 };
 

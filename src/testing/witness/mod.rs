@@ -21,7 +21,7 @@ pub use self::{
     links::{
         Link, add_bridge, add_veth, change_link, delete_link, link, links, query, set_port, snoop, snooping,
     },
-    neighbours::{learn_neighbour, neighbour, neighbours, set_neighbour},
+    neighbours::{learn_neighbour, neighbour, neighbours, set_forward, set_neighbour},
     routes::{MAIN, NextHop, Route, Way, add_route, replace_route, route_get, routes},
     rules::{Action, Rule, add_rule, delete_rule, rules},
     snapshot::snapshot,

@@ -9,7 +9,7 @@ use rtnetlink::{
     packet_route::{
         AddressFamily,
         RouteNetlinkMessage::{GetNeighbour, NewNeighbour},
-        neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState},
+        neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState},
     },
 };
 
@@ -67,6 +67,17 @@ pub fn set_neighbour(link: &str, address: IpAddr, mac: [u8; 6]) {
 /// Adds a neighbour with this MAC address to a link, as if it had just answered.
 pub fn learn_neighbour(link: &str, address: IpAddr, mac: [u8; 6]) {
     note_neighbour(link, address, mac, NeighbourState::Reachable);
+}
+
+/// Adds a static entry to the forwarding database of the bridge of a port.
+pub fn set_forward(port: &str, mac: [u8; 6]) {
+    let mut message = NeighbourMessage::default();
+    message.header.family = AddressFamily::Bridge;
+    message.header.ifindex = index(port);
+    message.header.state = NeighbourState::Noarp;
+    message.header.flags = NeighbourFlags::Controller;
+    message.attributes = vec![NeighbourAttribute::LinkLayerAddress(mac.into())];
+    change(&NewNeighbour(message), NLM_F_CREATE | NLM_F_REPLACE);
 }
 
 fn note_neighbour(link: &str, address: IpAddr, mac: [u8; 6], state: NeighbourState) {

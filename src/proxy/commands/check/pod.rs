@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Checks of the process and its container: capabilities, seccomp, descriptors, clock, files.
+
+use std::{
+    fs,
+    path::Path,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use rustix::fs::{Access, access};
+
+use super::Finding;
+use crate::{
+    chain::causes,
+    proxy::{app::NEEDED_DESCRIPTORS, capabilities, config::Mistake, health, log::timestamp},
+    transport::descriptors,
+};
+
+/// The first day of 2025: a clock before it is not set.
+const EARLIEST: Duration = Duration::from_secs(1_735_689_600);
+
+pub(super) fn capabilities() -> Finding {
+    const GRANT: &str = "securityContext: {capabilities: {add: [\"NET_ADMIN\", \"NET_RAW\"]}}, and on the file: \
+                         setcap cap_net_admin,cap_net_raw=p";
+    match capabilities::raise() {
+        Ok(found) if found.net_raw => Finding::ok("capabilities", "NET_ADMIN, NET_RAW"),
+        Ok(_) => {
+            let breaks =
+                "changed MAC addresses are not announced: neighbours learn them when their entries expire";
+            Finding::warning("capabilities", "NET_ADMIN without NET_RAW", breaks, GRANT)
+        }
+        Err(error) => {
+            let breaks = "links, routes and rules cannot be set: the proxy ends at its start";
+            Finding::failed("capabilities", causes(&error).to_string(), breaks, GRANT)
+        }
+    }
+}
+
+/// A profile that forbids a system call shows in the other checks; this one names its mode.
+pub(super) fn seccomp() -> Finding {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mode = status.lines().find_map(|line| line.strip_prefix("Seccomp:")).map(str::trim);
+    match mode {
+        Some("2") => Finding::ok("seccomp", "a profile filters system calls"),
+        Some("0") => Finding::warning(
+            "seccomp",
+            "no profile",
+            "nothing; but an attacker who controls the process may use every system call",
+            "securityContext: {seccompProfile: {type: RuntimeDefault}}",
+        ),
+        other => Finding::ok("seccomp", format!("mode {}", other.unwrap_or("unknown"))),
+    }
+}
+
+pub(super) fn descriptors() -> Finding {
+    let limit = descriptors::raise().unwrap_or_else(|_| descriptors::limit());
+    let found = format!("at most {limit} descriptors");
+    match limit >= NEEDED_DESCRIPTORS {
+        true => Finding::ok("descriptors", found),
+        false => {
+            let breaks = "peers share fewer connections: some are closed for newcomers";
+            let repair =
+                format!("raise the limit of the container runtime: LimitNOFILE={NEEDED_DESCRIPTORS}");
+            Finding::warning("descriptors", found, breaks, repair)
+        }
+    }
+}
+
+pub(super) fn clock() -> Finding {
+    clock_at(SystemTime::now())
+}
+
+fn clock_at(now: SystemTime) -> Finding {
+    match now.duration_since(UNIX_EPOCH).unwrap_or_default() >= EARLIEST {
+        true => Finding::ok("clock", timestamp(now)),
+        false => {
+            let breaks = "certificates and tokens are not valid yet: no peer accepts the proxy";
+            Finding::failed("clock", timestamp(now), breaks, "set the clock of the node: chronyc makestep")
+        }
+    }
+}
+
+/// The folders in which the proxy makes its sockets and files.
+pub(super) fn files() -> impl Iterator<Item = Finding> {
+    Path::new(health::SOCKET).parent().into_iter().map(folder)
+}
+
+fn folder(path: &Path) -> Finding {
+    match access(path, Access::WRITE_OK | Access::EXEC_OK) {
+        Ok(()) => Finding::ok("files", format!("{} is writable", path.display())),
+        Err(error) => {
+            let found = format!("{} is not writable: {error}", path.display());
+            let breaks = "health and the endpoint have no socket: the proxy ends at its start";
+            let repair = format!("mount an emptyDir at {} that the user may write", path.display());
+            Finding::failed("files", found, breaks, repair)
+        }
+    }
+}
+
+pub(super) fn mistake(mistake: &Mistake) -> Finding {
+    let Mistake { variable, value, accepted } = mistake;
+    let repair = format!("{variable}: {accepted}");
+    Finding::failed("variables", format!("{variable}={value:?}"), "the proxy ends at its start", repair)
+}
+
+pub(super) fn warning(warning: &str) -> Finding {
+    Finding::warning("variables", warning, "nothing: another value is used", "see proxy help variables")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::State, *};
+
+    #[test]
+    fn a_clock_that_is_not_set_fails() {
+        assert_eq!(clock_at(UNIX_EPOCH).state, State::Failed);
+        assert_eq!(clock_at(UNIX_EPOCH + EARLIEST).state, State::Ok);
+        assert_eq!(clock().state, State::Ok);
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_written_fails() {
+        let there = tempfile::tempdir().unwrap();
+        assert_eq!(folder(there.path()).state, State::Ok);
+        let finding = folder(&there.path().join("none"));
+        assert_eq!(finding.state, State::Failed);
+        assert!(finding.repair.contains("emptyDir"), "{finding:?}");
+    }
+
+    #[test]
+    fn a_variable_that_is_not_accepted_has_the_accepted_values() {
+        let finding =
+            mistake(&Mistake { variable: "NSM_MTU", value: "x".into(), accepted: "a number".into() });
+        assert_eq!(
+            (finding.state, &*finding.found, &*finding.repair),
+            (State::Failed, "NSM_MTU=\"x\"", "NSM_MTU: a number")
+        );
+    }
+}
