@@ -72,6 +72,7 @@ pub use self::{
     memory::Memory,
     netlink::{
         Netlink,
+        counters::{Counters, Port},
         dump::{Dump, DumpedNeighbour, DumpedRoute, DumpedRule, Interface, Statistics, dump},
     },
     observed::{BridgeSettings, Hop, Link, LinkKind, Observed, Route, Target},

@@ -67,6 +67,8 @@ pub(super) struct Reconciler<B> {
     last_read: Option<Observed>,
     /// When everything has to be read.
     resync: Instant,
+    /// When the last pass began.
+    began: Instant,
 }
 
 /// The result of a pass.
@@ -99,13 +101,14 @@ impl<B: Backend> Reconciler<B> {
             due: Instant::now(),
             last_read: None,
             resync: Instant::now(),
+            began: Instant::now(),
         }
     }
 
     /// Runs until [`stop`](super::Kernel::stop) has been called and everything is withdrawn.
     pub(super) async fn run(mut self) {
         loop {
-            let started = Instant::now();
+            self.began = Instant::now();
             let stopping = self.claims.stopping();
             let span = tracing::debug_span!("reconcile", changes = tracing::field::Empty);
             let done = self.pass().instrument(span).await;
@@ -114,7 +117,7 @@ impl<B: Backend> Reconciler<B> {
                 return;
             }
             let ended = Instant::now();
-            self.wait(ended + (2 * (ended - started)).min(MAX_PAUSE)).await;
+            self.wait(ended + (2 * (ended - self.began)).min(MAX_PAUSE)).await;
         }
     }
 
@@ -146,6 +149,7 @@ impl<B: Backend> Reconciler<B> {
                 self.status.send_modify(|status| {
                     status.revision = self.claims.revision();
                     status.passes += 1;
+                    status.busy += self.began.elapsed();
                     status.degraded = self.standing().chain([Degraded::Failing]).collect();
                     status.leak_stopped.clear();
                     status.list(vec![failure]);
@@ -271,9 +275,11 @@ impl<B: Backend> Reconciler<B> {
             let reached = done.then_some(snapshot.revision);
             status.revision = reached.or(tried).unwrap_or(status.revision);
             status.passes += 1;
+            status.busy += self.began.elapsed();
             status.writes += writes;
             status.drifting = self.drift.is_recent();
             status.drift = drift;
+            status.drifts += drift as u64;
             status.orphans = snapshot.orphans;
             status.degraded = self.standing().chain(snapshot.degraded).collect();
             status.degraded.extend((end == End::Failing).then_some(Degraded::Failing));

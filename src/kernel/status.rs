@@ -9,6 +9,7 @@ use std::{
     fmt,
     net::IpAddr,
     sync::Arc,
+    time::Duration,
 };
 
 use ipnet::IpNet;
@@ -67,8 +68,12 @@ pub struct Status {
     pub orphans: BTreeSet<InterfaceName>,
     /// Passes made.
     pub passes: u64,
+    /// Time that they took.
+    pub busy: Duration,
     /// Number of other programs' changes that the last pass reverted.
     pub drift: usize,
+    /// Number of other programs' changes that all passes reverted.
+    pub drifts: u64,
     /// The last such changes are more recent than a resync interval.
     pub drifting: bool,
     /// Changes that the reconciler has made since it started.

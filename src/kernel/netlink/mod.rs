@@ -6,6 +6,7 @@
 //! change is refused with `EPERM`.
 
 mod answers;
+pub(super) mod counters;
 pub(super) mod dump;
 mod message;
 mod neighbours;

@@ -11,6 +11,7 @@ pub(super) mod balancer;
 mod bulk;
 mod checked;
 mod contract;
+mod counters;
 mod dump;
 mod events;
 mod explain;
