@@ -110,7 +110,7 @@ impl Telemetry {
 }
 
 /// The standard resource, with our defaults for the attributes that it lacks.
-fn resource(name: &str) -> Resource {
+pub(crate) fn resource(name: &str) -> Resource {
     let standard = Resource::builder().build();
     let mut defaults = Vec::new();
     let of = |key: &'static str| standard.get(&Key::from_static_str(key)).map(|value| value.to_string());

@@ -12,7 +12,7 @@ use serde::Serialize;
 const MAX_SHOWN: usize = 128;
 
 /// One or more lines of text.
-pub(super) fn text(status: StatusCode, text: impl Into<String>) -> Response {
+pub(crate) fn text(status: StatusCode, text: impl Into<String>) -> Response {
     answer(status, "text/plain; charset=utf-8", text.into() + "\n")
 }
 
@@ -28,7 +28,7 @@ pub(super) fn json(value: &impl Serialize) -> Response {
 }
 
 /// A body of a media type. No answer is kept by a cache, sniffed, or shown by another site.
-pub(super) fn answer(status: StatusCode, kind: &'static str, body: impl Into<Body>) -> Response {
+pub(crate) fn answer(status: StatusCode, kind: &'static str, body: impl Into<Body>) -> Response {
     let mut answer = Response::new(body.into());
     *answer.status_mut() = status;
     for (name, value) in [

@@ -17,6 +17,7 @@ mod serve;
 use std::{fs, os::unix::fs::DirBuilderExt};
 
 pub(crate) use self::{
+    answers::text,
     routes::{Admin, router},
     serve::{Served, serve},
 };

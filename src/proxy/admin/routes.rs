@@ -16,6 +16,7 @@ use crate::proxy::{
     config::LogLevel,
     health::{LIVENESS, READINESS},
     log::Verbosity,
+    metrics::Metrics,
     state::Sources,
 };
 
@@ -26,13 +27,16 @@ pub(crate) struct Admin {
     pub(crate) sources: Sources,
     /// The level of the log.
     pub(crate) verbosity: Verbosity,
+    /// The metrics; `None` if they could not be set up.
+    pub(crate) metrics: Option<Metrics>,
 }
 
 /// Every path with its methods, in the order in which an answer lists them.
-fn routes() -> [(&'static str, &'static str, MethodRouter<Admin>); 7] {
+fn routes() -> [(&'static str, &'static str, MethodRouter<Admin>); 8] {
     [
         ("/healthz", "GET", get(healthz)),
         ("/readyz", "GET", get(readyz)),
+        ("/metrics", "GET", get(metrics)),
         ("/state", "GET", get(state)),
         ("/events", "GET", get(events)),
         ("/chains", "GET", get(chains)),
@@ -67,6 +71,13 @@ fn verdict(admin: &Admin, service: &str) -> Response {
     let status = if verdict.serving { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let degraded = verdict.degraded.iter().map(|what| format!("\ndegraded: {what}"));
     answers::text(status, verdict.reason.clone() + &degraded.collect::<String>())
+}
+
+async fn metrics(State(admin): State<Admin>) -> Response {
+    match &admin.metrics {
+        Some(metrics) => metrics.answer().await,
+        None => answers::text(StatusCode::SERVICE_UNAVAILABLE, "no metrics; the log has the reason"),
+    }
 }
 
 async fn state(State(admin): State<Admin>) -> Response {

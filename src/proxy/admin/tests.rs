@@ -30,7 +30,11 @@ fn config() -> Config {
 }
 
 fn admin(health: &Health) -> Admin {
-    Admin { sources: Sources::new(&config(), health), verbosity: Verbosity::new(LogLevel::Debug) }
+    Admin {
+        sources: Sources::new(&config(), health),
+        verbosity: Verbosity::new(LogLevel::Debug),
+        metrics: None,
+    }
 }
 
 impl Rig {

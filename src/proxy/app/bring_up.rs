@@ -149,6 +149,7 @@ impl Up {
     ) -> Result<Target, Failure> {
         let chain = chains::endpoint(parts).build()?;
         let connections = parts.connections.clone();
+        let _first = self.handles.connections.set(connections.clone());
         let identity = identity.clone();
         let parent = Path::new(SOCKETS);
         let endpoint =

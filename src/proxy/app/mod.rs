@@ -17,6 +17,7 @@ use super::{
     config::{Config, LogLevel, Mistakes},
     health::{self, Health},
     log::{self, Events, Verbosity},
+    metrics,
     state::Sources,
     telemetry::Telemetry,
 };
@@ -156,7 +157,11 @@ async fn live(config: Config, permitted: Result<Capabilities, CapabilityError>) 
     let tasks = Tasks::default();
     let mut termination = Termination::catch()?;
     tasks.spawn(verbosity.follow_signals()?);
-    let ended = serve(&config, (verbosity, events), permitted, &tasks, &mut termination).await;
+    let sources = Sources::new(&config, &Health::default()).with_events(events);
+    if let Some(telemetry) = &telemetry {
+        let _first = sources.handles().losses.set(telemetry.losses());
+    }
+    let ended = serve(&config, &sources, verbosity, permitted, &tasks, &mut termination).await;
     if let Err(Failure::Interrupted(_)) = ended {
         return ended;
     }
@@ -173,31 +178,33 @@ async fn live(config: Config, permitted: Result<Capabilities, CapabilityError>) 
 /// start that waits.
 async fn serve(
     config: &Config,
-    (verbosity, events): (Verbosity, Events),
+    sources: &Sources,
+    verbosity: Verbosity,
     permitted: Result<Capabilities, CapabilityError>,
     tasks: &Tasks,
     termination: &mut Termination,
 ) -> Result<(), Failure> {
-    let health = Health::default();
+    let health = sources.health();
     tasks.spawn(health.watch_start(health::STEP_TIMEOUT));
-    let _served = health::serve(Path::new(health::SOCKET), &health, tasks).await?;
-    let sources = Sources::new(config, &health).with_events(events);
-    let admin = Admin { sources: sources.clone(), verbosity };
+    let _served = health::serve(Path::new(health::SOCKET), health, tasks).await?;
+    let metrics = metrics::start(config, sources);
+    let _metrics = metrics::serve(config.metrics, metrics.as_ref(), tasks).await;
+    let admin = Admin { sources: sources.clone(), verbosity, metrics };
     let _admin = admin::start(config.admin.as_ref(), admin, tasks).await;
     let capabilities = permitted?;
     tracing::info!(net_raw = capabilities.net_raw, "permitted to configure the network");
     let mut up = Up { handles: Arc::clone(sources.handles()), ..Up::default() };
     let ended = tokio::select! {
         signal = termination.received() => Ok(signal.name),
-        failed = until_refused(&mut up, config, &health, tasks) => Err(failed),
+        failed = until_refused(&mut up, config, health, tasks) => Err(failed),
     };
     match &ended {
         Ok(signal) => tracing::info!(signal, "going down"),
         Err(failure) => tracing::error!(error = failure as &(dyn std::error::Error + 'static), "going down"),
     }
     match &ended {
-        Err(Failure::Kernel(_)) => up.abandon(&health),
-        _ => unless_interrupted(up.down(&health), termination).await?,
+        Err(Failure::Kernel(_)) => up.abandon(health),
+        _ => unless_interrupted(up.down(health), termination).await?,
     }
     ended.map(drop)
 }

@@ -106,6 +106,8 @@ pub struct Config {
     pub snapshot_path: Option<PathBuf>,
     /// Address of the admin listener; `None` disables it.
     pub admin: Option<Target>,
+    /// Port of the metrics for other pods; `None` disables it.
+    pub metrics: Option<u16>,
     /// Address of the SPIFFE Workload API: `unix:///path` or `tcp://ip:port`.
     pub spiffe_endpoint_socket: String,
     /// Destination of exported spans; `None` disables the export.
@@ -156,6 +158,7 @@ impl Config {
             liveness: rules::liveness(&mut r),
             snapshot_path: rules::file(&mut r, var::SNAPSHOT_PATH),
             admin: rules::admin(&mut r, var::ADMIN_ADDRESS),
+            metrics: rules::metrics(&mut r),
             spiffe_endpoint_socket: rules::target_text(&mut r, var::SPIFFE_ENDPOINT_SOCKET),
             telemetry: None,
             settings: Vec::new(),

@@ -103,6 +103,17 @@ pub(super) fn admin(r: &mut Reader<impl Get>, variable: Variable) -> Option<Targ
     admin.flatten()
 }
 
+/// The port of the metrics for other pods; `None` if they are not served there. The port is checked
+/// even so.
+pub(super) fn metrics(r: &mut Reader<impl Get>) -> Option<u16> {
+    let instead = "metrics are not served to other pods";
+    let enabled = r.lenient(var::METRICS_ENABLED, "true or false", instead, |text| text.parse().ok());
+    let port = r.lenient(var::METRICS_PORT, "1 to 65535", "2223 is used", |text| {
+        text.parse().ok().filter(|port| *port > 0)
+    });
+    enabled.unwrap_or(false).then(|| port.unwrap_or(2223))
+}
+
 /// A unix socket, or a port of a loopback address.
 fn local(text: &str) -> Option<Target> {
     let target = text.parse().ok()?;

@@ -47,6 +47,7 @@ fn g01_defaults_are_those_of_the_go_struct() {
             liveness: Some(liveness::Settings { interval: Duration::from_millis(150), probes: 6 }),
             snapshot_path: Some("/tmp/meridio-proxy.snapshot".into()),
             admin: Some(Target::Tcp("127.0.0.1:9090".into())),
+            metrics: None,
             spiffe_endpoint_socket: SOCKET.1.into(),
             telemetry: None,
             settings: Vec::new(),
@@ -77,6 +78,25 @@ fn the_admin_listener_is_local_or_there_is_none() {
         assert_eq!(config.admin.map(|admin| admin.to_string()).as_deref(), expected, "{value}");
         let warned = config.warnings.iter().any(|warning| warning.starts_with("NSM_ADMIN_ADDRESS"));
         assert_eq!(warned, expected.is_none() && !value.is_empty(), "{value}: {:?}", config.warnings);
+    }
+}
+
+#[test]
+fn metrics_are_served_to_other_pods_only_if_that_is_set() {
+    // NSM_METRICS_ENABLED, NSM_METRICS_PORT, the port, warnings
+    let table = [
+        ("true", "2223", Some(2223), 0),
+        ("true", "1", Some(1), 0),
+        ("false", "2223", None, 0),
+        ("yes", "2223", None, 1),
+        ("true", "0", Some(2223), 1),
+        ("true", "65536", Some(2223), 1),
+        ("true", "http", Some(2223), 1),
+        ("false", "", None, 1),
+    ];
+    for (enabled, port, expected, warnings) in table {
+        let config = parse(&[("NSM_METRICS_ENABLED", enabled), ("NSM_METRICS_PORT", port)]).unwrap();
+        assert_eq!((config.metrics, config.warnings.len()), (expected, warnings), "{enabled} {port}");
     }
 }
 
@@ -115,6 +135,8 @@ fn g01_every_variable_is_read_under_its_name() {
         ("NSM_LIVENESS_CHECK_PROBES", "9"),
         ("NSM_SNAPSHOT_PATH", "/run/proxy/snapshot"),
         ("NSM_ADMIN_ADDRESS", "unix:///run/proxy/admin.sock"),
+        ("NSM_METRICS_ENABLED", "true"),
+        ("NSM_METRICS_PORT", "2224"),
         ("SPIFFE_ENDPOINT_SOCKET", "tcp://127.0.0.1:8081"),
         ("TELEMETRY", "true"),
     ])
@@ -146,6 +168,7 @@ fn g01_every_variable_is_read_under_its_name() {
             liveness: Some(liveness::Settings { interval: Duration::from_millis(50), probes: 9 }),
             snapshot_path: Some("/run/proxy/snapshot".into()),
             admin: Some(Target::Unix("/run/proxy/admin.sock".into())),
+            metrics: Some(2224),
             spiffe_endpoint_socket: "tcp://127.0.0.1:8081".into(),
             telemetry: Some(Destination::at(DEFAULT_ENDPOINT)),
             settings: Vec::new(),

@@ -42,6 +42,8 @@ variables! {
     LIVENESS_CHECK_PROBES = Variable::new("NSM_LIVENESS_CHECK_PROBES", "6", "Probes without an answer after which a load balancer is withdrawn");
     SNAPSHOT_PATH = Variable::new("NSM_SNAPSHOT_PATH", "/tmp/meridio-proxy.snapshot", "File that keeps leases, gateways and VIPs for a restart while their services are away; empty: none");
     ADMIN_ADDRESS = Variable::lenient("NSM_ADMIN_ADDRESS", "127.0.0.1:9090", "Address of the admin listener: a loopback address with a port, or unix:///path; empty: none");
+    METRICS_ENABLED = Variable::lenient("NSM_METRICS_ENABLED", "false", "true serves /metrics to other pods, on NSM_METRICS_PORT of every address; false on the admin listener alone");
+    METRICS_PORT = Variable::lenient("NSM_METRICS_PORT", "2223", "Port of /metrics for other pods");
     SPIFFE_ENDPOINT_SOCKET = Variable::new("SPIFFE_ENDPOINT_SOCKET", "", "Address of the SPIFFE Workload API; required");
     TELEMETRY = app::TELEMETRY;
     OTLP_ENDPOINT = app::OTLP_ENDPOINT;

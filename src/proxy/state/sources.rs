@@ -20,9 +20,11 @@ use crate::{
         health::{Board, Health, LIVENESS, Part, READINESS},
         log::{Event, Events, timestamp},
         mesh,
+        telemetry::Losses,
         vips::Vips,
     },
     registry::{self, discovery::Known},
+    server::monitor::Connections,
     transport::{Identity, Link},
 };
 
@@ -44,6 +46,8 @@ pub(crate) struct Handles {
     pub(crate) ipam: OnceLock<watch::Receiver<Link>>,
     pub(crate) nsp: OnceLock<watch::Receiver<Link>>,
     pub(crate) leases: OnceLock<watch::Receiver<ipam::Status>>,
+    pub(crate) connections: OnceLock<Connections>,
+    pub(crate) losses: OnceLock<Arc<Losses>>,
     pub(crate) vips: OnceLock<watch::Receiver<Vips>>,
     pub(crate) discovery: OnceLock<watch::Receiver<Known>>,
     pub(crate) mesh: OnceLock<(mesh::Settings, watch::Receiver<mesh::Status>)>,
@@ -70,6 +74,11 @@ impl Sources {
     /// The last events.
     pub(crate) fn events(&self) -> Vec<Event> {
         self.events.all()
+    }
+
+    /// The configuration of the proxy.
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
     }
 
     /// The health of the proxy.

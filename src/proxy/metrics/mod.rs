@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The metrics of the proxy, in Prometheus' text format.
+//!
+//! Instruments of OpenTelemetry read the state that the parts publish anyway, when the metrics are
+//! asked for. A text is kept for a second, so that many scrapes cost as much as one; it is made on
+//! a thread for blocking work, by one scrape at a time, and no part waits for it. The number of
+//! series of each metric is bounded, and so is the length of a label's value.
+//!
+//! `docs/metrics.md` lists all metrics; a test compares it with the declarations.
+
+mod interfaces;
+mod kernel;
+mod metric;
+mod peers;
+mod process;
+mod serve;
+
+use std::{
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+    time::Duration,
+};
+
+use axum::{
+    body::Bytes,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use opentelemetry::metrics::MeterProvider as _;
+use opentelemetry_sdk::metrics::{Instrument, SdkMeterProvider, Stream};
+use prometheus::{Registry, TEXT_FORMAT, TextEncoder};
+use tokio::{
+    sync::{Semaphore, watch},
+    task::spawn_blocking,
+    time::Instant,
+};
+
+use self::metric::Metric;
+pub(crate) use self::serve::serve;
+use super::{config::Config, state::Sources, telemetry};
+use crate::chain::causes;
+
+/// Name of the meter, as in Meridio's other components.
+const METER: &str = "Meridio";
+/// Time for which values are kept.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// All metrics.
+fn all() -> impl Iterator<Item = &'static Metric> {
+    let groups: [&[&Metric]; 4] =
+        [&interfaces::METRICS, &kernel::METRICS, &peers::METRICS, &process::METRICS];
+    groups.into_iter().flatten().copied()
+}
+
+/// Sets the metrics up, if they are served anywhere. A failure costs a warning and the metrics.
+pub(crate) fn start(config: &Config, sources: &Sources) -> Option<Metrics> {
+    if config.admin.is_none() && config.metrics.is_none() {
+        return None;
+    }
+    let metrics = Metrics::new(sources);
+    metrics.map_err(|error| tracing::warn!(error = causes(&error), "no metrics")).ok()
+}
+
+/// The metrics of the proxy. Clones share them.
+#[derive(Clone)]
+pub(crate) struct Metrics(Arc<Inner>);
+
+struct Inner {
+    registry: Registry,
+    _provider: SdkMeterProvider,
+    last: Mutex<Option<(Instant, Bytes)>>,
+    /// One text is made at a time.
+    turn: Semaphore,
+}
+
+/// The metrics cannot be set up or read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum MetricsError {
+    /// A socket for the counters of ports.
+    #[error("cannot open a socket for the counters of ports")]
+    Counters(#[from] std::io::Error),
+    /// The exporter.
+    #[error("cannot set up the metrics")]
+    Exporter(#[from] opentelemetry_sdk::error::OTelSdkError),
+    /// The encoder.
+    #[error("cannot write the metrics")]
+    Encoder(#[from] prometheus::Error),
+    /// The thread that makes the text panicked.
+    #[error("cannot read the metrics")]
+    Panicked(#[from] tokio::task::JoinError),
+}
+
+impl Metrics {
+    /// Registers the metrics of the proxy.
+    ///
+    /// # Errors
+    /// No socket can be opened.
+    pub(crate) fn new(sources: &Sources) -> Result<Self, MetricsError> {
+        Self::with_ports(sources, interfaces::ports()?)
+    }
+
+    fn with_ports(sources: &Sources, ports: interfaces::Read) -> Result<Self, MetricsError> {
+        let registry = Registry::new();
+        let exporter = opentelemetry_prometheus::exporter().with_registry(registry.clone()).build()?;
+        let config = sources.config();
+        let provider = SdkMeterProvider::builder()
+            .with_reader(exporter)
+            .with_resource(telemetry::resource(&config.name))
+            .with_view(bounds)
+            .build();
+        let meter = provider.meter(METER);
+        interfaces::register(&meter, &config.trench, &config.conduit, ports);
+        kernel::register(&meter, sources.handles());
+        peers::register(&meter, sources.handles());
+        process::register(&meter, sources.health(), sources.handles());
+        Ok(Self(Arc::new(Inner {
+            registry,
+            _provider: provider,
+            last: Mutex::default(),
+            turn: Semaphore::new(1),
+        })))
+    }
+
+    /// The answer to a scrape.
+    pub(crate) async fn answer(&self) -> Response {
+        match self.render().await {
+            Ok(text) => ([(header::CONTENT_TYPE, TEXT_FORMAT)], text).into_response(),
+            Err(error) => {
+                let error = causes(&error);
+                tracing::error!(error, "no metrics");
+                (StatusCode::INTERNAL_SERVER_ERROR, error).into_response()
+            }
+        }
+    }
+
+    /// The text, at most a second old.
+    ///
+    /// # Errors
+    /// A bug of the exporter or the encoder.
+    pub(crate) async fn render(&self) -> Result<Bytes, MetricsError> {
+        if let Some(text) = self.0.kept() {
+            return Ok(text);
+        }
+        let _turn = self.0.turn.acquire().await;
+        if let Some(text) = self.0.kept() {
+            return Ok(text); // made by another scrape meanwhile
+        }
+        let inner = Arc::clone(&self.0);
+        spawn_blocking(move || inner.make()).await?
+    }
+}
+
+impl Inner {
+    fn kept(&self) -> Option<Bytes> {
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.as_ref().filter(|(made, _)| made.elapsed() < FRESH).map(|(_, text)| text.clone())
+    }
+
+    fn make(&self) -> Result<Bytes, MetricsError> {
+        let text = Bytes::from(TextEncoder::new().encode_to_string(&self.registry.gather())?);
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        *last = Some((Instant::now(), text.clone()));
+        Ok(text)
+    }
+}
+
+/// Bounds the series of each instrument; the SDK reserves memory for as many.
+fn bounds(instrument: &Instrument) -> Option<Stream> {
+    let metric = all().find(|metric| metric.name == instrument.name())?;
+    Stream::builder().with_cardinality_limit(metric.series).build().ok()
+}
+
+/// Reads what a part publishes, once it is up.
+fn of_part<T>(part: &OnceLock<watch::Receiver<T>>, read: impl FnOnce(&T)) {
+    if let Some(part) = part.get() {
+        read(&part.borrow());
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,318 @@
+// SPDX-License-Identifier: Apache-2.0
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::atomic::{AtomicUsize, Ordering},
+};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    sync::watch,
+};
+
+use super::{metric::Kind, *};
+use crate::{
+    kernel::{Ends, Mac, PeerId, Port, Refusal, Statistics},
+    proxy::{
+        chains::Parts,
+        health::{Health, Part},
+        in_memory,
+        mesh::{self, LinkState},
+        telemetry::Losses,
+        vips::Vips,
+    },
+    registry::discovery::Known,
+    task::Tasks,
+    testing::Authority,
+    transport::Target,
+};
+
+/// The series of a text, by name: each with its labels and its value.
+type Series = BTreeMap<String, Vec<(BTreeMap<String, String>, f64)>>;
+
+fn config(more: &[(&str, &str)]) -> Config {
+    let socket = |name: &str| (name == "SPIFFE_ENDPOINT_SOCKET").then(|| "unix:///run/agent.sock".into());
+    let more: BTreeMap<String, String> =
+        more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    Config::parse(|name| more.get(name).cloned().or_else(|| socket(name))).unwrap()
+}
+
+fn sources() -> Sources {
+    Sources::new(&config(&[("NSM_TRENCH", "trench-a"), ("NSM_CONDUIT", "conduit-a")]), &Health::default())
+}
+
+fn ports(number: usize) -> Vec<Port> {
+    let port = |at: usize| Port {
+        name: format!("nsm-{at}").parse().unwrap(),
+        mac: Some(Mac([2, 0, 0, 0, 0, 1])),
+        addresses: ["172.16.1.7/24", "fd00::7/64"].map(|net| net.parse().unwrap()).into(),
+        statistics: Statistics { rx_packets: at as u64, tx_dropped: 8, ..Statistics::default() },
+    };
+    (0..number).map(port).collect()
+}
+
+/// The metrics of a proxy in memory, in which every part is up.
+async fn whole(number_of_ports: usize, tasks: &Tasks) -> Metrics {
+    let sources = sources();
+    let parts: Parts = in_memory::parts("px", tasks).unwrap();
+    let peer = PeerId::load_balancer("lb-1");
+    let port = parts.kernel.port(&peer, "nsm-1".parse().unwrap(), Ends::default());
+    let hop = parts.kernel.next_hop(&peer, "172.16.1.2".parse().unwrap());
+    parts.kernel.settled().await;
+    let handles = sources.handles();
+    let svid = Authority::new("a.test").identity("px");
+    let links = [("lb-1".to_owned(), LinkState::Connected)].into();
+    let settings = mesh::Settings {
+        name: "px".into(),
+        network_service: "lb".into(),
+        request_timeout: Duration::from_secs(15),
+    };
+    let status = mesh::Status { known: true, links };
+    let vips = Vips { list: Some(["20.0.0.1/32".parse().unwrap()].into()), ..Vips::default() };
+    handles.kernel.set(parts.kernel.status()).unwrap();
+    handles.identity.set(svid).unwrap();
+    handles.leases.set(parts.leases.status()).unwrap();
+    assert!(handles.connections.set(parts.connections.clone()).is_ok());
+    handles.losses.set(Arc::new(Losses::default())).unwrap();
+    handles.vips.set(watch::channel(vips).1).unwrap();
+    handles.registration.set(watch::channel(Default::default()).1).unwrap();
+    handles.set_mesh(settings, watch::channel(status).1, watch::channel(Known::default()).1);
+    let metrics = Metrics::with_ports(&sources, Box::new(move || Ok(ports(number_of_ports)))).unwrap();
+    drop((port, hop));
+    metrics
+}
+
+async fn text(metrics: &Metrics) -> String {
+    String::from_utf8(metrics.render().await.unwrap().to_vec()).unwrap()
+}
+
+/// Parses the text format, strictly.
+fn parse(text: &str) -> Series {
+    let mut found = Series::new();
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        let (name, rest) = line.split_at(line.find(['{', ' ']).expect(line));
+        let (labels, value) = match rest.strip_prefix('{') {
+            Some(rest) => labels(rest),
+            None => (BTreeMap::new(), rest),
+        };
+        found.entry(name.to_owned()).or_default().push((labels, value.trim().parse().expect(line)));
+    }
+    found
+}
+
+/// The labels up to the closing brace, and the text behind it.
+fn labels(mut rest: &str) -> (BTreeMap<String, String>, &str) {
+    let mut labels = BTreeMap::new();
+    while let Some((key, quoted)) = rest.split_once("=\"") {
+        let mut value = String::new();
+        let mut chars = quoted.char_indices();
+        let end = loop {
+            match chars.next().unwrap() {
+                (_, '\\') => value.push(match chars.next().unwrap().1 {
+                    'n' => '\n',
+                    other => other,
+                }),
+                (at, '"') => break at,
+                (_, other) => value.push(other),
+            }
+        };
+        labels.insert(key.to_owned(), value);
+        rest = quoted[end + 1..].trim_start_matches(',');
+        if let Some(rest) = rest.strip_prefix('}') {
+            return (labels, rest);
+        }
+    }
+    panic!("no end of labels: {rest}");
+}
+
+/// A row of `docs/metrics.md`.
+fn row(metric: &Metric, names: &BTreeSet<String>) -> String {
+    let name = metric.name.replace('.', "_");
+    let exported: Vec<_> = names.iter().filter(|other| is_of(&name, other)).collect();
+    let [exported] = exported[..] else { panic!("{name} is exported as {exported:?}") };
+    let kind = match metric.kind {
+        Kind::Counter => "counter",
+        Kind::Gauge => "gauge",
+    };
+    let labels: Vec<_> = metric.labels.iter().map(|label| format!("`{label}`")).collect();
+    let labels = labels.join(", ");
+    format!("| `{exported}` | {kind} | {} | {labels} | {} | {} |", metric.unit, metric.series, metric.meaning)
+}
+
+/// Whether a name is that of a metric, with the suffixes of its unit and its kind.
+fn is_of(metric: &str, name: &str) -> bool {
+    let suffixes = ["", "_total", "_seconds", "_seconds_total", "_bytes"];
+    name.strip_prefix(metric).is_some_and(|suffix| suffixes.contains(&suffix))
+}
+
+/// With `UPDATE=1`, writes the table.
+#[tokio::test]
+async fn the_documented_metrics_are_the_exported_ones() {
+    let tasks = Tasks::default();
+    let series = parse(&text(&whole(2, &tasks).await).await);
+    let mut names: BTreeSet<String> = series.keys().cloned().collect();
+    assert!(names.remove("target_info"), "{names:?}");
+    let rows: Vec<String> = all().map(|metric| row(metric, &names)).collect();
+    assert_eq!(rows.len(), names.len(), "every exported metric is declared: {names:?}");
+    for metric in all() {
+        let name = metric.name.replace('.', "_");
+        let of = series.iter().find(|(other, _)| is_of(&name, other)).map(|(_, series)| series).unwrap();
+        assert!(of.len() <= metric.series, "{name}: {of:?}");
+        for (labels, _) in of {
+            let keys: BTreeSet<&str> =
+                labels.keys().map(String::as_str).filter(|key| *key != "otel_scope_name").collect();
+            assert_eq!(keys, metric.labels.iter().copied().collect(), "{name}");
+        }
+    }
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/metrics.md");
+    let page = std::fs::read_to_string(path).unwrap_or_default();
+    let is_row = |line: &str| line.starts_with("| `");
+    let listed: Vec<&str> = page.lines().filter(|line| is_row(line)).collect();
+    if std::env::var_os("UPDATE").is_some() {
+        let before = page.lines().take_while(|line| !is_row(line));
+        let after = page.lines().skip_while(|line| !is_row(line)).skip_while(|line| is_row(line));
+        let lines = before.chain(rows.iter().map(String::as_str)).chain(after);
+        std::fs::write(path, lines.collect::<Vec<_>>().join("\n") + "\n").unwrap();
+    } else {
+        assert_eq!(listed, rows, "UPDATE=1 cargo test the_documented_metrics writes it");
+    }
+    tasks.stop().await;
+}
+
+#[tokio::test]
+async fn a_port_has_the_counters_and_labels_of_meridio() {
+    let tasks = Tasks::default();
+    let series = parse(&text(&whole(3, &tasks).await).await);
+    let received = &series["meridio_interface_rx_packets_total"];
+    let (labels, _) = received.iter().find(|(_, value)| *value == 2.0).unwrap();
+    let expected = [
+        ("trench", "trench-a"),
+        ("conduit", "conduit-a"),
+        ("interface_name", "nsm-2"),
+        ("mac_address", "02:00:00:00:00:01"),
+        ("ips", "[\"172.16.1.7/24\",\"fd00::7/64\"]"),
+        ("otel_scope_name", "Meridio"),
+    ];
+    assert_eq!(*labels, expected.map(|(key, value)| (key.to_owned(), value.to_owned())).into());
+    assert!(series["meridio_interface_tx_dropped_total"].iter().all(|(_, value)| *value == 8.0));
+    tasks.stop().await;
+}
+
+#[tokio::test]
+async fn a_part_that_is_not_up_has_no_metrics() {
+    let series = parse(&text(&Metrics::with_ports(&sources(), Box::new(|| Ok(Vec::new()))).unwrap()).await);
+    assert!(!series.contains_key("meridio_proxy_next_hops"), "{series:?}");
+    assert!(!series.contains_key("meridio_interface_rx_packets_total"), "{series:?}");
+    assert_eq!(series["meridio_proxy_health"].len(), 6);
+    assert!(series["process_resident_memory_bytes"][0].1 > 1e6);
+}
+
+#[tokio::test]
+async fn values_follow_the_state() {
+    let health = Health::default();
+    let sources = Sources::new(&config(&[]), &health);
+    let metrics = Metrics::with_ports(&sources, Box::new(|| Ok(Vec::new()))).unwrap();
+    let health_of = |text: &str, service: &str| {
+        let series = parse(text)["meridio_proxy_health"].clone();
+        series.into_iter().find(|(labels, _)| labels["service"] == service).unwrap().1
+    };
+    assert_eq!(health_of(&text(&metrics).await, "Egress"), 0.0);
+    health.set(Part::Egress, true, "");
+    let text = String::from_utf8(metrics.0.make().unwrap().to_vec()).unwrap();
+    assert_eq!(health_of(&text, "Egress"), 1.0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_scrapes_in_a_second_read_the_kernel_once() {
+    let reads = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&reads);
+    let read = move || {
+        count.fetch_add(1, Ordering::Relaxed);
+        Ok(ports(1000))
+    };
+    let metrics = Metrics::with_ports(&sources(), Box::new(read)).unwrap();
+    let scrapes = (0..100).map(|_| metrics.render());
+    let texts = futures::future::join_all(scrapes).await;
+    let first = texts[0].as_ref().unwrap();
+    assert!(texts.iter().all(|text| text.as_ref().unwrap() == first));
+    let series = parse(std::str::from_utf8(first).unwrap());
+    assert_eq!(series["meridio_interface_rx_bytes_total"].len(), 1000);
+    assert_eq!(reads.load(Ordering::Relaxed), 1);
+    tokio::time::advance(FRESH).await;
+    metrics.render().await.unwrap();
+    assert_eq!(reads.load(Ordering::Relaxed), 2);
+}
+
+#[tokio::test]
+async fn a_link_that_goes_takes_its_series_along() {
+    let mut left = [3, 1].into_iter();
+    let read = move || Ok(ports(left.next().unwrap_or_default()));
+    let metrics = Metrics::with_ports(&sources(), Box::new(read)).unwrap();
+    assert_eq!(parse(&text(&metrics).await)["meridio_interface_tx_bytes_total"].len(), 3);
+    tokio::time::sleep(FRESH).await;
+    assert_eq!(parse(&text(&metrics).await)["meridio_interface_tx_bytes_total"].len(), 1);
+}
+
+#[tokio::test]
+async fn a_kernel_that_refuses_costs_the_counters_alone() {
+    let metrics = Metrics::with_ports(&sources(), Box::new(|| Err(Refusal::errno(1)))).unwrap();
+    let series = parse(&text(&metrics).await);
+    assert!(!series.contains_key("meridio_interface_rx_packets_total"));
+    assert_eq!(series["meridio_proxy_health"].len(), 6);
+}
+
+#[tokio::test]
+async fn values_of_labels_are_escaped_and_bounded() {
+    let nasty = "a\"b\\c\nd";
+    let long = "ü".repeat(32 << 10); // 64 KiB
+    for (given, expected) in [(nasty, nasty.to_owned()), (long.as_str(), "ü".repeat(128))] {
+        let plain = config(&[]);
+        let config = Config { trench: given.into(), conduit: given.into(), name: given.into(), ..plain };
+        let sources = Sources::new(&config, &Health::default());
+        let metrics = Metrics::with_ports(&sources, Box::new(|| Ok(ports(1)))).unwrap();
+        let series = parse(&text(&metrics).await);
+        let (labels, _) = &series["meridio_interface_rx_packets_total"][0];
+        assert_eq!((&labels["trench"], &labels["conduit"]), (&expected, &expected));
+    }
+}
+
+/// The answer to a request with this first line, and to a scraper that uses a name of the pod.
+async fn ask(address: &str, line: &str) -> String {
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let request = format!("{line} HTTP/1.1\r\nhost: proxy.example.com:2223\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn other_pods_get_the_metrics_and_nothing_else() {
+    let tasks = Tasks::default();
+    let metrics = whole(100, &tasks).await;
+    let listener = serve::listen(0).await.unwrap();
+    let Target::Tcp(address) = listener.target().unwrap() else { panic!("not TCP") };
+    let address = address.replace("[::]", "127.0.0.1");
+    let _served = crate::proxy::admin::serve(listener, serve::router(metrics), &tasks);
+    let answer = ask(&address, "GET /metrics").await;
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.contains("content-type: text/plain; version=0.0.4"), "{head}");
+    assert_eq!(parse(body)["meridio_interface_rx_bytes_total"].len(), 100);
+    for (line, status) in [("GET /state", "404"), ("GET /", "404"), ("POST /metrics", "405")] {
+        let answer = ask(&address, line).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{line}: {answer}");
+    }
+    tasks.stop().await;
+}
+
+#[tokio::test]
+async fn a_port_that_is_taken_costs_a_warning() {
+    let tasks = Tasks::default();
+    let metrics = Metrics::with_ports(&sources(), Box::new(|| Ok(Vec::new()))).unwrap();
+    let taken = serve::listen(0).await.unwrap();
+    let Target::Tcp(address) = taken.target().unwrap() else { panic!("not TCP") };
+    let port = address.rsplit_once(':').unwrap().1.parse().unwrap();
+    assert!(serve(Some(port), Some(&metrics), &tasks).await.is_none());
+    assert!(serve(None, Some(&metrics), &tasks).await.is_none());
+    tasks.stop().await;
+}
