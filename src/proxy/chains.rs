@@ -136,6 +136,7 @@ pub fn endpoint(parts: &Parts) -> Chain {
 pub fn client(parts: &Parts) -> Chain {
     let heal = heal::Settings {
         liveness: Some(Arc::new(Links::new(parts.kernel.clone()))),
+        keep_endpoint: true, // another load balancer has a connection of its own
         token_lifetime: parts.token_lifetime,
         ..heal::Settings::default()
     };

@@ -67,6 +67,7 @@ impl Target {
         let heal = heal::Settings {
             token_lifetime: TOKEN_LIFETIME,
             reselect_after: u32::MAX,
+            keep_endpoint: true,
             longest_pause: RETRY,
             ..heal::Settings::default()
         };

@@ -5,7 +5,8 @@
 //! Two things are watched after each Request: over the same wire, whether the peers still have the
 //! connection; and, if the settings have a [`Liveness`], whether traffic passes. [`rules`] decide
 //! how to heal. In short: while the link may carry traffic it is kept and the Request repeated, as
-//! a refresh would be; a dead link is made again, to the same endpoint. A link that answers again
+//! a refresh would be; a dead link is made again, to any endpoint of the network service unless the
+//! settings keep the same. A link that answers again
 //! within 3 s is not dead. Traffic does not wait for any of it: the kernel's reconciler takes it
 //! off a link that is gone or silent, and while a peer reports that the connection is down, other
 //! links are preferred.
@@ -48,6 +49,9 @@ pub struct Settings {
     pub liveness: Option<Arc<dyn Liveness>>,
     /// Number of refusals after which a link of unknown state is made again.
     pub reselect_after: u32,
+    /// Whether a link is made again to the same endpoint only. Otherwise nsmgr chooses the endpoint,
+    /// as by NSM's default, and does so as soon as the former one is reported to be gone.
+    pub keep_endpoint: bool,
     /// Longest pause between attempts.
     pub longest_pause: Duration,
     /// Lifetime of the token with which the monitor stream is opened.
@@ -55,12 +59,13 @@ pub struct Settings {
 }
 
 impl Default for Settings {
-    /// No liveness, reselect after 6 refusals (about 6 s), pauses of up to 12.5 s, tokens of ten
-    /// minutes.
+    /// No liveness, reselect after 6 refusals (about 6 s), at any endpoint, pauses of up to 12.5 s,
+    /// tokens of ten minutes.
     fn default() -> Self {
         Self {
             liveness: None,
             reselect_after: 6,
+            keep_endpoint: false,
             longest_pause: pace::LONGEST_REFUSED,
             token_lifetime: Duration::from_secs(600),
         }

@@ -10,7 +10,8 @@
 //! 2. The link is dead: reselect.
 //! 3. The link is alive: repeat, however often that fails and regardless of the reports of hops.
 //! 4. The link is not probed, and a hop reports that it is gone: reselect.
-//! 5. The link is not probed: repeat, and reselect after a number of refusals. Only an answer of a
+//! 5. The link is not probed, the endpoint is reported to be gone, and another will do: reselect.
+//! 6. The link is not probed: repeat, and reselect after a number of refusals. Only an answer of a
 //!    peer is a refusal. A peer that cannot be reached or does not answer would not answer a
 //!    reselect either.
 
@@ -24,7 +25,7 @@ use crate::chain::{Error, Reason};
 pub enum Action {
     /// Repeat the last Request on the same path.
     Again,
-    /// Close, then request a new link to the same endpoint.
+    /// Close, then request a new link.
     Reselect,
 }
 
@@ -57,19 +58,22 @@ pub struct Observation {
     pub verdict: Verdict,
     /// A hop reports that the link is gone.
     pub link_gone: bool,
+    /// A hop reports that the endpoint is gone.
+    pub endpoint_gone: bool,
     /// Number of Requests that peers refused since it broke.
     pub refusals: u32,
     /// It was reselected since it broke.
     pub reselected: bool,
 }
 
-/// Rules 1 to 5.
-pub fn action(observation: &Observation, reselect_after: u32) -> Action {
+/// Rules 1 to 6.
+pub fn action(observation: &Observation, reselect_after: u32, keep_endpoint: bool) -> Action {
     match observation {
         Observation { reselected: true, .. } => Action::Again,
         Observation { verdict: Verdict::Dead, .. } => Action::Reselect,
         Observation { verdict: Verdict::Alive, .. } => Action::Again,
         Observation { link_gone: true, .. } => Action::Reselect,
+        Observation { endpoint_gone: true, .. } if !keep_endpoint => Action::Reselect,
         Observation { refusals, .. } if *refusals >= reselect_after => Action::Reselect,
         Observation { .. } => Action::Again,
     }
@@ -80,7 +84,11 @@ impl Observation {
     pub fn learn(&mut self, error: &Error) {
         self.refusals += u32::from(Outcome::of(error) == Outcome::Refused);
         if let Reason::Status(status) = error.reason() {
-            self.link_gone |= status.message().to_ascii_lowercase().contains("link not found");
+            let message = status.message().to_ascii_lowercase();
+            self.link_gone |= message.contains("link not found");
+            // NSM's forwarders: `network service endpoint NAME not found`.
+            let endpoint = message.split_once("network service endpoint ").map(|(_, rest)| rest);
+            self.endpoint_gone |= endpoint.is_some_and(|rest| rest.contains("not found"));
         }
     }
 }
@@ -96,6 +104,7 @@ mod tests {
         let s = |verdict, link_gone, refusals, reselected| Observation {
             verdict,
             link_gone,
+            endpoint_gone: false,
             refusals,
             reselected,
         };
@@ -110,12 +119,32 @@ mod tests {
             ("3 alive, refused often", s(Alive, false, 99, false), Again),
             ("3 alive, though a hop says that the link is gone", s(Alive, true, 1, false), Again),
             ("4 unknown, link gone", s(Unknown, true, 1, false), Reselect),
-            ("5 unknown", s(Unknown, false, 0, false), Again),
-            ("5 unknown, refused", s(Unknown, false, 5, false), Again),
-            ("5 unknown, refused often", s(Unknown, false, 6, false), Reselect),
+            ("6 unknown", s(Unknown, false, 0, false), Again),
+            ("6 unknown, refused", s(Unknown, false, 5, false), Again),
+            ("6 unknown, refused often", s(Unknown, false, 6, false), Reselect),
         ];
         for (rule, observation, expected) in table {
-            assert_eq!(action(&observation, 6), expected, "{rule}");
+            assert_eq!(action(&observation, 6, false), expected, "{rule}");
+        }
+        let gone = |verdict| Observation { endpoint_gone: true, ..s(verdict, false, 1, false) };
+        assert_eq!(action(&gone(Unknown), 6, false), Reselect, "5 another endpoint");
+        assert_eq!(action(&gone(Unknown), 6, true), Again, "6 no other endpoint");
+        assert_eq!(action(&gone(Alive), 6, false), Again, "3 alive");
+    }
+
+    #[test]
+    fn an_endpoint_that_hops_do_not_find_is_gone() {
+        // message of a hop, whether it reports that the endpoint is gone
+        for (message, gone) in [
+            ("network service endpoint web-1 not found", true),
+            ("cannot find: network service endpoint web-1@a.test not found: 0/3", true),
+            ("network service endpoint candidates not found", true),
+            ("no candidates found", false),
+            ("failed to find link load-balan-x: Link not found", false),
+        ] {
+            let mut observation = Observation::default();
+            observation.learn(&Status::unknown(message).into());
+            assert_eq!(observation.endpoint_gone, gone, "{message}");
         }
     }
 

@@ -105,10 +105,15 @@ impl World {
     }
 
     fn chain(&self, verdict: Verdict, tasks: &Tasks) -> Next {
+        self.chain_of(verdict, true, tasks)
+    }
+
+    fn chain_of(&self, verdict: Verdict, keep_endpoint: bool, tasks: &Tasks) -> Next {
         self.link(verdict);
         let world = self.clone();
         let end = tower::service_fn(move |call: Call| world.clone().answer(call));
-        let settings = Settings { liveness: Some(Arc::new(self.clone())), ..Settings::default() };
+        let liveness: Arc<dyn Liveness> = Arc::new(self.clone());
+        let settings = Settings { liveness: Some(liveness), keep_endpoint, ..Settings::default() };
         let heal = Heal { settings, peers: Arc::new(self.clone()) };
         let rows = Chain::new().with(BeginLayer::client(tasks.clone())).with(MetadataLayer);
         rows.with(heal).end(end).build().unwrap()
@@ -295,6 +300,23 @@ async fn a_link_that_is_gone_is_made_anew_at_once() {
     seconds(60 + 1).await;
     assert_eq!(world.log()[..4], ["request", "request", "close", "reselect lb-1"]);
     tasks.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_endpoint_replaces_one_that_is_gone_at_once() {
+    for (keep, expected) in [
+        (false, ["request", "request", "close", "reselect "]),
+        (true, ["request", "request", "request", "request"]),
+    ] {
+        let world = World::default();
+        let tasks = Tasks::default();
+        world.streams([ends_after(1)]);
+        world.chain_of(Verdict::Unknown, keep, &tasks).request(Request::new(lb())).await.unwrap();
+        world.refuse(Some(|| Status::unknown("network service endpoint lb-1 not found").into()));
+        seconds(3).await;
+        assert_eq!(world.log()[..4], expected, "keep: {keep}");
+        tasks.stop().await;
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -31,6 +31,7 @@ pub(super) struct Watcher {
     flaps: Flaps,
     since: Instant,
     reselect_after: u32,
+    keep_endpoint: bool,
     longest_pause: Duration,
 }
 
@@ -49,11 +50,11 @@ impl Watcher {
         flaps: Flaps,
         settings: &Settings,
     ) -> Self {
-        let Settings { liveness, reselect_after, longest_pause, .. } = settings.clone();
+        let Settings { liveness, reselect_after, keep_endpoint, longest_pause, .. } = settings.clone();
         let link = liveness.as_ref().map(|liveness| Link::new(liveness.watch(answer)));
         let answer = answer.clone();
         let since = Instant::now();
-        Self { answer, control, liveness, link, flaps, since, reselect_after, longest_pause }
+        Self { answer, control, liveness, link, flaps, since, reselect_after, keep_endpoint, longest_pause }
     }
 
     /// Watches, and heals until a Request has succeeded, which replaces this task.
@@ -117,10 +118,10 @@ impl Watcher {
             if let (Some(link), false) = (&mut self.link, observation.reselected) {
                 observation.verdict = link.verdict(); // after a reselect the old link is gone
             }
-            let action = rules::action(&observation, self.reselect_after);
+            let action = rules::action(&observation, self.reselect_after, self.keep_endpoint);
             let attempt = match action {
                 Action::Again => events.request(Kind::Heal),
-                Action::Reselect => events.reselect(Kind::Heal, true),
+                Action::Reselect => events.reselect(Kind::Heal, self.keep_endpoint),
             };
             let Err(error) = attempt.await else { return };
             if matches!(error.reason(), Reason::Ended) {
