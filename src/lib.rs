@@ -95,6 +95,8 @@ pub mod testing;
 #[cfg(feature = "transport")]
 pub mod transport;
 
+#[cfg(feature = "otlp")]
+pub use self::app::App;
 #[cfg(feature = "transport")]
 pub use self::app::{Client, Endpoint, Link, LinkState};
 

@@ -7,23 +7,28 @@
 //!   them. It listens, registers its network services, and stops in order.
 //! - [`Client`] has the rows that every client of NSM needs, and those of its author between them.
 //!   Each [`Link`] is one connection, which is kept until it is closed.
+//! - `App` (feature `otlp`) runs a program: configuration, identity, log, spans, signals, end.
 //! - [`Server`] listens on a socket in a directory of its own.
 
 mod changes;
 pub mod client;
-#[cfg(feature = "proxy")]
+#[cfg(feature = "otlp")]
 pub mod config;
 pub mod endpoint;
-#[cfg(feature = "proxy")]
+#[cfg(feature = "otlp")]
 pub mod log;
+#[cfg(feature = "otlp")]
+mod program;
 pub mod server;
-#[cfg(feature = "proxy")]
+#[cfg(feature = "otlp")]
 pub mod signals;
-#[cfg(feature = "proxy")]
+#[cfg(feature = "otlp")]
 pub mod telemetry;
 
 #[cfg(feature = "proxy")]
 pub(crate) use self::changes::PAYLOAD;
+#[cfg(feature = "otlp")]
+pub use self::program::App;
 pub use self::{
     client::{Client, Link, LinkState},
     endpoint::{Endpoint, EndpointError},

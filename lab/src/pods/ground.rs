@@ -60,8 +60,7 @@ impl Ground {
     }
 
     /// Pods in a folder, without names for their namespaces: no mount is made.
-    #[cfg(test)]
-    pub(crate) fn unnamed(pods: &Path) -> Self {
+    pub fn unnamed(pods: &Path) -> Self {
         Self { pods: pods.to_owned(), named: false }
     }
 

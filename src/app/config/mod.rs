@@ -2,18 +2,24 @@
 
 //! Reads the configuration of a program from its environment, with every mistake at once.
 
+mod arguments;
 mod duration;
+mod env;
 mod reader;
 mod telemetry;
 mod variable;
 pub(crate) mod variables;
 
+#[cfg(feature = "proxy")]
+pub(crate) use self::reader::{ABSOLUTE, Get, absolute, without_user};
+pub(crate) use self::{
+    arguments::{Asked, asked},
+    reader::Reader,
+    telemetry::destination,
+};
 pub use self::{
     duration::{InvalidDuration, parse_duration},
+    env::Env,
     reader::{Mistake, Mistakes},
     variable::Variable,
-};
-pub(crate) use self::{
-    reader::{ABSOLUTE, Get, Reader, absolute, without_user},
-    telemetry::destination,
 };

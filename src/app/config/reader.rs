@@ -38,6 +38,15 @@ impl fmt::Display for Mistakes {
     }
 }
 
+impl Mistakes {
+    /// Logs every mistake in a line of its own.
+    pub(crate) fn log(&self) {
+        for Mistake { variable, value, accepted } in &self.0 {
+            tracing::error!(critical = true, variable, value, accepted, "variable not accepted");
+        }
+    }
+}
+
 impl std::error::Error for Mistakes {}
 
 /// Looks up a variable by name; `None` means unset.

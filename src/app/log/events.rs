@@ -42,6 +42,7 @@ pub(crate) struct Events(Arc<Mutex<VecDeque<Event>>>);
 
 impl Events {
     /// The events, from the first to the last.
+    #[cfg(any(feature = "proxy", test))]
     pub(crate) fn all(&self) -> Vec<Event> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }

@@ -29,17 +29,25 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
-pub(crate) use self::{
-    events::{Event, Events},
-    line::timestamp,
-};
+pub(crate) use self::events::Events;
+#[cfg(feature = "proxy")]
+pub(crate) use self::{events::Event, line::timestamp};
 pub use self::{
     level::LogLevel,
     line::{CRITICAL, JsonLines},
 };
 
-/// Name of the service in every line.
-pub const SERVICE: &str = "Meridio-proxy";
+/// The program that logs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Program {
+    /// Name of the service in every line.
+    pub(crate) service: &'static str,
+    /// The crate of the program, whose events and spans are logged like those of this crate.
+    pub(crate) own: &'static str,
+}
+
+/// Meridio's proxy.
+const PROXY: Program = Program { service: "Meridio-proxy", own: "proxy" };
 
 /// The layer that logs, and the switch for its level.
 pub fn layer<S, W>(level: LogLevel, writer: W) -> (impl Layer<S> + Send + Sync, Verbosity)
@@ -60,8 +68,22 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let verbosity = Verbosity::new(level);
-    let lines = JsonLines::new(SERVICE, writer).noting(events);
+    layer_of(PROXY, level, writer, events)
+}
+
+/// The same for any program.
+pub(crate) fn layer_of<S, W>(
+    program: Program,
+    level: LogLevel,
+    writer: W,
+    events: Option<Events>,
+) -> (impl Layer<S> + Send + Sync, Verbosity)
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let verbosity = Verbosity { own: program.own, ..Verbosity::new(level) };
+    let lines = JsonLines::new(program.service, writer).noting(events);
     (lines.with_filter(verbosity.clone()), verbosity)
 }
 
@@ -70,12 +92,13 @@ where
 pub struct Verbosity {
     configured: LogLevel,
     current: Arc<AtomicU8>,
+    own: &'static str,
 }
 
 impl Verbosity {
     /// Starts at the configured level.
     pub fn new(configured: LogLevel) -> Self {
-        Self { configured, current: Arc::new(AtomicU8::new(configured as u8)) }
+        Self { configured, current: Arc::new(AtomicU8::new(configured as u8)), own: PROXY.own }
     }
 
     /// The level in effect.
@@ -118,7 +141,7 @@ impl Verbosity {
     }
 
     fn admits(&self, metadata: &Metadata<'_>) -> bool {
-        let most = match (origin(metadata), self.level()) {
+        let most = match (origin(metadata, self.own), self.level()) {
             (Source::Own, level) => most(level),
             (Source::Row, LogLevel::Trace) => LevelFilter::TRACE,
             (Source::Foreign, LogLevel::Trace) => LevelFilter::INFO,
@@ -140,10 +163,10 @@ enum Source {
     Foreign,
 }
 
-fn origin(metadata: &Metadata<'_>) -> Source {
+fn origin(metadata: &Metadata<'_>, own: &str) -> Source {
     match metadata.target().split("::").next() {
-        Some("nsm" | "proxy") if metadata.is_span() && metadata.name() == "row" => Source::Row,
-        Some("nsm" | "proxy") => Source::Own,
+        Some("nsm") if metadata.is_span() && metadata.name() == "row" => Source::Row,
+        Some(name) if name == "nsm" || name == own => Source::Own,
         Some(name) if name.starts_with("opentelemetry") => Source::Exporter,
         _ => Source::Foreign,
     }

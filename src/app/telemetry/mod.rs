@@ -2,8 +2,8 @@
 //! Exports spans by OTLP over gRPC.
 //!
 //! A [`Destination`] sets the collector and its verification; the OpenTelemetry SDK itself reads
-//! the other standard `OTEL_*` variables. Only spans and events of this crate are exported, down to
-//! one span per row of a chain. Trace context enters and leaves with calls by
+//! the other standard `OTEL_*` variables. Only spans and events of this crate and of the program
+//! are exported, down to one span per row of a chain. Trace context enters and leaves with calls by
 //! [`trace_context`](crate::transport::trace_context). A collector that does not answer costs the
 //! spans, a counter and at most one log line a minute: spans wait in a bounded queue, and a thread
 //! of the SDK that no call waits for exports them.
@@ -53,6 +53,7 @@ pub enum TelemetryError {
 pub struct Telemetry {
     provider: SdkTracerProvider,
     losses: Arc<Losses>,
+    own: &'static str,
 }
 
 impl Telemetry {
@@ -63,6 +64,15 @@ impl Telemetry {
     /// # Errors
     /// [`TelemetryError`] for a malformed variable or file, never for an unavailable collector.
     pub fn start(name: &str, destination: &Destination) -> Result<Self, TelemetryError> {
+        Self::start_as((SERVICE_NAME, "proxy"), name, destination)
+    }
+
+    /// The same for any program: the name of its service, and its crate.
+    pub(crate) fn start_as(
+        (service, own): (&'static str, &'static str),
+        name: &str,
+        destination: &Destination,
+    ) -> Result<Self, TelemetryError> {
         let mut exporter = SpanExporter::builder().with_tonic().with_endpoint(&destination.endpoint);
         let tls = destination.tls()?;
         let by_machine = tls.is_some() && destination.certificate.is_none();
@@ -75,9 +85,11 @@ impl Telemetry {
         })?;
         let losses = Arc::new(Losses::default());
         let exporter = Counted::new(exporter, Arc::clone(&losses));
-        let provider =
-            SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource(name)).build();
-        Ok(Self { provider, losses })
+        let provider = SdkTracerProvider::builder()
+            .with_batch_exporter(exporter)
+            .with_resource(resource(service, name))
+            .build();
+        Ok(Self { provider, losses, own })
     }
 
     /// The layer that turns spans into exported spans.
@@ -86,7 +98,7 @@ impl Telemetry {
         S: Subscriber + for<'a> LookupSpan<'a> + Send + Sync,
     {
         let tracer: SdkTracer = self.provider.tracer(SERVICE_NAME);
-        let own = Targets::new().with_target("nsm", LevelFilter::DEBUG);
+        let own = Targets::new().with_targets([("nsm", LevelFilter::DEBUG), (self.own, LevelFilter::DEBUG)]);
         tracing_opentelemetry::layer().with_tracer(tracer).with_threads(false).with_filter(own)
     }
 
@@ -110,12 +122,12 @@ impl Telemetry {
 }
 
 /// The standard resource, with our defaults for the attributes that it lacks.
-pub(crate) fn resource(name: &str) -> Resource {
+pub(crate) fn resource(service: &'static str, name: &str) -> Resource {
     let standard = Resource::builder().build();
     let mut defaults = Vec::new();
     let of = |key: &'static str| standard.get(&Key::from_static_str(key)).map(|value| value.to_string());
     if of("service.name").is_none_or(|name| name.starts_with("unknown_service")) {
-        defaults.push(KeyValue::new("service.name", SERVICE_NAME));
+        defaults.push(KeyValue::new("service.name", service));
     }
     for (key, value) in [("service.instance.id", name), ("service.version", env!("CARGO_PKG_VERSION"))] {
         if of(key).is_none() {

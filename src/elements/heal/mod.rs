@@ -49,8 +49,8 @@ pub struct Settings {
     pub liveness: Option<Arc<dyn Liveness>>,
     /// Number of refusals after which a link of unknown state is made again.
     pub reselect_after: u32,
-    /// Whether a link is made again to the same endpoint only. Otherwise nsmgr chooses the endpoint,
-    /// as by NSM's default, and does so as soon as the former one is reported to be gone.
+    /// Whether a link is made again to the same endpoint only. Otherwise nsmgr chooses the
+    /// endpoint, as by NSM's default, and does so as soon as the former one is reported to be gone.
     pub keep_endpoint: bool,
     /// Longest pause between attempts.
     pub longest_pause: Duration,

@@ -96,12 +96,7 @@ fn complain(error: &(dyn std::error::Error + 'static)) {
 fn refuse(mistakes: &Mistakes) -> ExitCode {
     let (layer, _verbosity) = log::layer(LogLevel::Info, io::stdout);
     tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
-        for mistake in &mistakes.0 {
-            let accepted = mistake.accepted.as_str();
-            let variable = mistake.variable;
-            let value = mistake.value.as_str();
-            tracing::error!(critical = true, variable, value, accepted, "variable not accepted");
-        }
+        mistakes.log();
     });
     ExitCode::FAILURE
 }

@@ -104,7 +104,7 @@ impl Metrics {
         let config = sources.config();
         let provider = SdkMeterProvider::builder()
             .with_reader(exporter)
-            .with_resource(telemetry::resource(&config.name))
+            .with_resource(telemetry::resource(telemetry::SERVICE_NAME, &config.name))
             .with_view(bounds)
             .build();
         let meter = provider.meter(METER);

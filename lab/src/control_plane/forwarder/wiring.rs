@@ -22,10 +22,14 @@ use crate::{
     network::{
         netlink::{Netlink, NetlinkError},
         netns::Netns,
+        routes::{MAIN, Via},
     },
 };
 use nsm::{
-    api::{Connection, InterfaceName, parse_prefixes, pb::connectioncontext::IpContext},
+    api::{
+        Connection, InterfaceName, parse_prefix, parse_prefixes,
+        pb::connectioncontext::{IpContext, Route},
+    },
     task::Tasks,
 };
 
@@ -40,6 +44,8 @@ pub struct Side {
     pub alias: String,
     /// Its addresses.
     pub addresses: Vec<IpNet>,
+    /// Destinations that are on the link.
+    pub routes: Vec<IpNet>,
 }
 
 /// A link as described by a Connection.
@@ -65,15 +71,17 @@ impl Wiring {
         let nothing = IpContext::default();
         let ip = connection.ip_context().unwrap_or(&nothing);
         let id = connection.client_id();
-        let side = |(netns, name): (Netns, InterfaceName), role: &str, addresses: &[String]| Side {
-            netns,
-            name,
-            alias: format!("{role}-{id}"),
-            addresses: parse_prefixes(addresses),
-        };
+        let side =
+            |(netns, name): (Netns, InterfaceName), role: &str, addresses: &[String], to: &[Route]| Side {
+                netns,
+                name,
+                alias: format!("{role}-{id}"),
+                addresses: parse_prefixes(addresses),
+                routes: to.iter().filter_map(on_link).collect(),
+            };
         Self {
-            endpoint: side(endpoint, "client", &ip.dst_ip_addrs),
-            client: side(client, "server", &ip.src_ip_addrs),
+            endpoint: side(endpoint, "client", &ip.dst_ip_addrs, &ip.dst_routes),
+            client: side(client, "server", &ip.src_ip_addrs, &ip.src_routes),
             mtu: connection.context.as_ref().map_or(0, |context| context.mtu),
             policies: ip.policies.iter().filter_map(Policy::of).collect(),
         }
@@ -136,6 +144,9 @@ impl Wirer {
             let index = netlink.index(side.name.as_str()).await?;
             netlink.set_addresses(index, &side.addresses).await?;
             netlink.set_up(index).await?;
+            for to in &side.routes {
+                netlink.set_route(*to, MAIN, &[Via { gateway: None, link: index }]).await?;
+            }
         }
         let policies =
             Policies::install(&wiring, &client, before.map(|before| &*before.policies), &self.tasks);
@@ -161,6 +172,11 @@ impl Wirer {
             }
         }
     }
+}
+
+/// The destination of a route without a next hop: it is on the link.
+fn on_link(route: &Route) -> Option<IpNet> {
+    route.next_hop.is_empty().then(|| parse_prefix(&route.prefix).ok().map(|net| net.trunc()))?
 }
 
 async fn there(netlink: &Netlink, side: &Side) -> Result<bool, NetlinkError> {
