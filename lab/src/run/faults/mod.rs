@@ -9,6 +9,7 @@ mod judge;
 mod list;
 mod perform;
 mod renumber;
+mod status;
 
 use std::time::Duration;
 

@@ -5,7 +5,7 @@ use std::{ops::Range, time::Duration};
 
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::{Fault, judge::judge};
+use super::{Fault, judge::judge, status};
 use crate::{
     error::LabError,
     run::{
@@ -71,6 +71,7 @@ async fn go_through(run: &mut Run, fault: &Fault, traffic: &Traffic) -> Result<S
             restored = as_before(&run.world, &datapath, begin, within).await;
         }
         sleep_until(begin + stage.lasts).await;
+        status::judge(run, fault, stage).await?;
     }
     let _never = whole(&run.world, traffic, begins.last().copied().unwrap_or(start)).await;
     let ends = begins.iter().skip(1).copied().chain([Instant::now() - UNDER_WAY]);

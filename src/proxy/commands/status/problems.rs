@@ -30,6 +30,7 @@ impl Problem {
 /// Every problem of a state. A degradation of health is left out if a problem has its text.
 pub(super) fn problems(document: &Document) -> Vec<Problem> {
     let mut found = Vec::new();
+    start(document, &mut found);
     identity(document, &mut found);
     services(document, &mut found);
     kernel(document, &mut found);
@@ -45,6 +46,20 @@ fn severe(found: &mut Vec<Problem>, what: impl Into<String>, next: &'static str)
 
 fn mild(found: &mut Vec<Problem>, what: impl Into<String>, next: &'static str) {
     found.push(Problem { what: what.into(), next, severe: false });
+}
+
+/// A start that waits for a peer, or that a step of the process itself holds up.
+fn start(document: &Document, found: &mut Vec<Problem>) {
+    let Some(step) = &document.start.step else { return };
+    let peers = [
+        ("SPIFFE", "see the SPIRE agent of this node and the registration of this pod; proxy check"),
+        ("IPAM", "see the pod of IPAM and its service; proxy check"),
+        ("nsmgr", "see the nsmgr of this node; proxy check"),
+    ];
+    match peers.into_iter().find(|(peer, _)| step.contains(peer)) {
+        Some((_, next)) => severe(found, format!("the start {step}"), next),
+        None => mild(found, format!("the start {step}"), "wait; if it stays, see proxy inspect events"),
+    }
 }
 
 fn identity(document: &Document, found: &mut Vec<Problem>) {
@@ -73,7 +88,16 @@ fn services(document: &Document, found: &mut Vec<Problem>) {
         };
         severe(found, format!("{name} ({}) is down: {why}", service.address), next);
     }
-    if let Some(error) = document.leases.as_ref().and_then(|leases| leases.error.as_ref()) {
+    if let Some(nsmgr) = document.services.nsmgr.as_ref().filter(|nsmgr| nsmgr.up)
+        && let Some(why) = &nsmgr.last_error
+    {
+        // The registration holds until it lapses.
+        let what = format!("nsmgr ({}) does not refresh the registration: {why}", nsmgr.address);
+        mild(found, what, "see the nsmgr of this node; proxy check");
+    }
+    // The error of the last call stays until the next one; it matters while somebody waits.
+    let waiting = document.leases.as_ref().filter(|leases| leases.wanted > 0 || leases.unverified > 0);
+    if let Some(error) = waiting.and_then(|leases| leases.error.as_ref()) {
         mild(found, format!("IPAM refuses a lease: {error}"), "proxy inspect leases; see the pod of IPAM");
     }
     if let Some(count) = document.vips.as_ref().and_then(|vips| vips.refused) {
@@ -113,6 +137,13 @@ fn load_balancer(peer: &LoadBalancer, found: &mut Vec<Problem>) {
     if let Some(error) = &peer.error {
         let next = "see the load balancer, the forwarder and nsmgr; proxy inspect links";
         return severe(found, format!("load balancer {name} refuses the connection: {error}"), next);
+    }
+    let next = "see the load balancer, the forwarder and nsmgr; proxy inspect events";
+    if peer.state == "requesting" {
+        return severe(found, format!("load balancer {name} has not answered the Request yet"), next);
+    }
+    if peer.state == "connected" && peer.links.is_empty() {
+        return severe(found, format!("load balancer {name} has no link: its connection is healed"), next);
     }
     let broken = peer.links.iter().find(|link| link.state != "running");
     if let Some(link) = broken {

@@ -21,7 +21,8 @@ fn a_proxy_that_is_well_has_a_screen_without_problems() {
 #[test]
 fn the_first_problem_of_each_fault_is_its_cause() {
     type Break = fn(&mut Document);
-    let table: [(Break, &str, &str); 9] = [
+    let table: [(Break, &str, &str); 13] = [
+        (|d| d.start.step = Some("waits on IPAM".into()), "the start waits on IPAM", "IPAM"),
         (|d| d.identity.as_mut().unwrap().expires_in_seconds = Some(0), "has expired", "SPIRE"),
         (|d| d.identity.as_mut().unwrap().id = None, "no SVID", "SPIRE"),
         (|d| d.services.ipam.as_mut().unwrap().up = false, "IPAM (tcp://ipam:7777) is down", "IPAM"),
@@ -40,6 +41,17 @@ fn the_first_problem_of_each_fault_is_its_cause() {
             |d| d.mesh.as_mut().unwrap().load_balancers[0].reach = "silent".into(),
             "lb-1 does not answer",
             "proxy explain",
+        ),
+        (
+            |d| d.mesh.as_mut().unwrap().load_balancers[0].state = "requesting".into(),
+            "lb-1 has not answered",
+            "proxy inspect events",
+        ),
+        (|d| d.mesh.as_mut().unwrap().load_balancers[0].links.clear(), "lb-1 has no link", "forwarder"),
+        (
+            |d| d.services.nsmgr.as_mut().unwrap().last_error = Some("refused".into()),
+            "does not refresh the registration: refused",
+            "nsmgr",
         ),
         (
             |d| d.mesh.as_mut().unwrap().load_balancers[0].links[0].state = "missing".into(),
