@@ -149,3 +149,21 @@ data:
     assert!(output.status.success());
     assert_eq!(String::from_utf8(output.stdout).unwrap(), expected);
 }
+
+#[test]
+fn every_command_on_the_operators_pages_exists() {
+    let mut seen = std::collections::BTreeSet::new();
+    for page in ["docs/operations.md", "docs/upgrade.md", "docs/tuning.md"] {
+        let text = read(page);
+        let commands = text.split("./proxy ").skip(1).filter_map(|rest| {
+            rest.split(|c: char| !c.is_ascii_alphabetic() && c != '-').next().map(str::to_owned)
+        });
+        seen.extend(commands);
+    }
+    assert!(seen.len() >= 3, "{seen:?}");
+    for command in seen {
+        let mut proxy = Command::new(env!("CARGO_BIN_EXE_proxy"));
+        let output = proxy.args([&command, "--help"]).env_clear().output().unwrap();
+        assert!(output.status.success(), "`proxy {command}`: {}", String::from_utf8_lossy(&output.stderr));
+    }
+}
