@@ -88,8 +88,11 @@ image: ## Build the container image. IMAGE, PLATFORM, RUST_IMAGE and RUNTIME_IMA
 	  --build-arg VERSION=$(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1) \
 	  --tag $(or $(IMAGE),meridio-proxy:dev) .
 
+# It also has the crates of the test kit: Cargo resolves features for the workspace as a whole.
 sbom: ## Write the software bill of materials of the proxy, target/meridio-proxy.cdx.json.
 	@.ci/require rust cc
 	$(CARGO) install --quiet --locked --root $(TARGET)/tools cargo-cyclonedx@$(CYCLONEDX)
-	PATH=$(abspath $(TARGET))/tools/bin:$$PATH $(CARGO) cyclonedx --format json --top-level --no-build-deps --override-filename meridio-proxy.cdx
+	PATH=$(abspath $(TARGET)/tools/bin):$$PATH $(CARGO) cyclonedx --format json --all --no-build-deps \
+	  --spec-version 1.5 --override-filename meridio-proxy.cdx
+	rm lab/meridio-proxy.cdx.json
 	mv meridio-proxy.cdx.json $(TARGET)
