@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # The proxy as one static binary, without a shell, for amd64 and arm64. Needs BuildKit. Both base images are arguments; the last one
-# may be empty. The same sources, compiler and SOURCE_DATE_EPOCH give the same binary and the same layer.
+# may be empty. Neither a path nor the time of the build is in the binary or its layer: only SOURCE_DATE_EPOCH.
 ARG RUST_IMAGE=rust:1.95-bookworm
 ARG RUNTIME_IMAGE=scratch
 

@@ -77,7 +77,7 @@ pictures: ## Draw the README's picture of the lab from a run.
 	$(TARGET)/release/lab >$(TARGET)/lab.txt
 	$(TARGET)/release/lab svg <$(TARGET)/lab.txt >docs/pictures/lab.svg
 
-# The revision's own time, so that everybody who builds it has the same image.
+# The time of the files is that of the revision.
 image: ## Build the container image. IMAGE, PLATFORM, RUST_IMAGE and RUNTIME_IMAGE choose names.
 	@.ci/require docker
 	DOCKER_BUILDKIT=1 docker build $(if $(RUST_IMAGE),--build-arg RUST_IMAGE=$(RUST_IMAGE)) \
