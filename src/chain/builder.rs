@@ -6,13 +6,14 @@
 //! propagated across rows, so `load_shed` and the limit it guards must be one row
 //! (`ServiceBuilder::new().load_shed().concurrency_limit(1)`).
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use tower_layer::Layer;
 
 use crate::chain::{
     Next, Tail,
     element::CallService,
+    observe::{Observer, observed},
     order::{InvalidChain, Order, list},
     row::{End, Named, Row},
 };
@@ -50,6 +51,7 @@ pub struct Chain {
     rows: Vec<Listed>,
     slot: Option<usize>,
     end: Option<(&'static str, Next)>,
+    observer: Option<Arc<dyn Observer>>,
     unknown: Option<InvalidChain>,
 }
 
@@ -129,6 +131,13 @@ impl Chain {
         self
     }
 
+    /// Reports the calls of every row, and of the end, to an observer.
+    #[must_use]
+    pub fn observe(mut self, observer: Arc<dyn Observer>) -> Self {
+        self.observer = Some(observer);
+        self
+    }
+
     /// Names of the rows in request order, and that of the end if one was set.
     pub fn names(&self) -> impl Iterator<Item = &'static str> + '_ {
         let end = self.end.iter().map(|(name, _)| *name);
@@ -142,8 +151,14 @@ impl Chain {
     pub fn build(self) -> Result<Next, InvalidChain> {
         self.unknown.map_or(Ok(()), Err)?;
         Order::check(&orders(&self.rows))?;
-        let end = self.end.map_or_else(|| Next::of(Tail::NAME, Tail), |(_, end)| end);
-        Ok(self.rows.into_iter().rev().fold(end, |next, row| (row.wrap)(next)))
+        let (name, end) = self.end.unwrap_or_else(|| (Tail::NAME, Next::of(Tail::NAME, Tail)));
+        let observer = self.observer;
+        let report = |name, next| match &observer {
+            Some(observer) => observed(name, Arc::clone(observer), next),
+            None => next,
+        };
+        let end = report(name, end);
+        Ok(self.rows.into_iter().rev().fold(end, |next, row| report(row.name, (row.wrap)(next))))
     }
 
     fn insert<R: Row>(&mut self, at: usize, row: R) {

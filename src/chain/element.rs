@@ -83,7 +83,7 @@ impl<S> CallService for S where
 /// The rest of the chain after an element: cheap to clone, can be called any number of times, and
 /// is itself a tower service.
 #[derive(Clone)]
-pub struct Next(Arc<dyn Erased>);
+pub struct Next(pub(super) Arc<dyn Erased>);
 
 impl Next {
     /// Passes a Request to the rest of the chain.
@@ -131,7 +131,7 @@ impl<E: Element, S: CallService> Layer<S> for ElementLayer<E> {
     }
 }
 
-trait Erased: Send + Sync {
+pub(super) trait Erased: Send + Sync {
     fn call(&self, call: Call) -> Answer;
 }
 

@@ -46,6 +46,7 @@ pub mod element;
 pub mod error;
 pub mod laws;
 pub mod metadata;
+pub mod observe;
 pub mod order;
 mod owner;
 pub mod row;

@@ -6,6 +6,7 @@ use tokio::sync::watch;
 use super::{
     config::Config,
     health::{Health, Part},
+    metrics::{Metrics, Timed},
 };
 use crate::{
     api::pb::{
@@ -18,23 +19,24 @@ use crate::{
 
 /// The proxy's clients of other services of its trench.
 #[derive(Debug)]
-pub struct Services {
+pub(crate) struct Services {
     /// Addresses from IPAM.
-    pub leases: Leases,
+    pub(crate) leases: Leases,
     /// Configuration from NSP.
-    pub nsp: ConfigurationManagerClient<Channel>,
+    pub(crate) nsp: ConfigurationManagerClient<Timed<Channel>>,
     /// The connections to IPAM and NSP.
-    pub links: [watch::Receiver<Link>; 2],
+    pub(crate) links: [watch::Receiver<Link>; 2],
 }
 
 impl Services {
     /// Connects to both in tasks of `tasks`, for as long as those live. Does not wait. `restored`
     /// are the leases of an earlier process.
-    pub fn open(
+    pub(crate) fn open(
         config: &Config,
         identity: &Identity,
         restored: Vec<Record>,
         health: &Health,
+        metrics: Option<&Metrics>,
         tasks: &Tasks,
     ) -> Self {
         let settings = ChannelSettings {
@@ -55,10 +57,14 @@ impl Services {
             release_delay: config.ip_release_delay,
             ..ipam::Settings::default()
         };
-        let client = IpamClient::with_origin(ipam, origin());
+        let client = IpamClient::with_origin(Timed::new(ipam, metrics), origin());
         let allocator = GrpcAllocator::new(client, subnet(config), lease.rpc_timeout);
         let leases = Leases::resume(allocator, lease, restored, tasks);
-        Self { leases, nsp: ConfigurationManagerClient::with_origin(nsp, origin()), links }
+        Self {
+            leases,
+            nsp: ConfigurationManagerClient::with_origin(Timed::new(nsp, metrics), origin()),
+            links,
+        }
     }
 }
 

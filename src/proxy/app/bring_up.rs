@@ -27,6 +27,7 @@ use super::{
 };
 use crate::{
     app::Server,
+    chain::Chain,
     elements::{
         egress::Egress,
         ipam,
@@ -42,6 +43,7 @@ use crate::{
         gateways::{Gateways, hold_ports},
         health::{Health, Part},
         mesh::{self, LinkState, Mesh, Nsmgr},
+        metrics::Metrics,
         renumber,
         services::{Services, subnet},
         snapshot,
@@ -65,6 +67,8 @@ const SOCKETS: &str = "/tmp";
 pub(super) struct Up {
     /// The handles for observers.
     pub(super) handles: Arc<Handles>,
+    /// The metrics, to which calls are reported.
+    pub(super) metrics: Option<Metrics>,
     pub(super) kernel: Option<Kernel>,
     pub(super) leases: Option<Leases>,
     pub(super) gateways: Option<Gateways>,
@@ -112,7 +116,8 @@ impl Up {
     ) -> Result<(), Failure> {
         let identity = identity(config, health, tasks).await;
         let _first = self.handles.identity.set(identity.clone());
-        let services = Services::open(config, &identity, restored.leases, health, tasks);
+        let services =
+            Services::open(config, &identity, restored.leases, health, self.metrics.as_ref(), tasks);
         self.handles.set_services(&services);
         self.leases = Some(services.leases.clone());
         let renew = config.bridge_ip_renew_interval;
@@ -147,7 +152,7 @@ impl Up {
         identity: &Identity,
         health: &Health,
     ) -> Result<Target, Failure> {
-        let chain = chains::endpoint(parts).build()?;
+        let chain = self.observed("endpoint", chains::endpoint(parts)).build()?;
         let connections = parts.connections.clone();
         let _first = self.handles.connections.set(connections.clone());
         let identity = identity.clone();
@@ -158,6 +163,14 @@ impl Up {
         tracing::info!(%target, "listening");
         self.endpoint = Some(endpoint);
         Ok(target)
+    }
+
+    /// The chain, with its calls reported to the metrics.
+    fn observed(&self, name: &'static str, chain: Chain) -> Chain {
+        match &self.metrics {
+            Some(metrics) => chain.observe(metrics.chain(name)),
+            None => chain,
+        }
     }
 
     fn mesh(
@@ -184,7 +197,7 @@ impl Up {
             request_timeout: config.request_timeout,
         };
         self.handles.set_mesh(settings.clone(), status.subscribe(), discovery.known());
-        let chain = chains::client(parts).build()?;
+        let chain = self.observed("client", chains::client(parts)).build()?;
         let recovery = Nsmgr::new(parts.dialer.clone(), parts.kernel.clone());
         let pictures = (discovery.pictures(), settings.clone());
         let mesh = Mesh::start(settings, chain, recovery, discovery.known(), status, &parts.tasks);

@@ -184,11 +184,11 @@ async fn serve(
     let _served = health::serve(Path::new(health::SOCKET), health, tasks).await?;
     let metrics = metrics::start(config, sources);
     let _metrics = metrics::serve(config.metrics, metrics.as_ref(), tasks).await;
-    let admin = Admin { sources: sources.clone(), verbosity, metrics };
+    let admin = Admin { sources: sources.clone(), verbosity, metrics: metrics.clone() };
     let _admin = admin::start(config.admin.as_ref(), admin, tasks).await;
     let capabilities = permitted?;
     tracing::info!(net_raw = capabilities.net_raw, "permitted to configure the network");
-    let mut up = Up { handles: Arc::clone(sources.handles()), ..Up::default() };
+    let mut up = Up { handles: Arc::clone(sources.handles()), metrics, ..Up::default() };
     let ended = tokio::select! {
         signal = termination.received() => Ok(signal.name),
         failed = until_refused(&mut up, config, health, tasks) => Err(failed),

@@ -3,7 +3,7 @@
 
 use opentelemetry::{
     Array, KeyValue, StringValue, Value,
-    metrics::{AsyncInstrument, Meter},
+    metrics::{AsyncInstrument, Counter, Histogram, Meter},
 };
 
 /// Maximum length of a label's value, in bytes.
@@ -27,12 +27,14 @@ pub(crate) struct Metric {
 }
 
 /// The kinds of metrics.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Kind {
     /// It only grows.
     Counter,
     /// The present value.
     Gauge,
+    /// The distribution of values over buckets with these upper bounds.
+    Histogram(&'static [f64]),
 }
 
 impl Metric {
@@ -42,6 +44,10 @@ impl Metric {
 
     pub(super) const fn gauge(name: &'static str, unit: &'static str, meaning: &'static str) -> Self {
         Self { kind: Kind::Gauge, ..Self::counter(name, unit, meaning) }
+    }
+
+    pub(super) const fn histogram(name: &'static str, bounds: &'static [f64], meaning: &'static str) -> Self {
+        Self { kind: Kind::Histogram(bounds), ..Self::counter(name, "s", meaning) }
     }
 
     pub(super) const fn by(self, labels: &'static [&'static str], series: usize) -> Self {
@@ -58,6 +64,20 @@ impl Metric {
         } else {
             let builder = meter.u64_observable_gauge(name).with_unit(unit);
             let _registered = builder.with_description(meaning).with_callback(read).build();
+        }
+    }
+
+    /// The instrument of a metric that is counted.
+    pub(super) fn count(&self, meter: &Meter) -> Counter<u64> {
+        meter.u64_counter(self.name).with_unit(self.unit).with_description(self.meaning).build()
+    }
+
+    /// The instrument of a metric whose values are recorded.
+    pub(super) fn record(&self, meter: &Meter) -> Histogram<f64> {
+        let builder = meter.f64_histogram(self.name).with_unit(self.unit).with_description(self.meaning);
+        match self.kind {
+            Kind::Histogram(bounds) => builder.with_boundaries(bounds.to_vec()).build(),
+            Kind::Counter | Kind::Gauge => builder.build(),
         }
     }
 

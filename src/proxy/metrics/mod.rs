@@ -8,6 +8,7 @@
 //!
 //! `docs/metrics.md` lists all metrics; a test compares it with the declarations.
 
+mod calls;
 mod interfaces;
 mod kernel;
 mod metric;
@@ -34,10 +35,11 @@ use tokio::{
     time::Instant,
 };
 
-use self::metric::Metric;
+pub(crate) use self::calls::Timed;
 pub(crate) use self::serve::serve;
+use self::{calls::Calls, metric::Metric};
 use super::{config::Config, state::Sources, telemetry};
-use crate::chain::causes;
+use crate::chain::{causes, observe::Observer};
 
 /// Name of the meter, as in Meridio's other components.
 const METER: &str = "Meridio";
@@ -46,8 +48,8 @@ const FRESH: Duration = Duration::from_secs(1);
 
 /// All metrics.
 fn all() -> impl Iterator<Item = &'static Metric> {
-    let groups: [&[&Metric]; 4] =
-        [&interfaces::METRICS, &kernel::METRICS, &peers::METRICS, &process::METRICS];
+    let groups: [&[&Metric]; 5] =
+        [&interfaces::METRICS, &kernel::METRICS, &peers::METRICS, &calls::METRICS, &process::METRICS];
     groups.into_iter().flatten().copied()
 }
 
@@ -67,6 +69,7 @@ pub(crate) struct Metrics(Arc<Inner>);
 struct Inner {
     registry: Registry,
     _provider: SdkMeterProvider,
+    calls: Calls,
     last: Mutex<Option<(Instant, Bytes)>>,
     /// One text is made at a time.
     turn: Semaphore,
@@ -112,12 +115,15 @@ impl Metrics {
         kernel::register(&meter, sources.handles());
         peers::register(&meter, sources.handles());
         process::register(&meter, sources.health(), sources.handles());
-        Ok(Self(Arc::new(Inner {
-            registry,
-            _provider: provider,
-            last: Mutex::default(),
-            turn: Semaphore::new(1),
-        })))
+        let calls = Calls::new(&meter);
+        let last = Mutex::default();
+        let turn = Semaphore::new(1);
+        Ok(Self(Arc::new(Inner { registry, _provider: provider, calls, last, turn })))
+    }
+
+    /// An observer of a chain, which counts its calls and measures their time.
+    pub(crate) fn chain(&self, name: &'static str) -> Arc<dyn Observer> {
+        self.0.calls.chain(name)
     }
 
     /// The answer to a scrape.

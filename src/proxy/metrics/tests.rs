@@ -11,6 +11,8 @@ use tokio::{
 
 use super::{metric::Kind, *};
 use crate::{
+    api::Connection,
+    chain::{self, Call, Chain, Kind as Starter, Origin, Reason, Request, Tail},
     kernel::{Ends, Mac, PeerId, Port, Refusal, Statistics},
     proxy::{
         chains::Parts,
@@ -78,6 +80,12 @@ async fn whole(number_of_ports: usize, tasks: &Tasks) -> Metrics {
     handles.set_mesh(settings, watch::channel(status).1, watch::channel(Known::default()).1);
     let metrics = Metrics::with_ports(&sources, Box::new(move || Ok(ports(number_of_ports)))).unwrap();
     drop((port, hop));
+    let row = tower::layer::util::Identity::new;
+    let rows = || Chain::new().layer("trace", row()).layer("metadata", row()).layer("connect", row());
+    for name in ["endpoint", "client"] {
+        let chain = rows().end(Tail).observe(metrics.chain(name)).build().unwrap();
+        chain.request(Request::new(Connection::named("a"))).await.unwrap();
+    }
     metrics
 }
 
@@ -132,10 +140,16 @@ fn row(metric: &Metric, names: &BTreeSet<String>) -> String {
     let kind = match metric.kind {
         Kind::Counter => "counter",
         Kind::Gauge => "gauge",
+        Kind::Histogram(_) => "histogram",
     };
-    let labels: Vec<_> = metric.labels.iter().map(|label| format!("`{label}`")).collect();
+    let labels: Vec<_> = metric.labels.iter().map(|label| format!("`{}`", label.replace('.', "_"))).collect();
     let labels = labels.join(", ");
     format!("| `{exported}` | {kind} | {} | {labels} | {} | {} |", metric.unit, metric.series, metric.meaning)
+}
+
+/// The name of a metric, without the suffixes of a histogram's series.
+fn base(name: &str) -> &str {
+    ["_bucket", "_count", "_sum"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name)
 }
 
 /// Whether a name is that of a metric, with the suffixes of its unit and its kind.
@@ -144,23 +158,29 @@ fn is_of(metric: &str, name: &str) -> bool {
     name.strip_prefix(metric).is_some_and(|suffix| suffixes.contains(&suffix))
 }
 
-/// With `UPDATE=1`, writes the table.
+/// With `UPDATE=1`, writes the table; with `METRICS=path`, the exported text.
 #[tokio::test]
 async fn the_documented_metrics_are_the_exported_ones() {
     let tasks = Tasks::default();
-    let series = parse(&text(&whole(2, &tasks).await).await);
-    let mut names: BTreeSet<String> = series.keys().cloned().collect();
+    let text = text(&whole(2, &tasks).await).await;
+    if let Some(path) = std::env::var_os("METRICS") {
+        std::fs::write(path, &text).unwrap();
+    }
+    let series = parse(&text);
+    let mut names: BTreeSet<String> = series.keys().map(|name| base(name).to_owned()).collect();
     assert!(names.remove("target_info"), "{names:?}");
     let rows: Vec<String> = all().map(|metric| row(metric, &names)).collect();
     assert_eq!(rows.len(), names.len(), "every exported metric is declared: {names:?}");
     for metric in all() {
         let name = metric.name.replace('.', "_");
-        let of = series.iter().find(|(other, _)| is_of(&name, other)).map(|(_, series)| series).unwrap();
+        let is_of = |other: &str| is_of(&name, base(other)) && !other.ends_with("_bucket");
+        let of = series.iter().find(|(other, _)| is_of(other)).map(|(_, series)| series).unwrap();
         assert!(of.len() <= metric.series, "{name}: {of:?}");
         for (labels, _) in of {
             let keys: BTreeSet<&str> =
                 labels.keys().map(String::as_str).filter(|key| *key != "otel_scope_name").collect();
-            assert_eq!(keys, metric.labels.iter().copied().collect(), "{name}");
+            let declared: Vec<String> = metric.labels.iter().map(|label| label.replace('.', "_")).collect();
+            assert_eq!(keys, declared.iter().map(String::as_str).collect(), "{name}");
         }
     }
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/metrics.md");
@@ -195,6 +215,59 @@ async fn a_port_has_the_counters_and_labels_of_meridio() {
     assert_eq!(*labels, expected.map(|(key, value)| (key.to_owned(), value.to_owned())).into());
     assert!(series["meridio_interface_tx_dropped_total"].iter().all(|(_, value)| *value == 8.0));
     tasks.stop().await;
+}
+
+#[tokio::test]
+async fn calls_are_counted_by_starter_and_measured_by_row_and_code() {
+    let tasks = Tasks::default();
+    let metrics = whole(0, &tasks).await;
+    let refuses =
+        |_: Call| async { Err::<Box<Connection>, chain::Error>(Reason::Denied("no".into()).into()) };
+    let refuses = tower::service_fn(refuses as fn(_) -> _);
+    let chain = Chain::new().layer("metadata", tower::layer::util::Identity::new()).end(refuses);
+    let chain = chain.observe(metrics.chain("client")).build().unwrap();
+    let mut heals = Request::new(Connection::named("a"));
+    heals.context.origin = Origin::Event(Starter::Heal);
+    chain.request(heals).await.unwrap_err();
+    let series = parse(&String::from_utf8(metrics.0.make().unwrap().to_vec()).unwrap());
+    let value = |name: &str, labels: &[(&str, &str)]| {
+        let has = |of: &BTreeMap<String, String>| labels.iter().all(|(key, value)| of[*key] == *value);
+        series[name].iter().filter(|(of, _)| has(of)).map(|(_, value)| value).sum::<f64>()
+    };
+    let call = [("chain", "client"), ("origin", "heal"), ("code", "PERMISSION_DENIED")];
+    assert_eq!(value("meridio_proxy_calls_total", &call), 1.0);
+    assert_eq!(value("meridio_proxy_calls_total", &[("origin", "caller"), ("code", "OK")]), 2.0);
+    let row = [("chain", "client"), ("row", "metadata")];
+    assert_eq!(value("meridio_proxy_row_duration_seconds_count", &row), 2.0);
+    let request = ("rpc_method", "networkservice.NetworkService/Request");
+    assert_eq!(value("rpc_server_call_duration_seconds_count", &[request]), 1.0);
+    assert_eq!(value("rpc_client_call_duration_seconds_count", &[request]), 2.0);
+    tasks.stop().await;
+}
+
+#[tokio::test]
+async fn a_call_of_a_service_is_measured_with_its_code() {
+    let metrics = Metrics::with_ports(&sources(), Box::new(|| Ok(Vec::new()))).unwrap();
+    for status in [None, Some("14"), Some("nonsense")] {
+        let answer = move |_: http::Request<()>| async move {
+            let answer = http::Response::builder();
+            let answer =
+                status.into_iter().fold(answer, |answer, status| answer.header("grpc-status", status));
+            answer.body(())
+        };
+        let service = Timed::new(tower::service_fn(answer), Some(&metrics));
+        let call = http::Request::builder().uri("http://localhost/ipam.v1.Ipam/Allocate").body(()).unwrap();
+        tower::ServiceExt::oneshot(service, call).await.unwrap();
+    }
+    let series = parse(&text(&metrics).await);
+    let codes: Vec<_> = series["rpc_client_call_duration_seconds_count"]
+        .iter()
+        .map(|(labels, number)| {
+            assert_eq!(labels["rpc_method"], "ipam.v1.Ipam/Allocate");
+            (labels["rpc_response_status_code"].as_str(), *number)
+        })
+        .collect();
+    assert_eq!(codes, [("OK", 1.0), ("UNAVAILABLE", 1.0), ("UNKNOWN", 1.0)]);
 }
 
 #[tokio::test]
@@ -315,4 +388,44 @@ async fn a_port_that_is_taken_costs_a_warning() {
     assert!(serve(Some(port), Some(&metrics), &tasks).await.is_none());
     assert!(serve(None, Some(&metrics), &tasks).await.is_none());
     tasks.stop().await;
+}
+
+/// The names of metrics in a text, without the suffixes of histograms.
+fn named(text: &str) -> BTreeSet<&str> {
+    let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+    let ours =
+        words.filter(|word| ["meridio_", "process_", "rpc_"].iter().any(|start| word.starts_with(start)));
+    ours.map(base).collect()
+}
+
+#[test]
+fn alerts_and_panels_use_metrics_that_exist() {
+    let page = include_str!("../../../docs/metrics.md");
+    let listed: BTreeSet<&str> =
+        page.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
+    let alerts = include_str!("../../../deploy/monitoring/alerts.yaml");
+    let dashboard = include_str!("../../../deploy/monitoring/dashboard.json");
+    serde_json::from_str::<serde_json::Value>(dashboard).unwrap();
+    for (file, text) in [("alerts.yaml", alerts), ("dashboard.json", dashboard)] {
+        let used = named(text);
+        assert!(used.len() > 20, "{file}: {used:?}");
+        let unknown: Vec<_> = used.difference(&listed).collect();
+        assert!(unknown.is_empty(), "{file}: {unknown:?}");
+    }
+}
+
+#[test]
+fn every_alert_has_a_unit_test_and_a_runbook() {
+    let alerts = include_str!("../../../deploy/monitoring/alerts.yaml");
+    let tests = include_str!("../../../deploy/monitoring/alerts_test.yaml");
+    let page = include_str!("../../../docs/operations.md");
+    let names: Vec<&str> = alerts.lines().filter_map(|line| line.strip_prefix("  - alert: ")).collect();
+    let headings: Vec<&str> = page.lines().filter_map(|line| line.strip_prefix("### MeridioProxy")).collect();
+    assert!(names.len() > 20, "{names:?}");
+    assert_eq!(names.iter().map(|name| &name["MeridioProxy".len()..]).collect::<Vec<_>>(), headings);
+    for name in names {
+        let runbook = format!("runbook: docs/operations.md#{}", name.to_lowercase());
+        assert!(alerts.contains(&runbook), "{name} has its runbook");
+        assert!(tests.contains(&format!("- name: {name}\n")), "{name} has a unit test");
+    }
 }
