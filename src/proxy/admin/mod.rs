@@ -11,6 +11,7 @@
 
 mod answers;
 mod hosts;
+mod page;
 mod routes;
 mod serve;
 

@@ -11,7 +11,7 @@ use axum::{
     routing::{MethodRouter, get},
 };
 
-use super::{answers, hosts, serve::MAX_BODY};
+use super::{answers, hosts, page, serve::MAX_BODY};
 use crate::proxy::{
     config::LogLevel,
     health::{LIVENESS, READINESS},
@@ -32,8 +32,9 @@ pub(crate) struct Admin {
 }
 
 /// Every path with its methods, in the order in which an answer lists them.
-fn routes() -> [(&'static str, &'static str, MethodRouter<Admin>); 8] {
+fn routes() -> [(&'static str, &'static str, MethodRouter<Admin>); 9] {
     [
+        ("/", "GET", get(page::page)),
         ("/healthz", "GET", get(healthz)),
         ("/readyz", "GET", get(readyz)),
         ("/metrics", "GET", get(metrics)),

@@ -23,10 +23,16 @@ use crate::{
     transport::Accepted,
 };
 
-/// Time for the header of a request.
-const HEADER_TIME: Duration = Duration::from_secs(5);
-/// Time for a connection, from its first byte to its end.
-const TIME: Duration = Duration::from_secs(10);
+/// Bounds of time of a connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Times {
+    /// For the header of the request.
+    pub(super) header: Duration,
+    /// From its first byte to its end.
+    pub(super) whole: Duration,
+}
+
+const TIMES: Times = Times { header: Duration::from_secs(5), whole: Duration::from_secs(10) };
 /// Maximum size of the header of a request, in bytes.
 const MAX_HEADER: usize = 16 << 10;
 /// Maximum number of header fields.
@@ -48,16 +54,26 @@ pub(crate) fn serve(
     routes: Router,
     tasks: &Tasks,
 ) -> Served {
-    Served { _task: tasks.guarded(accept(listener, routes)) }
+    serve_within(TIMES, listener, routes, tasks)
 }
 
-async fn accept(listener: impl Stream<Item = io::Result<Accepted>> + Send, routes: Router) {
+/// Like [`serve`], with other bounds.
+pub(super) fn serve_within(
+    times: Times,
+    listener: impl Stream<Item = io::Result<Accepted>> + Send + 'static,
+    routes: Router,
+    tasks: &Tasks,
+) -> Served {
+    Served { _task: tasks.guarded(accept(times, listener, routes)) }
+}
+
+async fn accept(times: Times, listener: impl Stream<Item = io::Result<Accepted>> + Send, routes: Router) {
     let mut listener = pin!(listener);
     let mut open = JoinSet::new();
     loop {
         tokio::select! {
             next = listener.next() => match next {
-                Some(Ok(accepted)) => drop(open.spawn(connection(accepted, routes.clone()))),
+                Some(Ok(accepted)) => drop(open.spawn(connection(times, accepted, routes.clone()))),
                 Some(Err(error)) => tracing::debug!(%error, "a connection was not accepted"),
                 None => return,
             },
@@ -68,7 +84,7 @@ async fn accept(listener: impl Stream<Item = io::Result<Accepted>> + Send, route
     }
 }
 
-async fn connection(accepted: Accepted, routes: Router) {
+async fn connection(times: Times, accepted: Accepted, routes: Router) {
     let Accepted { stream, mut seat, .. } = accepted;
     let calls = seat.calls();
     let service = service_fn(move |request: hyper::Request<Incoming>| {
@@ -82,7 +98,7 @@ async fn connection(accepted: Accepted, routes: Router) {
     });
     let serving = Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIME)
+        .header_read_timeout(times.header)
         .max_buf_size(MAX_HEADER)
         .max_headers(MAX_FIELDS)
         .keep_alive(false)
@@ -94,8 +110,8 @@ async fn connection(accepted: Accepted, routes: Router) {
         }
     };
     tokio::select! {
-        served = timeout(TIME, served) => if served.is_err() {
-            tracing::debug!(limit = ?TIME, "a connection of the admin listener was too slow");
+        served = timeout(times.whole, served) => if served.is_err() {
+            tracing::debug!(limit = ?times.whole, "a connection of the admin listener was too slow");
         },
         () = seat.unwanted() => {}
     }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-use std::os::unix::fs::PermissionsExt;
+use std::{os::unix::fs::PermissionsExt, time::Duration};
 
 use serde_json::Value;
 use tokio::{
@@ -127,7 +127,7 @@ async fn a_wrong_path_or_method_names_the_accepted_ones() {
     let unknown = rig.ask("GET /nonsense?x=1").await;
     assert_eq!(unknown.status, 404);
     assert!(
-        unknown.body.starts_with("path `/nonsense` is not accepted (accepted: /healthz, "),
+        unknown.body.starts_with("path `/nonsense` is not accepted (accepted: /, /healthz, "),
         "{unknown:?}"
     );
     for (line, accepted) in
@@ -192,4 +192,42 @@ async fn a_unix_socket_is_open_to_the_own_user_alone() {
     drop(served);
     tasks.stop().await;
     assert!(!path.exists());
+}
+
+/// Serves an answer of 64 MB within bounds of time.
+async fn large(times: serve::Times, tasks: &Tasks) -> (String, Served) {
+    let listener = listen(&Target::Tcp("127.0.0.1:0".into())).await.unwrap();
+    let Target::Tcp(address) = listener.target().unwrap() else { panic!("not TCP") };
+    let routes = axum::Router::new().fallback(async || vec![b'x'; 64 << 20]);
+    (address, serve::serve_within(times, listener, routes, tasks))
+}
+
+#[tokio::test]
+async fn a_client_that_reads_slowly_is_cut_off() {
+    let tasks = Tasks::default();
+    let times = serve::Times { header: Duration::from_secs(60), whole: Duration::from_millis(200) };
+    let (address, _served) = large(times, &tasks).await;
+    let mut stream = TcpStream::connect(&address).await.unwrap();
+    stream.write_all(b"GET / HTTP/1.0\r\n\r\n").await.unwrap();
+    for _ in 0..40 {
+        stream.read_u8().await.unwrap();
+        tokio::time::sleep(times.whole / 20).await; // the pace of this client
+    }
+    let mut read = Vec::new();
+    let _reset = stream.read_to_end(&mut read).await;
+    assert!(read.len() < 64 << 20, "{}", read.len());
+    tasks.stop().await;
+}
+
+#[tokio::test]
+async fn a_header_that_does_not_end_is_not_waited_for() {
+    let tasks = Tasks::default();
+    let times = serve::Times { header: Duration::from_millis(200), whole: Duration::from_secs(60) };
+    let (address, _served) = large(times, &tasks).await;
+    let mut stream = TcpStream::connect(&address).await.unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nhost: ").await.unwrap();
+    let mut read = Vec::new();
+    let ended = tokio::time::timeout(Duration::from_secs(30), stream.read_to_end(&mut read)).await;
+    assert!(ended.is_ok(), "it is still waited for");
+    tasks.stop().await;
 }
