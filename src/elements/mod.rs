@@ -7,6 +7,7 @@
 //! [`chain`](crate::chain). An element never uses another element: they share state in the
 //! connection, in the call's extensions, or in the scope as a type of a lower floor.
 
+pub mod answers;
 #[cfg(feature = "transport")]
 pub mod authorize;
 #[cfg(feature = "proxy")]

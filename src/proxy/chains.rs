@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use crate::{
     chain::{Chain, Element, begin::BeginLayer, metadata::MetadataLayer},
     elements::{
+        answers::Answers,
         authorize, bridge,
         connect::Connect,
         egress::Egress,
@@ -61,6 +62,8 @@ pub struct Parts {
     pub connections: Connections,
     /// Load balancers' connections that carry egress.
     pub egress: Egress,
+    /// The last answers of load balancers, for observers.
+    pub answers: Answers,
     /// Connects to nsmgr.
     pub dialer: Dialer,
     /// Owner of the lanes and timers.
@@ -96,6 +99,7 @@ pub(crate) const ROWS: [(&str, &[&str]); 2] = [
             UpdatePath::NAME,
             BeginLayer::NAME,
             MetadataLayer::NAME,
+            Answers::NAME,
             Refresh::NAME,
             Heal::NAME,
             mechanism::Client::NAME,
@@ -145,6 +149,7 @@ pub fn client(parts: &Parts) -> Chain {
         .with(UpdatePath::new(&parts.name))
         .with(BeginLayer::client(parts.tasks.clone()))
         .with(MetadataLayer)
+        .with(parts.answers.clone())
         .with(Refresh)
         .with(Heal::new(heal))
         .with(mechanism::Client::new(parts.names.clone()))

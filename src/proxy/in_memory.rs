@@ -6,7 +6,7 @@ use std::{io, time::Duration};
 use tokio::sync::watch;
 
 use crate::{
-    elements::{egress::Egress, mechanism::Names, send_fd::Netns},
+    elements::{answers::Answers, egress::Egress, mechanism::Names, send_fd::Netns},
     ipam::{self, InMemory, Leases, Subnet, Tree},
     kernel::{self, Kernel, Memory},
     proxy::chains::Parts,
@@ -58,6 +58,7 @@ pub fn parts(name: &str, tasks: &Tasks) -> io::Result<Parts> {
         vips: watch::channel(None).1,
         connections: Connections::default(),
         egress: Egress::default(),
+        answers: Answers::default(),
         dialer: Dialer {
             identity: Identity::follow(&nowhere.to_string(), tasks),
             target: nowhere,

@@ -16,7 +16,7 @@ pub mod health;
 #[cfg(any(test, feature = "testing"))]
 pub mod in_memory;
 pub mod mesh;
-pub(crate) mod metrics;
+pub mod metrics;
 pub mod renumber;
 pub mod services;
 pub mod snapshot;

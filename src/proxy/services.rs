@@ -19,19 +19,19 @@ use crate::{
 
 /// The proxy's clients of other services of its trench.
 #[derive(Debug)]
-pub(crate) struct Services {
+pub struct Services {
     /// Addresses from IPAM.
-    pub(crate) leases: Leases,
+    pub leases: Leases,
     /// Configuration from NSP.
-    pub(crate) nsp: ConfigurationManagerClient<Timed<Channel>>,
+    pub nsp: ConfigurationManagerClient<Timed<Channel>>,
     /// The connections to IPAM and NSP.
-    pub(crate) links: [watch::Receiver<Link>; 2],
+    pub links: [watch::Receiver<Link>; 2],
 }
 
 impl Services {
     /// Connects to both in tasks of `tasks`, for as long as those live. Does not wait. `restored`
     /// are the leases of an earlier process.
-    pub(crate) fn open(
+    pub fn open(
         config: &Config,
         identity: &Identity,
         restored: Vec<Record>,

@@ -12,6 +12,7 @@ pub(crate) const ROWS: &[(&str, &str)] = &[
     ("update_path", "the load balancer sees a segment of the proxy"),
     ("begin", "what a Request declares stays true after it"),
     ("metadata", "a refresh that fails leaves the state of the last good one"),
+    ("answers", "an observer sees the answer with its path"),
     ("refresh", "the connection is refreshed before its tokens expire"),
     ("heal", "a connection that the load balancer reports as down is requested again"),
     ("mechanism", "the load balancer is asked for a kernel interface with a name"),
@@ -31,6 +32,7 @@ pub(crate) async fn check(rig: &Rig, row: &str) -> Checked {
         "update_path" => update_path(rig).await,
         "begin" => begin(rig).await,
         "metadata" => metadata(rig).await,
+        "answers" => answers(rig).await,
         "refresh" => again(rig).await,
         "heal" => heal(rig).await,
         "mechanism" => mechanism(rig).await,
@@ -88,6 +90,12 @@ async fn metadata(rig: &Rig) -> Checked {
 }
 
 /// A second Request comes by itself.
+async fn answers(rig: &Rig) -> Checked {
+    let connection = established(rig).await?;
+    let seen = rig.parts.answers.get(connection.client_id()).map(|answer| answer.path.len());
+    holds(seen == Some(connection.segments().len()), || format!("{seen:?} hops"))
+}
+
 async fn again(rig: &Rig) -> Checked {
     established(rig).await?;
     eventually(|| rig.lb.seen().len() > 1, || "no second Request".into()).await

@@ -4,6 +4,7 @@
 //! memory and time, and leaves the state unchanged. A good call or start afterwards works.
 #![allow(clippy::unwrap_used)]
 
+mod admin;
 mod around;
 mod counts;
 mod descriptors;
@@ -70,6 +71,9 @@ const TABLE: &[Row] = &[
     starting!("Workload API gives an expired SVID", starts::expired_svid, "start waits", "`spiffe://a.test/ns/default/pod/px` has expired"),
     starting!("Workload API gives a foreign SVID", starts::foreign_svid, "start waits", "`spiffe://a.test/ns/default/pod/px` is not of the bundle"),
     starting!("Workload API gives a mutilated SVID", starts::mutilated_svid, "start waits", "the Workload API gave an SVID that cannot be used", "parse"),
+    starting!("admin address taken", admin::address_taken, "no admin listener", "127.0.0.1:9090", "Address already in use", "set NSM_ADMIN_ADDRESS"),
+    starting!("admin address that others reach", admin::address_of_others, "NSM_ADMIN_ADDRESS", "0.0.0.0:9090", "there is no admin listener"),
+    starting!("1000 admin requests at once and slow ones", admin::crowded, "admin listener", "127.0.0.1:9090"),
     starting!("netlink permission denied", starts::netlink_denied, "degraded", "bridge0", "Operation not permitted"),
 
     serving!("peer without certificate", peers::without_certificate, InLog(&["connection rejected", "the peer showed no certificate (accepted: an X.509 SVID)"])),

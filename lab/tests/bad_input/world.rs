@@ -173,7 +173,7 @@ async fn parts(
     };
     let kernel = Kernel::start(settings, linux.clone(), tasks);
     tasks.spawn(faults::report(kernel.status(), health.clone()));
-    let services = Services::open(config, own, Vec::new(), health, tasks);
+    let services = Services::open(config, own, Vec::new(), health, None, tasks);
     let renew = config.bridge_ip_renew_interval;
     let gateways = Gateways::lease(&services.leases, &kernel, renew, health, tasks).await.unwrap();
     let (listed, carried) = tokio::sync::watch::channel(None);

@@ -29,6 +29,7 @@ use crate::{
     app::Server,
     chain::Chain,
     elements::{
+        answers::Answers,
         egress::Egress,
         ipam,
         mechanism::{Names, primary},
@@ -118,7 +119,7 @@ impl Up {
         let _first = self.handles.identity.set(identity.clone());
         let services =
             Services::open(config, &identity, restored.leases, health, self.metrics.as_ref(), tasks);
-        self.handles.set_services(&services);
+        self.watches.extend(self.handles.set_services(&services, tasks));
         self.leases = Some(services.leases.clone());
         let renew = config.bridge_ip_renew_interval;
         let gateways = Gateways::lease(&services.leases, kernel, renew, health, tasks).await?;
@@ -196,7 +197,10 @@ impl Up {
             network_service: service.to_owned(),
             request_timeout: config.request_timeout,
         };
-        self.handles.set_mesh(settings.clone(), status.subscribe(), discovery.known());
+        let links = status.subscribe();
+        let past = self.handles.set_mesh(settings.clone(), links, discovery.known(), &parts.tasks);
+        self.watches.push(past);
+        let _first = self.handles.answers.set(parts.answers.clone());
         let chain = self.observed("client", chains::client(parts)).build()?;
         let recovery = Nsmgr::new(parts.dialer.clone(), parts.kernel.clone());
         let pictures = (discovery.pictures(), settings.clone());
@@ -221,7 +225,7 @@ impl Up {
         let dialer = Dialer { target: endpoint.clone(), ..parts.dialer.clone() };
         let check = endpoint::check(dialer, config.grpc_probe_rpc_timeout, health.clone());
         let state = registration.state();
-        let _first = self.handles.registration.set(registration.state());
+        self.watches.push(self.handles.set_registration(registration.state(), &parts.tasks));
         let waiting = health.clone();
         self.watches.push(parts.tasks.guarded(async move {
             registered(state, &waiting).await;
@@ -285,6 +289,7 @@ fn parts(
         vips,
         connections: Connections::new(Limits::default()),
         egress: Egress::default(),
+        answers: Answers::default(),
         names: Names::new(move |name| *name == bridge || primary::is_foreign(name)),
         netns: Netns::own()?,
         dialer: Dialer {

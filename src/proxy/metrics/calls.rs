@@ -114,7 +114,7 @@ fn labels(method: opentelemetry::StringValue, code: &'static str) -> [KeyValue; 
 
 /// A service under generated clients whose calls are reported.
 #[derive(Clone, Debug)]
-pub(crate) struct Timed<S> {
+pub struct Timed<S> {
     inner: S,
     to: Option<Calls>,
 }

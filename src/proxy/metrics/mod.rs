@@ -35,7 +35,7 @@ use tokio::{
     time::Instant,
 };
 
-pub(crate) use self::calls::Timed;
+pub use self::calls::Timed;
 pub(crate) use self::serve::serve;
 use self::{calls::Calls, metric::Metric};
 use super::{config::Config, state::Sources, telemetry};
@@ -64,7 +64,7 @@ pub(crate) fn start(config: &Config, sources: &Sources) -> Option<Metrics> {
 
 /// The metrics of the proxy. Clones share them.
 #[derive(Clone)]
-pub(crate) struct Metrics(Arc<Inner>);
+pub struct Metrics(Arc<Inner>);
 
 struct Inner {
     registry: Registry,

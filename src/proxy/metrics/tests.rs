@@ -77,7 +77,8 @@ async fn whole(number_of_ports: usize, tasks: &Tasks) -> Metrics {
     handles.losses.set(Arc::new(Losses::default())).unwrap();
     handles.vips.set(watch::channel(vips).1).unwrap();
     handles.registration.set(watch::channel(Default::default()).1).unwrap();
-    handles.set_mesh(settings, watch::channel(status).1, watch::channel(Known::default()).1);
+    let _followed =
+        handles.set_mesh(settings, watch::channel(status).1, watch::channel(Known::default()).1, tasks);
     let metrics = Metrics::with_ports(&sources, Box::new(move || Ok(ports(number_of_ports)))).unwrap();
     drop((port, hop));
     let row = tower::layer::util::Identity::new;

@@ -6,6 +6,7 @@
 //! reader. A part that is not up yet is absent; `start` names the step that is waited for.
 
 mod document;
+mod history;
 mod kernel;
 mod peers;
 mod services;

@@ -1,13 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The connections to load balancers and of targets, as declared and as they are in the kernel.
 
-use std::net::IpAddr;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    elements::answers::{self, Answers},
     kernel::{self, Attachment, Peer, PeerId, Reach, Role},
-    proxy::mesh::{self, LinkState},
+    proxy::{
+        log::timestamp,
+        mesh::{self, LinkState},
+    },
+    server::monitor::Connections,
 };
 
 /// The load balancers.
@@ -42,6 +47,38 @@ pub(crate) struct LoadBalancer {
     pub(crate) links: Vec<Link>,
     /// Its addresses.
     pub(crate) next_hops: Vec<NextHop>,
+    /// The last answer to a Request; absent without one.
+    pub(crate) answer: Option<Answer>,
+}
+
+/// The last answer of a connection.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct Answer {
+    /// When the connection was first answered.
+    pub(crate) since: String,
+    /// When it was last answered.
+    pub(crate) time: String,
+    /// Refreshes since the first answer.
+    pub(crate) refreshes: u64,
+    /// Times that it was healed since the first answer.
+    pub(crate) heals: u64,
+    /// When the first token of the path expires.
+    pub(crate) expires: Option<String>,
+    /// The hops of the path, from the client to the endpoint.
+    pub(crate) path: Vec<Hop>,
+}
+
+/// A hop of a path.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct Hop {
+    /// Its name.
+    pub(crate) name: String,
+    /// Its id of the connection.
+    pub(crate) id: String,
+    /// When its token expires.
+    pub(crate) expires: Option<String>,
 }
 
 /// The link of a connection.
@@ -80,6 +117,11 @@ pub(crate) struct Target {
     pub(crate) links: Vec<Link>,
     /// Its addresses.
     pub(crate) addresses: Vec<IpAddr>,
+    /// When the first token of the path expires.
+    pub(crate) expires: Option<String>,
+    /// The hops of the path, from the target to the proxy; empty until the target refreshes a
+    /// connection of an earlier process.
+    pub(crate) path: Vec<Hop>,
 }
 
 /// The load balancers of the mesh, then those that only the kernel has.
@@ -87,13 +129,18 @@ pub(super) fn load_balancers(
     status: &mesh::Status,
     id: impl Fn(&str) -> String,
     kernel: &kernel::Status,
+    answers: &Answers,
 ) -> Vec<LoadBalancer> {
     let wanted = status.links.iter().map(|(name, state)| (name.clone(), id(name), Some(state)));
     let ids: Vec<_> = status.links.keys().map(|name| id(name)).collect();
     let known = kernel.peers.keys().filter(|peer| peer.role == Role::LoadBalancer);
     let left = known.map(|peer| peer.id.to_string()).filter(|left| !ids.contains(left));
     let left = left.map(|left| (left.clone(), left, None));
-    wanted.chain(left).map(|(name, id, state)| load_balancer(name, id, state, kernel)).collect()
+    let all = wanted.chain(left).map(|(name, id, state)| {
+        let answer = answers.get(&id).map(answer);
+        LoadBalancer { answer, ..load_balancer(name, id, state, kernel) }
+    });
+    all.collect()
 }
 
 fn load_balancer(
@@ -124,17 +171,41 @@ fn load_balancer(
         reach: reach.into(),
         links: peer.map(links).unwrap_or_default(),
         next_hops: peer.map(|peer| next_hops(peer, kernel)).unwrap_or_default(),
+        answer: None,
     }
 }
 
+fn answer(answer: answers::Answer) -> Answer {
+    Answer {
+        since: timestamp(answer.since),
+        time: timestamp(answer.at),
+        refreshes: answer.refreshes,
+        heals: answer.heals,
+        expires: answer.path.iter().filter_map(|hop| hop.expires).min().map(timestamp),
+        path: path(answer.path),
+    }
+}
+
+fn path(hops: Vec<answers::Hop>) -> Vec<Hop> {
+    let hop = |hop: answers::Hop| Hop { name: hop.name, id: hop.id, expires: hop.expires.map(timestamp) };
+    hops.into_iter().map(hop).collect()
+}
+
 /// The targets that are declared, or left by an earlier process.
-pub(super) fn targets(kernel: &kernel::Status) -> Vec<Target> {
+pub(super) fn targets(kernel: &kernel::Status, connections: &Connections) -> Vec<Target> {
+    let all = connections.all();
+    let known: BTreeMap<_, _> = all.iter().map(|known| (known.client_id(), known)).collect();
     let targets = kernel.peers.iter().filter(|(id, _)| id.role == Role::Target);
-    let target = |(id, peer): (&PeerId, &Peer)| Target {
-        connection: id.id.to_string(),
-        adopted: peer.adopted,
-        links: links(peer),
-        addresses: peer.addresses.iter().copied().collect(),
+    let target = |(id, peer): (&PeerId, &Peer)| {
+        let connection = known.get(&*id.id);
+        Target {
+            connection: id.id.to_string(),
+            adopted: peer.adopted,
+            links: links(peer),
+            addresses: peer.addresses.iter().copied().collect(),
+            expires: connection.and_then(|known| known.expires()).map(timestamp),
+            path: connection.map(|known| path(answers::hops(known))).unwrap_or_default(),
+        }
     };
     targets.map(target).collect()
 }

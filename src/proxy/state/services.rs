@@ -3,7 +3,7 @@
 
 use std::time::SystemTime;
 
-use super::{Identity, Leases, Service, Vips};
+use super::{Identity, Leases, Vips};
 use crate::{
     chain::causes,
     ipam,
@@ -15,22 +15,19 @@ use crate::{
 /// Maximum number of VIPs in a document.
 const MAX_LISTED: usize = 256;
 
-/// A service that is called over a channel.
-pub(super) fn channel(address: String, link: &Link) -> Service {
-    let last_error = link.error().map(str::to_owned);
-    Service { address, up: link.is_up(), since: None, last_error, last_error_time: None }
+/// Whether a service that is called over a channel is up, and its error.
+pub(super) fn channel(link: &Link) -> (bool, Option<String>) {
+    (link.is_up(), link.error().map(str::to_owned))
 }
 
-/// nsmgr, as far as the registration of the own endpoint shows it.
-pub(super) fn registration(address: String, state: &registry::State) -> Service {
-    let last_error = state.failure().map(|error| causes(&**error));
-    Service { address, up: state.is_registered(), since: None, last_error, last_error_time: None }
+/// The same for nsmgr, as far as the registration of the own endpoint shows it.
+pub(super) fn registration(state: &registry::State) -> (bool, Option<String>) {
+    (state.is_registered(), state.failure().map(|error| causes(&**error)))
 }
 
-/// The registry, as far as the list of load balancers shows it.
-pub(super) fn discovery(address: String, known: &Known) -> Service {
-    let up = known.complete && known.failure.is_none();
-    Service { address, up, since: None, last_error: known.failure.clone(), last_error_time: None }
+/// The same for the registry, as far as the list of load balancers shows it.
+pub(super) fn discovery(known: &Known) -> (bool, Option<String>) {
+    (known.complete && known.failure.is_none(), known.failure.clone())
 }
 
 pub(super) fn identity(standing: &Standing) -> Identity {

@@ -9,9 +9,11 @@ use std::{
 use tokio::sync::watch;
 
 use super::{
-    Chains, Conduit, Document, Kernel, Mesh, Process, Services, Start, VERSION, Verdict, peers, services,
+    Chains, Conduit, Document, Kernel, Mesh, Process, Services, Start, Target, VERSION, Verdict,
+    history::History, peers, services,
 };
 use crate::{
+    elements::answers::Answers,
     ipam, kernel,
     proxy::{
         self,
@@ -25,6 +27,7 @@ use crate::{
     },
     registry::{self, discovery::Known},
     server::monitor::Connections,
+    task::{Task, Tasks},
     transport::{Identity, Link},
 };
 
@@ -41,6 +44,8 @@ pub(crate) struct Sources {
 /// The handles of the parts. Each is set once, by the stage of the start that has it.
 #[derive(Default)]
 pub(crate) struct Handles {
+    /// Those of IPAM, NSP, nsmgr and the registry.
+    histories: [History; 4],
     pub(crate) kernel: OnceLock<watch::Receiver<kernel::Status>>,
     pub(crate) identity: OnceLock<Identity>,
     pub(crate) ipam: OnceLock<watch::Receiver<Link>>,
@@ -51,6 +56,7 @@ pub(crate) struct Handles {
     pub(crate) vips: OnceLock<watch::Receiver<Vips>>,
     pub(crate) discovery: OnceLock<watch::Receiver<Known>>,
     pub(crate) mesh: OnceLock<(mesh::Settings, watch::Receiver<mesh::Status>)>,
+    pub(crate) answers: OnceLock<Answers>,
     pub(crate) registration: OnceLock<watch::Receiver<registry::State>>,
 }
 
@@ -112,7 +118,7 @@ impl Sources {
                 .map(|identity| services::identity(&identity.subscribe().borrow())),
             services: handles.services(config),
             mesh: handles.mesh(kernel.as_ref()),
-            targets: kernel.as_ref().map(peers::targets).unwrap_or_default(),
+            targets: kernel.as_ref().map(|kernel| handles.targets(kernel)).unwrap_or_default(),
             leases: handles.leases.get().map(|status| services::leases(&status.borrow())),
             vips: handles.vips.get().map(|vips| services::vips(&vips.borrow())),
             kernel: kernel.as_ref().map(Kernel::from),
@@ -131,35 +137,54 @@ impl Sources {
 }
 
 impl Handles {
-    /// Sets the handles of the stage `services`.
-    pub(crate) fn set_services(&self, services: &proxy::services::Services) {
+    /// Sets the handles of the stage `services`, and follows both.
+    pub(crate) fn set_services(&self, services: &proxy::services::Services, tasks: &Tasks) -> [Task; 2] {
         let [ipam, nsp] = services.links.clone();
-        let _first = (self.ipam.set(ipam), self.nsp.set(nsp), self.leases.set(services.leases.status()));
+        let _first = (self.ipam.set(ipam.clone()), self.nsp.set(nsp.clone()));
+        let _first = self.leases.set(services.leases.status());
+        let [of_ipam, of_nsp, ..] = self.histories.clone();
+        [
+            tasks.guarded(of_ipam.follow(ipam, services::channel)),
+            tasks.guarded(of_nsp.follow(nsp, services::channel)),
+        ]
     }
 
-    /// Sets the handles of the stage `mesh`.
+    /// Sets the handles of the stage `mesh`, and follows the registry.
     pub(crate) fn set_mesh(
         &self,
         settings: mesh::Settings,
         status: watch::Receiver<mesh::Status>,
         known: watch::Receiver<Known>,
-    ) {
-        let _first = (self.mesh.set((settings, status)), self.discovery.set(known));
+        tasks: &Tasks,
+    ) -> Task {
+        let _first = (self.mesh.set((settings, status)), self.discovery.set(known.clone()));
+        let [.., registry] = self.histories.clone();
+        tasks.guarded(registry.follow(known, services::discovery))
+    }
+
+    /// Sets the handle of the stage `register`, and follows nsmgr.
+    pub(crate) fn set_registration(&self, state: watch::Receiver<registry::State>, tasks: &Tasks) -> Task {
+        let _first = self.registration.set(state.clone());
+        let [_, _, nsmgr, _] = self.histories.clone();
+        tasks.guarded(nsmgr.follow(state, services::registration))
     }
 
     fn services(&self, config: &Config) -> Services {
-        let channel = |address: String, link: &OnceLock<watch::Receiver<Link>>| {
-            link.get().map(|link| services::channel(address, &link.borrow()))
-        };
-        let nsmgr = config.connect_to.to_string();
-        let registration = self.registration.get();
-        let discovery = self.discovery.get();
+        let [ipam, nsp, nsmgr, registry] = &self.histories;
+        let manager = || config.connect_to.to_string();
+        let is_up = |of: &OnceLock<watch::Receiver<Link>>| of.get().map(|link| link.borrow().is_up());
+        let registered = self.registration.get().map(|state| state.borrow().is_registered());
+        let listed = self.discovery.get().map(|known| services::discovery(&known.borrow()).0);
         Services {
-            ipam: channel(config.ipam_service.to_string(), &self.ipam),
-            nsp: channel(config.nsp_service.to_string(), &self.nsp),
-            nsmgr: registration.map(|state| services::registration(nsmgr.clone(), &state.borrow())),
-            registry: discovery.map(|known| services::discovery(nsmgr, &known.borrow())),
+            ipam: is_up(&self.ipam).map(|up| ipam.service(config.ipam_service.to_string(), up)),
+            nsp: is_up(&self.nsp).map(|up| nsp.service(config.nsp_service.to_string(), up)),
+            nsmgr: registered.map(|up| nsmgr.service(manager(), up)),
+            registry: listed.map(|up| registry.service(manager(), up)),
         }
+    }
+
+    fn targets(&self, kernel: &kernel::Status) -> Vec<Target> {
+        peers::targets(kernel, &self.connections.get().cloned().unwrap_or_default())
     }
 
     fn mesh(&self, kernel: Option<&kernel::Status>) -> Option<Mesh> {
@@ -167,7 +192,8 @@ impl Handles {
         let known = self.discovery.get().map(|known| known.borrow().clone()).unwrap_or_default();
         let status = status.borrow().clone();
         let id = |name: &str| settings.connection_id(name);
-        let load_balancers = peers::load_balancers(&status, id, kernel?);
+        let answers = self.answers.get().cloned().unwrap_or_default();
+        let load_balancers = peers::load_balancers(&status, id, kernel?, &answers);
         let aside = known.aside.into_iter().collect();
         Some(Mesh { known: status.known, error: known.failure, aside, load_balancers })
     }

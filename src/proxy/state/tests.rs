@@ -5,7 +5,7 @@ use schemars::schema_for;
 
 use super::*;
 use crate::{
-    api::Dual,
+    api::{Connection, Dual},
     kernel::{self, Ends, PeerId},
     proxy::{config::Config, health::Health, in_memory::parts, mesh},
     task::Tasks,
@@ -57,7 +57,7 @@ async fn a_load_balancer_has_its_link_and_its_next_hops() {
     sources.handles().kernel.set(kernel.status()).unwrap();
     let status = tokio::sync::watch::channel(status).1;
     let known = tokio::sync::watch::channel(Default::default()).1;
-    sources.handles().set_mesh(settings, status, known);
+    let _followed = sources.handles().set_mesh(settings, status, known, &tasks);
     let balancer = || sources.document().mesh.unwrap().load_balancers.remove(0);
     let up = balancer();
     assert_eq!(
@@ -85,6 +85,26 @@ async fn a_load_balancer_has_its_link_and_its_next_hops() {
         format!("{peer}: next hop 172.16.1.2 is left out: its link nsm-1 does not exist"),
     ];
     assert_eq!(kernel.difference, expected);
+    tasks.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_target_has_its_path() {
+    let tasks = Tasks::default();
+    let parts = parts("px", &tasks).unwrap();
+    let _port = parts.kernel.port(&PeerId::target("id0"), "nsm-2".parse().unwrap(), Ends::default());
+    parts.kernel.settled().await;
+    let mut connection = Connection::named("own");
+    crate::testing::path(&mut connection, 1, &[Some(600), None]);
+    parts.connections.publish("own", *connection);
+    let sources = sources();
+    sources.handles().kernel.set(parts.kernel.status()).unwrap();
+    assert!(sources.handles().connections.set(parts.connections.clone()).is_ok());
+    let target = sources.document().targets.remove(0);
+    assert_eq!((target.connection.as_str(), target.links[0].state.as_str()), ("id0", "missing"));
+    assert_eq!(target.path.iter().map(|hop| hop.name.as_str()).collect::<Vec<_>>(), ["hop0", "hop1"]);
+    assert_eq!(target.expires, target.path[0].expires);
+    assert!(target.expires.is_some());
     tasks.stop().await;
 }
 

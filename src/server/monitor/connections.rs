@@ -106,6 +106,11 @@ impl Connections {
         inner.known.iter().filter(|(_, known)| which(known)).map(|(id, _)| id.clone()).collect()
     }
 
+    /// Every connection, as last published, in no order.
+    pub fn all(&self) -> Vec<Arc<Connection>> {
+        self.lock().known.values().cloned().collect()
+    }
+
     /// Number of connections.
     pub fn len(&self) -> usize {
         self.lock().known.len()

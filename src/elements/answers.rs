@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Keeps the last answer of each connection, for observers.
+//!
+//! 1. A connection is known from its first answer until its Close is done.
+//! 2. A Request of a timer counts as a refresh, one that heals as a heal.
+//! 3. A Request that fails changes nothing.
+//! 4. A reselect, which closes and requests again, leaves the counts.
+//!
+//! # Order
+//! Below `metadata`, above the rows that request again.
+//!
+//! # State
+//! A mark that it is known.
+//!
+//! # Close
+//! It is forgotten after the Close.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::SystemTime,
+};
+
+use crate::{
+    api::Connection,
+    chain::{Close, Element, Kind, Next, Order, Origin, Request, Result},
+};
+
+/// The last answer of each connection, by its id at the client. Clones share them.
+#[derive(Clone, Debug, Default)]
+pub struct Answers(Arc<Mutex<BTreeMap<String, Answer>>>);
+
+/// The last answer of a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// When the connection was first answered.
+    pub since: SystemTime,
+    /// When it was last answered.
+    pub at: SystemTime,
+    /// Answers to refreshes (rule 2).
+    pub refreshes: u64,
+    /// Answers to Requests that heal (rule 2).
+    pub heals: u64,
+    /// The hops of the path, from the client to the endpoint.
+    pub path: Vec<Hop>,
+}
+
+/// A hop of a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hop {
+    /// Its name.
+    pub name: String,
+    /// Its id of the connection.
+    pub id: String,
+    /// When its token expires, if it says so.
+    pub expires: Option<SystemTime>,
+}
+
+/// The hops of the path of a connection.
+pub fn hops(connection: &Connection) -> Vec<Hop> {
+    let segments = connection.segments().iter();
+    let hop = segments.map(|segment| Hop {
+        name: segment.name.clone(),
+        id: segment.id.clone(),
+        expires: segment.expires_at(),
+    });
+    hop.collect()
+}
+
+impl Answers {
+    /// The last answer of a connection.
+    pub fn get(&self, id: &str) -> Option<Answer> {
+        self.lock().get(id).cloned()
+    }
+
+    /// Number of known connections.
+    pub fn len(&self) -> usize {
+        self.lock().len()
+    }
+
+    /// Whether no connection is known.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn note(&self, id: &str, connection: &Connection, origin: Origin) {
+        let at = SystemTime::now();
+        let path = hops(connection);
+        let mut known = self.lock();
+        let first = || Answer { since: at, at, refreshes: 0, heals: 0, path: Vec::new() };
+        let answer = known.entry(id.to_owned()).or_insert_with(first);
+        answer.at = at;
+        answer.path = path;
+        answer.refreshes += u64::from(origin == Origin::Event(Kind::Refresh));
+        answer.heals += u64::from(origin == Origin::Event(Kind::Heal));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Answer>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Forgets the connection on drop.
+struct Known {
+    answers: Answers,
+    id: String,
+}
+
+impl Drop for Known {
+    fn drop(&mut self) {
+        self.answers.lock().remove(&self.id);
+    }
+}
+
+impl Element for Answers {
+    const NAME: &'static str = "answers";
+    const ORDER: Order = Order::STATE.before(&["refresh", "heal"]);
+
+    async fn request(&self, request: Request, next: Next) -> Result<Box<Connection>> {
+        let scope = request.context.scope.clone();
+        let origin = request.context.origin;
+        let id = request.connection.client_id().to_owned();
+        let connection = next.request(request).await?;
+        if scope.get::<Known>().is_none() {
+            scope.insert(Known { answers: self.clone(), id: id.clone() });
+        }
+        self.note(&id, &connection, origin);
+        Ok(connection)
+    }
+
+    async fn close(&self, close: Close, next: Next) -> Result<Box<Connection>> {
+        let reselects = close.context.origin == Origin::Event(Kind::Reselect);
+        let _known = (!reselects).then(|| close.context.scope.take::<Known>());
+        next.close(close).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        chain::{Call, Chain, Error, Reason, begin::BeginLayer, laws, metadata::MetadataLayer},
+        elements::refresh::Refresh,
+        task::Tasks,
+        testing,
+    };
+
+    fn chain(answers: &Answers, tasks: &Tasks) -> Next {
+        let end = tower::service_fn(|call: Call| async move {
+            match call.connection().payload == "bad" && matches!(call, Call::Request(_)) {
+                true => Err(Error::from(Reason::Refused("as the test wants".into()))),
+                false => Ok(call.into_connection()),
+            }
+        });
+        let rows = Chain::new().with(BeginLayer::endpoint(tasks.clone())).with(MetadataLayer);
+        rows.with(answers.clone()).with(Refresh).end(end).build().unwrap()
+    }
+
+    fn request(payload: &str) -> Request {
+        let mut connection = Connection::named("a");
+        testing::path(&mut connection, 0, &[Some(600), None]);
+        connection.payload = payload.into();
+        Request::new(connection)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_is_known_until_the_close() {
+        let tasks = Tasks::default();
+        let answers = Answers::default();
+        let chain = chain(&answers, &tasks);
+        chain.request(request("bad")).await.unwrap_err();
+        assert!(answers.is_empty());
+        let first = chain.request(request("")).await.unwrap();
+        let known = answers.get(first.client_id()).unwrap();
+        assert_eq!((known.refreshes, known.heals, known.path.len()), (0, 0, 2));
+        assert_eq!((known.path[0].expires.is_some(), known.path[1].expires), (true, None));
+        chain.request(request("bad")).await.unwrap_err();
+        assert_eq!(answers.get(first.client_id()).unwrap(), known, "rule 3");
+        chain.close(Close::new(request("").connection)).await.unwrap();
+        assert!(answers.is_empty());
+        tasks.stop().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refresh_is_counted() {
+        let tasks = Tasks::default();
+        let answers = Answers::default();
+        let chain = chain(&answers, &tasks);
+        let mut request = request("");
+        testing::path(&mut request.connection, 0, &[Some(3), None]);
+        let id = chain.request(request).await.unwrap().client_id().to_owned();
+        testing::eventually(|| answers.get(&id).unwrap().refreshes, |count| *count > 0).await;
+        let known = answers.get(&id).unwrap();
+        assert!(known.heals == 0 && known.at >= known.since, "{known:?}");
+        tasks.stop().await;
+    }
+
+    #[test]
+    fn answers_are_counted_by_their_origin() {
+        let answers = Answers::default();
+        let request = request("");
+        for origin in
+            [Origin::Caller, Origin::Event(Kind::Heal), Origin::Event(Kind::Refresh), Origin::Caller]
+        {
+            answers.note("a", &request.connection, origin);
+        }
+        let known = answers.get("a").unwrap();
+        assert_eq!((known.refreshes, known.heals), (1, 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_keeps_the_laws() {
+        let answers = Answers::default();
+        laws::check_with(|| answers.clone(), || answers.len()).await.unwrap();
+    }
+}
