@@ -230,7 +230,7 @@ async fn calls_are_counted_by_starter_and_measured_by_row_and_code() {
     let mut heals = Request::new(Connection::named("a"));
     heals.context.origin = Origin::Event(Starter::Heal);
     chain.request(heals).await.unwrap_err();
-    let series = parse(&String::from_utf8(metrics.0.make().unwrap().to_vec()).unwrap());
+    let series = parse(std::str::from_utf8(&metrics.0.make().unwrap()).unwrap());
     let value = |name: &str, labels: &[(&str, &str)]| {
         let has = |of: &BTreeMap<String, String>| labels.iter().all(|(key, value)| of[*key] == *value);
         series[name].iter().filter(|(of, _)| has(of)).map(|(_, value)| value).sum::<f64>()
