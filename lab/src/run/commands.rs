@@ -29,7 +29,7 @@ pub(super) async fn see_a_proxy_that_is_well(run: &mut Run) -> Result<(), LabErr
             failed.push(format!("{command}: {answer}"));
         }
     }
-    let verdict = Verdict::new("status, plan and explain see that the proxy is well", failed.is_empty());
+    let verdict = Verdict::new("the commands see that the proxy is well", failed.is_empty());
     run.judge(
         verdict
             .figure("state", state)
