@@ -5,6 +5,7 @@
 //! API server. The Go clients and endpoints have separate network namespaces, so that a descriptor
 //! shows to whom it belongs.
 
+mod app;
 mod client_case;
 mod control;
 mod corrupt;
