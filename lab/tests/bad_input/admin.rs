@@ -58,6 +58,7 @@ pub(crate) async fn crowded(place: &Place, texts: &[&str]) -> Checked {
         (format!("GET / HTTP/1.1\r\n{}\r\n", "x: y\r\n".repeat(1000)), "HTTP/1.1 431"),
         ("PUT /log-level HTTP/1.1\r\ncontent-length: 4\r\n\r\nLOUD".to_owned(), "HTTP/1.1 400"),
         ("PUT /log-level HTTP/1.1\r\ncontent-length: 99999\r\n\r\n".to_owned(), "HTTP/1.1 413"),
+        ("PUT /log-level HTTP/1.1\r\ncontent-length: 5\r\n\r\nTRA".to_owned(), "HTTP/1.1 408"),
         ("DELETE /state HTTP/1.1\r\n\r\n".to_owned(), "HTTP/1.1 405"),
         ("GET /../etc/passwd HTTP/1.1\r\n\r\n".to_owned(), "HTTP/1.1 404"),
     ] {

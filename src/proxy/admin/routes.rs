@@ -3,15 +3,19 @@
 
 use axum::{
     Router,
-    body::{Body, to_bytes},
+    body::{Body, Bytes, HttpBody, to_bytes},
     extract::{Request, State},
     http::{Method, StatusCode, header},
     middleware::from_fn,
     response::Response,
     routing::{MethodRouter, get},
 };
+use tokio::time::timeout;
 
-use super::{answers, hosts, page, serve::MAX_BODY};
+use super::{
+    answers, hosts, page,
+    serve::{BODY_TIME, MAX_BODY},
+};
 use crate::proxy::{
     config::LogLevel,
     health::{LIVENESS, READINESS},
@@ -103,9 +107,9 @@ async fn level(State(admin): State<Admin>) -> Response {
 
 async fn set_level(State(admin): State<Admin>, body: Body) -> Response {
     let accepted = LogLevel::ALL.map(LogLevel::name).join(", ");
-    let Ok(body) = to_bytes(body, MAX_BODY).await else {
-        let text = format!("the body is longer than {MAX_BODY} bytes, or was cut (accepted: {accepted})");
-        return answers::text(StatusCode::PAYLOAD_TOO_LARGE, text);
+    let body = match read(body).await {
+        Ok(body) => body,
+        Err((status, why)) => return answers::text(status, format!("{why} (accepted: {accepted})")),
     };
     let name = String::from_utf8_lossy(&body);
     let Some(level) = LogLevel::named(name.trim()) else {
@@ -115,6 +119,21 @@ async fn set_level(State(admin): State<Admin>, body: Body) -> Response {
     admin.verbosity.set(level);
     tracing::info!(level = level.name(), "log level set by the admin listener");
     answers::text(StatusCode::OK, level.name())
+}
+
+/// A whole body, unless it is too long or does not come in time.
+async fn read(body: Body) -> Result<Bytes, (StatusCode, String)> {
+    let long =
+        || (StatusCode::PAYLOAD_TOO_LARGE, format!("the body is longer than {MAX_BODY} bytes, or was cut"));
+    if body.size_hint().lower() > MAX_BODY as u64 {
+        return Err(long());
+    }
+    match timeout(BODY_TIME, to_bytes(body, MAX_BODY)).await {
+        Ok(read) => read.map_err(|_| long()),
+        Err(_late) => {
+            Err((StatusCode::REQUEST_TIMEOUT, format!("the body did not come within {BODY_TIME:?}")))
+        }
+    }
 }
 
 /// A path that is not served.

@@ -37,6 +37,8 @@ const TIMES: Times = Times { header: Duration::from_secs(5), whole: Duration::fr
 const MAX_HEADER: usize = 16 << 10;
 /// Maximum number of header fields.
 const MAX_FIELDS: usize = 64;
+/// Time for the body of a request.
+pub(super) const BODY_TIME: Duration = Duration::from_secs(2);
 /// Maximum size of the body of a request, in bytes.
 pub(super) const MAX_BODY: usize = 64;
 /// Time and bytes for which a connection is read after its answer.
