@@ -15,7 +15,7 @@ use std::{
 use ipnet::IpNet;
 use tokio::{sync::Notify, time::Instant};
 
-use super::{Ends, PeerId, Rule, Settings};
+use super::{Ends, PeerId, Rule, Settings, Work};
 use crate::api::{Dual, InterfaceName};
 
 /// State that the handle and its guards share with the reconciler.
@@ -24,6 +24,7 @@ pub(super) struct Claims {
     state: Mutex<State>,
     /// Something was declared.
     pub(super) changed: Notify,
+    pub(super) work: Arc<Work>,
 }
 
 #[derive(Default)]
@@ -73,7 +74,7 @@ pub(super) struct Notes {
 
 impl Claims {
     pub(super) fn new(settings: Settings) -> Self {
-        Self { settings, state: Mutex::default(), changed: Notify::new() }
+        Self { settings, state: Mutex::default(), changed: Notify::new(), work: Arc::default() }
     }
 
     /// Changes the declarations and wakes the reconciler.

@@ -11,7 +11,7 @@ use tokio::{
 };
 
 use super::{
-    Ends, PeerId, Status,
+    Ends, PeerId, Status, Work,
     claims::{Claims, State},
     liveness::Verdicts,
     vip_rules,
@@ -165,6 +165,11 @@ impl Kernel {
     /// Which next hops answer probes, as far as is known. Without probes nothing is known.
     pub fn verdicts(&self) -> watch::Receiver<Verdicts> {
         self.verdicts.clone()
+    }
+
+    /// Numbers of probes and announcements.
+    pub fn work(&self) -> Arc<Work> {
+        Arc::clone(&self.claims.work)
     }
 
     /// Waits until a pass has processed everything that was declared before the call. It is then in

@@ -63,6 +63,7 @@ mod status;
 mod sysctls;
 mod vip_list;
 mod vips;
+mod work;
 mod world;
 
 pub use self::{
@@ -84,6 +85,7 @@ pub use self::{
     status::{Degraded, Failure, Faults, Status},
     sysctls::{WrongSysctl, wrong_sysctls},
     vips::vip_rules,
+    work::Work,
     world::World,
 };
 

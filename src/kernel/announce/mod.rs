@@ -213,8 +213,11 @@ impl Announcer {
         let due = self.queue.iter_mut().filter(|(_, queued)| queued.due <= now).take(MAX_FRAMES);
         let mut outcome = Ok(());
         for (address, queued) in due {
-            outcome =
-                outcome.and(self.announcements.announce(&self.claims.settings.ours, *address, queued.mac));
+            let sent = self.announcements.announce(&self.claims.settings.ours, *address, queued.mac);
+            if sent.is_ok() {
+                self.claims.work.announced();
+            }
+            outcome = outcome.and(sent);
             queued.left -= 1;
             queued.due = now + SPACING;
         }

@@ -66,6 +66,7 @@ async fn a_target_is_announced_five_times_when_its_link_is_a_port() {
     let _port = rig.target("nsm-1", TARGET);
     assert_eq!(rig.announced(TARGET).await, [MAC; 5]);
     assert_eq!(rig.announced(TARGET).await, [], "only once");
+    assert_eq!(rig.kernel.work().announcements(), rig.linux.announced().len() as u64);
     rig.end().await;
 }
 

@@ -149,6 +149,7 @@ impl Prober {
             self.next_hops.iter().filter(|(_, (_, asked))| *asked).map(|(address, _)| *address).collect();
         let neighbours = self.neighbours.look(&self.claims.settings.ours, &asked);
         let Some(neighbours) = self.seen(neighbours) else { return };
+        self.claims.work.probed(asked.len());
         let mut unasked = Vec::new();
         for (address, Neighbour { sight, .. }) in asked.into_iter().zip(neighbours) {
             let Some((judge, _)) = self.next_hops.get_mut(&address) else { continue };
@@ -157,6 +158,9 @@ impl Prober {
             match judge.verdict() {
                 Some(answers) if before != Some(answers) => {
                     log(address, answers, before);
+                    if !answers {
+                        self.claims.work.silenced();
+                    }
                     self.claims.declare(|state| state.set_answers(address, answers));
                 }
                 _ => {}

@@ -91,6 +91,8 @@ async fn a_silent_next_hop_leaves_the_route_soon_and_comes_back() {
     let silent = rig.until(|status| hops(status) == addresses(&[TWO])).await;
     assert!(Duration::from_millis(600) < silent && silent < Duration::from_millis(1050), "{silent:?}");
     assert!(!rig.kernel.verdicts().borrow()[&addresses(&[ONE])[0]]);
+    let work = rig.kernel.work();
+    assert!(work.probes() > 12 && work.silences() == 1, "{work:?}");
     rig.silence(ONE, false);
     let back = rig.until(|status| hops(status) == addresses(&[ONE, TWO])).await;
     assert!(back < Duration::from_millis(600), "{back:?}");

@@ -102,7 +102,7 @@ impl Up {
             kernel.set_gateways(restored.gateways());
         }
         self.watches.push(tasks.guarded(faults::report(kernel.status(), health.clone())));
-        let _first = self.handles.kernel.set(kernel.status());
+        let _first = (self.handles.kernel.set(kernel.status()), self.handles.work.set(kernel.work()));
         self.kernel = Some(kernel.clone());
         Ok((kernel, Kept { file, restored }))
     }

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     api::Family,
-    kernel::{Attachment, Degraded, Role, Status},
+    kernel::{Attachment, Degraded, Role, Status, Work},
     proxy::state::Handles,
 };
 
@@ -66,7 +66,20 @@ const DRIFT: Metric = Metric::counter(
     "Changes of other programs that the reconciler has reverted.",
 );
 
-pub(super) const METRICS: [&Metric; 11] = [
+const PROBES: Metric =
+    Metric::counter("meridio.proxy.probes", "{probe}", "Looks for the answer of a load balancer's address.");
+const SILENCES: Metric = Metric::counter(
+    "meridio.proxy.probes.silences",
+    "{silence}",
+    "Times that an address of a load balancer has stopped to answer.",
+);
+const ANNOUNCEMENTS: Metric = Metric::counter(
+    "meridio.proxy.announcements",
+    "{frame}",
+    "Announcements of changed MAC addresses that were sent.",
+);
+
+pub(super) const METRICS: [&Metric; 14] = [
     &LINKS,
     &ORPHANS,
     &NEXT_HOPS,
@@ -78,6 +91,9 @@ pub(super) const METRICS: [&Metric; 11] = [
     &TIME,
     &OPERATIONS,
     &DRIFT,
+    &PROBES,
+    &SILENCES,
+    &ANNOUNCEMENTS,
 ];
 
 const ROLES: [(Role, &str); 2] = [(Role::LoadBalancer, "load_balancer"), (Role::Target, "target")];
@@ -144,6 +160,8 @@ fn count(items: impl Iterator) -> u64 {
 
 /// Reads the value of a metric without labels.
 type Value = fn(&Status) -> u64;
+/// Reads a number of probes or announcements.
+type Number = fn(&Work) -> u64;
 
 /// Registers everything that is read from the reconciler's status.
 pub(super) fn register(meter: &Meter, handles: &Arc<Handles>) {
@@ -157,6 +175,12 @@ pub(super) fn register(meter: &Meter, handles: &Arc<Handles>) {
     ];
     for (metric, value) in single {
         observe(metric, meter, handles, move |status, seen| seen.value(value(status)));
+    }
+    let work: [(&Metric, Number); 3] =
+        [(&PROBES, Work::probes), (&SILENCES, Work::silences), (&ANNOUNCEMENTS, Work::announcements)];
+    for (metric, value) in work {
+        let of = Arc::clone(handles);
+        metric.observe(meter, move |seen| of.work.get().into_iter().for_each(|work| seen.value(value(work))));
     }
     let of = Arc::clone(handles);
     TIME.observe_seconds(meter, move || Some(of.kernel.get()?.borrow().busy.as_secs_f64()));

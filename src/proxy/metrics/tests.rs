@@ -71,6 +71,7 @@ async fn whole(number_of_ports: usize, tasks: &Tasks) -> Metrics {
     let status = mesh::Status { known: true, links };
     let vips = Vips { list: Some(["20.0.0.1/32".parse().unwrap()].into()), ..Vips::default() };
     handles.kernel.set(parts.kernel.status()).unwrap();
+    handles.work.set(parts.kernel.work()).unwrap();
     handles.identity.set(svid).unwrap();
     handles.leases.set(parts.leases.status()).unwrap();
     assert!(handles.connections.set(parts.connections.clone()).is_ok());

@@ -52,6 +52,7 @@ pub(crate) struct Handles {
     pub(crate) nsp: OnceLock<watch::Receiver<Link>>,
     pub(crate) leases: OnceLock<watch::Receiver<ipam::Status>>,
     pub(crate) connections: OnceLock<Connections>,
+    pub(crate) work: OnceLock<Arc<kernel::Work>>,
     pub(crate) losses: OnceLock<Arc<Losses>>,
     pub(crate) vips: OnceLock<watch::Receiver<Vips>>,
     pub(crate) discovery: OnceLock<watch::Receiver<Known>>,
