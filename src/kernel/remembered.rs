@@ -96,7 +96,9 @@ impl Remembered {
         let adoption = Adoption::of(observed, &settings.ours);
         if adoption != Adoption::default() {
             tracing::info!(
-                ?adoption,
+                links = adoption.peers.values().map(|left| left.links.len()).sum::<usize>(),
+                next_hops = adoption.peers.values().map(|left| left.next_hops.len()).sum::<usize>(),
+                vips = adoption.vips,
                 "an earlier process left state in the kernel: it is kept until its place is taken"
             );
         }

@@ -117,7 +117,8 @@ fn lookup<'a>(
     let metric = route.metric;
     steps.push(match &route.target {
         Target::Hops(hops) => {
-            Step::new(Kind::Route, format!("default over {} next hops, table {number}", hops.len()))
+            let plural = if hops.len() == 1 { "" } else { "s" };
+            Step::new(Kind::Route, format!("default over {} next hop{plural}, table {number}", hops.len()))
         }
         Target::Blackhole => {
             Step::new(Kind::Route, format!("blackhole default metric {metric}, table {number}"))

@@ -84,7 +84,7 @@ fn line(text: &mut String, indent: &str, step: &Step, style: Style) {
 
 fn outcome(walk: &Walk, style: Style) -> String {
     match walk.outcome {
-        Outcome::Passes if walk.branches.is_empty() => style.paint(Colour::Green, "passes"),
+        Outcome::Passes if walk.branches.len() < 2 => style.paint(Colour::Green, "passes"),
         Outcome::Passes => {
             style.paint(Colour::Green, format_args!("passes on {0} of {0} ways", walk.branches.len()))
         }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The services that the proxy calls, and what it has from them.
 
-use std::time::SystemTime;
+use std::{collections::BTreeMap, time::SystemTime};
 
 use super::{Identity, Leases, Vips};
 use crate::{
@@ -9,7 +9,7 @@ use crate::{
     ipam,
     proxy::{log::timestamp, vips},
     registry::{self, discovery::Known},
-    transport::{Link, identity::Standing},
+    transport::{Link, Svid, identity::Standing},
 };
 
 /// Maximum number of VIPs in a document.
@@ -38,9 +38,14 @@ pub(super) fn identity(standing: &Standing) -> Identity {
         serial: svid.map(|svid| svid.serial().to_owned()),
         expires: svid.map(|svid| timestamp(svid.not_after())),
         expires_in_seconds: svid.map(|svid| left(svid.not_after())),
+        received: svid.map(|svid| timestamp(svid.received())),
+        bundles: svid.map(bundles).unwrap_or_default(),
         error: standing.trouble.as_ref().map(|trouble| causes(trouble)),
-        ..Identity::default()
     }
+}
+
+fn bundles(svid: &Svid) -> BTreeMap<String, usize> {
+    svid.bundles().map(|(domain, certificates)| (domain.to_owned(), certificates)).collect()
 }
 
 pub(super) fn leases(status: &ipam::Status) -> Leases {

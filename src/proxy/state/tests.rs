@@ -9,6 +9,7 @@ use crate::{
     kernel::{self, Ends, PeerId},
     proxy::{config::Config, health::Health, in_memory::parts, mesh},
     task::Tasks,
+    testing::Authority,
 };
 
 fn sources() -> Sources {
@@ -121,4 +122,12 @@ fn the_schema_is_the_committed_one() {
         schema,
         "UPDATE=1 cargo test the_schema writes it"
     );
+}
+
+#[test]
+fn the_identity_has_the_age_of_its_bundles() {
+    let identity = Authority::new("a.test").identity("px");
+    let shown = services::identity(&identity.subscribe().borrow());
+    assert_eq!(shown.bundles, [("a.test".to_owned(), 1)].into());
+    assert!(shown.received.is_some() && shown.error.is_none(), "{shown:?}");
 }

@@ -35,6 +35,7 @@ pub struct Svid {
     id: String,
     serial: String,
     not_after: SystemTime,
+    received: SystemTime,
     key: Arc<CertifiedKey>,
     signer: EcdsaKeyPair,
     trust: Arc<Trust>,
@@ -92,6 +93,7 @@ impl Svid {
         Ok(Self {
             serial: leaf.raw_serial_as_string(),
             not_after: peer::not_after(&leaf),
+            received: SystemTime::now(),
             key: Arc::new(CertifiedKey::from_der(
                 chain,
                 PrivatePkcs8KeyDer::from(key.to_vec()).into(),
@@ -117,6 +119,17 @@ impl Svid {
     /// When the leaf certificate expires.
     pub fn not_after(&self) -> SystemTime {
         self.not_after
+    }
+
+    /// When it was received, with its bundles.
+    pub fn received(&self) -> SystemTime {
+        self.received
+    }
+
+    /// The trust domains whose peers can be verified, each with the number of certificates in its
+    /// bundle.
+    pub fn bundles(&self) -> impl Iterator<Item = (&str, usize)> {
+        self.trust.anchors.iter().map(|(domain, anchors)| (domain.as_str(), anchors.len()))
     }
 
     /// Time left until the leaf certificate expires; `None` once it has.
