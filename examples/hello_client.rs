@@ -22,7 +22,8 @@ const LIMIT: Duration = Duration::from_secs(5);
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let folder = tempfile::tempdir()?;
-    let (tasks, authority) = (Tasks::default(), Authority::new("example.org"));
+    let tasks = Tasks::default();
+    let authority = Authority::new("example.org");
     let target = Target::Unix(folder.path().join("hello.sock"));
 
     let client = Client::builder("visitor-1", authority.identity("visitor-1"), &target, &tasks)

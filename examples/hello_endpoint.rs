@@ -19,7 +19,8 @@ use nsm::{
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let (tasks, authority) = (Tasks::default(), Authority::new("example.org"));
+    let tasks = Tasks::default();
+    let authority = Authority::new("example.org");
     let endpoint = Endpoint::builder("hello-1", authority.identity("hello-1"), &tasks)
         .with(PointToPoint::new("[172.16.1.0/24],[fd00::/64]".parse()?))
         .with(mechanism::Endpoint::new(Names::of_pod()))
