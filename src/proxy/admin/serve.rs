@@ -2,7 +2,7 @@
 //! Serves HTTP/1 on accepted connections within bounds.
 //!
 //! A connection has one request and a fixed time, so a client that reads or writes slowly holds
-//! nothing for longer. After the answer, a little of what the client still sends is read: closing
+//! nothing for longer. After the answer, a bounded rest of the request is read: closing
 //! at once would reset the connection, and the client might lose the answer.
 
 use std::{io, pin::pin, time::Duration};

@@ -293,7 +293,7 @@ fn diags() -> clap::Command {
         .arg(admin_option())
 }
 
-/// Commands that print what is known without a proxy.
+/// Commands that need no running proxy.
 fn printed() -> [clap::Command; 3] {
     [
         clap::Command::new("chains").about("Print both chains, one element per line"),

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The services that the proxy calls, and what it has from them.
+//! The services that the proxy calls, and their answers.
 
 use std::{collections::BTreeMap, time::SystemTime};
 
