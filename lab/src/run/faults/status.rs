@@ -11,6 +11,9 @@ use crate::{
 
 /// Faults and stages at whose end the proxy runs, with a part of the first problem; empty if the
 /// proxy is well without the lost part.
+///
+/// A loss of nsmgr is shown from the refresh that fails to the one that succeeds, so neither it nor
+/// the fault after it is judged.
 const CAUSES: &[(&str, &str, &str)] = &[
     ("lb-leaves", "gone", ""),
     ("lb-silent", "gone", "load balancer lb1"),
@@ -19,8 +22,6 @@ const CAUSES: &[(&str, &str, &str)] = &[
     ("every-lb-gone", "gone", "lists no load balancer"),
     ("restart-without-spire", "waiting", "SPIFFE Workload API"),
     ("restart-without-ipam", "without them", "IPAM"),
-    ("nsmgr-away", "gone", "nsmgr"),
-    ("forwarder-away", "gone", ""),
     ("ipam-away", "gone", "IPAM"),
     ("nsp-away", "gone", "NSP"),
     ("workload-api-away", "gone", "Workload API"),
