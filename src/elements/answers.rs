@@ -53,7 +53,7 @@ pub struct Hop {
     pub name: String,
     /// Its id of the connection.
     pub id: String,
-    /// When its token expires, if it says so.
+    /// When its token expires, if it has an expiry.
     pub expires: Option<SystemTime>,
 }
 

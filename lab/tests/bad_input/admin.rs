@@ -16,7 +16,7 @@ use crate::{process::Place, row::Checked};
 const ADDRESS: &str = "127.0.0.1:9090";
 /// Number of requests at once.
 const CROWD: usize = 1000;
-/// Time in which a good request is answered, whatever else there is.
+/// Time in which a good request is answered beside all others.
 const PROMPT: Duration = Duration::from_secs(5);
 
 pub(crate) async fn address_taken(place: &Place, texts: &[&str]) -> Checked {

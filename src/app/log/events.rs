@@ -98,7 +98,8 @@ mod tests {
 
     fn noted(with: impl FnOnce()) -> Vec<Event> {
         let events = Events::default();
-        let (layer, _verbosity) = log::layer_noting(LogLevel::Debug, std::io::sink, Some(events.clone()));
+        let (layer, _verbosity) =
+            log::layer_of(log::PROXY, LogLevel::Debug, std::io::sink, Some(events.clone()));
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), with);
         events.all()
     }

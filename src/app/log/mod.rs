@@ -47,7 +47,7 @@ pub(crate) struct Program {
 }
 
 /// Meridio's proxy.
-const PROXY: Program = Program { service: "Meridio-proxy", own: "proxy" };
+pub(crate) const PROXY: Program = Program { service: "Meridio-proxy", own: "proxy" };
 
 /// The layer that logs, and the switch for its level.
 pub fn layer<S, W>(level: LogLevel, writer: W) -> (impl Layer<S> + Send + Sync, Verbosity)
@@ -55,23 +55,10 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    layer_noting(level, writer, None)
+    layer_of(PROXY, level, writer, None)
 }
 
-/// Like [`layer`]; also notes the last lines from INFO up.
-pub(crate) fn layer_noting<S, W>(
-    level: LogLevel,
-    writer: W,
-    events: Option<Events>,
-) -> (impl Layer<S> + Send + Sync, Verbosity)
-where
-    S: Subscriber + for<'a> LookupSpan<'a>,
-    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
-{
-    layer_of(PROXY, level, writer, events)
-}
-
-/// The same for any program.
+/// The same for any program; also notes the last lines from INFO up in `events`.
 pub(crate) fn layer_of<S, W>(
     program: Program,
     level: LogLevel,

@@ -2,7 +2,7 @@
 
 //! Reads the counters of a bridge's ports, on a separate socket.
 //!
-//! Two dumps, of links and of addresses, whatever the number of ports. Only the attributes that are
+//! Two dumps, of links and of addresses, for any number of ports. Only the attributes that are
 //! needed are parsed: a link has some 1.5 KiB of others. The kernel fills a dump while it is being
 //! received, so nothing here waits.
 

@@ -93,12 +93,12 @@ async fn events(State(admin): State<Admin>) -> Response {
     answers::json(&admin.sources.events())
 }
 
-async fn chains(State(admin): State<Admin>) -> Response {
-    answers::json(&admin.sources.document().chains)
+async fn chains() -> Response {
+    answers::json(&Sources::chains())
 }
 
 async fn config(State(admin): State<Admin>) -> Response {
-    answers::json(&admin.sources.document().config)
+    answers::json(&admin.sources.config().settings)
 }
 
 async fn level(State(admin): State<Admin>) -> Response {

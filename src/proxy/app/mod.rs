@@ -129,7 +129,7 @@ async fn live(config: Config, permitted: Result<Capabilities, CapabilityError>) 
     let telemetry = config.telemetry.as_ref().map(|to| Telemetry::start(&config.name, to));
     let (telemetry, unexported) = telemetry.transpose().map_or_else(|e| (None, Some(e)), |t| (t, None));
     let events = Events::default();
-    let (lines, verbosity) = log::layer_noting(config.log_level, io::stdout, Some(events.clone()));
+    let (lines, verbosity) = log::layer_of(log::PROXY, config.log_level, io::stdout, Some(events.clone()));
     let spans = telemetry.as_ref().map(Telemetry::layer);
     tracing_subscriber::registry().with(lines).with(spans).try_init()?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), name = config.name, "proxy starts");

@@ -98,6 +98,13 @@ impl Sources {
         &self.handles
     }
 
+    /// The rows of the chains.
+    pub(crate) fn chains() -> Chains {
+        let named =
+            |(name, rows): (&str, &[&str])| (name.to_owned(), rows.iter().map(ToString::to_string).collect());
+        ROWS.into_iter().map(named).collect()
+    }
+
     /// The present state.
     pub(crate) fn document(&self) -> Document {
         let Self { config, health, handles, .. } = self;
@@ -112,7 +119,7 @@ impl Sources {
             config: config.settings.clone(),
             warnings: config.warnings.clone(),
             health: verdicts(&board),
-            chains: chains(),
+            chains: Self::chains(),
             identity: handles
                 .identity
                 .get()
@@ -200,12 +207,6 @@ impl Handles {
     }
 }
 
-fn chains() -> Chains {
-    let named =
-        |(name, rows): (&str, &[&str])| (name.to_owned(), rows.iter().map(ToString::to_string).collect());
-    ROWS.into_iter().map(named).collect()
-}
-
 fn start(board: &Board) -> Start {
     let step = board.starting();
     Start { over: step.is_none(), step }
@@ -228,8 +229,12 @@ fn verdicts(board: &Board) -> Vec<Verdict> {
     let names = [READINESS, LIVENESS].into_iter().chain(Part::ALL.map(Part::name));
     let verdict = |name: &str| {
         let verdict = board.of(name)?;
-        let (name, serving) = (name.to_owned(), verdict.serving);
-        Some(Verdict { name, serving, reason: verdict.reason, degraded: verdict.degraded })
+        Some(Verdict {
+            name: name.to_owned(),
+            serving: verdict.serving,
+            reason: verdict.reason,
+            degraded: verdict.degraded,
+        })
     };
     names.filter_map(verdict).collect()
 }
