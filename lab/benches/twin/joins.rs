@@ -47,6 +47,7 @@ pub(crate) async fn measure(place: &mut Place, plan: Plan, figures: &mut Figures
         walls += start.elapsed();
         processor += place.processor() - before;
         resident = resident.max(place.resident());
+        sleep(plan.settles).await;
         let before = place.processor();
         sleep(plan.idle).await;
         idle += place.processor() - before;

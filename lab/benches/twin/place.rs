@@ -10,6 +10,7 @@ use meridio_lab::{
     topology::Topology,
     world::{World, components::Component},
 };
+use nix::{time::ClockId, unistd::Pid};
 use nsm::proxy::health::{READINESS, probe};
 use tokio::time::{Instant, sleep};
 
@@ -17,8 +18,6 @@ use tokio::time::{Instant, sleep};
 const STORE: Duration = Duration::from_millis(5);
 /// Timeout of the program's start, and of its end.
 const TIMEOUT: Duration = Duration::from_secs(30);
-/// Unit of the processor times in `/proc`, the same on every Linux.
-const TICK: Duration = Duration::from_millis(10);
 
 /// A running program with two load balancers, without targets.
 pub(crate) struct Place {
@@ -71,11 +70,8 @@ impl Place {
 
     /// Processor time that the program has used so far.
     pub(crate) fn processor(&self) -> Duration {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.process().pid())).unwrap();
-        let (_, after_the_name) = stat.rsplit_once(')').unwrap();
-        let fields: Vec<&str> = after_the_name.split_whitespace().collect();
-        let ticks: u32 = fields[11..13].iter().map(|field| field.parse::<u32>().unwrap()).sum();
-        TICK * ticks
+        let pid = Pid::from_raw(self.process().pid().try_into().unwrap());
+        ClockId::pid_cpu_clock_id(pid).unwrap().now().unwrap().into()
     }
 
     /// The socket of the program's endpoint, in a folder below its `/tmp`.

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Creates, moves, names, counts and deletes links.
+//! Creates, names, counts and deletes links.
 
 use std::os::fd::AsRawFd;
 
 use futures::TryStreamExt;
 use rtnetlink::{
     LinkMessageBuilder, LinkUnspec, LinkVeth,
-    packet_route::link::{LinkAttribute, LinkMessage},
+    packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkMessage},
 };
 
 use super::{
@@ -87,23 +87,18 @@ impl Netlink {
 
     /// Creates a pair of links: `name` here, `peer` in another namespace.
     ///
+    /// Each end is created in its place: Linux waits some 20 ms for each link that is moved.
+    ///
     /// # Errors
     /// A name is taken.
     pub async fn add_veth(&self, name: &str, peer: &str, there: &Netns) -> Result<(), NetlinkError> {
-        let what = || format!("make links {name} and {peer}");
-        let made = self.handle.link().add(LinkVeth::new(name, peer).build()).execute().await;
-        doing(made, what)?;
-        self.move_to(self.index(peer).await?, there).await
-    }
-
-    /// Moves a link into another namespace. There it keeps its name, is down and has another index.
-    ///
-    /// # Errors
-    /// Its name is taken there.
-    pub async fn move_to(&self, index: u32, there: &Netns) -> Result<(), NetlinkError> {
         let descriptor = there.descriptor();
-        let message = at(index).setns_by_fd(descriptor.as_raw_fd()).build();
-        doing(self.handle.link().change(message).execute().await, || format!("move link {index}"))
+        let far = LinkMessageBuilder::<LinkUnspec>::new().name(peer).setns_by_fd(descriptor.as_raw_fd());
+        let pair = LinkMessageBuilder::<LinkVeth>::new_with_info_kind(InfoKind::Veth)
+            .name(name)
+            .set_info_data(InfoData::Veth(InfoVeth::Peer(far.build())));
+        let made = self.handle.link().add(pair.build()).execute().await;
+        doing(made, || format!("make links {name} and {peer}"))
     }
 
     /// Sets name, alias and, unless 0, the MTU of a link that is down.

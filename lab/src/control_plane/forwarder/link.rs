@@ -18,7 +18,7 @@ use nsm::task::Tasks;
 pub(super) struct Link {
     pub(super) wiring: Wiring,
     end: End,
-    /// Name of the client's end until it has arrived.
+    /// Name of the client's end until it is labelled.
     other: String,
     tasks: Tasks,
     removed: AtomicBool,
@@ -27,22 +27,19 @@ pub(super) struct Link {
 /// The endpoint's end; the other one goes with it.
 #[derive(Clone)]
 struct End {
-    /// The namespace in which it was made, and its destination.
-    places: [Netns; 2],
-    /// Its name until it has arrived; no other link has had it.
+    /// The namespace in which it is made.
+    netns: Netns,
+    /// Its name until it is labelled; no other link has had it.
     name: String,
-    /// Its index there, once it has arrived.
+    /// Its index, once it is made.
     index: OnceLock<u32>,
 }
 
 impl Link {
-    /// A link that does not exist yet, and is made in a namespace under this number.
-    pub(super) fn new(wiring: Wiring, netns: &Netns, number: u64, tasks: &Tasks) -> Self {
-        let end = End {
-            places: [netns.clone(), wiring.endpoint.netns.clone()],
-            name: format!("e{number}"),
-            index: OnceLock::new(),
-        };
+    /// A link that does not exist yet, and is made under this number.
+    pub(super) fn new(wiring: Wiring, number: u64, tasks: &Tasks) -> Self {
+        let netns = wiring.endpoint.netns.clone();
+        let end = End { netns, name: format!("e{number}"), index: OnceLock::new() };
         Self {
             wiring,
             end,
@@ -52,16 +49,13 @@ impl Link {
         }
     }
 
-    /// Makes both ends, and moves each to its destination.
+    /// Makes both ends, each in its namespace, and labels them.
     pub(super) async fn place(&self, endpoint: &Netlink, client: &Netlink) -> Result<(), LabError> {
         let Self { wiring, end, other, .. } = self;
-        let own = Netlink::connect(&end.places[0]).doing(|| "enter the forwarder's namespace".into())?;
-        own.add_veth(&end.name, other, &end.places[0]).await?;
-        own.move_to(own.index(&end.name).await?, &wiring.endpoint.netns).await?;
+        endpoint.add_veth(&end.name, other, &wiring.client.netns).await?;
         let index = endpoint.index(&end.name).await?;
         let index = *end.index.get_or_init(|| index);
         endpoint.label(index, wiring.endpoint.name.as_str(), &wiring.endpoint.alias, wiring.mtu).await?;
-        own.move_to(own.index(other).await?, &wiring.client.netns).await?;
         let index = client.index(other).await?;
         client.label(index, wiring.client.name.as_str(), &wiring.client.alias, wiring.mtu).await?;
         Ok(())
@@ -79,15 +73,11 @@ impl Link {
 
 impl End {
     async fn remove(&self) -> Result<(), LabError> {
-        let connect = |netns| Netlink::connect(netns).doing(|| format!("remove link {}", self.name));
+        let netlink = Netlink::connect(&self.netns).doing(|| format!("remove link {}", self.name))?;
         if let Some(index) = self.index.get() {
-            return Ok(connect(&self.places[1])?.delete_link(*index).await?);
-        }
-        for netns in &self.places {
-            let netlink = connect(netns)?;
-            if let Some(link) = netlink.link(&self.name).await? {
-                netlink.delete_link(link.index).await?;
-            }
+            netlink.delete_link(*index).await?;
+        } else if let Some(link) = netlink.link(&self.name).await? {
+            netlink.delete_link(link.index).await?;
         }
         Ok(())
     }

@@ -102,7 +102,7 @@ fn serve(
         .with(ReturnFd)
         .with(recv_fd::Endpoint)
         .with(FindEndpoint::new(dialer.clone()))
-        .with(Veth::new(Wirer::new(pod.netns.clone(), hop.tasks.clone())))
+        .with(Veth::new(Wirer::new(hop.tasks.clone())))
         .with(recv_fd::Client)
         .with(Relay::new(identity.clone(), TOKEN_LIFETIME))
         .build();

@@ -103,18 +103,19 @@ pub struct Wired {
     policies: Arc<Policies>,
 }
 
-/// Makes links. Clones share the namespace in which they are made.
+/// Number of the next link of any forwarder: the links of two may end in one namespace.
+static NUMBER: AtomicU64 = AtomicU64::new(0);
+
+/// Makes links.
 #[derive(Clone)]
 pub struct Wirer {
-    netns: Netns,
     tasks: Tasks,
-    numbers: Arc<AtomicU64>,
 }
 
 impl Wirer {
-    /// Makes links in a namespace before moving their ends.
-    pub fn new(netns: Netns, tasks: Tasks) -> Self {
-        Self { netns, tasks, numbers: Arc::default() }
+    /// Makes links that `tasks` remove when they are dropped.
+    pub fn new(tasks: Tasks) -> Self {
+        Self { tasks }
     }
 
     /// Brings the kernel to the wanted state, keeping the link of `before` if its ends are the same
@@ -162,8 +163,8 @@ impl Wirer {
         for (netlink, side) in [(endpoint, &wiring.endpoint), (client, &wiring.client)] {
             remove_alias(netlink, &side.alias).await?;
         }
-        let number = self.numbers.fetch_add(1, Relaxed);
-        let link = Link::new(wiring.clone(), &self.netns, number, &self.tasks);
+        let number = NUMBER.fetch_add(1, Relaxed);
+        let link = Link::new(wiring.clone(), number, &self.tasks);
         match link.place(endpoint, client).await {
             Ok(()) => Ok(Arc::new(link)),
             Err(error) => {

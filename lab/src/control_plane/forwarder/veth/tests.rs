@@ -90,20 +90,19 @@ fn made(netns: &Netns) -> usize {
     netns.run(count).unwrap()
 }
 
-/// The forwarder's namespace and those of both ends.
+/// The namespaces of both ends.
 struct World {
-    own: Netns,
     ends: Ends,
 }
 
 impl World {
     fn new() -> Self {
         let netns = || Netns::new().expect(NEEDS);
-        Self { own: netns(), ends: Ends { client: netns(), endpoint: netns() } }
+        Self { ends: Ends { client: netns(), endpoint: netns() } }
     }
 
     fn layer(&self, tasks: &Tasks) -> impl Layer<Next, Service = Next> + use<> {
-        let veth = Veth::new(Wirer::new(self.own.clone(), tasks.clone()));
+        let veth = Veth::new(Wirer::new(tasks.clone()));
         let ends = self.ends.clone();
         layer_fn(move |next| {
             let below = Answers(ends.endpoint.clone()).layer().layer(next);
@@ -112,7 +111,7 @@ impl World {
     }
 
     fn made(&self) -> usize {
-        [&self.own, &self.ends.client, &self.ends.endpoint].map(made).iter().sum()
+        [&self.ends.client, &self.ends.endpoint].map(made).iter().sum()
     }
 }
 
