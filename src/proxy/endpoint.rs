@@ -3,7 +3,7 @@
 
 use std::{path::Path, time::Duration};
 
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
@@ -19,8 +19,10 @@ use crate::{
     transport::{Dialer, Identity, origin},
 };
 
-/// Time between two checks of the own endpoint.
-const CHECK_EVERY: Duration = Duration::from_secs(5);
+/// Time between two checks of the own endpoint while it answers: a check costs a TLS handshake.
+const CHECK_EVERY: Duration = Duration::from_secs(10);
+/// Time until the next check of an endpoint that does not answer.
+const CHECK_AGAIN: Duration = Duration::from_secs(5);
 /// Timeout of a check.
 const CHECK_WITHIN: Duration = Duration::from_secs(4);
 /// Label by which targets find the proxy of their node.
@@ -70,21 +72,33 @@ pub fn offer(name: &str, service: &str, node: &str, socket: &Path) -> Offer {
     Offer { services: vec![network_service], endpoint, socket: Some(socket.to_owned()) }
 }
 
-/// Checks every five seconds over mutual TLS that the endpoint answers, and reports the result.
-/// Does not return. Without an identity the endpoint cannot be checked; a restart would not help,
-/// so Liveness does not depend on that.
+/// Checks every ten seconds over mutual TLS that the endpoint answers, every five while it does
+/// not, and reports the result. Does not return. Without an identity the endpoint cannot be
+/// checked; a restart would not help, so Liveness does not depend on that.
 pub async fn check(dialer: Dialer, limit: Duration, health: Health) {
-    let mut ticks = interval(CHECK_EVERY);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        ticks.tick().await;
-        if let Err(error) = dialer.identity.ready(Instant::now() + CHECK_WITHIN).await {
-            health.lacks(Part::Endpoint, causes(&error));
-            continue;
+        let start = Instant::now();
+        let pause = match dialer.identity.ready(start + CHECK_WITHIN).await {
+            Ok(_) => report(check_once(&dialer, limit).await, &health),
+            Err(error) => {
+                health.lacks(Part::Endpoint, causes(&error));
+                CHECK_AGAIN
+            }
+        };
+        sleep_until(start + pause).await;
+    }
+}
+
+/// Reports the result of a check, and returns the time until the next one.
+fn report(result: Result<(), String>, health: &Health) -> Duration {
+    match result {
+        Ok(()) => {
+            health.set(Part::Endpoint, true, "answers");
+            CHECK_EVERY
         }
-        match check_once(&dialer, limit).await {
-            Ok(()) => health.set(Part::Endpoint, true, "answers"),
-            Err(reason) => health.set(Part::Endpoint, false, reason),
+        Err(reason) => {
+            health.set(Part::Endpoint, false, reason);
+            CHECK_AGAIN
         }
     }
 }

@@ -31,6 +31,8 @@ use crate::{
 
 /// Maximum number of requests in a datagram.
 const BATCH: usize = 32;
+/// Bytes of the largest datagram: an answer holds one object, and that of a link is some 2 KiB.
+const DATAGRAM: usize = 8192;
 /// How often the timers are set again, in case another program has changed them.
 const TIMERS: Duration = Duration::from_secs(60);
 
@@ -47,13 +49,23 @@ pub(super) struct NeighbourSocket {
     /// slowly: these are probed each time.
     slow: [bool; 2],
     sequence: u32,
+    /// The last datagram received.
+    received: Box<[u8; DATAGRAM]>,
 }
 
 impl NeighbourSocket {
     pub(super) fn open(settings: Option<Settings>) -> io::Result<Self> {
         let socket = Socket::new(NETLINK_ROUTE)?;
         socket.set_non_blocking(true)?;
-        Ok(Self { socket, settings, bridge: None, timers: None, slow: [false; 2], sequence: 0 })
+        Ok(Self {
+            socket,
+            settings,
+            bridge: None,
+            timers: None,
+            slow: [false; 2],
+            sequence: 0,
+            received: Box::new([0; DATAGRAM]),
+        })
     }
 
     /// Index of the bridge, with its timers set.
@@ -124,13 +136,14 @@ impl NeighbourSocket {
         let first = self.sequence.wrapping_add(1);
         let count = self.send(requests)?;
         let mut answers = vec![Ok(None); count];
-        loop {
-            let datagram = match self.socket.recv_from_full() {
-                Ok((datagram, _)) => datagram,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(answers),
+        let mut missing = count;
+        while missing > 0 {
+            let datagram = match self.socket.recv(&mut &mut self.received[..], 0) {
+                Ok(length) => &self.received[..length],
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) => return Err(Refusal::broken(error)),
             };
-            let mut rest = &datagram[..];
+            let mut rest = datagram;
             while !rest.is_empty() {
                 let message =
                     NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest).map_err(Refusal::broken)?;
@@ -140,9 +153,11 @@ impl NeighbourSocket {
                 let at = message.header.sequence_number.wrapping_sub(first) as usize;
                 if let Some(answer) = answers.get_mut(at) {
                     *answer = object(message);
+                    missing = missing.saturating_sub(1);
                 }
             }
         }
+        Ok(answers)
     }
 
     /// Sends requests in one datagram and returns how many were sent.
