@@ -12,7 +12,7 @@ use std::{
 use nsm::{
     api::Connection,
     chain::{
-        Call, Chain, Close, Element, Error, Kind, Next, Request, Result, begin::BeginLayer,
+        Call, Chain, Close, Element, Error, EventKind, Next, Request, Result, begin::BeginLayer,
         metadata::MetadataLayer,
     },
     elements::trace::Trace,
@@ -62,7 +62,7 @@ impl Element for Fire {
         let events = request.context.events.clone();
         let answer = next.request(request).await?;
         if std::mem::take(&mut *self.0.lock().unwrap()) {
-            drop(events.request(Kind::Refresh));
+            drop(events.request(EventKind::Refresh));
         }
         Ok(answer)
     }

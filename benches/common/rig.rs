@@ -6,7 +6,7 @@ use std::{fs, path::Path, sync::Arc, time::Duration};
 
 use nsm::{
     api::{Connection, Family, Mechanism, MechanismKind},
-    chain::{Close, Context, Next, Request},
+    chain::{CallContext, Close, Next, Request},
     elements::update_path::rules,
     ipam::{self, BRIDGE, InMemory, Leases, Pool, Subnet, Tree},
     kernel::{Kernel, Memory, Settings},
@@ -58,8 +58,8 @@ impl Rig {
         Self { parts, linux, tasks, endpoint, caller }
     }
 
-    fn context(&self) -> Context {
-        let mut context = Context::within(Duration::from_secs(15));
+    fn context(&self) -> CallContext {
+        let mut context = CallContext::within(Duration::from_secs(15));
         let hub = Some(Arc::new(FdHub::default()));
         context.extensions.insert(Caller { hub, ..self.caller.clone() });
         context

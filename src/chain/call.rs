@@ -35,7 +35,7 @@ pub struct Request {
     /// Mechanisms supported by the caller, in order of preference.
     pub preferences: Vec<Mechanism>,
     /// Deadline, origin and per-connection state.
-    pub context: Context,
+    pub context: CallContext,
 }
 
 /// Close a connection.
@@ -45,12 +45,12 @@ pub struct Close {
     /// caller sent.
     pub connection: Box<Connection>,
     /// Deadline, origin and per-connection state.
-    pub context: Context,
+    pub context: CallContext,
 }
 
 /// Deadline, origin and per-connection state of a call.
 #[derive(Clone, Debug)]
-pub struct Context {
+pub struct CallContext {
     /// `begin` cancels the call at this time.
     pub deadline: Instant,
     /// Whether a caller or an event started the call.
@@ -70,13 +70,13 @@ pub enum Origin {
     /// A caller of the chain.
     Caller,
     /// An event fired by an element or by `begin`.
-    Event(Kind),
+    Event(EventKind),
 }
 
-/// Kind of an event. At most one of each kind is queued per connection.
+/// EventKind of an event. At most one of each kind is queued per connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Kind {
+pub enum EventKind {
     /// A token in the path is about to expire.
     Refresh,
     /// The caller did not refresh in time.
@@ -107,7 +107,7 @@ impl Call {
     }
 
     /// The context of the call.
-    pub fn context(&self) -> &Context {
+    pub fn context(&self) -> &CallContext {
         match self {
             Call::Request(request) => &request.context,
             Call::Close(close) => &close.context,
@@ -118,18 +118,18 @@ impl Call {
 impl Request {
     /// A Request with the default deadline.
     pub fn new(connection: Box<Connection>) -> Self {
-        Self { connection, preferences: Vec::new(), context: Context::within(DEFAULT_TIMEOUT) }
+        Self { connection, preferences: Vec::new(), context: CallContext::within(DEFAULT_TIMEOUT) }
     }
 }
 
 impl Close {
     /// A Close with the default deadline.
     pub fn new(connection: Box<Connection>) -> Self {
-        Self { connection, context: Context::within(DEFAULT_TIMEOUT) }
+        Self { connection, context: CallContext::within(DEFAULT_TIMEOUT) }
     }
 }
 
-impl Context {
+impl CallContext {
     /// Context of a caller with a deadline `patience` from now.
     pub fn within(patience: Duration) -> Self {
         Self {

@@ -56,7 +56,7 @@ pub mod tail;
 pub use self::{
     begin::{Answered, Events},
     builder::Chain,
-    call::{Call, Close, Context, DEFAULT_TIMEOUT, Kind, Origin, Request},
+    call::{Call, CallContext, Close, DEFAULT_TIMEOUT, EventKind, Origin, Request},
     causes::causes,
     element::{Answer, Element, Next},
     error::{Error, Reason, Result},

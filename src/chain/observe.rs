@@ -11,7 +11,7 @@ use tokio::time::{Duration, Instant};
 use tonic::Code;
 
 use super::{
-    Call, Error, Kind, Next, Origin, Result,
+    Call, Error, EventKind, Next, Origin, Result,
     element::{Answer, Erased},
 };
 use crate::api::Connection;
@@ -101,11 +101,11 @@ impl Origin {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Caller => "caller",
-            Self::Event(Kind::Refresh) => "refresh",
-            Self::Event(Kind::Timeout) => "timeout",
-            Self::Event(Kind::Heal) => "heal",
-            Self::Event(Kind::Reselect) => "reselect",
-            Self::Event(Kind::Closing) => "closing",
+            Self::Event(EventKind::Refresh) => "refresh",
+            Self::Event(EventKind::Timeout) => "timeout",
+            Self::Event(EventKind::Heal) => "heal",
+            Self::Event(EventKind::Reselect) => "reselect",
+            Self::Event(EventKind::Closing) => "closing",
         }
     }
 }

@@ -24,7 +24,7 @@ use std::{
 
 use crate::{
     api::Connection,
-    chain::{Close, Element, Kind, Next, Order, Origin, Request, Result},
+    chain::{Close, Element, EventKind, Next, Order, Origin, Request, Result},
 };
 
 /// The last answer of each connection, by its id at the client. Clones share them.
@@ -92,8 +92,8 @@ impl Answers {
         let answer = known.entry(id.to_owned()).or_insert_with(first);
         answer.at = at;
         answer.path = path;
-        answer.refreshes += u64::from(origin == Origin::Event(Kind::Refresh));
-        answer.heals += u64::from(origin == Origin::Event(Kind::Heal));
+        answer.refreshes += u64::from(origin == Origin::Event(EventKind::Refresh));
+        answer.heals += u64::from(origin == Origin::Event(EventKind::Heal));
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Answer>> {
@@ -130,7 +130,7 @@ impl Element for Answers {
     }
 
     async fn close(&self, close: Close, next: Next) -> Result<Box<Connection>> {
-        let reselects = close.context.origin == Origin::Event(Kind::Reselect);
+        let reselects = close.context.origin == Origin::Event(EventKind::Reselect);
         let _known = (!reselects).then(|| close.context.scope.take::<Known>());
         next.close(close).await
     }
@@ -200,9 +200,12 @@ mod tests {
     fn answers_are_counted_by_their_origin() {
         let answers = Answers::default();
         let request = request("");
-        for origin in
-            [Origin::Caller, Origin::Event(Kind::Heal), Origin::Event(Kind::Refresh), Origin::Caller]
-        {
+        for origin in [
+            Origin::Caller,
+            Origin::Event(EventKind::Heal),
+            Origin::Event(EventKind::Refresh),
+            Origin::Caller,
+        ] {
             answers.note("a", &request.connection, origin);
         }
         let known = answers.get("a").unwrap();

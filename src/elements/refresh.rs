@@ -23,7 +23,7 @@ use tokio::time::sleep;
 
 use crate::{
     api::Connection,
-    chain::{Close, Element, Events, Kind, Next, Order, Reason, Request, Result},
+    chain::{Close, Element, EventKind, Events, Next, Order, Reason, Request, Result},
     task::{Backoff, Task},
 };
 
@@ -58,7 +58,7 @@ fn delay(connection: &Connection, now: SystemTime, earlier: f64) -> Duration {
 async fn refresh(after: Duration, events: Events) {
     sleep(after).await;
     let mut pause = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
-    while let Err(error) = events.request(Kind::Refresh).await {
+    while let Err(error) = events.request(EventKind::Refresh).await {
         if matches!(error.reason(), Reason::Ended) {
             return;
         }

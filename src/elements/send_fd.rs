@@ -15,7 +15,7 @@ use rustix::fs::{Mode, OFlags};
 
 use crate::{
     api::{Connection, Inode, Mechanism, MechanismKind, parameter},
-    chain::{Close, Context, Element, Next, Order, Origin, Reason, Request, Result},
+    chain::{CallContext, Close, Element, Next, Order, Origin, Reason, Request, Result},
     transport::{Caller, SendFds},
 };
 
@@ -59,7 +59,7 @@ impl Netns {
     }
 
     /// Adds the descriptor to a call, beside those already in it.
-    fn send_with(&self, context: &mut Context) {
+    fn send_with(&self, context: &mut CallContext) {
         let mut fds = context.extensions.remove::<SendFds>().map_or_else(Vec::new, |fds| fds.0);
         fds.push(Arc::clone(&self.fd));
         context.extensions.insert(SendFds(fds));

@@ -24,7 +24,7 @@ use ipnet::IpNet;
 
 use crate::{
     api::{Connection, Family, parse_prefixes},
-    chain::{Close, Element, Kind, Next, Order, Origin, Request, Result},
+    chain::{Close, Element, EventKind, Next, Order, Origin, Request, Result},
     kernel::{Kernel, NextHopGuard, PeerId},
 };
 
@@ -68,7 +68,7 @@ impl Element for SourceRoute {
 
     async fn request(&self, request: Request, next: Next) -> Result<Box<Connection>> {
         let scope = request.context.scope.clone();
-        let healed = request.context.origin == Origin::Event(Kind::Heal);
+        let healed = request.context.origin == Origin::Event(EventKind::Heal);
         let connection = next.request(request).await?;
         let addresses = next_hops(&connection);
         if addresses.is_empty() {
@@ -229,7 +229,7 @@ mod tests {
             linux.made().iter().filter(|op| matches!(op, Op::ForgetNeighbour(_))).count()
         };
         assert_eq!(asked().await, 1);
-        for (kind, times) in [(Kind::Refresh, 1), (Kind::Heal, 2)] {
+        for (kind, times) in [(EventKind::Refresh, 1), (EventKind::Heal, 2)] {
             events.request(kind).await.unwrap();
             assert_eq!(asked().await, times, "{kind:?}");
         }

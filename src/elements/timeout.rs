@@ -25,7 +25,7 @@ use tokio::time::sleep;
 
 use crate::{
     api::Connection,
-    chain::{Close, Element, Kind, Next, Order, Reason, Request, Result},
+    chain::{Close, Element, EventKind, Next, Order, Reason, Request, Result},
     task::Task,
 };
 
@@ -75,7 +75,7 @@ impl Element for Timeout {
             scope.insert(Timer(events.spawn(move |events| async move {
                 sleep(fires).await;
                 tracing::info!(id, client, "the caller did not refresh in time: closing");
-                if let Err(error) = events.close(Kind::Timeout).await {
+                if let Err(error) = events.close(EventKind::Timeout).await {
                     tracing::warn!(%error, "the Close after the timeout failed");
                 }
             })));

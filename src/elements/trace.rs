@@ -16,7 +16,7 @@ use tracing::{Instrument, Span};
 
 use crate::{
     api::Connection,
-    chain::{Close, Context, Element, Next, Order, Request, Result, begin::event::OnEvent},
+    chain::{CallContext, Close, Element, Next, Order, Request, Result, begin::event::OnEvent},
     server::TraceContext,
     transport::trace_context,
 };
@@ -25,7 +25,7 @@ use crate::{
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Trace;
 
-fn open(method: &'static str, connection: &Connection, context: &Context) -> Span {
+fn open(method: &'static str, connection: &Connection, context: &CallContext) -> Span {
     let span = tracing::info_span!(
         "call",
         otel.name = method,
@@ -40,7 +40,7 @@ fn open(method: &'static str, connection: &Connection, context: &Context) -> Spa
 }
 
 /// Links the spans of events to this call.
-fn link_events(context: &mut Context, span: &Span) {
+fn link_events(context: &mut CallContext, span: &Span) {
     if let Some((parent, state)) = trace_context::current(span) {
         let link = move |root: &Span| trace_context::link(root, &parent, &state);
         context.extensions.insert(OnEvent(Arc::new(link)));

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use crate::{
     api::{Connection, PathSegment},
-    chain::{Close, Context, Element, Next, Order, Reason, Request, Result},
+    chain::{CallContext, Close, Element, Next, Order, Reason, Request, Result},
     transport::{Caller, Token, token},
 };
 
@@ -34,7 +34,7 @@ impl UpdateToken {
     }
 
     /// Rules 1 and 2.
-    fn stamp(&self, connection: &mut Connection, context: &Context) -> Result<()> {
+    fn stamp(&self, connection: &mut Connection, context: &CallContext) -> Result<()> {
         let Some(caller) = context.extensions.get::<Caller>() else {
             return Ok(());
         };
@@ -90,7 +90,7 @@ mod tests {
         let peer = Arc::new(Peer::of(&authority.leaf("client").certificate).unwrap());
         let token = token::issue(&authority.svid("client"), &peer, lifetime).unwrap();
         let caller = Caller { hub: None, svid: authority.svid("endpoint"), peer, token: Some(token) };
-        let given = move |connection: &mut Connection, context: &mut Context| {
+        let given = move |connection: &mut Connection, context: &mut CallContext| {
             testing::path(connection, 1, &[None, None]);
             context.extensions.insert(caller.clone());
         };

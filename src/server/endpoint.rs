@@ -20,7 +20,7 @@ use crate::{
             },
         },
     },
-    chain::{self, Context, Next, Reason, bounds},
+    chain::{self, CallContext, Next, Reason, bounds},
     server::monitor::Connections,
     transport::Caller,
 };
@@ -52,9 +52,9 @@ impl Endpoint {
 }
 
 /// The context of a call.
-fn context<T>(request: &Request<T>) -> Result<Context, Status> {
+fn context<T>(request: &Request<T>) -> Result<CallContext, Status> {
     let caller = Caller::of(request)?;
-    let mut context = Context::within(patience(request.metadata())?);
+    let mut context = CallContext::within(patience(request.metadata())?);
     if let Some(trace) = TraceContext::read(request.metadata()) {
         context.extensions.insert(trace);
     }

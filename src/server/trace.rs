@@ -7,8 +7,8 @@ use tonic::metadata::MetadataMap;
 use crate::transport::trace_context::{TRACEPARENT, TRACESTATE};
 
 /// The W3C trace context that came with a call, unchanged; inserted into the extensions of its
-/// [`Context`](crate::chain::Context). The texts are untrusted and bounded; their users must check
-/// them.
+/// [`CallContext`](crate::chain::CallContext). The texts are untrusted and bounded; their users
+/// must check them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TraceContext {
     /// Header `traceparent`.

@@ -21,7 +21,7 @@ use tower_layer::Layer;
 
 use crate::{
     api::{Connection, Inode, Mechanism, MechanismKind, Path, PathSegment, parameter},
-    chain::{Call, Chain, Close, Context, Element, Next, Request, Result},
+    chain::{Call, CallContext, Chain, Close, Element, Next, Request, Result},
     server::{self, monitor::Connections},
     testing::Authority,
     transport::{Caller, Dialer, FdHub, Listener, Peer, Target},
@@ -30,7 +30,7 @@ use crate::{
 /// An element whose calls a function prepares first.
 pub struct Given<E, F>(pub E, pub F);
 
-impl<E: Element, F: Fn(&mut Connection, &mut Context) + Send + Sync + 'static> Element for Given<E, F> {
+impl<E: Element, F: Fn(&mut Connection, &mut CallContext) + Send + Sync + 'static> Element for Given<E, F> {
     const NAME: &'static str = E::NAME;
 
     async fn request(&self, mut request: Request, next: Next) -> Result<Box<Connection>> {

@@ -10,7 +10,7 @@ use std::{
 use nsm::{
     api::{Connection, PathSegment, State},
     chain::{
-        Call, Chain, Close, Element, Kind, Next, Origin, Owner, Reason, Request, Result,
+        Call, Chain, Close, Element, EventKind, Next, Origin, Owner, Reason, Request, Result,
         begin::{Begin, BeginLayer},
         metadata::MetadataLayer,
     },
@@ -102,8 +102,8 @@ async fn eight_calls_wait_one_close_and_one_event_of_a_kind() {
     calls.extend((0..8).map(|_| rig.ask(request("a", 9000))));
     let ninth = rig.ask(request("a", 9000)).await;
     assert!(matches!(ninth.unwrap_err().reason(), Reason::Exhausted(_)));
-    let heal = rig.lever.of("a").request(Kind::Heal);
-    let again = rig.lever.of("a").request(Kind::Heal).await;
+    let heal = rig.lever.of("a").request(EventKind::Heal);
+    let again = rig.lever.of("a").request(EventKind::Heal).await;
     assert!(matches!(again.unwrap_err().reason(), Reason::Pending));
     let shut = rig.begin.clone().call(Call::Close(close("a")));
     let more = rig.begin.clone().call(Call::Close(close("a"))).await;
@@ -177,11 +177,11 @@ async fn a_close_that_fails_is_tried_again_until_it_is_done() {
     rig.request("a").await.unwrap();
     rig.world.script([(0, true), (0, true), (0, true)]);
     assert!(rig.close("a").await.is_err());
-    let ended = rig.lever.of("a").request(Kind::Heal).await.unwrap_err();
+    let ended = rig.lever.of("a").request(EventKind::Heal).await.unwrap_err();
     assert!(matches!(ended.reason(), Reason::Ended), "events do not revive it");
     ms((200 + 400 + 800) * 12 / 10 + 10).await; // with jitter
     let origins: Vec<_> = rig.world.take().into_iter().map(|(what, _, by)| (what, by)).collect();
-    let again = ("close a".to_owned(), Origin::Event(Kind::Closing));
+    let again = ("close a".to_owned(), Origin::Event(EventKind::Closing));
     assert_eq!(origins[1..], [("close a".to_owned(), Origin::Caller), again.clone(), again.clone(), again]);
     rig.empty().await;
 }
@@ -239,7 +239,7 @@ async fn an_endpoint_closes_first_when_a_reselect_comes() {
 async fn a_client_merges_and_an_event_keeps_what_the_caller_was_told() {
     let rig = rig(BeginLayer::client);
     let told = rig.request("a").await.unwrap();
-    rig.lever.of("a").reselect(Kind::Heal, false).await.unwrap();
+    rig.lever.of("a").reselect(EventKind::Heal, false).await.unwrap();
     assert_eq!(rig.world.seen(), ["request a", "close a", "request a"]);
     let mut ask = request("a", 1000);
     ask.connection = told.clone();
@@ -263,7 +263,7 @@ impl Element for Impatient {
         let answer = next.request(request).await?;
         scope.insert(Timer(events.spawn(|events| async move {
             ms(500).await;
-            let _ended = events.close(Kind::Timeout).await;
+            let _ended = events.close(EventKind::Timeout).await;
         })));
         Ok(answer)
     }
@@ -349,7 +349,7 @@ async fn an_event_has_the_patience_of_the_first_call() {
     rig.ask(request("a", 9000)).await.unwrap();
     rig.world.script([(60_000, false)]);
     let start = Instant::now();
-    let error = rig.lever.of("a").request(Kind::Heal).await.unwrap_err();
+    let error = rig.lever.of("a").request(EventKind::Heal).await.unwrap_err();
     assert!(matches!(error.reason(), Reason::Deadline));
     assert_eq!(start.elapsed().as_millis(), 700);
     rig.close("a").await.unwrap();
@@ -454,14 +454,14 @@ async fn a_failed_reselect_keeps_the_connection_and_is_retried() {
     ask.connection.network_service_endpoint_name = "lb".into();
     rig.ask(ask.clone()).await.unwrap();
     rig.world.script([(0, false), (0, true)]);
-    assert!(rig.lever.of("a").reselect(Kind::Heal, true).await.is_err());
+    assert!(rig.lever.of("a").reselect(EventKind::Heal, true).await.is_err());
     assert_eq!((rig.world.good(), rig.begin.lanes()), (0, 1));
     rig.world.take();
     rig.ask(ask).await.unwrap();
     let (_, asked, _) = rig.world.take().remove(0);
     assert_eq!((asked.mechanism.clone(), asked.state()), (None, State::ReselectRequested));
     assert_eq!(asked.network_service_endpoint_name, "lb");
-    rig.lever.of("a").reselect(Kind::Heal, false).await.unwrap();
+    rig.lever.of("a").reselect(EventKind::Heal, false).await.unwrap();
     rig.close("a").await.unwrap();
     rig.empty().await;
 }

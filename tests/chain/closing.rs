@@ -11,7 +11,7 @@ use std::sync::{
 use nsm::{
     api::Connection,
     chain::{
-        Answered, Call, Chain, Close, Element, Kind, Next, Reason, Request, Result,
+        Answered, Call, Chain, Close, Element, EventKind, Next, Reason, Request, Result,
         begin::{Begin, BeginLayer},
         metadata::MetadataLayer,
     },
@@ -157,12 +157,12 @@ async fn a_refused_answer_to_a_reselect_keeps_the_connection() {
     for told in ["refuse", "wait", "panic"] {
         rig.world.seen();
         rig.tell(told);
-        rig.lever.of("a").reselect(Kind::Heal, true).await.unwrap_err();
+        rig.lever.of("a").reselect(EventKind::Heal, true).await.unwrap_err();
         assert_eq!(rig.world.seen(), ["close a", "request a", "close a"], "{told}");
         assert_eq!((rig.begin.lanes(), rig.world.good()), (1, 0));
     }
     rig.tell("");
-    rig.lever.of("a").reselect(Kind::Heal, true).await.unwrap();
+    rig.lever.of("a").reselect(EventKind::Heal, true).await.unwrap();
     rig.close().await.unwrap();
     ms(1).await;
     assert_eq!((rig.begin.lanes(), rig.world.good()), (0, 0));
@@ -173,7 +173,7 @@ async fn a_denied_close_of_an_event_is_retried_with_backoff() {
     let mut rig = rig(BeginLayer::endpoint);
     rig.request().await.unwrap();
     rig.tell("deny");
-    rig.lever.of("a").close(Kind::Timeout).await.unwrap_err();
+    rig.lever.of("a").close(EventKind::Timeout).await.unwrap_err();
     ms(30_000).await;
     let tries = rig.picky.1.load(SeqCst);
     assert!((5..20).contains(&tries), "{tries} tries in 30 s");

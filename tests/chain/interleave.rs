@@ -14,7 +14,7 @@ use std::{
 use nsm::{
     api::Connection,
     chain::{
-        Call, Chain, Element, Error, Kind, Next, Reason, Request, Result, begin::BeginLayer,
+        Call, Chain, Element, Error, EventKind, Next, Reason, Request, Result, begin::BeginLayer,
         metadata::MetadataLayer,
     },
     task::Tasks,
@@ -105,9 +105,9 @@ async fn play(
                     drop(tokio::time::timeout(left, begin.call(Call::Request(asked))).await);
                     None
                 }
-                Step::Refresh => drop_ended(events.request(Kind::Heal).await),
-                Step::Reselect => drop_ended(events.reselect(Kind::Heal, true).await),
-                Step::Timeout => drop_ended(events.close(Kind::Timeout).await),
+                Step::Refresh => drop_ended(events.request(EventKind::Heal).await),
+                Step::Reselect => drop_ended(events.reselect(EventKind::Heal, true).await),
+                Step::Timeout => drop_ended(events.close(EventKind::Timeout).await),
             }
         });
         ms(gap).await;
@@ -159,7 +159,7 @@ async fn nothing_survives_a_race_of_two_threads() {
                 match (caller * 7 + turn * 3) % 5 {
                     0 | 1 => drop(begin.call(Call::Request(request(id, 5000))).await),
                     2 | 3 => drop(begin.call(Call::Close(close(id))).await),
-                    _ => drop(lever.of(id).request(Kind::Heal).await),
+                    _ => drop(lever.of(id).request(EventKind::Heal).await),
                 }
             }
         });

@@ -6,7 +6,7 @@ use std::{future::pending, time::Duration};
 
 use nsm::{
     api::Connection,
-    chain::{Close, Element, Kind, Next, Order, Request, Result},
+    chain::{Close, Element, EventKind, Next, Order, Request, Result},
     task::Task,
 };
 use tokio::time::sleep;
@@ -42,7 +42,7 @@ impl Element for Refresh {
         let connection = next.request(request).await?;
         scope.insert(Timer(events.spawn(|events| async move {
             sleep(first).await;
-            while events.request(Kind::Refresh).await.is_err() {
+            while events.request(EventKind::Refresh).await.is_err() {
                 sleep(again).await;
             }
         })));

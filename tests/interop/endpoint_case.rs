@@ -9,7 +9,7 @@ use nsm::{
         Connection, PathSegment,
         pb::connection::{ConnectionEventType, MonitorScopeSelector},
     },
-    chain::{Close, Context, Next, Request},
+    chain::{CallContext, Close, Next, Request},
     server::{NAMES, monitor},
     transport::{Dialer, origin},
 };
@@ -75,7 +75,7 @@ pub(crate) async fn connects_refreshes_and_closes(
     }
     answered(received, &way).await?;
 
-    let close = Close { connection: answer, context: Context::within(DEADLINE) };
+    let close = Close { connection: answer, context: CallContext::within(DEADLINE) };
     chain.close(close).await.map_err(|error| format!("not closed: {error}"))?;
     endpoint.event("close", TIMEOUT).await?;
     while event().await?.r#type() != ConnectionEventType::Delete {}
@@ -110,7 +110,7 @@ pub(crate) fn asked() -> Request {
     let mut connection = Connection::named(ID);
     connection.network_service = "service".into();
     connection.payload = "ETHERNET".into();
-    Request { connection, preferences: Vec::new(), context: Context::within(DEADLINE) }
+    Request { connection, preferences: Vec::new(), context: CallContext::within(DEADLINE) }
 }
 
 /// A Request as received by the Go endpoint: our descriptor has arrived, our token is for the next

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nsm::{
     api::{Connection, Inode, Mechanism},
-    chain::{Context, Element, Next, Reason, Request, Result},
+    chain::{CallContext, Element, Next, Reason, Request, Result},
     transport::{Caller, FdHub, Wire},
 };
 use tokio::time::Instant;
@@ -43,7 +43,7 @@ impl Element for Received {
     const NAME: &'static str = "received";
 
     async fn request(&self, request: Request, next: Next) -> Result<Box<Connection>> {
-        let Context { scope, deadline, .. } = request.context.clone();
+        let CallContext { scope, deadline, .. } = request.context.clone();
         let answer = next.request(request).await?;
         let named = answer.mechanism.as_ref().and_then(Mechanism::inode);
         let named = named.ok_or_else(|| Reason::Refused("an answer that names no namespace".into()))?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use nsm::{
     api::{Connection, Mechanism, PathSegment, parameter},
-    chain::Context,
+    chain::CallContext,
 };
 
 use crate::rig::{Checked, MTU, Rig, ask, eventually, holds, request};
@@ -104,7 +104,7 @@ async fn metadata(rig: &Rig) -> Checked {
 
 async fn timeout(rig: &Rig) -> Checked {
     let mut short = request("t");
-    short.context = Context::within(Duration::from_secs(2));
+    short.context = CallContext::within(Duration::from_secs(2));
     ask(&rig.target(Duration::from_secs(3)), short).await?;
     holds(rig.parts.leases.status().borrow().held > 1, || "nothing was held".into())?;
     eventually(

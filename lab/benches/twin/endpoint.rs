@@ -10,7 +10,7 @@ use futures::future::join_all;
 use meridio_lab::{control_plane::registration::dialer, topology::proxy_service};
 use nsm::{
     api::{Connection, Mechanism, MechanismKind},
-    chain::{Close, Context, Next, Request},
+    chain::{CallContext, Close, Next, Request},
     chains,
     elements::{
         mechanism::{self, Names},
@@ -49,7 +49,7 @@ fn chain(place: &mut Place, tasks: &Tasks) -> Next {
 
 async fn request(chain: &Next, connection: Box<Connection>) -> Box<Connection> {
     let preferences = vec![Mechanism::local(MechanismKind::Kernel)];
-    let request = Request { connection, preferences, context: Context::within(CALL_TIMEOUT) };
+    let request = Request { connection, preferences, context: CallContext::within(CALL_TIMEOUT) };
     chain.request(request).await.unwrap()
 }
 
@@ -109,7 +109,7 @@ pub(crate) async fn measure(place: &mut Place, plan: Plan, figures: &mut Figures
     figures.add("refreshes without a pause: processor ms for each", milliseconds(processor) / requests);
 
     for connection in connections {
-        let close = Close { connection, context: Context::within(CALL_TIMEOUT) };
+        let close = Close { connection, context: CallContext::within(CALL_TIMEOUT) };
         chain.close(close).await.unwrap();
     }
     tasks.stop().await;

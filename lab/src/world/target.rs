@@ -26,7 +26,7 @@ use nsm::{
         Connection, Family, Mechanism, MechanismKind,
         pb::connectioncontext::{PolicyRoute, Route},
     },
-    chain::{Close, Context, Next, Request},
+    chain::{CallContext, Close, Next, Request},
     chains,
     elements::{
         heal::{self, Heal},
@@ -99,7 +99,7 @@ impl Target {
         let mut preference = Mechanism::local(MechanismKind::Kernel);
         preference.parameters.insert(nsm::api::parameter::NAME.into(), LINK.into());
         let request =
-            Request { connection, preferences: vec![preference], context: Context::within(CALL_TIMEOUT) };
+            Request { connection, preferences: vec![preference], context: CallContext::within(CALL_TIMEOUT) };
         self.chain.request(request).await.map(drop).doing(|| format!("connect {}", self.name))
     }
 
@@ -155,7 +155,7 @@ impl Target {
     /// The answer; the Close is then retried until the path expires.
     pub async fn close(&mut self) -> Result<(), LabError> {
         let Some(connection) = self.answered.send_replace(Answered::default()).0 else { return Ok(()) };
-        let close = Close { connection, context: Context::within(CALL_TIMEOUT) };
+        let close = Close { connection, context: CallContext::within(CALL_TIMEOUT) };
         self.chain.close(close).await.map(drop).doing(|| format!("close {}", self.name))
     }
 

@@ -28,7 +28,7 @@ use super::{Client, Id, LinkState, recovery, report::Reporter, retries};
 use crate::{
     api::{Connection, Mechanism, NsUrl},
     app::changes::PAYLOAD,
-    chain::{Close, Context, Reason, Request, Result, causes},
+    chain::{CallContext, Close, Reason, Request, Result, causes},
 };
 
 /// A connection that is kept for as long as this lives. Dropping it closes the connection in the
@@ -162,7 +162,7 @@ impl Keeper {
     }
 
     async fn request(&self, connection: Box<Connection>) -> Result<Box<Connection>> {
-        let mut context = Context::within(self.id.client.0.request_timeout);
+        let mut context = CallContext::within(self.id.client.0.request_timeout);
         context.extensions.insert(self.reporter.clone());
         let preferences: Vec<Mechanism> = vec![self.url.mechanism()];
         self.id.client.0.chain.request(Request { connection, preferences, context }).await
@@ -176,7 +176,7 @@ impl Keeper {
 
     /// Closes once. If that fails, the chain goes on closing by itself.
     async fn close(&self) {
-        let context = Context::within(self.id.client.0.request_timeout);
+        let context = CallContext::within(self.id.client.0.request_timeout);
         match self.id.client.0.chain.close(Close { connection: self.base(), context }).await {
             Ok(_) => tracing::info!(id = self.id.text, "closed"),
             Err(error) => {

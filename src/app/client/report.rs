@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use super::LinkState;
 use crate::{
     api::Connection,
-    chain::{Element, Kind, Next, Order, Origin, Request, Result, causes},
+    chain::{Element, EventKind, Next, Order, Origin, Request, Result, causes},
 };
 
 /// The row of a client's chain.
@@ -44,7 +44,7 @@ impl Element for Report {
             scope.insert(reporter.clone());
         }
         let Some(reporter) = scope.get::<Reporter>() else { return next.request(request).await };
-        let heals = context.origin == Origin::Event(Kind::Heal);
+        let heals = context.origin == Origin::Event(EventKind::Heal);
         if heals {
             reporter.report(LinkState::Healing { error: None });
         }

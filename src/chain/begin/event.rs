@@ -20,7 +20,7 @@ use tracing::Span;
 use crate::{
     api::Connection,
     chain::{
-        Kind, Reason, Result,
+        EventKind, Reason, Result,
         begin::mailbox::{Job, Mailbox, Work},
     },
     task::Task,
@@ -56,17 +56,17 @@ impl Events {
     }
 
     /// Repeats the last successful Request.
-    pub fn request(&self, kind: Kind) -> Outcome {
+    pub fn request(&self, kind: EventKind) -> Outcome {
         self.fire(kind, Ask::Request)
     }
 
     /// Closes the connection and requests it again.
-    pub fn reselect(&self, kind: Kind, keep_endpoint: bool) -> Outcome {
+    pub fn reselect(&self, kind: EventKind, keep_endpoint: bool) -> Outcome {
         self.fire(kind, Ask::Reselect { keep_endpoint })
     }
 
     /// Closes the connection.
-    pub fn close(&self, kind: Kind) -> Outcome {
+    pub fn close(&self, kind: EventKind) -> Outcome {
         self.fire(kind, Ask::Close)
     }
 
@@ -83,7 +83,7 @@ impl Events {
         Task { handle: lane.map(|lane| lane.tasks.spawn(work(events))), alive: Some(alive) }
     }
 
-    fn fire(&self, kind: Kind, ask: Ask) -> Outcome {
+    fn fire(&self, kind: EventKind, ask: Ask) -> Outcome {
         let (reply, answer) = oneshot::channel();
         let under = self.under.clone();
         let work = Work::Event { kind, ask, under };

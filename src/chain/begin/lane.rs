@@ -32,7 +32,7 @@ use tracing::Instrument;
 use crate::{
     api::{Connection, Mechanism, State},
     chain::{
-        Answered, Call, Close, Context, Events, Frame, Kind, Origin, Reason, Request, Result,
+        Answered, Call, CallContext, Close, EventKind, Events, Frame, Origin, Reason, Request, Result,
         begin::{
             Mode,
             closing::{self, Closing},
@@ -187,7 +187,7 @@ impl Lane {
             }
             Some(_) if self.closing.is_some() => {}
             Some(_) => {
-                let close = self.close_for(Kind::Reselect, &unwanted);
+                let close = self.close_for(EventKind::Reselect, &unwanted);
                 if let Err(error) = self.close_below(close, &unwanted).await {
                     tracing::warn!(id = self.id, %error, "could not close what a failed reselect has made");
                 }
@@ -222,7 +222,7 @@ impl Lane {
     }
 
     /// Handle an event.
-    async fn event(&mut self, kind: Kind, ask: Ask) -> Result<Box<Connection>> {
+    async fn event(&mut self, kind: EventKind, ask: Ask) -> Result<Box<Connection>> {
         let mut known = self.known.clone().ok_or(Reason::Ended)?;
         if ask == Ask::Close {
             return self.close(self.close_for(kind, &known)).await;
@@ -245,7 +245,7 @@ impl Lane {
     /// known, and values that no element takes (the lease, the heal task) stay in the scope, so
     /// that a failure of the second half can be retried.
     async fn let_go(&mut self, known: &mut Known, keep_endpoint: bool) {
-        let close = self.close_for(Kind::Reselect, known);
+        let close = self.close_for(EventKind::Reselect, known);
         if let Err(error) = self.close_below(close, known).await {
             tracing::warn!(%error, "could not close before reselect");
         }
@@ -259,7 +259,7 @@ impl Lane {
     /// continues nevertheless.
     async fn close_first(&mut self) {
         if let Some(known) = &self.known
-            && let Err(error) = self.close(self.close_for(Kind::Reselect, known)).await
+            && let Err(error) = self.close(self.close_for(EventKind::Reselect, known)).await
         {
             tracing::warn!(%error, "could not close before reselect");
         }
@@ -274,7 +274,7 @@ impl Lane {
             tracing::warn!(id = self.id, "gave up closing: the path has expired");
             return self.forget();
         }
-        if let Err(error) = self.close(self.close_for(Kind::Closing, known)).await {
+        if let Err(error) = self.close(self.close_for(EventKind::Closing, known)).await {
             tracing::debug!(id = self.id, %error, "could not close, trying again");
         }
     }
@@ -286,15 +286,15 @@ impl Lane {
         self.bottom = Frame::bottom();
     }
 
-    fn close_for(&self, kind: Kind, known: &Known) -> Close {
+    fn close_for(&self, kind: EventKind, known: &Known) -> Close {
         Close {
             connection: Box::default(), // the lane inserts the last good one
             context: self.context_for(kind, known),
         }
     }
 
-    fn context_for(&self, kind: Kind, known: &Known) -> Context {
-        let mut context = Context::within(known.patience);
+    fn context_for(&self, kind: EventKind, known: &Known) -> CallContext {
+        let mut context = CallContext::within(known.patience);
         context.origin = Origin::Event(kind);
         context.extensions = known.extensions.clone();
         context

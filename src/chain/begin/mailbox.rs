@@ -17,7 +17,7 @@ use tracing::Span;
 
 use crate::{
     api::Connection,
-    chain::{Call, Kind, Reason, Result, begin::event::Ask},
+    chain::{Call, EventKind, Reason, Result, begin::event::Ask},
     task::Tasks,
 };
 
@@ -34,7 +34,7 @@ pub(crate) struct Job {
 
 pub(crate) enum Work {
     Call(Call),
-    Event { kind: Kind, ask: Ask, under: Option<Weak<()>> },
+    Event { kind: EventKind, ask: Ask, under: Option<Weak<()>> },
 }
 
 impl Job {

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use crate::{
     api::Connection,
-    chain::{Close, Context, Element, Next, Order, Reason, Request, Result},
+    chain::{CallContext, Close, Element, Next, Order, Reason, Request, Result},
     transport::{Wire, token},
 };
 
@@ -25,7 +25,7 @@ pub struct Client;
 struct Accepted;
 
 /// Answers of a chain that ends inside this process did not come over a wire, and are not verified.
-fn verify(answer: &Connection, context: &Context) -> Result<(), token::Denied> {
+fn verify(answer: &Connection, context: &CallContext) -> Result<(), token::Denied> {
     match context.scope.get::<Wire>() {
         Some(wire) => token::verify_answer(answer.segments(), answer.index(), wire.peer(), SystemTime::now()),
         None => Ok(()),

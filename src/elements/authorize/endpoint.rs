@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use crate::{
     api::Connection,
-    chain::{Close, Context, Element, Error, Next, Order, Owner, Reason, Request, Result},
+    chain::{CallContext, Close, Element, Error, Next, Order, Owner, Reason, Request, Result},
     transport::{Caller, token},
 };
 
@@ -22,7 +22,7 @@ use crate::{
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Endpoint;
 
-fn verify(connection: &Connection, context: &mut Context) -> Result<()> {
+fn verify(connection: &Connection, context: &mut CallContext) -> Result<()> {
     let Some(caller) = context.extensions.get::<Caller>() else {
         return Ok(());
     };

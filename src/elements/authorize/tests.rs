@@ -15,8 +15,8 @@ use super::{Client, Endpoint};
 use crate::{
     api::{Connection, PathSegment, State},
     chain::{
-        self, Answered, Call, Chain, Close, Context, Error, Events, InvalidChain, Kind, Next, Reason,
-        Request, begin::BeginLayer, laws, metadata::MetadataLayer,
+        self, Answered, Call, CallContext, Chain, Close, Error, EventKind, Events, InvalidChain, Next,
+        Reason, Request, begin::BeginLayer, laws, metadata::MetadataLayer,
     },
     elements::update_token::UpdateToken,
     task::Tasks,
@@ -298,11 +298,11 @@ async fn an_answer_to_a_reselect_is_verified_as_a_first_one() {
     peer.request(false).await.unwrap();
     peer.bad.store(true, SeqCst);
     let events = peer.events.lock().unwrap().clone();
-    let error = events.reselect(Kind::Heal, true).await.unwrap_err();
+    let error = events.reselect(EventKind::Heal, true).await.unwrap_err();
     assert!(matches!(error.reason(), Reason::Denied(_)), "{error}");
     peer.closed(2).await; // before the reselect, and its result
     peer.bad.store(false, SeqCst);
-    events.reselect(Kind::Heal, true).await.unwrap();
+    events.reselect(EventKind::Heal, true).await.unwrap();
     peer.tasks.stop().await;
 }
 
@@ -312,7 +312,7 @@ async fn both_keep_the_laws() {
     let hops = Arc::new((forwarder, end));
     let given = || {
         let hops = Arc::clone(&hops);
-        move |connection: &mut Connection, context: &mut Context| {
+        move |connection: &mut Connection, context: &mut CallContext| {
             let (forwarder, end) = &*hops;
             let token = Some(token(forwarder, end));
             let call = called(vec![segment(token.as_ref().unwrap())], forwarder, end, token);

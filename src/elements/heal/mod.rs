@@ -36,7 +36,7 @@ pub use self::liveness::{Doubt, Liveness, Verdict};
 use self::{pace::Flaps, watcher::Watcher};
 use crate::{
     api::{Connection, pb::connection::MonitorScopeSelector},
-    chain::{Close, Element, Kind, Next, Order, Origin, Request, Result, Scope},
+    chain::{Close, Element, EventKind, Next, Order, Origin, Request, Result, Scope},
     server::monitor::{self, Ours},
     task::Task,
     transport::Wire,
@@ -126,7 +126,7 @@ impl Element for Heal {
     }
 
     fn withdraw(&self, close: &Close) {
-        if close.context.origin != Origin::Event(Kind::Reselect) {
+        if close.context.origin != Origin::Event(EventKind::Reselect) {
             drop(close.context.scope.take::<Watching>());
         }
     }

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     api::Connection,
-    chain::{Events, Kind, Reason},
+    chain::{EventKind, Events, Reason},
     server::monitor::{self, Ours},
 };
 
@@ -120,8 +120,8 @@ impl Watcher {
             }
             let action = rules::action(&observation, self.reselect_after, self.keep_endpoint);
             let attempt = match action {
-                Action::Again => events.request(Kind::Heal),
-                Action::Reselect => events.reselect(Kind::Heal, self.keep_endpoint),
+                Action::Again => events.request(EventKind::Heal),
+                Action::Reselect => events.reselect(EventKind::Heal, self.keep_endpoint),
             };
             let Err(error) = attempt.await else { return };
             if matches!(error.reason(), Reason::Ended) {

@@ -12,7 +12,7 @@ use tokio::{sync::watch, time::sleep};
 
 use super::{former::Former, names};
 use crate::{
-    chain::{Events, Kind, Reason},
+    chain::{EventKind, Events, Reason},
     ipam::{self, Leases},
     task::{Backoff, Task},
 };
@@ -62,7 +62,7 @@ async fn moved(mut status: watch::Receiver<ipam::Status>, names: &[String; 2]) {
 
 async fn request(events: &Events) {
     let mut pauses = Backoff::new(PAUSES.0, PAUSES.1);
-    while let Err(error) = events.request(Kind::Refresh).await {
+    while let Err(error) = events.request(EventKind::Refresh).await {
         if matches!(error.reason(), Reason::Ended) {
             return;
         }

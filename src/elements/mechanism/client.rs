@@ -96,7 +96,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        chain::{Call, Chain, Close, Error, Kind, begin::BeginLayer, laws, metadata::MetadataLayer},
+        chain::{Call, Chain, Close, Error, EventKind, begin::BeginLayer, laws, metadata::MetadataLayer},
         task::Tasks,
     };
 
@@ -178,7 +178,7 @@ mod tests {
                 let events = request.context.events.clone();
                 let first = noted.lock().unwrap().len() == 1;
                 if first {
-                    drop(events.reselect(Kind::Heal, true));
+                    drop(events.reselect(EventKind::Heal, true));
                 }
             }
             async move { Ok::<_, Error>(call.into_connection()) }

@@ -24,7 +24,7 @@ use tokio::time::Instant;
 
 use crate::{
     api::{Connection, Inode, Mechanism},
-    chain::{Close, Context, Element, Next, Order, Origin, Reason, Request, Result},
+    chain::{CallContext, Close, Element, Next, Order, Origin, Reason, Request, Result},
     transport::{Caller, FdHub, SendFds, Wire},
 };
 
@@ -105,7 +105,7 @@ async fn collect<'a>(
     Ok(found)
 }
 
-fn hand_on(context: &mut Context, descriptors: &Descriptors) {
+fn hand_on(context: &mut CallContext, descriptors: &Descriptors) {
     if !descriptors.is_empty() {
         context.extensions.insert(SendFds(descriptors.0.values().cloned().collect()));
     }

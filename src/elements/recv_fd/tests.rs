@@ -161,7 +161,7 @@ async fn both_keep_the_laws() {
 struct Sends(Counted, Caller);
 
 impl Sends {
-    fn prepare(&self, connection: &mut Connection, context: &mut Context) {
+    fn prepare(&self, connection: &mut Connection, context: &mut CallContext) {
         connection.mechanism = Some(kernel(self.0.inode()));
         context.extensions.insert(Caller { hub: Some(self.0.arriving()), ..self.1.clone() });
     }

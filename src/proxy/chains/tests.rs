@@ -10,7 +10,7 @@ use tower_layer::Layer;
 use super::*;
 use crate::{
     api::{Connection, Mechanism, MechanismKind, State, parameter},
-    chain::{Close, Context, Next, Request, Result, laws},
+    chain::{CallContext, Close, Next, Request, Result, laws},
     ipam::{BRIDGE, Lease},
     kernel::{Memory, Settings},
     proxy::in_memory,
@@ -35,7 +35,7 @@ impl Proxy {
         let settings = Settings::of("trench", "conduit", "node");
         let linux = Memory::default();
         in_memory.kernel = Kernel::start(settings, linux.clone(), &in_memory.tasks);
-        let bridge = in_memory.leases.acquire(BRIDGE, Context::within(LIFETIME).deadline).await.unwrap();
+        let bridge = in_memory.leases.acquire(BRIDGE, CallContext::within(LIFETIME).deadline).await.unwrap();
         in_memory.kernel.set_gateways(bridge.addresses());
         in_memory.kernel.set_vips(&["20.0.0.1/32", "2000::1/128"].map(|vip| vip.parse().unwrap()));
         let gateways = watch::channel(bridge.addresses().into()).1;
@@ -86,7 +86,7 @@ fn hop(authority: &Authority, name: &str) -> Hop {
 struct Target(Caller);
 
 impl Target {
-    fn prepare(&self, connection: &mut Connection, context: &mut Context) {
+    fn prepare(&self, connection: &mut Connection, context: &mut CallContext) {
         testing::path(connection, 0, &[None, None]);
         let hub = Some(Arc::new(FdHub::default()));
         context.extensions.insert(Caller { hub, ..self.0.clone() });

@@ -34,7 +34,7 @@ use crate::{
         PAYLOAD,
         client::{recovery::reselect, retries},
     },
-    chain::{Close, Context, Next, Request, Result, causes},
+    chain::{CallContext, Close, Next, Request, Result, causes},
     elements::heal::Verdict,
 };
 
@@ -151,7 +151,7 @@ impl<R: Recovery> Link<R> {
     }
 
     async fn request(&self, connection: Box<Connection>) -> Result<Box<Connection>> {
-        let context = Context::within(self.common.settings.request_timeout);
+        let context = CallContext::within(self.common.settings.request_timeout);
         let preferences = vec![Mechanism::local(MechanismKind::Kernel)];
         self.common.chain.request(Request { connection, preferences, context }).await
     }
@@ -166,7 +166,7 @@ impl<R: Recovery> Link<R> {
 
     /// Closes once. If that fails, the chain goes on closing by itself.
     async fn close(&self) {
-        let context = Context::within(self.common.settings.request_timeout);
+        let context = CallContext::within(self.common.settings.request_timeout);
         match self.common.chain.close(Close { connection: self.base(), context }).await {
             Ok(_) => tracing::info!(id = self.id, "load balancer closed"),
             Err(error) => {

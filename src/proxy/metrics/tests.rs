@@ -12,7 +12,7 @@ use tokio::{
 use super::{metric::Kind, *};
 use crate::{
     api::Connection,
-    chain::{self, Call, Chain, Kind as Starter, Origin, Reason, Request, Tail},
+    chain::{self, Call, Chain, EventKind, Origin, Reason, Request, Tail},
     kernel::{Ends, Mac, PeerId, Port, Refusal, Statistics},
     proxy::{
         chains::Parts,
@@ -229,7 +229,7 @@ async fn calls_are_counted_by_starter_and_measured_by_row_and_code() {
     let chain = Chain::new().layer("metadata", tower::layer::util::Identity::new()).end(refuses);
     let chain = chain.observe(metrics.chain("client")).build().unwrap();
     let mut heals = Request::new(Connection::named("a"));
-    heals.context.origin = Origin::Event(Starter::Heal);
+    heals.context.origin = Origin::Event(EventKind::Heal);
     chain.request(heals).await.unwrap_err();
     let series = parse(std::str::from_utf8(&metrics.0.make().unwrap()).unwrap());
     let value = |name: &str, labels: &[(&str, &str)]| {

@@ -25,7 +25,7 @@ use nsm::{
             network_service_registry_client::NetworkServiceRegistryClient as ServiceClient,
         },
     },
-    chain::{Close, Context, Element, Next, Order, Reason, Request, Result, causes},
+    chain::{CallContext, Close, Element, Next, Order, Reason, Request, Result, causes},
     transport::{Dialer, Wire, origin},
 };
 
@@ -48,7 +48,7 @@ impl FindEndpoint {
         Self { nsmgr }
     }
 
-    async fn find(&self, connection: &mut Connection, context: &Context) -> Result<NextHop> {
+    async fn find(&self, connection: &mut Connection, context: &CallContext) -> Result<NextHop> {
         let wire = self.nsmgr.dial(context.deadline).await;
         let wire = wire.map_err(|error| Reason::Unavailable(causes(&error)))?;
         let name = &connection.network_service_endpoint_name;
@@ -164,7 +164,7 @@ mod tests {
         let routes = Routes::new(ServiceServer::new(services)).add_service(EndpointServer::new(endpoints));
         let nsmgr = testing::serve_routes(routes).await;
         for name in ["", "lb-1"] {
-            let given = move |connection: &mut Connection, _: &mut Context| {
+            let given = move |connection: &mut Connection, _: &mut CallContext| {
                 connection.network_service = "lb".into();
                 connection.network_service_endpoint_name = name.into();
             };

@@ -17,7 +17,7 @@ use super::wiring::{Wired, Wirer, Wiring};
 use crate::{error::LabError, network::netns::Netns};
 use nsm::{
     api::{Connection, Inode, InterfaceName, Mechanism, MechanismKind, State},
-    chain::{Close, Context, Element, Error, Next, Order, Reason, Request, Result},
+    chain::{CallContext, Close, Element, Error, Next, Order, Reason, Request, Result},
     elements::recv_fd::{FromCaller, FromNext},
     transport::SendFds,
 };
@@ -62,7 +62,7 @@ fn end_of(mechanism: &Mechanism, whose: &str) -> Result<(Inode, InterfaceName)> 
 }
 
 /// The endpoint's namespace: the known one, or the descriptor that came with its answer.
-fn endpoint(answer: &Connection, context: &Context) -> Result<(Agreed, InterfaceName)> {
+fn endpoint(answer: &Connection, context: &CallContext) -> Result<(Agreed, InterfaceName)> {
     let mechanism = answer.mechanism.clone().unwrap_or_default();
     let (inode, name) = end_of(&mechanism, "endpoint")?;
     if let Some(known) = context.scope.get::<Agreed>().filter(|known| known.inode == inode) {
@@ -77,7 +77,7 @@ fn endpoint(answer: &Connection, context: &Context) -> Result<(Agreed, Interface
 
 /// Names the endpoint's descriptor in the mechanism sent to it, as NSM's forwarders do. The
 /// client's is not for the endpoint.
-fn towards_endpoint(agreed: Option<&Agreed>, context: &mut Context) -> Option<Mechanism> {
+fn towards_endpoint(agreed: Option<&Agreed>, context: &mut CallContext) -> Option<Mechanism> {
     context.extensions.remove::<SendFds>();
     let agreed = agreed?;
     context.extensions.insert(SendFds(vec![agreed.netns.descriptor()]));

@@ -81,7 +81,7 @@ mod tests {
     use super::*;
     use nsm::{
         api::pb::registry::{NetworkService, NetworkServiceEndpoint},
-        chain::{Context, laws},
+        chain::{CallContext, laws},
         task::Tasks,
         testing::{Counted, Given},
     };
@@ -99,7 +99,8 @@ mod tests {
             ..NetworkServiceEndpoint::default()
         };
         endpoints.put(forwarder, Arc::clone(&socket));
-        let given = |connection: &mut Connection, _: &mut Context| connection.network_service = "lb".into();
+        let given =
+            |connection: &mut Connection, _: &mut CallContext| connection.network_service = "lb".into();
         let find = || FindForwarder::new("node", services.clone(), endpoints.clone());
         laws::check_with(|| Given(find(), given), || Arc::strong_count(&socket)).await.unwrap();
         tasks.stop().await;

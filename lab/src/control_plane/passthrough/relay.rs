@@ -19,7 +19,7 @@ use nsm::{
         Connection,
         pb::networkservice::{NetworkServiceRequest, network_service_client::NetworkServiceClient},
     },
-    chain::{Answered, Close, Context, Element, Next, Order, Reason, Request, Result},
+    chain::{Answered, CallContext, Close, Element, Next, Order, Reason, Request, Result},
     server::TraceContext,
     transport::{Identity, SendFds, Target, Wire, origin, trace_context::TRACEPARENT},
 };
@@ -43,7 +43,7 @@ impl NextHop {
     }
 
     /// Sends this call there.
-    pub fn choose(self, context: &mut Context) {
+    pub fn choose(self, context: &mut CallContext) {
         context.extensions.insert(self);
     }
 }
@@ -61,7 +61,7 @@ impl Relay {
         Self { identity, lifetime }
     }
 
-    async fn dial(&self, context: &Context) -> Result<Wire> {
+    async fn dial(&self, context: &CallContext) -> Result<Wire> {
         let hop = context.extensions.get::<NextHop>().cloned();
         let hop = hop.ok_or_else(|| Reason::Unavailable("nobody chose the next hop".into()))?;
         let svid = self.identity.current().ok_or_else(|| Reason::Unavailable("no identity".into()))?;
@@ -74,7 +74,7 @@ impl Relay {
         Ok(wire)
     }
 
-    fn message<M>(&self, wire: &Wire, message: M, context: &mut Context) -> Result<tonic::Request<M>> {
+    fn message<M>(&self, wire: &Wire, message: M, context: &mut CallContext) -> Result<tonic::Request<M>> {
         let mut message = wire.call(message, Some(context.deadline), self.lifetime)?;
         if let Some(fds) = context.extensions.remove::<SendFds>() {
             message.extensions_mut().insert(fds);
@@ -135,7 +135,7 @@ mod tests {
         let service = || {
             let file = file.clone();
             let hop = hop.clone();
-            let given = move |_: &mut Connection, context: &mut Context| {
+            let given = move |_: &mut Connection, context: &mut CallContext| {
                 context.extensions.insert(hop.clone());
                 context.extensions.insert(SendFds(vec![Arc::new(file.descriptor())]));
             };

@@ -43,7 +43,7 @@ mod tests {
 
     use super::*;
     use nsm::{
-        chain::{Context, laws},
+        chain::{CallContext, laws},
         elements::recv_fd,
         testing::{self, Counted, Given, kernel},
     };
@@ -69,7 +69,7 @@ mod tests {
         let layer = || {
             let file = file.clone();
             let caller = caller.clone();
-            let given = move |connection: &mut Connection, context: &mut Context| {
+            let given = move |connection: &mut Connection, context: &mut CallContext| {
                 connection.mechanism = Some(kernel(file.inode()));
                 context.extensions.insert(Caller { hub: Some(file.arriving()), ..caller.clone() });
             };

@@ -108,7 +108,7 @@ async fn proxy(linux: &Memory) -> (Proxy, Faults) {
     let faults = allocator.faults().clone();
     let settings = ipam::Settings { renew: S(36_000), ..ipam::Settings::default() };
     proxy.parts.leases = Leases::start(allocator, settings, tasks);
-    let soon = Context::within(LIFETIME).deadline;
+    let soon = CallContext::within(LIFETIME).deadline;
     proxy._bridge = proxy.parts.leases.acquire(BRIDGE, soon).await.unwrap();
     proxy.parts.kernel = Kernel::start(Settings::of("trench", "conduit", "node"), linux.clone(), tasks);
     proxy.parts.kernel.set_gateways(proxy._bridge.addresses());
@@ -122,7 +122,7 @@ async fn a_dead_load_balancer_costs_no_call_to_ipam() {
     let (proxy, faults) = proxy(&balancer.linux).await;
     let chain = balancer.chain(&proxy.parts);
     let preferences = vec![Mechanism::local(MechanismKind::Kernel)];
-    let context = Context::within(S(15));
+    let context = CallContext::within(S(15));
     let first = Request { connection: Connection::named("px-lb-1"), preferences, context };
     let answer = chain.request(first).await.unwrap();
     let link = answer.mechanism.as_ref().and_then(Mechanism::interface).unwrap();
