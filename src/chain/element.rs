@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// The future returned by [`Next`]. Each element costs one allocation.
-pub type Answer = Pin<Box<dyn Future<Output = Result<Box<Connection>>> + Send>>;
+pub type ResponseFuture = Pin<Box<dyn Future<Output = Result<Box<Connection>>> + Send>>;
 
 /// One behaviour of a chain.
 pub trait Element: Sized + Send + Sync + 'static {
@@ -87,12 +87,12 @@ pub struct Next(pub(super) Arc<dyn Erased>);
 
 impl Next {
     /// Passes a Request to the rest of the chain.
-    pub fn request(&self, request: Request) -> Answer {
+    pub fn request(&self, request: Request) -> ResponseFuture {
         self.0.call(Call::Request(request))
     }
 
     /// Passes a Close to the rest of the chain.
-    pub fn close(&self, close: Close) -> Answer {
+    pub fn close(&self, close: Close) -> ResponseFuture {
         self.0.call(Call::Close(close))
     }
 
@@ -108,14 +108,14 @@ impl Next {
 impl Service<Call> for Next {
     type Response = Box<Connection>;
     type Error = Error;
-    type Future = Answer;
+    type Future = ResponseFuture;
 
     /// Always ready: readiness is not propagated across elements.
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<()>> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, call: Call) -> Answer {
+    fn call(&mut self, call: Call) -> ResponseFuture {
         self.0.call(call)
     }
 }
@@ -132,7 +132,7 @@ impl<E: Element, S: CallService> Layer<S> for ElementLayer<E> {
 }
 
 pub(super) trait Erased: Send + Sync {
-    fn call(&self, call: Call) -> Answer;
+    fn call(&self, call: Call) -> ResponseFuture;
 }
 
 struct Node<E> {
@@ -141,7 +141,7 @@ struct Node<E> {
 }
 
 impl<E: Element> Erased for Node<E> {
-    fn call(&self, call: Call) -> Answer {
+    fn call(&self, call: Call) -> ResponseFuture {
         let element = Arc::clone(&self.element);
         let next = self.next.clone();
         let work = async move {
@@ -163,14 +163,14 @@ struct Stock<S> {
 }
 
 impl<S: CallService> Erased for Stock<S> {
-    fn call(&self, call: Call) -> Answer {
+    fn call(&self, call: Call) -> ResponseFuture {
         let work = self.service.clone().oneshot(call);
         row(self.name, work.map_err(|e| Error::from(e.into())))
     }
 }
 
 /// Common work around every element: add its name to an error, and open a span if one is enabled.
-fn row<F>(name: &'static str, work: F) -> Answer
+fn row<F>(name: &'static str, work: F) -> ResponseFuture
 where
     F: Future<Output = Result<Box<Connection>>> + Send + 'static,
 {

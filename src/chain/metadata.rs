@@ -27,7 +27,7 @@ use crate::{
     chain::{
         Answered, Call, Error, Frame, Next, Order, Result, Row,
         begin::BeginLayer,
-        element::{Answer, CallService},
+        element::{CallService, ResponseFuture},
     },
 };
 
@@ -96,7 +96,7 @@ impl Service<Call> for Metadata {
 #[pin_project(PinnedDrop)]
 pub struct Committing {
     #[pin]
-    answer: Answer,
+    answer: ResponseFuture,
     frame: Option<Frame>,
     first: bool, // the next hop held nothing before
 }

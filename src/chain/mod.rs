@@ -58,7 +58,7 @@ pub use self::{
     builder::Chain,
     call::{Call, CallContext, Close, DEFAULT_TIMEOUT, EventKind, Origin, Request},
     causes::causes,
-    element::{Answer, Element, Next},
+    element::{Element, Next, ResponseFuture},
     error::{Error, Reason, Result},
     order::{InvalidChain, Order},
     owner::Owner,

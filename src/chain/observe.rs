@@ -12,7 +12,7 @@ use tonic::Code;
 
 use super::{
     Call, Error, EventKind, Next, Origin, Result,
-    element::{Answer, Erased},
+    element::{Erased, ResponseFuture},
 };
 use crate::api::Connection;
 
@@ -49,7 +49,7 @@ pub(super) fn observed(row: &'static str, observer: Arc<dyn Observer>, next: Nex
 }
 
 impl Erased for Observed {
-    fn call(&self, call: Call) -> Answer {
+    fn call(&self, call: Call) -> ResponseFuture {
         let mut report = Report {
             row: self.row,
             observer: Arc::clone(&self.observer),

@@ -14,7 +14,7 @@ use std::{
 use nsm::{
     api::Connection,
     chain::{
-        Answer, Call, Chain, Element, Error, Next, Request, Result, begin::BeginLayer, laws,
+        Call, Chain, Element, Error, Next, Request, ResponseFuture, Result, begin::BeginLayer, laws,
         metadata::MetadataLayer,
     },
 };
@@ -111,11 +111,11 @@ type Which = fn(&Call) -> bool;
 impl Service<Call> for InTask {
     type Response = Box<Connection>;
     type Error = Error;
-    type Future = Answer;
+    type Future = ResponseFuture;
     fn poll_ready(&mut self, _: &mut std::task::Context<'_>) -> std::task::Poll<Result<()>> {
         std::task::Poll::Ready(Ok(()))
     }
-    fn call(&mut self, call: Call) -> Answer {
+    fn call(&mut self, call: Call) -> ResponseFuture {
         match (self.1)(&call) {
             true => {
                 let task = tokio::spawn(self.0.call(call));

@@ -41,7 +41,9 @@ use crate::{
         Connection, PathSegment,
         pb::networkservice::{NetworkServiceRequest, network_service_client::NetworkServiceClient},
     },
-    chain::{Answered, Call, Close, End, Error, Reason, Request, Result, bounds, causes, element::Answer},
+    chain::{
+        Answered, Call, Close, End, Error, Reason, Request, Result, bounds, causes, element::ResponseFuture,
+    },
     transport::{Dialer, SendFds, Wire, origin},
 };
 
@@ -184,7 +186,7 @@ impl Service<Call> for Connect {
     fn call(&mut self, call: Call) -> Calling {
         let deadline = sleep_until(call.context().deadline);
         let connect = self.clone();
-        let work: Answer = match call {
+        let work: ResponseFuture = match call {
             Call::Request(request) => Box::pin(connect.request(request)),
             Call::Close(close) => Box::pin(connect.close(close)),
         };
@@ -203,7 +205,7 @@ impl End for Connect {
 #[pin_project]
 pub struct Calling {
     #[pin]
-    work: Answer,
+    work: ResponseFuture,
     #[pin]
     deadline: Sleep,
 }
