@@ -26,7 +26,7 @@ use nsm::{
     },
     task::Tasks,
     testing::{Authority, Workload},
-    transport::{Caller, Dialer, Identity, Listener, Svid, Target, token},
+    transport::{Address, Caller, Dialer, Identity, Listener, Svid, token},
 };
 use tokio::{runtime::Runtime, time::Instant};
 
@@ -72,7 +72,7 @@ fn message() -> NetworkServiceRequest {
 /// An endpoint that is served for as long as the runtime lives, and its dialer.
 async fn endpoint(folder: &tempfile::TempDir) -> Dialer {
     let authority = Authority::new("bench.test");
-    let target = Target::Unix(folder.path().join("nse.sock"));
+    let target = Address::Unix(folder.path().join("nse.sock"));
     let identity = Identity::fixed(svid(folder, &authority, "nse").await);
     let listener = Listener::bind(&target, identity).await.unwrap();
     let end = tower::service_fn(|call: Call| async { Ok::<_, Error>(call.into_connection()) });

@@ -19,7 +19,7 @@ use nsm::{
     server::{self, monitor::Connections},
     task::Tasks,
     testing::{Authority, Workload},
-    transport::{Dialer, Identity, Listener, Target},
+    transport::{Address, Dialer, Identity, Listener},
 };
 
 const LIFETIME: Duration = Duration::from_secs(600);
@@ -76,7 +76,7 @@ async fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     let connections = Connections::default();
     let endpoint = chains::endpoint("endpoint", LIFETIME, &connections, &tasks).append(pool.clone());
     println!("endpoint: {endpoint}");
-    let target = Target::Unix(folder.path().join("endpoint.sock"));
+    let target = Address::Unix(folder.path().join("endpoint.sock"));
     let listener = Listener::bind(&target, server).await?;
     let routes = server::Endpoint::new(endpoint.build()?, connections).routes();
     tasks.spawn(server::serve(listener, routes, pending(), Duration::from_secs(1)));

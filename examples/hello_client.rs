@@ -14,7 +14,7 @@ use nsm::{
     },
     task::Tasks,
     testing::Authority,
-    transport::Target,
+    transport::Address,
 };
 
 const LIMIT: Duration = Duration::from_secs(5);
@@ -24,7 +24,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let folder = tempfile::tempdir()?;
     let tasks = Tasks::default();
     let authority = Authority::new("example.org");
-    let target = Target::Unix(folder.path().join("hello.sock"));
+    let target = Address::Unix(folder.path().join("hello.sock"));
 
     let client = Client::builder("visitor-1", authority.identity("visitor-1"), &target, &tasks)
         .with(mechanism::Client::new(Names::of_pod()))

@@ -12,7 +12,7 @@ use nsm::{
     server::{self, monitor::Connections},
     task::Tasks,
     testing::{Authority, Workload},
-    transport::{Caller, Identity, Listener, SendFds, Target, Wire, origin},
+    transport::{Address, Caller, Identity, Listener, SendFds, Wire, origin},
 };
 use tokio::time::Instant;
 
@@ -48,7 +48,7 @@ async fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     let ((server, _agent), (client, _other)) = (identity("server")?, identity("client")?);
     server.ready(soon).await?;
 
-    let target = Target::Unix(folder.path().join("endpoint.sock"));
+    let target = Address::Unix(folder.path().join("endpoint.sock"));
     let listener = Listener::bind(&target, server).await?.keep_descriptors();
     let endpoint = server::Endpoint::new(Chain::new().with(Claim).build()?, Connections::default());
     let (_reporter, health) = server::health().await;

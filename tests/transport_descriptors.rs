@@ -15,7 +15,7 @@ use std::{
 use futures::StreamExt;
 use nsm::{
     testing::Authority,
-    transport::{FdStream, Identity, Listener, Svid, Target, descriptors},
+    transport::{Address, FdStream, Identity, Listener, Svid, descriptors},
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use spiffe::{TrustDomain, X509Bundle, X509BundleSet, X509Context, X509Svid};
@@ -124,7 +124,7 @@ async fn connections_leave_a_reserve() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("nse.sock");
     let limit = leave(200);
-    let listener = Listener::bind(&Target::Unix(path.clone()), identity(&authority)).await;
+    let listener = Listener::bind(&Address::Unix(path.clone()), identity(&authority)).await;
     let mut listener = listener.unwrap();
     let mut silent = Vec::new();
     for _ in 0..100 {
@@ -144,7 +144,7 @@ async fn a_listener_without_descriptors_pauses_and_goes_on() {
     let warnings = Warnings::default();
     let _logged = tracing::subscriber::set_default(tracing_subscriber::registry().with(warnings.clone()));
     let path = folder.path().join("health.sock");
-    let mut listener = Listener::bind_plain(&Target::Unix(path.clone())).await.unwrap();
+    let mut listener = Listener::bind_plain(&Address::Unix(path.clone())).await.unwrap();
     let mut waiting = Vec::new();
     for _ in 0..10 {
         waiting.push(UnixStream::connect(&path).await.unwrap());

@@ -90,7 +90,7 @@ impl World {
         let routes = server::Endpoint::new(chain, connections.clone()).routes();
         let socket = proxy.folder.join("listen.on");
         let dialer = dialer(&nsmgr.target, &identity);
-        let listen = transport::Target::Unix(socket.clone());
+        let listen = transport::Address::Unix(socket.clone());
         let hosted = Hosted::start(&proxy.netns, &listen, identity, routes).unwrap();
         let service =
             NetworkService { name: proxy_service(), payload: "ETHERNET".into(), ..Default::default() };

@@ -27,7 +27,7 @@ use nsm::{
         send_fd,
     },
     task::Tasks,
-    transport::Target,
+    transport::Address,
 };
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketType, ipproto,
@@ -89,7 +89,7 @@ fn start(responder: &Pod, nsm: &Path, agent: &mut Agent) -> Process {
     Process::start(responder, &start).unwrap()
 }
 
-fn client(pod: &Pod, agent: &mut Agent, nsmgr: &Target, tasks: &Tasks) -> Client {
+fn client(pod: &Pod, agent: &mut Agent, nsmgr: &Address, tasks: &Tasks) -> Client {
     let identity = agent.identity(&pod.name, &pod.folder, tasks).unwrap();
     Client::builder(&pod.name, identity, nsmgr, tasks)
         .with(mechanism::Client::new(Names::new(|_| false)))

@@ -12,7 +12,7 @@ use crate::{
     proxy::chains::Parts,
     server::monitor::Connections,
     task::Tasks,
-    transport::{Dialer, Identity, Target},
+    transport::{Address, Dialer, Identity},
 };
 
 /// A kernel in which an earlier process left the link `nsm-1` of the load balancer `lb-1` and its
@@ -45,7 +45,7 @@ pub fn parts(name: &str, tasks: &Tasks) -> io::Result<Parts> {
     let tree = Tree::new("trench");
     tree.add_conduit("conduit").map_err(io::Error::other)?;
     let subnet = Subnet { trench: "trench".into(), conduit: "conduit".into(), node: "node".into() };
-    let nowhere = Target::Unix("/nonexistent".into());
+    let nowhere = Address::Unix("/nonexistent".into());
     Ok(Parts {
         name: name.to_owned(),
         token_lifetime: HOUR,

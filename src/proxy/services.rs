@@ -14,7 +14,7 @@ use crate::{
     },
     ipam::{self, GrpcAllocator, Leases, Record, Subnet},
     task::Tasks,
-    transport::{Channel, ChannelSettings, Identity, Link, Target, origin},
+    transport::{Address, Channel, ChannelSettings, Identity, Link, origin},
 };
 
 /// The proxy's clients of other services of its trench.
@@ -44,7 +44,7 @@ impl Services {
             max_backoff: config.grpc_max_backoff,
             ..ChannelSettings::default()
         };
-        let open = |target: &Target, part| {
+        let open = |target: &Address, part| {
             let channel = Channel::open(target.clone(), identity.clone(), settings, tasks);
             tasks.spawn(report(channel.subscribe(), part, health.clone()));
             channel

@@ -33,7 +33,7 @@ use crate::{
     registry::TokenPath,
     server::serve,
     testing::Authority,
-    transport::{Caller, Listener, Target},
+    transport::{Address, Caller, Listener},
 };
 
 /// A Register or Unregister that arrived.
@@ -79,7 +79,7 @@ pub(crate) struct Nsmgr {
 }
 
 impl Nsmgr {
-    pub(crate) async fn start(authority: &Authority, target: &Target) -> Self {
+    pub(crate) async fn start(authority: &Authority, target: &Address) -> Self {
         let manager = Manager::default();
         let listener = Listener::bind(target, authority.identity("nsmgr")).await.unwrap();
         let listener = listener.keep_descriptors();

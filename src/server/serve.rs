@@ -35,9 +35,9 @@ use tower_service::Service;
 
 use super::authority::Acceptable;
 use crate::transport::{
+    address::Socket,
     caller::Caller,
     listen::{Accepted, Calls, Seat},
-    target::Socket,
 };
 
 /// Maximum size of the header list of one call in bytes: tokens of a registration's hops and of the

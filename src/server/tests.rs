@@ -36,7 +36,7 @@ use crate::{
     server::monitor::{self, Connections},
     task::Tasks,
     testing::{Authority, eventually, soon},
-    transport::{Caller, Dialer, Listener, SendFds, Target, Wire, origin},
+    transport::{Address, Caller, Dialer, Listener, SendFds, Wire, origin},
 };
 
 const LIFETIME: Duration = Duration::from_secs(600);
@@ -81,7 +81,7 @@ impl End {
 
 struct World {
     authority: Authority,
-    target: Target,
+    target: Address,
     end: End,
     connections: Connections,
     stop: Option<oneshot::Sender<()>>,
@@ -98,7 +98,7 @@ impl World {
     async fn with(drain: Duration, change: impl FnOnce(Listener) -> Listener) -> Self {
         let authority = Authority::new("a.test");
         let folder = tempfile::tempdir().unwrap();
-        let target = Target::Unix(folder.path().join("nse.sock"));
+        let target = Address::Unix(folder.path().join("nse.sock"));
         let listener = Listener::bind(&target, authority.identity("nse")).await.unwrap();
         let listener = change(listener);
         let end = End { seen: Arc::default(), finished: Arc::default(), gate: Arc::new(Semaphore::new(0)) };

@@ -14,7 +14,7 @@ use futures::StreamExt;
 use tokio::io::AsyncWriteExt;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::transport::{Identity, Listener, Target};
+use crate::transport::{Address, Identity, Listener};
 
 /// An empty SETTINGS frame, with which a server begins.
 const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
@@ -30,7 +30,7 @@ pub(crate) enum End {
 
 /// The server, until it is dropped.
 pub(crate) struct Abrupt {
-    pub(crate) target: Target,
+    pub(crate) target: Address,
     connections: Arc<AtomicUsize>,
     _server: AbortOnDropHandle<()>,
 }
@@ -39,7 +39,7 @@ impl Abrupt {
     /// Accepts over TCP, and ends each of the first `times` connections `after` it was made. Later
     /// ones stay.
     pub(crate) async fn start(identity: Identity, end: End, after: Duration, times: usize) -> Self {
-        let listener = Listener::bind(&Target::Tcp("127.0.0.1:0".into()), identity).await.unwrap();
+        let listener = Listener::bind(&Address::Tcp("127.0.0.1:0".into()), identity).await.unwrap();
         let target = listener.target().unwrap();
         let connections = Arc::<AtomicUsize>::default();
         let count = Arc::clone(&connections);

@@ -25,12 +25,12 @@ use crate::{
         },
     },
     server::serve,
-    transport::{Caller, Identity, Listener, Target},
+    transport::{Address, Caller, Identity, Listener},
 };
 
 /// A peer that serves [`Echo`] until it is dropped.
 pub(crate) struct Endpoint {
-    pub(crate) target: Target,
+    pub(crate) target: Address,
     pub(crate) events: watch::Sender<u32>,
     _server: AbortOnDropHandle<()>,
     _folder: tempfile::TempDir,
@@ -40,20 +40,20 @@ impl Endpoint {
     /// Serves as `identity` on a new unix socket.
     pub(crate) async fn unix(identity: Identity) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let target = Target::Unix(folder.path().join("nsm.sock"));
+        let target = Address::Unix(folder.path().join("nsm.sock"));
         Self::on(target, folder, identity).await
     }
 
     /// Serves at `address` (port 0: any).
     pub(crate) async fn tcp(address: &str, identity: Identity) -> Self {
-        Self::on(Target::Tcp(address.into()), tempfile::tempdir().unwrap(), identity).await
+        Self::on(Address::Tcp(address.into()), tempfile::tempdir().unwrap(), identity).await
     }
 
     pub(crate) async fn of(authority: &Authority) -> Self {
         Self::unix(authority.identity("endpoint")).await
     }
 
-    async fn on(target: Target, folder: tempfile::TempDir, identity: Identity) -> Self {
+    async fn on(target: Address, folder: tempfile::TempDir, identity: Identity) -> Self {
         let listener = Listener::bind(&target, identity).await.unwrap().keep_descriptors();
         let target = listener.target().unwrap();
         let (events, watched) = watch::channel(0);

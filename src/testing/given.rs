@@ -24,7 +24,7 @@ use crate::{
     chain::{Call, CallContext, Chain, Close, Element, Next, Request, Result},
     server::{self, monitor::Connections},
     testing::Authority,
-    transport::{Caller, Dialer, FdHub, Listener, Peer, Target},
+    transport::{Address, Caller, Dialer, FdHub, Listener, Peer},
 };
 
 /// An element whose calls a function prepares first.
@@ -142,7 +142,7 @@ pub async fn serve_monitored(chain: Next, connections: Connections) -> Served {
 pub async fn serve_routes(routes: Routes) -> Served {
     let authority = Authority::new("test.domain");
     let folder = tempfile::tempdir().unwrap();
-    let target = Target::Unix(folder.path().join("peer.sock"));
+    let target = Address::Unix(folder.path().join("peer.sock"));
     let listener = Listener::bind(&target, authority.identity("peer")).await.unwrap();
     let listener = listener.keep_descriptors();
     let server = tokio::spawn(server::serve(listener, routes, std::future::pending(), Duration::ZERO));

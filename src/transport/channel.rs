@@ -28,7 +28,7 @@ use tower::{BoxError, Service};
 
 use self::keeper::Keeper;
 pub use self::link::Link;
-use super::{Identity, Target};
+use super::{Address, Identity};
 use crate::task::Tasks;
 
 /// Settings of a channel's connection.
@@ -56,13 +56,13 @@ impl Default for ChannelSettings {
 /// connection.
 #[derive(Clone, Debug)]
 pub struct Channel {
-    target: Arc<Target>,
+    target: Arc<Address>,
     link: watch::Receiver<Link>,
 }
 
 impl Channel {
     /// Connects to `target` in a task of `tasks`, now and whenever the connection ends.
-    pub fn open(target: Target, identity: Identity, settings: ChannelSettings, tasks: &Tasks) -> Self {
+    pub fn open(target: Address, identity: Identity, settings: ChannelSettings, tasks: &Tasks) -> Self {
         let target = Arc::new(target);
         let (publish, link) = watch::channel(Link::connecting(settings.keepalive));
         tasks.spawn(Keeper::new(Arc::clone(&target), identity, settings, publish).run());
@@ -70,7 +70,7 @@ impl Channel {
     }
 
     /// Address of the server.
-    pub fn target(&self) -> &Target {
+    pub fn target(&self) -> &Address {
         &self.target
     }
 

@@ -15,8 +15,8 @@ use tokio_rustls::TlsConnector;
 
 pub use self::{dialer::Dialer, error::DialError};
 use super::{
+    address::{Address, Socket},
     identity::{ALPN, Peer, Svid, Verdict},
-    target::{Socket, Target},
     wire::Wire,
 };
 
@@ -25,7 +25,7 @@ impl Wire {
     ///
     /// # Errors
     /// [`DialError`] with the step that failed.
-    pub async fn dial(target: &Target, svid: Arc<Svid>, deadline: Instant) -> Result<Self, DialError> {
+    pub async fn dial(target: &Address, svid: Arc<Svid>, deadline: Instant) -> Result<Self, DialError> {
         Self::dial_pinging(target, svid, deadline, None).await
     }
 
@@ -36,7 +36,7 @@ impl Wire {
     /// # Errors
     /// Those of `dial`.
     pub async fn dial_pinging(
-        target: &Target,
+        target: &Address,
         svid: Arc<Svid>,
         deadline: Instant,
         keepalive: Option<Duration>,
@@ -46,7 +46,7 @@ impl Wire {
     }
 }
 
-async fn connect(target: &Target, svid: Arc<Svid>, keepalive: Option<Duration>) -> Result<Wire, DialError> {
+async fn connect(target: &Address, svid: Arc<Svid>, keepalive: Option<Duration>) -> Result<Wire, DialError> {
     let at = || target.clone();
     let verdict = Verdict::default();
     let config = svid.client_config_noting(&verdict)?;

@@ -47,7 +47,7 @@ pub use self::{
     room::{Calling, Calls, Seat},
     socket::ListenError,
 };
-use super::{descriptors, identity::Identity, tally::Tally, target::Target};
+use super::{address::Address, descriptors, identity::Identity, tally::Tally};
 use crate::chain::causes;
 
 /// Timeout of a handshake, counted from the arrival of a connection.
@@ -84,7 +84,7 @@ impl Listener {
     ///
     /// # Errors
     /// [`ListenError`].
-    pub async fn bind(target: &Target, identity: Identity) -> Result<Self, ListenError> {
+    pub async fn bind(target: &Address, identity: Identity) -> Result<Self, ListenError> {
         let socket = Listening::bind(target, Some(0o777)).await?;
         let connections = descriptors::share(2, MAX_CONNECTIONS);
         let bounds = Bounds { own: OWN, connections, uncalled: UNCALLED, idle: None };
@@ -97,7 +97,7 @@ impl Listener {
     ///
     /// # Errors
     /// [`ListenError`].
-    pub async fn bind_plain(target: &Target) -> Result<Self, ListenError> {
+    pub async fn bind_plain(target: &Address) -> Result<Self, ListenError> {
         Ok(Self::plain(Listening::bind(target, None).await?))
     }
 
@@ -106,7 +106,7 @@ impl Listener {
     ///
     /// # Errors
     /// [`ListenError`].
-    pub async fn bind_private(target: &Target) -> Result<Self, ListenError> {
+    pub async fn bind_private(target: &Address) -> Result<Self, ListenError> {
         Ok(Self::plain(Listening::bind(target, Some(0o600)).await?))
     }
 
@@ -140,7 +140,7 @@ impl Listener {
     ///
     /// # Errors
     /// That of the system.
-    pub fn target(&self) -> io::Result<Target> {
+    pub fn target(&self) -> io::Result<Address> {
         self.socket.target()
     }
 

@@ -2,6 +2,7 @@
 
 //! The edge: bytes, sockets, certificates and headers.
 
+pub mod address;
 pub mod caller;
 pub mod channel;
 pub mod descriptors;
@@ -10,19 +11,18 @@ pub mod fd;
 pub mod identity;
 pub mod listen;
 mod tally;
-pub mod target;
 pub mod token;
 pub mod trace_context;
 pub mod wire;
 
 pub use self::{
+    address::{Address, InvalidAddress},
     caller::Caller,
     channel::{Channel, ChannelSettings, Link},
     dial::{DialError, Dialer},
     fd::{FdHub, FdStream, SendFds},
     identity::{Identity, Peer, Svid},
     listen::{Accepted, ListenError, Listener},
-    target::{InvalidTarget, Target},
     token::{Denied, Token},
     wire::{Wire, origin},
 };

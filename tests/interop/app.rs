@@ -14,7 +14,7 @@ use nsm::{
         send_fd,
     },
     task::Tasks,
-    transport::{Identity, Target},
+    transport::{Address, Identity},
 };
 use tokio::time::timeout;
 
@@ -36,7 +36,7 @@ struct Stage {
     node: Node,
     _control: ControlPlane,
     tasks: Tasks,
-    nsmgr: Target,
+    nsmgr: Address,
 }
 
 impl Stage {

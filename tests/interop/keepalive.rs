@@ -5,7 +5,7 @@ use std::{convert::Infallible, time::Duration};
 
 use nsm::{
     task::Tasks,
-    transport::{Channel, ChannelSettings, Link, Target, origin},
+    transport::{Address, Channel, ChannelSettings, Link, origin},
 };
 use tokio::{sync::watch, time::timeout};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
@@ -55,7 +55,8 @@ async fn a_go_server_is_pinged_less_each_time_it_objects() -> Outcome<()> {
     let mut node = Node::new()?;
     let mut server = node.run("service", "nsp", Netns::Shared, &[])?;
     let listening = server.event("listening", START_TIMEOUT).await?;
-    let target: Target = listening["url"].as_str().unwrap_or_default().parse().map_err(|e| format!("{e}"))?;
+    let target: Address =
+        listening["url"].as_str().unwrap_or_default().parse().map_err(|e| format!("{e}"))?;
 
     let pod = Pod::new(&mut node)?;
     let tasks = Tasks::default();

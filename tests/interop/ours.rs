@@ -16,7 +16,7 @@ use nsm::{
         serve,
     },
     task::Tasks,
-    transport::{Dialer, Identity, Listener, Target},
+    transport::{Address, Dialer, Identity, Listener},
 };
 use tokio_util::task::AbortOnDropHandle;
 
@@ -53,7 +53,7 @@ impl Pod {
 
     /// The dialer of a peer.
     pub(crate) fn dialer_for(&self, address: &str, token_lifetime: Duration) -> Outcome<Dialer> {
-        let target: Target = address.parse().map_err(|error| format!("{error}"))?;
+        let target: Address = address.parse().map_err(|error| format!("{error}"))?;
         Ok(Dialer { target, identity: self.identity.clone(), dial_timeout: DIAL, token_lifetime })
     }
 
@@ -95,7 +95,7 @@ impl Endpoint {
     ) -> Outcome<Self> {
         let socket = node.path("ours.sock");
         let address = node.unix("ours.sock");
-        let target = Target::Unix(socket.clone());
+        let target = Address::Unix(socket.clone());
         let listener =
             Listener::bind(&target, pod.identity.clone()).await.map_err(|error| error.to_string())?;
         let listener = listener.keep_descriptors();

@@ -35,7 +35,7 @@ use nsm::{
     server::{Endpoint, monitor::Connections, serve},
     task::Tasks,
     testing::{Authority, Workload},
-    transport::{Caller, Dialer, Identity, Listener, Target, Wire},
+    transport::{Address, Caller, Dialer, Identity, Listener, Wire},
 };
 use tokio::{sync::watch, time::Instant};
 use tower::layer::util::Identity as PassesOn;
@@ -69,7 +69,7 @@ pub(crate) struct Rig {
     /// The target's last wire.
     pub(crate) wire: LastWire,
     _bridge: Lease,
-    socket: Target,
+    socket: Address,
     target: Identity,
     _folder: tempfile::TempDir,
 }
@@ -112,7 +112,7 @@ impl Rig {
         let proxy = identity("px").await;
         let target = identity("target").await;
         let balancer = identity("lb").await;
-        let socket = |name: &str| Target::Unix(folder.path().join(name));
+        let socket = |name: &str| Address::Unix(folder.path().join(name));
 
         let lb = LoadBalancer::default();
         let chain = lb.chain(&setup, &tasks);
@@ -227,12 +227,12 @@ pub(crate) async fn eventually(
     Err(otherwise())
 }
 
-fn dialer(target: &Target, identity: Identity, token_lifetime: Duration) -> Dialer {
+fn dialer(target: &Address, identity: Identity, token_lifetime: Duration) -> Dialer {
     Dialer { target: target.clone(), identity, dial_timeout: Duration::from_secs(5), token_lifetime }
 }
 
 async fn serve_chain(
-    target: &Target,
+    target: &Address,
     identity: Identity,
     chain: Next,
     connections: &Connections,

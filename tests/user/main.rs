@@ -16,7 +16,7 @@ use nsm::{
     elements::update_path::UpdatePath,
     server::{self, monitor::Connections},
     task::Tasks,
-    transport::{Identity, Listener, Target},
+    transport::{Address, Identity, Listener},
 };
 
 /// Adds a greeting to the context of each connection.
@@ -49,7 +49,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         return Err("usage: hello SOCKET AGENT".into());
     };
     let tasks = Tasks::default();
-    let listener = Listener::bind(&Target::Unix(socket.into()), Identity::follow(&agent, &tasks)).await?;
+    let listener = Listener::bind(&Address::Unix(socket.into()), Identity::follow(&agent, &tasks)).await?;
     let endpoint = server::Endpoint::new(chain(&tasks)?, Connections::default());
     server::serve(listener, endpoint.routes(), pending(), Duration::ZERO).await;
     Ok(())

@@ -17,7 +17,7 @@ use nsm::{
         send_fd,
     },
     task::Tasks,
-    transport::Target,
+    transport::Address,
 };
 
 use super::{
@@ -32,7 +32,7 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// A chain that calls the endpoint directly, and only when it is called itself.
 fn chain(place: &mut Place, tasks: &Tasks) -> Next {
-    let target = Target::Unix(place.endpoint());
+    let target = Address::Unix(place.endpoint());
     let folder = place.world.fabric.client.folder.join(CALLER);
     std::fs::create_dir_all(&folder).unwrap();
     let identity = place.world.agent.identity(CALLER, &folder, tasks).unwrap();

@@ -36,7 +36,7 @@ use nsm::{
     registry::{Client, Registry, Standing, ensure},
     server::monitor::Connections,
     task::Tasks,
-    transport::Target,
+    transport::Address,
 };
 
 /// Name of the pod of nsmgr, in whose folder its socket is.
@@ -66,7 +66,7 @@ pub fn superseded(connections: &Connections) -> usize {
 /// nsmgr and registry of the node.
 pub struct ControlPlane {
     /// The socket that every pod calls.
-    pub target: Target,
+    pub target: Address,
     registry: Client,
     ours: bool,
     running: Option<Running>,
@@ -91,7 +91,7 @@ impl ControlPlane {
         peers: bool,
     ) -> Result<Self, LabError> {
         let folder = |name: &str| ground.folder(name).doing(|| format!("make the folder of {name}"));
-        let target = Target::Unix(folder(NSMGR)?.join(SOCKET));
+        let target = Address::Unix(folder(NSMGR)?.join(SOCKET));
         let observer = agent.identity(OBSERVER, &folder(OBSERVER)?, tasks)?;
         let registry = Client::new(dialer(&target, &observer), ASK);
         let mut control = Self { target, registry, ours: !peers, running: None };

@@ -19,7 +19,7 @@ use crate::{
     pods::pod::{Pod, Process, Start},
     topology::NODE,
 };
-use nsm::transport::Target;
+use nsm::transport::Address;
 
 /// The registry, and its path in the lab.
 const REGISTRY: Program = ("registry", "/run/registry");
@@ -49,7 +49,7 @@ pub fn programs(folder: &Path, traces: bool) -> impl Iterator<Item = (PathBuf, &
 /// The program could not be started.
 pub fn start_client(
     pod: &Pod,
-    nsmgr: &Target,
+    nsmgr: &Address,
     agent: &mut Agent,
     service: &str,
 ) -> Result<Process, LabError> {
@@ -82,9 +82,9 @@ impl Peers {
     ///
     /// # Errors
     /// A program could not be started.
-    pub fn start(node: &Pod, target: &Target, agent: &mut Agent) -> Result<Self, LabError> {
+    pub fn start(node: &Pod, target: &Address, agent: &mut Agent) -> Result<Self, LabError> {
         let listen = target.to_string();
-        if let Target::Unix(socket) = target {
+        if let Address::Unix(socket) = target {
             // Left by a predecessor that was killed.
             let _gone = std::fs::remove_file(socket);
         }

@@ -8,14 +8,14 @@ use crate::error::{Doing, LabError};
 use nsm::{
     api::pb::registry::{NetworkService, NetworkServiceEndpoint, NetworkServiceLabels},
     registry::{Client, Offer, Registration, Settings},
-    transport::{Dialer, Identity, Target},
+    transport::{Address, Dialer, Identity},
 };
 
 /// Timeout of one attempt to dial.
 const DIAL: Duration = Duration::from_secs(5);
 
 /// A dialer of nsmgr.
-pub fn dialer(nsmgr: &Target, identity: &Identity) -> Dialer {
+pub fn dialer(nsmgr: &Address, identity: &Identity) -> Dialer {
     Dialer {
         target: nsmgr.clone(),
         identity: identity.clone(),

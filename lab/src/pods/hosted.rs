@@ -12,7 +12,7 @@ use crate::{
 };
 use nsm::{
     server::serve,
-    transport::{Identity, Listener, Target},
+    transport::{Address, Identity, Listener},
 };
 
 /// Time for calls in progress when a server stops.
@@ -31,7 +31,7 @@ impl Hosted {
     /// The socket cannot be bound.
     pub fn start(
         netns: &Netns,
-        target: &Target,
+        target: &Address,
         identity: Identity,
         routes: Routes,
     ) -> Result<Self, LabError> {
@@ -44,7 +44,7 @@ impl Hosted {
     /// The socket cannot be bound.
     pub fn start_with_descriptors(
         netns: &Netns,
-        target: &Target,
+        target: &Address,
         identity: Identity,
         routes: Routes,
     ) -> Result<Self, LabError> {
@@ -64,7 +64,7 @@ impl Hosted {
     }
 }
 
-fn bind(netns: &Netns, target: &Target, identity: Identity) -> Result<Listener, LabError> {
+fn bind(netns: &Netns, target: &Address, identity: Identity) -> Result<Listener, LabError> {
     let runtime = tokio::runtime::Handle::current();
     let bound =
         netns.run(|| runtime.block_on(Listener::bind(target, identity)).map_err(std::io::Error::other));

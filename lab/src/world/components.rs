@@ -103,7 +103,7 @@ impl World {
     fn serve(&mut self, component: Component, name: &str, port: u16, routes: Routes) -> Result<(), LabError> {
         let folder = self.ground.folder(name).doing(|| format!("make the folder of {name}"))?;
         let identity = self.agent.identity(name, &folder, &self.tasks)?;
-        let target = transport::Target::Tcp(format!("{}:{port}", self.services_at()));
+        let target = transport::Address::Tcp(format!("{}:{port}", self.services_at()));
         let process = Simulated::start(name).doing(|| format!("start {name}"))?;
         let netns = &self.fabric.outside.netns;
         let hosted = process.within(|| Hosted::start(netns, &target, identity, routes))?;

@@ -34,7 +34,7 @@ use nsm::{
         send_fd,
     },
     server::{self, monitor::Connections},
-    transport::{Identity, Target},
+    transport::{Address, Identity},
 };
 
 /// The network service that every load balancer registers.
@@ -70,7 +70,7 @@ impl Lb {
     /// The socket is taken, or the kernel refused a rule.
     pub async fn start(
         pod: &Pod,
-        nsmgr: &Target,
+        nsmgr: &Address,
         identity: Identity,
         client: &[IpNet],
         vips: Vec<IpAddr>,
@@ -85,7 +85,7 @@ impl Lb {
 
     fn serve(
         pod: &Pod,
-        nsmgr: &Target,
+        nsmgr: &Address,
         identity: Identity,
         vips: Vec<IpAddr>,
     ) -> Result<(Served, Kept), LabError> {
@@ -107,7 +107,7 @@ impl Lb {
         let socket = pod.folder.join("listen.on");
         let routes = server::Endpoint::new(chain, connections.clone()).routes();
         let dialer = dialer(nsmgr, &identity);
-        let hosted = Hosted::start(&pod.netns, &Target::Unix(socket.clone()), identity, routes)?;
+        let hosted = Hosted::start(&pod.netns, &Address::Unix(socket.clone()), identity, routes)?;
         let registration = Kept::start(dialer, &pod.name, &[], service(), socket);
         Ok((Served { connections, targets, whole, hop, hosted, _balancer: balancer }, registration))
     }

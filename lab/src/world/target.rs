@@ -33,7 +33,7 @@ use nsm::{
         mechanism::{self, Names},
         send_fd,
     },
-    transport::{Identity, Target as Socket},
+    transport::{Address, Identity},
 };
 
 /// Deadline of a call, as in NSM's deployments.
@@ -58,7 +58,7 @@ impl Target {
     ///
     /// # Errors
     /// Its chain is in the wrong order.
-    pub fn new(pod: &Pod, node: &str, nsmgr: &Socket, identity: Identity) -> Result<Self, LabError> {
+    pub fn new(pod: &Pod, node: &str, nsmgr: &Address, identity: Identity) -> Result<Self, LabError> {
         let hop = Hop::new(pod.name.clone());
         let netns = send_fd::Netns::of(pod.netns.descriptor())
             .doing(|| format!("name the namespace of {}", pod.name))?;

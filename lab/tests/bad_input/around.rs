@@ -8,7 +8,7 @@ use nsm::{
     proxy::config::Config,
     server::serve,
     testing::Authority,
-    transport::{Dialer, Identity, Listener, Svid, Target},
+    transport::{Address, Dialer, Identity, Listener, Svid},
 };
 use tokio_util::task::AbortOnDropHandle;
 use tonic::service::Routes;
@@ -32,7 +32,7 @@ pub(crate) fn config(folder: &tempfile::TempDir) -> Config {
         };
         Some(value.to_owned())
     });
-    let at = |name: &str| Target::Unix(folder.path().join(name));
+    let at = |name: &str| Address::Unix(folder.path().join(name));
     Config {
         ipam_service: at("ipam.sock"),
         nsp_service: at("nsp.sock"),
@@ -42,7 +42,7 @@ pub(crate) fn config(folder: &tempfile::TempDir) -> Config {
 }
 
 /// Serves until the result is dropped.
-pub(crate) async fn host(target: &Target, identity: Identity, routes: Routes) -> AbortOnDropHandle<()> {
+pub(crate) async fn host(target: &Address, identity: Identity, routes: Routes) -> AbortOnDropHandle<()> {
     let listener = Listener::bind(target, identity).await.unwrap().keep_descriptors();
     AbortOnDropHandle::new(tokio::spawn(serve(listener, routes, pending(), Duration::ZERO)))
 }
@@ -52,6 +52,6 @@ pub(crate) fn identity(authority: &Authority, pod: &str) -> Identity {
     Identity::fixed(Svid::new(&authority.context(&issued)).unwrap().into())
 }
 
-pub(crate) fn dialer(target: &Target, identity: Identity, token_lifetime: Duration) -> Dialer {
+pub(crate) fn dialer(target: &Address, identity: Identity, token_lifetime: Duration) -> Dialer {
     Dialer { target: target.clone(), identity, dial_timeout: Duration::from_secs(5), token_lifetime }
 }

@@ -10,7 +10,7 @@ use nsm::{
     elements::{recv_fd, update_path::UpdatePath},
     server::{Endpoint, monitor::Connections},
     task::Tasks,
-    transport::{SendFds, Target, Wire},
+    transport::{Address, SendFds, Wire},
 };
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
@@ -71,7 +71,7 @@ impl PassThrough {
             .with(MetadataLayer)
             .with(recv_fd::Endpoint);
         let routes = Endpoint::new(chain.build().unwrap(), Connections::default()).routes();
-        let target = Target::Unix(world.folder.path().join("forwarder.sock"));
+        let target = Address::Unix(world.folder.path().join("forwarder.sock"));
         let _server = host(&target, world.identity("forwarder"), routes).await;
         let dialled =
             dialer(&target, world.identity("target"), HOUR).dial(Instant::now() + CALL_TIMEOUT).await;

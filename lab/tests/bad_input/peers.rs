@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use nsm::{
     testing::{Authority, Stranger},
-    transport::{Target, descriptors},
+    transport::{Address, descriptors},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -17,7 +17,7 @@ use crate::{around::HOUR, row::Outcome, target, world::World};
 
 /// Connects with a good configuration after spoiling it; the proxy must close.
 async fn spoilt(world: &World, spoil: impl FnOnce(Stranger) -> Stranger) -> Outcome {
-    let Target::Unix(path) = &world.socket else { return Err("not a unix socket".into()) };
+    let Address::Unix(path) = &world.socket else { return Err("not a unix socket".into()) };
     let stranger = spoil(Stranger::of(&world.identity("target").current().unwrap()));
     match stranger.connect(path).await {
         Err(_) => Ok(None),
@@ -54,7 +54,7 @@ pub(crate) async fn without_http2(world: &World) -> Outcome {
 
 /// Bytes that are not TLS.
 pub(crate) async fn without_tls(world: &World) -> Outcome {
-    let Target::Unix(path) = &world.socket else { return Err("not a unix socket".into()) };
+    let Address::Unix(path) = &world.socket else { return Err("not a unix socket".into()) };
     let greeted = async {
         let mut stream = UnixStream::connect(path).await?;
         stream.write_all(b"GET / HTTP/1.1\r\n\r\n").await?;
@@ -66,7 +66,7 @@ pub(crate) async fn without_tls(world: &World) -> Outcome {
 /// Silent connections to the endpoint's socket; a target joins beside them, five times in a row.
 pub(crate) async fn silent(world: &World) -> Outcome {
     descriptors::raise().map_err(|error| error.to_string())?;
-    let Target::Unix(path) = &world.socket else { return Err("not a unix socket".into()) };
+    let Address::Unix(path) = &world.socket else { return Err("not a unix socket".into()) };
     let mut silent = Vec::new();
     for count in [64, 1100] {
         while silent.len() < count {

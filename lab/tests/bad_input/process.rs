@@ -22,7 +22,7 @@ use nix::{
 };
 use nsm::{
     testing::{Authority, Issued, Lines, Workload},
-    transport::Target,
+    transport::Address,
 };
 use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set};
 use tokio::time::sleep;
@@ -105,7 +105,7 @@ impl Place {
         format!("unix://{}/{name}", self.folder.display())
     }
 
-    pub(crate) fn target(&self, name: &str) -> Target {
+    pub(crate) fn target(&self, name: &str) -> Address {
         self.socket(name).parse().unwrap()
     }
 

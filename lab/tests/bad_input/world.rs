@@ -24,7 +24,7 @@ use nsm::{
     },
     task::Tasks,
     testing::{Authority, Lines},
-    transport::{Dialer, Identity, Target},
+    transport::{Address, Dialer, Identity},
 };
 use tokio_util::task::AbortOnDropHandle;
 use tonic::service::Routes;
@@ -47,7 +47,7 @@ pub(crate) struct World {
     pub(crate) nsp: Nsp,
     pub(crate) parts: Parts,
     /// Socket that targets call.
-    pub(crate) socket: Target,
+    pub(crate) socket: Address,
     /// The connection of a target. It exists before and after every row.
     pub(crate) standing: Connection,
     /// The counts before and after every row.

@@ -15,7 +15,7 @@ use crate::{
     },
     chains,
     task::Tasks,
-    transport::{Dialer, Identity, Target},
+    transport::{Address, Dialer, Identity},
 };
 
 /// Timeout of one Request or Close.
@@ -32,7 +32,7 @@ pub struct Builder {
 }
 
 impl Builder {
-    pub(super) fn new(name: String, identity: Identity, nsmgr: Target, tasks: Tasks) -> Self {
+    pub(super) fn new(name: String, identity: Identity, nsmgr: Address, tasks: Tasks) -> Self {
         let nsmgr = Dialer { target: nsmgr, identity, dial_timeout: DIAL, token_lifetime: TOKEN_LIFETIME };
         Self { name, nsmgr, tasks, changes: Changes::default(), request_timeout: REQUEST }
     }

@@ -21,7 +21,7 @@ use crate::{
     api::NsUrl,
     chain::Next,
     task::Tasks,
-    transport::{Dialer, Identity, Target},
+    transport::{Address, Dialer, Identity},
 };
 
 /// Connects to network services. Clones share the connections.
@@ -49,7 +49,7 @@ impl Client {
     /// Begins a client with the standard rows. The name is that of its pod: it is the beginning of
     /// the ids of connections, by which they are found again after a restart. `tasks` own the
     /// links; stop them after the last one is closed.
-    pub fn builder(name: impl Into<String>, identity: Identity, nsmgr: &Target, tasks: &Tasks) -> Builder {
+    pub fn builder(name: impl Into<String>, identity: Identity, nsmgr: &Address, tasks: &Tasks) -> Builder {
         Builder::new(name.into(), identity, nsmgr.clone(), tasks.clone())
     }
 

@@ -18,7 +18,7 @@ const URL: &str = "kernel://web/nsm-1?app=shop";
 struct World {
     authority: Authority,
     tasks: Tasks,
-    target: Target,
+    target: Address,
     addresses: PointToPoint,
     folder: tempfile::TempDir,
 }
@@ -29,7 +29,7 @@ impl World {
         Self {
             authority: Authority::new("a.test"),
             tasks: Tasks::default(),
-            target: Target::Unix(folder.path().join("web.sock")),
+            target: Address::Unix(folder.path().join("web.sock")),
             addresses: PointToPoint::new("10.0.0.0/24".parse().unwrap()),
             folder,
         }

@@ -21,7 +21,7 @@ use crate::{
     registry::{self, Offer, Registration},
     server::{self, monitor::Connections},
     task::Tasks,
-    transport::{Dialer, Identity, Target},
+    transport::{Address, Dialer, Identity},
 };
 
 /// Directory for the directory of the socket.
@@ -37,8 +37,8 @@ pub struct Builder {
     services: Vec<NetworkService>,
     labels: BTreeMap<String, String>,
     sockets: PathBuf,
-    listen: Option<Target>,
-    nsmgr: Option<Target>,
+    listen: Option<Address>,
+    nsmgr: Option<Address>,
     token_lifetime: Duration,
 }
 
@@ -100,7 +100,7 @@ impl Builder {
 
     /// Registers the services and the endpoint with the nsmgr of the node, and keeps them
     /// registered. Without this, clients must know the address.
-    pub fn register_with(mut self, nsmgr: &Target) -> Self {
+    pub fn register_with(mut self, nsmgr: &Address) -> Self {
         self.nsmgr = Some(nsmgr.clone());
         self
     }
@@ -112,7 +112,7 @@ impl Builder {
     }
 
     /// Listens on this address instead of a unix socket in a directory of its own.
-    pub fn listen_on(mut self, target: &Target) -> Self {
+    pub fn listen_on(mut self, target: &Address) -> Self {
         self.listen = Some(target.clone());
         self
     }
@@ -157,7 +157,7 @@ impl Builder {
         self.serve().await?.run(until).await
     }
 
-    fn register(self, nsmgr: Target, own: &Target) -> Registration {
+    fn register(self, nsmgr: Address, own: &Address) -> Registration {
         let settings = registry::Settings::default();
         let dialer = Dialer {
             target: nsmgr,
@@ -170,13 +170,13 @@ impl Builder {
 
     /// The entries of the registry: a unix socket is passed to nsmgr, another address is the URL of
     /// the endpoint.
-    fn entries(self, own: &Target) -> Offer {
+    fn entries(self, own: &Address) -> Offer {
         let names: Vec<_> = self.services.iter().map(|service| service.name.clone()).collect();
         let labels = NetworkServiceLabels { labels: self.labels.into_iter().collect() };
         let labels = names.iter().map(|name| (name.clone(), labels.clone())).collect();
         let (url, socket) = match own {
-            Target::Unix(path) => (String::new(), Some(path.clone())),
-            target @ Target::Tcp(_) => (target.to_string(), None),
+            Address::Unix(path) => (String::new(), Some(path.clone())),
+            target @ Address::Tcp(_) => (target.to_string(), None),
         };
         let endpoint = NetworkServiceEndpoint {
             name: self.name,

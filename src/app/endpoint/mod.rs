@@ -15,7 +15,7 @@ use crate::{
     registry::{self, Registration, State},
     server::monitor::Connections,
     task::Tasks,
-    transport::{Identity, Target},
+    transport::{Address, Identity},
 };
 
 /// Time for [`Endpoint::run`] to stop. Kubernetes kills after 30 s.
@@ -92,7 +92,7 @@ impl Endpoint {
     }
 
     /// The address at which peers call it.
-    pub fn target(&self) -> &Target {
+    pub fn target(&self) -> &Address {
         self.server.target()
     }
 

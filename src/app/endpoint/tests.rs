@@ -48,7 +48,7 @@ async fn it_serves_health_until_it_is_stopped() {
 async fn it_is_registered_while_it_runs() {
     let folder = tempfile::tempdir().unwrap();
     let (tasks, authority) = (Tasks::default(), Authority::new("a.test"));
-    let target = Target::Unix(folder.path().join("nsm.sock"));
+    let target = Address::Unix(folder.path().join("nsm.sock"));
     let nsmgr = Nsmgr::start(&authority, &target).await;
     let endpoint = builder(folder.path(), &tasks, &authority).offer("shop").label("app", "a");
     let endpoint = endpoint.register_with(&target).serve().await.unwrap();
@@ -73,7 +73,7 @@ async fn it_is_registered_while_it_runs() {
 async fn an_endpoint_that_the_registry_refuses_ends() {
     let folder = tempfile::tempdir().unwrap();
     let (tasks, authority) = (Tasks::default(), Authority::new("a.test"));
-    let target = Target::Unix(folder.path().join("nsm.sock"));
+    let target = Address::Unix(folder.path().join("nsm.sock"));
     let nsmgr = Nsmgr::start(&authority, &target).await;
     let payload = |payload: &str| NetworkService {
         name: "api".into(),
@@ -97,7 +97,7 @@ async fn an_endpoint_that_the_registry_refuses_ends() {
 async fn what_cannot_be_served_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let (tasks, authority) = (Tasks::default(), Authority::new("a.test"));
-    let nsmgr = Target::Unix("/nonexistent".into());
+    let nsmgr = Address::Unix("/nonexistent".into());
     let nothing = Endpoint::builder("web-1", authority.identity("web-1"), &tasks).register_with(&nsmgr);
     let nothing = nothing.serve().await.err().unwrap();
     assert!(nothing.to_string().contains("no network service is offered"), "{nothing}");

@@ -30,7 +30,7 @@ use super::{
 };
 use crate::{
     task::Tasks,
-    transport::{Identity, Target, descriptors},
+    transport::{Address, Identity, descriptors},
 };
 
 /// Time for the remaining tasks at the end, and for the last spans.
@@ -124,7 +124,7 @@ impl App {
     }
 
     /// The address of nsmgr, `NSM_CONNECT_TO`.
-    pub fn nsmgr(&self) -> &Target {
+    pub fn nsmgr(&self) -> &Address {
         &self.settings.nsmgr
     }
 

@@ -10,7 +10,7 @@ use crate::{
         log::LogLevel,
         telemetry::Destination,
     },
-    transport::Target,
+    transport::Address,
 };
 
 const NAME: Variable = Variable::new("NSM_NAME", "app", "Name of the pod, in paths and in the registry");
@@ -30,7 +30,7 @@ const AGENT: Variable =
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
     pub(super) name: String,
-    pub(super) nsmgr: Target,
+    pub(super) nsmgr: Address,
     pub(super) token_lifetime: Duration,
     pub(super) log_level: LogLevel,
     pub(super) agent: String,
@@ -45,7 +45,7 @@ impl Settings {
         let token_lifetime = env.duration(MAX_TOKEN_LIFETIME);
         let agent = env.value(AGENT, "unix:///path or tcp://ip:port", |text| {
             let schemed = text.starts_with("unix:") || text.starts_with("tcp:");
-            (schemed && text.parse::<Target>().is_ok()).then(|| text.to_owned())
+            (schemed && text.parse::<Address>().is_ok()).then(|| text.to_owned())
         });
         let reader = env.reader(&[LOG_LEVEL]);
         let log_level = reader.lenient(LOG_LEVEL, "TRACE, DEBUG or INFO", "INFO is used", LogLevel::named);

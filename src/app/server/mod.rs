@@ -25,7 +25,7 @@ use self::directory::{Directory, SOCKET};
 use crate::{
     server::serve,
     task::{Task, Tasks},
-    transport::{Identity, ListenError, Listener, Target},
+    transport::{Address, Identity, ListenError, Listener},
 };
 
 /// Time for calls in progress when the server stops.
@@ -51,7 +51,7 @@ pub enum ServeError {
 /// A running server. Dropping it cuts every connection and removes the socket.
 #[derive(Debug)]
 pub struct Server {
-    target: Target,
+    target: Address,
     stop: CancellationToken,
     ended: watch::Receiver<bool>,
     _task: Task,
@@ -72,7 +72,7 @@ impl Server {
     ) -> Result<Self, ServeError> {
         Directory::clear(parent, name).await;
         let directory = Directory::make(parent, name)?;
-        let target = Target::Unix(directory.path().join(SOCKET));
+        let target = Address::Unix(directory.path().join(SOCKET));
         let server = Self::on(&target, identity, routes, tasks).await?;
         Ok(Self { _directory: Some(directory), ..server })
     }
@@ -82,7 +82,7 @@ impl Server {
     /// # Errors
     /// [`ServeError::Listen`].
     pub async fn on(
-        target: &Target,
+        target: &Address,
         identity: Identity,
         routes: Routes,
         tasks: &Tasks,
@@ -100,7 +100,7 @@ impl Server {
     }
 
     /// The address that it listens on; with a port of the system's choice if port 0 was given.
-    pub fn target(&self) -> &Target {
+    pub fn target(&self) -> &Address {
         &self.target
     }
 

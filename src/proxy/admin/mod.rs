@@ -25,11 +25,11 @@ pub(crate) use self::{
 use crate::{
     chain::causes,
     task::Tasks,
-    transport::{ListenError, Listener, Target},
+    transport::{Address, ListenError, Listener},
 };
 
 /// Starts to serve. An address that cannot be used costs a warning and nothing else.
-pub(crate) async fn start(address: Option<&Target>, admin: Admin, tasks: &Tasks) -> Option<Served> {
+pub(crate) async fn start(address: Option<&Address>, admin: Admin, tasks: &Tasks) -> Option<Served> {
     let address = address?;
     match listen(address).await {
         Ok(listener) => {
@@ -46,8 +46,8 @@ pub(crate) async fn start(address: Option<&Target>, admin: Admin, tasks: &Tasks)
 }
 
 /// Only the user of the process can connect to a unix socket, or see it if its folder is new.
-async fn listen(address: &Target) -> Result<Listener, ListenError> {
-    if let Target::Unix(path) = address
+async fn listen(address: &Address) -> Result<Listener, ListenError> {
+    if let Address::Unix(path) = address
         && let Some(folder) = path.parent()
     {
         let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);

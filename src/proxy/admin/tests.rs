@@ -43,8 +43,8 @@ impl Rig {
         let health = Health::default();
         let admin = admin(&health);
         let verbosity = admin.verbosity.clone();
-        let listener = listen(&Target::Tcp("127.0.0.1:0".into())).await.unwrap();
-        let Target::Tcp(address) = listener.target().unwrap() else { panic!("not TCP") };
+        let listener = listen(&Address::Tcp("127.0.0.1:0".into())).await.unwrap();
+        let Address::Tcp(address) = listener.target().unwrap() else { panic!("not TCP") };
         let served = serve(listener, router(admin), &tasks);
         Self { address, health, verbosity, tasks, _served: served }
     }
@@ -171,7 +171,7 @@ async fn a_request_by_the_name_of_another_site_is_refused() {
 #[tokio::test]
 async fn an_address_that_is_taken_costs_a_warning() {
     let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = Target::Tcp(taken.local_addr().unwrap().to_string());
+    let address = Address::Tcp(taken.local_addr().unwrap().to_string());
     let tasks = Tasks::default();
     assert!(start(Some(&address), admin(&Health::default()), &tasks).await.is_none());
     assert!(tasks.is_empty());
@@ -182,7 +182,7 @@ async fn a_unix_socket_is_open_to_the_own_user_alone() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("new").join("admin.sock");
     let tasks = Tasks::default();
-    let address = Target::Unix(path.clone());
+    let address = Address::Unix(path.clone());
     let served = start(Some(&address), admin(&Health::default()), &tasks).await;
     let mode = |path: &std::path::Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o600, 0o700));
@@ -196,8 +196,8 @@ async fn a_unix_socket_is_open_to_the_own_user_alone() {
 
 /// Serves an answer of 64 MB within bounds of time.
 async fn large(times: serve::Times, tasks: &Tasks) -> (String, Served) {
-    let listener = listen(&Target::Tcp("127.0.0.1:0".into())).await.unwrap();
-    let Target::Tcp(address) = listener.target().unwrap() else { panic!("not TCP") };
+    let listener = listen(&Address::Tcp("127.0.0.1:0".into())).await.unwrap();
+    let Address::Tcp(address) = listener.target().unwrap() else { panic!("not TCP") };
     let routes = axum::Router::new().fallback(async || vec![b'x'; 64 << 20]);
     (address, serve::serve_within(times, listener, routes, tasks))
 }

@@ -57,7 +57,7 @@ use crate::{
     },
     server::monitor::{Connections, Limits},
     task::{Task, Tasks},
-    transport::{Dialer, Identity, Target},
+    transport::{Address, Dialer, Identity},
 };
 
 /// Directory for the socket of the endpoint.
@@ -152,7 +152,7 @@ impl Up {
         parts: &Parts,
         identity: &Identity,
         health: &Health,
-    ) -> Result<Target, Failure> {
+    ) -> Result<Address, Failure> {
         let chain = self.observed("endpoint", chains::endpoint(parts)).build()?;
         let connections = parts.connections.clone();
         let _first = self.handles.connections.set(connections.clone());
@@ -216,8 +216,8 @@ impl Up {
         Ok(())
     }
 
-    fn register(&mut self, config: &Config, parts: &Parts, endpoint: &Target, health: &Health) {
-        let Target::Unix(socket) = endpoint else { return };
+    fn register(&mut self, config: &Config, parts: &Parts, endpoint: &Address, health: &Health) {
+        let Address::Unix(socket) = endpoint else { return };
         let settings = registry::Settings { unregister: UNREGISTER, ..registry::Settings::default() };
         let registry = registry::Client::new(parts.dialer.clone(), settings.deadline);
         let offer = endpoint::offer(&parts.name, &config.service_name, &config.host, socket);

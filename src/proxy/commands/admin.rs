@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use crate::{
     proxy::state::{Document, VERSION},
-    transport::{Target, target::Socket},
+    transport::{Address, address::Socket},
 };
 
 /// Time for one answer.
@@ -37,18 +37,18 @@ pub(super) enum AdminError {
     #[error(
         "no proxy answers at {0}: it does not run here, or NSM_ADMIN_ADDRESS differs; see --admin ADDRESS"
     )]
-    NoProxy(Target, #[source] io::Error),
+    NoProxy(Address, #[source] io::Error),
     /// There was no answer, or only a part of it.
     #[error("the proxy at {0} does not answer within {TIME:?}")]
-    Slow(Target),
+    Slow(Address),
     /// The answer is not one of HTTP.
     #[error("no answer of HTTP from {0}")]
-    Broken(Target, #[source] tower::BoxError),
+    Broken(Address, #[source] tower::BoxError),
     /// The listener refuses the request.
     #[error("{path} is refused by the listener at {target} with {status}: {text}")]
     Refused {
         /// The listener.
-        target: Target,
+        target: Address,
         /// The path of the request.
         path: String,
         /// The status of the answer.
@@ -58,19 +58,19 @@ pub(super) enum AdminError {
     },
     /// The document is that of another program.
     #[error("the state at {0} cannot be read")]
-    Document(Target, #[source] serde_json::Error),
+    Document(Address, #[source] serde_json::Error),
     /// The document is that of another version of this program.
     #[error("the state at {target} has version {version}, this program reads version {VERSION}")]
     Version {
         /// The listener.
-        target: Target,
+        target: Address,
         /// The version of the document.
         version: u64,
     },
 }
 
 /// The state of the running proxy.
-pub(super) async fn document(address: Option<&Target>) -> Result<Document, AdminError> {
+pub(super) async fn document(address: Option<&Address>) -> Result<Document, AdminError> {
     let target = address.ok_or(AdminError::Off)?;
     let bytes = get(address, "/state").await?;
     let broken = |error| AdminError::Document(target.clone(), error);
@@ -83,7 +83,7 @@ pub(super) async fn document(address: Option<&Target>) -> Result<Document, Admin
 }
 
 /// The answer to a GET of a path.
-pub(super) async fn get(address: Option<&Target>, path: &str) -> Result<Bytes, AdminError> {
+pub(super) async fn get(address: Option<&Address>, path: &str) -> Result<Bytes, AdminError> {
     let target = address.ok_or(AdminError::Off)?;
     let slow = |_| AdminError::Slow(target.clone());
     let socket = timeout(TIME, Socket::connect(target)).await.map_err(slow)?;
@@ -97,11 +97,11 @@ pub(super) async fn get(address: Option<&Target>, path: &str) -> Result<Bytes, A
     Ok(body)
 }
 
-async fn ask(socket: Socket, target: &Target, path: &str) -> Result<(StatusCode, Bytes), tower::BoxError> {
+async fn ask(socket: Socket, target: &Address, path: &str) -> Result<(StatusCode, Bytes), tower::BoxError> {
     let (mut sender, connection) = handshake(TokioIo::new(socket)).await?;
     let host = match target {
-        Target::Unix(_) => "localhost",
-        Target::Tcp(address) => address,
+        Address::Unix(_) => "localhost",
+        Address::Tcp(address) => address,
     };
     let request = Request::get(path).header(HOST, host).header(CONNECTION, "close").body(Body::empty())?;
     let exchange = async {
@@ -138,7 +138,7 @@ mod tests {
             assert!(request[..length].starts_with(b"GET /state HTTP/1.1\r\n"));
             stream.write_all(answer.as_bytes()).await.unwrap();
         };
-        let target = Target::Unix(path);
+        let target = Address::Unix(path);
         let (read, ()) = tokio::join!(document(Some(&target)), serve);
         causes(&read.unwrap_err()).to_string()
     }
@@ -146,7 +146,7 @@ mod tests {
     #[tokio::test]
     async fn without_a_proxy_the_error_names_the_address() {
         let folder = tempfile::tempdir().unwrap();
-        let target = Target::Unix(folder.path().join("none.sock"));
+        let target = Address::Unix(folder.path().join("none.sock"));
         let error = causes(&document(Some(&target)).await.unwrap_err()).to_string();
         assert!(error.starts_with("no proxy answers at unix:///"), "{error}");
         let off = document(None).await.unwrap_err().to_string();

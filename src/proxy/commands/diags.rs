@@ -15,7 +15,7 @@ use std::{
 };
 
 use super::{admin, check, complain, print};
-use crate::{chain::causes, proxy::debug, transport::Target};
+use crate::{chain::causes, proxy::debug, transport::Address};
 
 /// Maximum size of a part, in bytes.
 const MAX_PART: usize = 8 << 20;
@@ -39,7 +39,7 @@ struct WriteError {
 }
 
 /// Collects the parts and writes the archive.
-pub(super) async fn run(file: &Path, address: Option<Target>) -> ExitCode {
+pub(super) async fn run(file: &Path, address: Option<Address>) -> ExitCode {
     let parts = collect(address.as_ref()).await;
     if file == Path::new(STDOUT) {
         return match archive(io::stdout().lock(), &parts) {
@@ -79,7 +79,7 @@ impl Part {
     }
 }
 
-async fn collect(address: Option<&Target>) -> Vec<Part> {
+async fn collect(address: Option<&Address>) -> Vec<Part> {
     let mut parts = Vec::new();
     for (name, path) in SERVED {
         parts.push(Part::of(name, admin::get(address, path).await));
@@ -191,7 +191,7 @@ mod tests {
     #[tokio::test]
     async fn without_a_proxy_the_kernel_and_the_checks_are_collected() {
         let folder = tempfile::tempdir().unwrap();
-        let parts = collect(Some(&Target::Unix(folder.path().join("none")))).await;
+        let parts = collect(Some(&Address::Unix(folder.path().join("none")))).await;
         let names: Vec<_> = parts.iter().map(|part| part.name.as_str()).collect();
         assert!(names.contains(&"state.json.error") && names.contains(&"debug.json"), "{names:?}");
         assert!(names.contains(&"check.json") && names[0] == "README", "{names:?}");

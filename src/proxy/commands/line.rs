@@ -25,7 +25,7 @@ use crate::{
         config::{self, parse_duration},
         health,
     },
-    transport::Target,
+    transport::Address,
 };
 
 /// Name of the program.
@@ -66,7 +66,7 @@ pub(super) enum Command {
     /// Check the pod.
     Check {
         /// Address of the admin listener.
-        admin: Option<Target>,
+        admin: Option<Address>,
         /// As JSON.
         json: bool,
     },
@@ -75,7 +75,7 @@ pub(super) enum Command {
         /// The file; `-` is stdout.
         file: PathBuf,
         /// Address of the admin listener.
-        admin: Option<Target>,
+        admin: Option<Address>,
     },
     /// Print a completion script.
     Completions(Shell),
@@ -176,7 +176,7 @@ fn options(matches: &ArgMatches) -> Options {
 }
 
 /// The address of the admin listener: that of the option, or of the variable.
-fn admin(matches: &ArgMatches) -> Option<Target> {
+fn admin(matches: &ArgMatches) -> Option<Address> {
     matches.get_one("admin").cloned().or_else(config::admin_address)
 }
 
@@ -316,7 +316,7 @@ fn reading() -> [Arg; 3] {
 
 fn admin_option() -> Arg {
     option("admin", "ADDRESS", "The admin listener, host:port or unix:///path [NSM_ADMIN_ADDRESS]")
-        .value_parser(|text: &str| text.parse::<Target>().map_err(|_| "host:port or unix:///path"))
+        .value_parser(|text: &str| text.parse::<Address>().map_err(|_| "host:port or unix:///path"))
 }
 
 fn json() -> Arg {
@@ -377,7 +377,7 @@ mod tests {
 
     #[test]
     fn a_command_that_reads_the_proxy_has_its_options() {
-        let admin = "unix:///a".parse::<Target>().ok();
+        let admin = "unix:///a".parse::<Address>().ok();
         let every = |seconds| Some(Duration::from_secs(seconds));
         let options = |json, watch| Options { admin: admin.clone(), json, watch };
         let table: &[(&[&str], View, Options)] = &[

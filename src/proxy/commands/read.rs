@@ -18,7 +18,7 @@ use super::{
     output::Style,
     plan, print, status,
 };
-use crate::{proxy::state::Document, transport::Target};
+use crate::{proxy::state::Document, transport::Address};
 
 /// The part of the state that is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +35,7 @@ pub(super) enum View {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Options {
     /// Address of the admin listener.
-    pub(super) admin: Option<Target>,
+    pub(super) admin: Option<Address>,
     /// Print JSON.
     pub(super) json: bool,
     /// Print again after each of these intervals.

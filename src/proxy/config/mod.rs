@@ -25,7 +25,7 @@ use crate::{
         telemetry::Destination,
     },
     kernel::liveness,
-    transport::Target,
+    transport::Address,
 };
 
 /// Minimum keepalive interval of a gRPC client.
@@ -43,7 +43,7 @@ pub fn environment() -> impl Iterator<Item = (String, String)> {
 }
 
 /// The address of the admin listener; `None` if the variable is empty or not accepted.
-pub(crate) fn admin_address() -> Option<Target> {
+pub(crate) fn admin_address() -> Option<Address> {
     rules::admin(&mut Reader::new(variable), var::ADMIN_ADDRESS)
 }
 
@@ -65,7 +65,7 @@ pub struct Config {
     /// Network service that targets request.
     pub service_name: String,
     /// Address of nsmgr.
-    pub connect_to: Target,
+    pub connect_to: Address,
     /// Timeout of dialing nsmgr.
     pub dial_timeout: Duration,
     /// Timeout of one Request or Close.
@@ -73,7 +73,7 @@ pub struct Config {
     /// Maximum lifetime of tokens.
     pub max_token_lifetime: Duration,
     /// Address of IPAM.
-    pub ipam_service: Target,
+    pub ipam_service: Address,
     /// Name of the node; empty if unknown.
     pub host: String,
     /// Network service of the load balancers.
@@ -83,7 +83,7 @@ pub struct Config {
     /// Name of the conduit.
     pub conduit: String,
     /// Address of NSP: `<service>-<trench>.<namespace>:<port>`.
-    pub nsp_service: Target,
+    pub nsp_service: Address,
     /// Enabled families, IPv4 first. Never empty.
     pub families: &'static [Family],
     /// Level of the log.
@@ -105,7 +105,7 @@ pub struct Config {
     /// File of the snapshot; `None` disables it.
     pub snapshot_path: Option<PathBuf>,
     /// Address of the admin listener; `None` disables it.
-    pub admin: Option<Target>,
+    pub admin: Option<Address>,
     /// Port of the metrics for other pods; `None` disables it.
     pub metrics: Option<u16>,
     /// Address of the SPIFFE Workload API: `unix:///path` or `tcp://ip:port`.

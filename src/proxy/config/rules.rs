@@ -8,11 +8,11 @@ use crate::{
     api::Family,
     app::config::{ABSOLUTE, Get, Reader, Variable, absolute, parse_duration},
     kernel::liveness,
-    transport::Target,
+    transport::Address,
 };
 
 /// The address of a peer.
-pub(super) fn target(r: &mut Reader<impl Get>, variable: Variable) -> Target {
+pub(super) fn target(r: &mut Reader<impl Get>, variable: Variable) -> Address {
     r.value_or(variable, "unix:///path or tcp://host:port", nowhere, |text| text.parse().ok())
 }
 
@@ -20,19 +20,19 @@ pub(super) fn target(r: &mut Reader<impl Get>, variable: Variable) -> Target {
 pub(super) fn target_text(r: &mut Reader<impl Get>, variable: Variable) -> String {
     r.value(variable, "unix:///path or tcp://ip:port", |text| {
         let schemed = text.starts_with("unix:") || text.starts_with("tcp:");
-        (schemed && text.parse::<Target>().is_ok()).then(|| text.to_owned())
+        (schemed && text.parse::<Address>().is_ok()).then(|| text.to_owned())
     })
 }
 
 /// `host:port`.
-pub(super) fn service(r: &mut Reader<impl Get>, variable: Variable) -> Target {
+pub(super) fn service(r: &mut Reader<impl Get>, variable: Variable) -> Address {
     r.value_or(variable, "host:port", nowhere, |text| {
-        text.parse().ok().filter(|target| matches!(target, Target::Tcp(_)))
+        text.parse().ok().filter(|target| matches!(target, Address::Tcp(_)))
     })
 }
 
-fn nowhere() -> Target {
-    Target::Tcp(String::new())
+fn nowhere() -> Address {
+    Address::Tcp(String::new())
 }
 
 /// A name; empty if unknown.
@@ -41,12 +41,12 @@ pub(super) fn node(r: &mut Reader<impl Get>, variable: Variable) -> String {
 }
 
 /// `<service>-<trench>.<namespace>:<port>`. The trench is checked where it is read itself.
-pub(super) fn nsp_service(r: &mut Reader<impl Get>) -> Target {
+pub(super) fn nsp_service(r: &mut Reader<impl Get>) -> Address {
     let name = r.name(var::NSP_SERVICE_NAME);
     let namespace = r.name(var::NAMESPACE);
     let port = r
         .value(var::NSP_SERVICE_PORT, "1 to 65535", |text| text.parse::<u16>().ok().filter(|port| *port > 0));
-    Target::Tcp(format!("{name}-{}.{namespace}:{port}", r.raw(var::TRENCH).1))
+    Address::Tcp(format!("{name}-{}.{namespace}:{port}", r.raw(var::TRENCH).1))
 }
 
 /// Enabled families, IPv4 first.
@@ -93,7 +93,7 @@ pub(super) fn liveness(r: &mut Reader<impl Get>) -> Option<liveness::Settings> {
 
 /// The address of the admin listener; `None` if the variable is empty. It is not reachable from
 /// other pods. A mistake must not cost a node its traffic.
-pub(super) fn admin(r: &mut Reader<impl Get>, variable: Variable) -> Option<Target> {
+pub(super) fn admin(r: &mut Reader<impl Get>, variable: Variable) -> Option<Address> {
     let accepted = "127.0.0.1:port, [::1]:port, unix:///path, or empty";
     let instead = "there is no admin listener";
     let admin = r.lenient(variable, accepted, instead, |text| match text {
@@ -115,11 +115,13 @@ pub(super) fn metrics(r: &mut Reader<impl Get>) -> Option<u16> {
 }
 
 /// A unix socket, or a port of a loopback address.
-fn local(text: &str) -> Option<Target> {
+fn local(text: &str) -> Option<Address> {
     let target = text.parse().ok()?;
     let local = match &target {
-        Target::Unix(_) => true,
-        Target::Tcp(address) => address.parse::<SocketAddr>().is_ok_and(|address| address.ip().is_loopback()),
+        Address::Unix(_) => true,
+        Address::Tcp(address) => {
+            address.parse::<SocketAddr>().is_ok_and(|address| address.ip().is_loopback())
+        }
     };
     local.then_some(target)
 }

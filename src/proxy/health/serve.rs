@@ -9,7 +9,7 @@ use super::Health;
 use crate::{
     server,
     task::{Task, Tasks},
-    transport::{ListenError, Listener, Target},
+    transport::{Address, ListenError, Listener},
 };
 
 /// The health server. Dropping it stops the server and removes the socket.
@@ -24,7 +24,7 @@ pub struct Served {
 /// # Errors
 /// [`ListenError`]; nothing is served then.
 pub async fn serve(path: &Path, health: &Health, tasks: &Tasks) -> Result<Served, ListenError> {
-    let listener = Listener::bind_plain(&Target::Unix(path.to_owned())).await?;
+    let listener = Listener::bind_plain(&Address::Unix(path.to_owned())).await?;
     let routes = Routes::new(health.server());
     Ok(Served { _task: tasks.guarded(server::serve(listener, routes, pending(), Duration::ZERO)) })
 }

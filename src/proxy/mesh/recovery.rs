@@ -95,7 +95,7 @@ mod tests {
         proxy::in_memory::left_by_an_earlier_process,
         task::Tasks,
         testing::Authority,
-        transport::Target,
+        transport::Address,
     };
 
     /// The verdict on a connection whose link and next hop an earlier process left in the kernel.
@@ -110,7 +110,7 @@ mod tests {
         let tasks = Tasks::default();
         let kernel = Kernel::start(settings, linux, &tasks);
         let dialer = Dialer {
-            target: Target::Unix("/nonexistent".into()),
+            target: Address::Unix("/nonexistent".into()),
             identity: Authority::new("a.test").identity("proxy"),
             dial_timeout: Duration::from_secs(1),
             token_lifetime: Duration::from_secs(600),

@@ -9,7 +9,7 @@ use crate::{
     api::{Connection, Mechanism, MechanismKind, State, pb::connection::PathSegment},
     chain::{Call, Chain, Error, Reason},
     elements::heal::Verdict,
-    transport::{DialError, Target},
+    transport::{Address, DialError},
 };
 
 const S: fn(u64) -> Duration = Duration::from_secs;
@@ -95,7 +95,7 @@ impl Recovery for Script {
         let inner = self.0.lock().unwrap();
         match inner.unreachable {
             true => Err(DialError::Connect {
-                target: Target::Unix("/nsmgr".into()),
+                target: Address::Unix("/nsmgr".into()),
                 source: std::io::ErrorKind::ConnectionRefused.into(),
             }),
             false => Ok(inner.left.get(id).cloned().map(Box::new)),

@@ -18,7 +18,7 @@ use crate::{
     chain::causes,
     proxy::admin::{self, Served},
     task::Tasks,
-    transport::{ListenError, Listener, Target},
+    transport::{Address, ListenError, Listener},
 };
 
 /// Starts to serve, if a port is given. A port that cannot be used costs a warning and nothing
@@ -42,7 +42,7 @@ pub(crate) async fn serve(port: Option<u16>, metrics: Option<&Metrics>, tasks: &
 
 /// All addresses of both families, or of IPv4 if the pod has no IPv6.
 pub(super) async fn listen(port: u16) -> Result<Listener, ListenError> {
-    let target = |address| Target::Tcp(format!("{address}:{port}"));
+    let target = |address| Address::Tcp(format!("{address}:{port}"));
     match Listener::bind_plain(&target(format!("[{}]", Ipv6Addr::UNSPECIFIED))).await {
         Ok(listener) => Ok(listener),
         Err(_) => Listener::bind_plain(&target(Ipv4Addr::UNSPECIFIED.to_string())).await,

@@ -15,7 +15,7 @@ use crate::{
         testing::{Arrived, Nsmgr},
     },
     testing::{Authority, eventually},
-    transport::{Listener, Target},
+    transport::{Address, Listener},
 };
 
 const FIRST: &str = r#"{"Index":0,"PathSegments":null}"#;
@@ -23,7 +23,7 @@ const LATER: &str = r#"{"Index":0,"PathSegments":[{"token":"T"},{"token":"T"},{"
 
 struct World {
     authority: Authority,
-    target: Target,
+    target: Address,
     socket: PathBuf,
     _listener: Listener,
     _folder: tempfile::TempDir,
@@ -33,9 +33,10 @@ impl World {
     async fn new() -> Self {
         let authority = Authority::new("a.test");
         let folder = tempfile::tempdir().unwrap();
-        let target = Target::Unix(folder.path().join("nsm.sock"));
+        let target = Address::Unix(folder.path().join("nsm.sock"));
         let socket = folder.path().join("nse.sock");
-        let listener = Listener::bind(&Target::Unix(socket.clone()), authority.identity("px")).await.unwrap();
+        let listener =
+            Listener::bind(&Address::Unix(socket.clone()), authority.identity("px")).await.unwrap();
         Self { authority, target, socket, _listener: listener, _folder: folder }
     }
 

@@ -12,7 +12,7 @@ use super::*;
 use crate::{
     server::{health, serve},
     testing::soon,
-    transport::{listen::Listener, target::Target},
+    transport::{address::Address, listen::Listener},
 };
 
 /// The bytes that grpcio 1.85 (Python) sends over `unix:///tmp/health.sock` to check the service
@@ -51,7 +51,7 @@ fn replaced(bytes: &[u8], from: &str, to: &str) -> Vec<u8> {
 async fn a_client_of_grpcs_c_core_is_answered_over_a_unix_socket() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("health.sock");
-    let listener = Listener::bind_plain(&Target::Unix(path.clone())).await.unwrap();
+    let listener = Listener::bind_plain(&Address::Unix(path.clone())).await.unwrap();
     let (_reporter, health) = health().await;
     let server = serve(listener, Routes::new(health), std::future::pending(), std::time::Duration::ZERO);
     let _server = AbortOnDropHandle::new(tokio::spawn(server));

@@ -20,7 +20,7 @@ use crate::{
     },
     server::serve,
     testing::{Authority, soon},
-    transport::{Listener, Target, Wire},
+    transport::{Address, Listener, Wire},
 };
 
 fn connection(id: &str) -> Connection {
@@ -213,7 +213,7 @@ impl MonitorConnection for Mute {
 async fn a_stream_that_a_peer_does_not_open_ends() {
     let authority = Authority::new("test.domain");
     let folder = tempfile::tempdir().unwrap();
-    let target = Target::Unix(folder.path().join("peer.sock"));
+    let target = Address::Unix(folder.path().join("peer.sock"));
     let listener = Listener::bind(&target, authority.identity("peer")).await.unwrap();
     let routes = Routes::new(MonitorConnectionServer::new(Mute));
     let server = serve(listener, routes, pending(), Duration::ZERO);

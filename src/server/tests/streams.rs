@@ -42,7 +42,7 @@ async fn a_picture_from_a_peer_that_is_not_there_ends_in_time() {
     let authority = Authority::new("a.test");
     let folder = tempfile::tempdir().unwrap();
     let dialer = Dialer {
-        target: Target::Unix(folder.path().join("nobody.sock")),
+        target: Address::Unix(folder.path().join("nobody.sock")),
         identity: authority.identity("nsc"),
         dial_timeout: Duration::from_secs(5),
         token_lifetime: LIFETIME,

@@ -14,7 +14,7 @@ use super::{ChannelSettings, Link};
 use crate::{
     chain::causes,
     task::Backoff,
-    transport::{Identity, Target, Wire, wire::Ended},
+    transport::{Address, Identity, Wire, wire::Ended},
 };
 
 /// Longest interval of pings: every server accepts one an hour.
@@ -27,7 +27,7 @@ const PROVEN: Duration = Duration::from_secs(1);
 
 /// The task of a channel. The connection goes with it.
 pub(super) struct Keeper {
-    target: Arc<Target>,
+    target: Arc<Address>,
     identity: Identity,
     settings: ChannelSettings,
     link: watch::Sender<Link>,
@@ -39,7 +39,7 @@ pub(super) struct Keeper {
 
 impl Keeper {
     pub(super) fn new(
-        target: Arc<Target>,
+        target: Arc<Address>,
         identity: Identity,
         settings: ChannelSettings,
         link: watch::Sender<Link>,

@@ -26,7 +26,7 @@ async fn call(channel: &Channel) -> Result<String, Status> {
 async fn a_channel_reports_its_state_and_returns_with_its_server() {
     let authority = Authority::new("a.test");
     let server = Endpoint::tcp("127.0.0.1:0", authority.identity("ipam")).await;
-    let Target::Tcp(address) = server.target.clone() else { panic!("not TCP") };
+    let Address::Tcp(address) = server.target.clone() else { panic!("not TCP") };
     let port = address.rsplit_once(':').unwrap().1.to_owned();
     let tasks = Tasks::default();
     let target = format!("localhost:{port}").parse().unwrap();

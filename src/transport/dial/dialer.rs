@@ -15,7 +15,7 @@ use super::DialError;
 use crate::{
     chain::causes,
     task::Backoff,
-    transport::{Identity, Target, Wire},
+    transport::{Address, Identity, Wire},
 };
 
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -28,7 +28,7 @@ const LONGEST_PAUSE_ABSENT: Duration = Duration::from_millis(200);
 #[derive(Clone, Debug)]
 pub struct Dialer {
     /// Address of the peer.
-    pub target: Target,
+    pub target: Address,
     /// Our identity; each attempt uses the SVID of that moment.
     pub identity: Identity,
     /// Timeout of one attempt.
@@ -56,7 +56,7 @@ impl Dialer {
             };
             debug!(error = causes(&error), "dial failed");
             let pause = match &error {
-                DialError::Connect { target: Target::Unix(_), .. } => absent.delay(),
+                DialError::Connect { target: Address::Unix(_), .. } => absent.delay(),
                 _ => failing.delay(),
             };
             if Instant::now() + pause >= deadline {

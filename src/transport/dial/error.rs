@@ -9,8 +9,8 @@ use tonic::Status;
 use crate::{
     chain::causes,
     transport::{
+        address::Address,
         identity::{InvalidLeaf, NoIdentity},
-        target::Target,
     },
 };
 
@@ -25,7 +25,7 @@ pub enum DialError {
     #[error("cannot connect to {target}")]
     Connect {
         /// The address.
-        target: Target,
+        target: Address,
         /// The error of the socket.
         source: io::Error,
     },
@@ -33,7 +33,7 @@ pub enum DialError {
     #[error("TLS handshake with {target} failed")]
     Handshake {
         /// The address.
-        target: Target,
+        target: Address,
         /// The error of TLS; if a certificate is refused, it names the rule.
         source: io::Error,
     },
@@ -41,13 +41,13 @@ pub enum DialError {
     #[error("{target} did not choose HTTP/2 (accepted: ALPN h2)")]
     NotHttp2 {
         /// The address.
-        target: Target,
+        target: Address,
     },
     /// The peer's certificate is not an SVID.
     #[error("{target} presented no SVID")]
     Leaf {
         /// The address.
-        target: Target,
+        target: Address,
         /// The reason.
         source: InvalidLeaf,
     },
@@ -55,7 +55,7 @@ pub enum DialError {
     #[error("HTTP/2 with {target} failed")]
     Http2 {
         /// The address.
-        target: Target,
+        target: Address,
         /// The error of HTTP/2.
         source: hyper::Error,
     },
@@ -66,7 +66,7 @@ pub enum DialError {
     #[error("{target} was not reached by the deadline")]
     Deadline {
         /// The address.
-        target: Target,
+        target: Address,
         /// The error of the last attempt, if one had failed.
         #[source]
         last: Option<Box<DialError>>,

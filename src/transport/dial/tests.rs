@@ -13,14 +13,14 @@ use crate::{
     transport::{Identity, Listener, identity::Standing},
 };
 
-fn dialer(target: Target, identity: Identity) -> Dialer {
+fn dialer(target: Address, identity: Identity) -> Dialer {
     let dial_timeout = Duration::from_secs(5);
     let token_lifetime = Duration::from_secs(600);
     Dialer { target, identity, dial_timeout, token_lifetime }
 }
 
-fn socket(folder: &Path) -> Target {
-    Target::Unix(folder.join("nsm.sock"))
+fn socket(folder: &Path) -> Address {
+    Address::Unix(folder.join("nsm.sock"))
 }
 
 fn shortly() -> Instant {

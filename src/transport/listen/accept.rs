@@ -13,7 +13,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tracing::warn;
 
 use super::socket::{Arrived, Listening};
-use crate::transport::{tally::Tally, target::Target};
+use crate::transport::{address::Address, tally::Tally};
 
 /// Pause after an error of accept, which lasts: most likely no descriptor is left.
 pub(super) const PAUSE: Duration = Duration::from_millis(100);
@@ -32,7 +32,7 @@ impl Accepting {
         Self { socket, paused: false, pause, failures: Tally::default() }
     }
 
-    pub(super) fn target(&self) -> io::Result<Target> {
+    pub(super) fn target(&self) -> io::Result<Address> {
         self.socket.target()
     }
 

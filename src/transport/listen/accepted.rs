@@ -6,7 +6,7 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::either::Either;
 
 use super::Seat;
-use crate::transport::{caller::Caller, target::Socket};
+use crate::transport::{address::Socket, caller::Caller};
 
 /// A connection to be served.
 pub struct Accepted {

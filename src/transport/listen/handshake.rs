@@ -14,10 +14,10 @@ use super::{
     socket::Arrived,
 };
 use crate::transport::{
+    address::Socket,
     caller::Caller,
     fd::Receives,
     identity::{ALPN, Identity, InvalidLeaf, Peer, Verdict},
-    target::Socket,
 };
 
 /// The reason why a connection is closed before its first call.

@@ -13,7 +13,7 @@ use std::{
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tracing::warn;
 
-use crate::transport::target::{Socket, Target};
+use crate::transport::address::{Address, Socket};
 
 /// The reason why an address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
@@ -21,20 +21,20 @@ use crate::transport::target::{Socket, Target};
 pub enum ListenError {
     /// The folder of the socket cannot be created. Check its parent's permissions.
     #[error("cannot create the folder of {0}")]
-    Folder(Target, #[source] io::Error),
+    Folder(Address, #[source] io::Error),
     /// Another process listens on the socket. Stop it, or use another path.
     #[error("another process listens on {0}")]
-    InUse(Target),
+    InUse(Address),
     /// The path is that of another file. Remove it, or use another path.
     #[error("there is a file at {0} that is no socket")]
-    Occupied(Target),
+    Occupied(Address),
     /// The socket file that an earlier process left cannot be removed. In a sticky folder only its
     /// owner can.
     #[error("cannot remove the socket that an earlier process left at {0}")]
-    Stale(Target, #[source] io::Error),
+    Stale(Address, #[source] io::Error),
     /// The system refused.
     #[error("cannot listen on {0}")]
-    Bind(Target, #[source] io::Error),
+    Bind(Address, #[source] io::Error),
 }
 
 /// A socket that listens.
@@ -65,11 +65,11 @@ impl Arrived {
 
 impl Listening {
     /// Listens on `target`; the file of a unix socket gets `mode`, if there is one.
-    pub(super) async fn bind(target: &Target, mode: Option<u32>) -> Result<Self, ListenError> {
+    pub(super) async fn bind(target: &Address, mode: Option<u32>) -> Result<Self, ListenError> {
         let bind = |error| ListenError::Bind(target.clone(), error);
         match target {
-            Target::Tcp(address) => TcpListener::bind(address.as_str()).await.map(Self::Tcp).map_err(bind),
-            Target::Unix(path) => {
+            Address::Tcp(address) => TcpListener::bind(address.as_str()).await.map(Self::Tcp).map_err(bind),
+            Address::Unix(path) => {
                 if let Some(folder) = path.parent() {
                     fs::create_dir_all(folder).map_err(|error| ListenError::Folder(target.clone(), error))?;
                 }
@@ -85,10 +85,10 @@ impl Listening {
         }
     }
 
-    pub(super) fn target(&self) -> io::Result<Target> {
+    pub(super) fn target(&self) -> io::Result<Address> {
         match self {
-            Self::Unix(_, file) => Ok(Target::Unix(file.path.clone())),
-            Self::Tcp(listener) => Ok(Target::Tcp(listener.local_addr()?.to_string())),
+            Self::Unix(_, file) => Ok(Address::Unix(file.path.clone())),
+            Self::Tcp(listener) => Ok(Address::Tcp(listener.local_addr()?.to_string())),
         }
     }
 
@@ -106,7 +106,7 @@ impl Listening {
 }
 
 /// Frees the path: removes a socket that has no listener.
-async fn clear(target: &Target, path: &Path) -> Result<(), ListenError> {
+async fn clear(target: &Address, path: &Path) -> Result<(), ListenError> {
     let stale = |error| ListenError::Stale(target.clone(), error);
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),

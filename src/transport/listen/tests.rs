@@ -19,9 +19,9 @@ use crate::{
     transport::{Svid, Wire, origin},
 };
 
-fn socket(folder: &Path) -> (std::path::PathBuf, Target) {
+fn socket(folder: &Path) -> (std::path::PathBuf, Address) {
     let path = folder.join("fresh/nse.sock");
-    (path.clone(), Target::Unix(path))
+    (path.clone(), Address::Unix(path))
 }
 
 /// Accepts one connection and sends a byte to it.
@@ -123,7 +123,7 @@ fn silent_strangers(listener: &mut Listener, count: usize) -> Vec<UnixStream> {
 }
 
 /// Dials, and drives the listener meanwhile.
-async fn dialled(listener: &mut Listener, target: &Target, svid: Arc<Svid>) -> (Wire, Accepted) {
+async fn dialled(listener: &mut Listener, target: &Address, svid: Arc<Svid>) -> (Wire, Accepted) {
     let (wire, accepted) = tokio::join!(Wire::dial(target, svid, soon()), listener.next());
     (wire.unwrap(), accepted.unwrap().unwrap())
 }

@@ -17,12 +17,12 @@ use crate::{
         },
     },
     testing::{Authority, echo::Endpoint, eventually, soon},
-    transport::{Identity, Listener, Target, identity::Standing},
+    transport::{Address, Identity, Listener, identity::Standing},
 };
 
 const LIFETIME: Duration = Duration::from_secs(600);
 
-async fn dial(target: &Target, authority: &Authority) -> Wire {
+async fn dial(target: &Address, authority: &Authority) -> Wire {
     Wire::dial(target, authority.svid("client"), soon()).await.unwrap()
 }
 
@@ -83,7 +83,7 @@ async fn a_descriptor_that_never_comes_leaves_the_wire_usable() {
 async fn a_peer_that_says_nothing_is_given_up_soon_after_the_deadline() {
     let authority = Authority::new("a.test");
     let folder = tempfile::tempdir().unwrap();
-    let target = Target::Unix(folder.path().join("silent.sock"));
+    let target = Address::Unix(folder.path().join("silent.sock"));
     let mut listener = Listener::bind(&target, authority.identity("silent")).await.unwrap();
     let (wire, _accepted) = tokio::join!(dial(&target, &authority), listener.next());
     let start = Instant::now();

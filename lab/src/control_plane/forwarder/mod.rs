@@ -34,7 +34,7 @@ use nsm::{
     api::pb::registry::NetworkService,
     elements::recv_fd,
     server::{self, monitor::Connections},
-    transport::{Identity, Target},
+    transport::{Address, Identity},
 };
 
 /// Labels that nsmgr requires of the forwarder of a network service with matches.
@@ -55,7 +55,7 @@ impl Forwarder {
     ///
     /// # Errors
     /// The socket is taken.
-    pub fn start(pod: &Pod, nsmgr: &Target, identity: Identity) -> Result<Self, LabError> {
+    pub fn start(pod: &Pod, nsmgr: &Address, identity: Identity) -> Result<Self, LabError> {
         let process = Simulated::start("forwarder").doing(|| "start the forwarder".into())?;
         let (connections, hop, hosted, registration) = process.within(|| serve(pod, nsmgr, identity))?;
         Ok(Self { connections, process, hop, hosted, registration })
@@ -91,7 +91,7 @@ impl Forwarder {
 
 fn serve(
     pod: &Pod,
-    nsmgr: &Target,
+    nsmgr: &Address,
     identity: Identity,
 ) -> Result<(Connections, Hop, Hosted, Kept), LabError> {
     let hop = Hop::new("forwarder");
@@ -109,7 +109,8 @@ fn serve(
     let chain = chain.doing(|| "build the chain of the forwarder".into())?;
     let socket = pod.folder.join("listen.on");
     let routes = server::Endpoint::new(chain, connections.clone()).routes();
-    let hosted = Hosted::start_with_descriptors(&pod.netns, &Target::Unix(socket.clone()), identity, routes)?;
+    let hosted =
+        Hosted::start_with_descriptors(&pod.netns, &Address::Unix(socket.clone()), identity, routes)?;
     let service =
         NetworkService { name: FORWARDER_SERVICE.into(), payload: "ETHERNET".into(), ..Default::default() };
     let registration = Kept::start(dialer, &hop.name, &LABELS, service, socket);

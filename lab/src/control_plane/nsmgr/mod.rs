@@ -27,14 +27,14 @@ use nsm::{
     },
     elements::recv_fd,
     server::{self, monitor::Connections},
-    transport::{Identity, Target},
+    transport::{Address, Identity},
 };
 
 /// Name of the service under which forwarders are registered.
 pub const FORWARDER_SERVICE: &str = "forwarder";
 
 /// The parts of nsmgr inside its process.
-type Served = (Target, Endpoints, Connections, Services, Hop, Hosted);
+type Served = (Address, Endpoints, Connections, Services, Hop, Hosted);
 
 /// Name of the socket, in a folder that every pod of the node can access.
 pub const SOCKET: &str = "nsm.io.sock";
@@ -42,7 +42,7 @@ pub const SOCKET: &str = "nsm.io.sock";
 /// A running nsmgr. Dropped, it is killed; all registrations are forgotten.
 pub struct Nsmgr {
     /// Its address.
-    pub target: Target,
+    pub target: Address,
     /// The registered endpoints.
     pub endpoints: Endpoints,
     /// Connections that go through it.
@@ -79,7 +79,7 @@ impl Nsmgr {
         let routes = routes
             .add_service(NetworkServiceRegistryServer::new(services.clone()))
             .add_service(NetworkServiceEndpointRegistryServer::new(endpoints.clone()));
-        let target = Target::Unix(folder.join(SOCKET));
+        let target = Address::Unix(folder.join(SOCKET));
         let hosted = Hosted::start_with_descriptors(&pod.netns, &target, identity, routes)?;
         Ok((target, endpoints, connections, services, hop, hosted))
     }

@@ -21,7 +21,7 @@ use nsm::{
     },
     chain::{Answered, CallContext, Close, Element, Next, Order, Reason, Request, Result},
     server::TraceContext,
-    transport::{Identity, SendFds, Target, Wire, origin, trace_context::TRACEPARENT},
+    transport::{Address, Identity, SendFds, Wire, origin, trace_context::TRACEPARENT},
 };
 
 /// Timeout of dialling the next hop.
@@ -31,7 +31,7 @@ const DIAL: Duration = Duration::from_millis(750);
 #[derive(Clone, Debug)]
 pub struct NextHop {
     /// Its address.
-    pub target: Target,
+    pub target: Address,
     /// The descriptor behind the target, which must stay open as long as it is dialled.
     pub socket: Arc<OwnedFd>,
 }

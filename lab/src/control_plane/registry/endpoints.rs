@@ -24,7 +24,7 @@ use nsm::{
     },
     server::patience,
     task::Tasks,
-    transport::{Caller, Target},
+    transport::{Address, Caller},
 };
 
 /// Longest registration without a refresh.
@@ -42,8 +42,8 @@ pub struct Registered {
 impl Registered {
     /// Address of the endpoint: by the descriptor, because its path has no meaning in another mount
     /// namespace.
-    pub fn target(&self) -> Target {
-        Target::Unix(format!("/proc/self/fd/{}", self.socket.as_raw_fd()).into())
+    pub fn target(&self) -> Address {
+        Address::Unix(format!("/proc/self/fd/{}", self.socket.as_raw_fd()).into())
     }
 }
 

@@ -29,7 +29,7 @@ use nsm::{
     },
     registry::TokenPath,
     task::Tasks,
-    transport::{Identity, SendFds, Target, Wire, origin},
+    transport::{Address, Identity, SendFds, Wire, origin},
 };
 
 const LIFETIME: Duration = Duration::from_secs(600);
@@ -38,7 +38,7 @@ const DEADLINE: Duration = Duration::from_secs(5);
 struct Registry {
     tasks: Tasks,
     agent: Agent,
-    target: Target,
+    target: Address,
     endpoints: Endpoints,
     hosted: Hosted,
     folder: tempfile::TempDir,
@@ -53,7 +53,7 @@ impl Registry {
         let endpoints = Endpoints::new("node-1", &tasks);
         let routes = Routes::new(ServiceServer::new(Services::default()))
             .add_service(EndpointServer::new(endpoints.clone()));
-        let target = Target::Unix(folder.path().join("nsm.io.sock"));
+        let target = Address::Unix(folder.path().join("nsm.io.sock"));
         let hosted =
             Hosted::start_with_descriptors(&Netns::new().expect(NEEDS), &target, identity, routes).unwrap();
         Self { tasks, agent, target, endpoints, hosted, folder }

@@ -18,13 +18,13 @@ use super::{
     output::{Colour, Style, Table, cell, printable},
     print,
 };
-use crate::{proxy::config::Config, transport::Target};
+use crate::{proxy::config::Config, transport::Address};
 
 /// Exit code if a check has failed.
 const FAILED: u8 = 1;
 
 /// Prints every check in the pod of this process.
-pub(super) async fn run(admin: Option<Target>, as_json: bool) -> ExitCode {
+pub(super) async fn run(admin: Option<Address>, as_json: bool) -> ExitCode {
     let findings = findings(admin.as_ref()).await;
     let failed = findings.iter().any(|finding| finding.state == State::Failed);
     let printed = match as_json {
@@ -35,7 +35,7 @@ pub(super) async fn run(admin: Option<Target>, as_json: bool) -> ExitCode {
 }
 
 /// Runs every check.
-pub(super) async fn findings(admin: Option<&Target>) -> Vec<Finding> {
+pub(super) async fn findings(admin: Option<&Address>) -> Vec<Finding> {
     let mut findings = vec![pod::capabilities(), pod::seccomp(), pod::descriptors(), pod::clock()];
     findings.extend(pod::files());
     match Config::from_environment() {

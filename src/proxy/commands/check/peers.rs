@@ -13,7 +13,7 @@ use crate::{
         config::Config,
         state::{Document, Identity},
     },
-    transport::{Target, target::Socket},
+    transport::{Address, address::Socket},
 };
 
 /// Time for each peer.
@@ -22,7 +22,7 @@ const TIME: Duration = Duration::from_secs(2);
 /// A peer that the proxy calls.
 struct Peer<'a> {
     name: &'a str,
-    target: Target,
+    target: Address,
     breaks: &'a str,
     repair: &'a str,
 }
@@ -62,7 +62,7 @@ pub(super) async fn findings(config: &Config) -> Vec<Finding> {
 /// Resolves and connects.
 async fn reach(peer: &Peer<'_>) -> Finding {
     let Peer { name, target, breaks, repair } = peer;
-    if let Target::Tcp(address) = target {
+    if let Address::Tcp(address) = target {
         let resolved = timeout(TIME, lookup_host(address.as_str())).await.unwrap_or_else(|_| Err(late()));
         if let Err(error) = resolved {
             let found = format!("{target} cannot be resolved: {error}");
@@ -80,7 +80,7 @@ fn late() -> io::Error {
 }
 
 /// The running proxy: its version, and its identity beside the clock.
-pub(super) async fn running(admin: Option<&Target>) -> Vec<Finding> {
+pub(super) async fn running(admin: Option<&Address>) -> Vec<Finding> {
     match admin::document(admin).await {
         Ok(document) => vec![version(&document), identity(document.identity.as_ref())],
         Err(AdminError::NoProxy(target, _)) => {
@@ -132,7 +132,7 @@ mod tests {
     use super::{super::State, *};
     use crate::proxy::commands::sample;
 
-    fn peer(target: Target) -> Peer<'static> {
+    fn peer(target: Address) -> Peer<'static> {
         Peer { name: "nsmgr", target, breaks: "registering", repair: "run nsmgr" }
     }
 
@@ -141,11 +141,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("nsmgr.sock");
         let _listener = UnixListener::bind(&path).unwrap();
-        assert_eq!(reach(&peer(Target::Unix(path))).await.state, State::Ok);
-        let gone = reach(&peer(Target::Unix(folder.path().join("none")))).await;
+        assert_eq!(reach(&peer(Address::Unix(path))).await.state, State::Ok);
+        let gone = reach(&peer(Address::Unix(folder.path().join("none")))).await;
         assert_eq!((gone.state, &*gone.breaks, &*gone.repair), (State::Failed, "registering", "run nsmgr"));
         assert!(gone.found.contains("/none: "), "{gone:?}");
-        let unknown = reach(&peer(Target::Tcp("no-such-host.invalid:1".into()))).await;
+        let unknown = reach(&peer(Address::Tcp("no-such-host.invalid:1".into()))).await;
         assert!(
             unknown.found.contains("cannot be resolved") && unknown.repair.contains("DNS"),
             "{unknown:?}"
@@ -168,7 +168,7 @@ mod tests {
     #[tokio::test]
     async fn without_a_proxy_its_checks_are_left_out() {
         let folder = tempfile::tempdir().unwrap();
-        let none = Target::Unix(folder.path().join("none"));
+        let none = Address::Unix(folder.path().join("none"));
         let findings = running(Some(&none)).await;
         assert!(findings.len() == 1 && findings[0].state == State::Ok, "{findings:?}");
         assert_eq!(running(None).await[0].state, State::Warning);

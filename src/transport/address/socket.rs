@@ -15,7 +15,7 @@ use tokio::{
     net::{TcpStream, UnixStream},
 };
 
-use super::{Target, connect::connect};
+use super::{Address, connect::connect};
 use crate::transport::fd::{FdHub, FdStream, peek};
 
 /// A connected stream. Only the unix one carries descriptors.
@@ -33,10 +33,10 @@ impl Socket {
     ///
     /// # Errors
     /// The error of the last address tried.
-    pub async fn connect(target: &Target) -> io::Result<Self> {
+    pub async fn connect(target: &Address) -> io::Result<Self> {
         match target {
-            Target::Unix(path) => Ok(UnixStream::connect(path).await?.into()),
-            Target::Tcp(address) => connect(address).await?.try_into(),
+            Address::Unix(path) => Ok(UnixStream::connect(path).await?.into()),
+            Address::Tcp(address) => connect(address).await?.try_into(),
         }
     }
 

@@ -12,15 +12,15 @@ pub use self::socket::Socket;
 /// Address of a peer: `unix:///path` or `tcp://host:port`.
 ///
 /// ```
-/// # use nsm::transport::Target;
-/// let nsmgr: Target = "unix:///var/lib/networkservicemesh/nsm.io.sock".parse()?;
-/// assert_eq!(nsmgr, Target::Unix("/var/lib/networkservicemesh/nsm.io.sock".into()));
-/// let ipam: Target = "tcp://meridio-ipam:7777".parse()?;
+/// # use nsm::transport::Address;
+/// let nsmgr: Address = "unix:///var/lib/networkservicemesh/nsm.io.sock".parse()?;
+/// assert_eq!(nsmgr, Address::Unix("/var/lib/networkservicemesh/nsm.io.sock".into()));
+/// let ipam: Address = "tcp://meridio-ipam:7777".parse()?;
 /// assert_eq!(ipam.to_string(), "tcp://meridio-ipam:7777");
-/// # Ok::<_, nsm::transport::InvalidTarget>(())
+/// # Ok::<_, nsm::transport::InvalidAddress>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Target {
+pub enum Address {
     /// Path of a unix socket. Resolved by each dial, because the peer creates the file again when
     /// it restarts.
     Unix(PathBuf),
@@ -33,13 +33,13 @@ pub enum Target {
 #[error(
     "`{0}` is not the address of a socket (accepted: unix:///path, tcp://host:port, tcp://[address]:port)"
 )]
-pub struct InvalidTarget(pub String);
+pub struct InvalidAddress(pub String);
 
-impl FromStr for Target {
-    type Err = InvalidTarget;
+impl FromStr for Address {
+    type Err = InvalidAddress;
 
-    fn from_str(text: &str) -> Result<Self, InvalidTarget> {
-        let invalid = || InvalidTarget(text.chars().take(128).collect());
+    fn from_str(text: &str) -> Result<Self, InvalidAddress> {
+        let invalid = || InvalidAddress(text.chars().take(128).collect());
         if let Some(path) = text.strip_prefix("unix:") {
             // `unix:/path` and `unix:///path` are the same; after `unix://` a host would follow,
             // which does not exist.
@@ -62,11 +62,11 @@ impl FromStr for Target {
     }
 }
 
-impl fmt::Display for Target {
+impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Target::Unix(path) => write!(f, "unix://{}", path.display()),
-            Target::Tcp(address) => write!(f, "tcp://{address}"),
+            Address::Unix(path) => write!(f, "unix://{}", path.display()),
+            Address::Tcp(address) => write!(f, "tcp://{address}"),
         }
     }
 }
@@ -97,7 +97,7 @@ mod tests {
             ("http://ipam:7777", None),
         ];
         for (text, expected) in table {
-            match (text.parse::<Target>(), expected) {
+            match (text.parse::<Address>(), expected) {
                 (Ok(target), Some(expected)) => assert_eq!(target.to_string(), expected),
                 (Err(error), None) => assert!(error.to_string().contains(&format!("`{text}`")), "{error}"),
                 (got, _) => panic!("{text}: {got:?}"),
