@@ -72,15 +72,15 @@ fn message() -> NetworkServiceRequest {
 /// An endpoint that is served for as long as the runtime lives, and its dialer.
 async fn endpoint(folder: &tempfile::TempDir) -> Dialer {
     let authority = Authority::new("bench.test");
-    let target = Address::Unix(folder.path().join("nse.sock"));
+    let address = Address::Unix(folder.path().join("nse.sock"));
     let identity = Identity::fixed(svid(folder, &authority, "nse").await);
-    let listener = Listener::bind(&target, identity).await.unwrap();
+    let listener = Listener::bind(&address, identity).await.unwrap();
     let end = tower::service_fn(|call: Call| async { Ok::<_, Error>(call.into_connection()) });
     let chain = Chain::new().with(Tokens).end(end).build().unwrap();
     let routes = Endpoint::new(chain, Connections::new(Limits::default())).routes();
     tokio::spawn(serve(listener, routes, std::future::pending(), Duration::ZERO));
     let identity = Identity::fixed(svid(folder, &authority, "nsc").await);
-    Dialer { target, identity, dial_timeout: Duration::from_secs(5), token_lifetime: LIFETIME }
+    Dialer { address, identity, dial_timeout: Duration::from_secs(5), token_lifetime: LIFETIME }
 }
 
 fn requests(criterion: &mut Criterion) {

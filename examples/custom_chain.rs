@@ -76,13 +76,13 @@ async fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     let connections = Connections::default();
     let endpoint = chains::endpoint("endpoint", LIFETIME, &connections, &tasks).append(pool.clone());
     println!("endpoint: {endpoint}");
-    let target = Address::Unix(folder.path().join("endpoint.sock"));
-    let listener = Listener::bind(&target, server).await?;
+    let address = Address::Unix(folder.path().join("endpoint.sock"));
+    let listener = Listener::bind(&address, server).await?;
     let routes = server::Endpoint::new(endpoint.build()?, connections).routes();
     tasks.spawn(server::serve(listener, routes, pending(), Duration::from_secs(1)));
 
     let dialer =
-        Dialer { target, identity: client, dial_timeout: Duration::from_secs(5), token_lifetime: LIFETIME };
+        Dialer { address, identity: client, dial_timeout: Duration::from_secs(5), token_lifetime: LIFETIME };
     let client = chains::client("client", dialer, &tasks).without("refresh").without("heal");
     println!("client: {client}");
     let client = client.build()?;

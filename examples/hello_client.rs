@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 //! Connects to a network service, and keeps the connection while the endpoint restarts. In a
-//! cluster the identity follows the Workload API, and the target is that of nsmgr.
+//! cluster the identity follows the Workload API, and the address is that of nsmgr.
 
 use std::{error::Error, time::Duration};
 
@@ -24,9 +24,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let folder = tempfile::tempdir()?;
     let tasks = Tasks::default();
     let authority = Authority::new("example.org");
-    let target = Address::Unix(folder.path().join("hello.sock"));
+    let address = Address::Unix(folder.path().join("hello.sock"));
 
-    let client = Client::builder("visitor-1", authority.identity("visitor-1"), &target, &tasks)
+    let client = Client::builder("visitor-1", authority.identity("visitor-1"), &address, &tasks)
         .with(mechanism::Client::new(Names::of_pod()))
         .with(send_fd::Client::new(Netns::own()?))
         .build()?;
@@ -38,7 +38,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         Endpoint::builder("hello-1", authority.identity("hello-1"), &tasks)
             .with(PointToPoint::new(addresses.clone()))
             .with(mechanism::Endpoint::new(Names::of_pod()))
-            .listen_on(&target)
+            .listen_on(&address)
             .serve()
     };
     let first = endpoint().await?;

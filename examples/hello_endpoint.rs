@@ -28,9 +28,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .offer("hello")
         .serve()
         .await?;
-    println!("listening on {}", endpoint.target());
+    println!("listening on {}", endpoint.address());
 
-    let client = Client::builder("visitor-1", authority.identity("visitor-1"), endpoint.target(), &tasks);
+    let client = Client::builder("visitor-1", authority.identity("visitor-1"), endpoint.address(), &tasks);
     let link = client.build()?.connect(&"kernel://hello/nsm-1".parse()?);
     let ip = link.up().await?.ip_context().cloned().ok_or("no addresses")?;
     println!("client {:?}, endpoint {:?}", ip.src_ip_addrs, ip.dst_ip_addrs);

@@ -48,14 +48,14 @@ async fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     let ((server, _agent), (client, _other)) = (identity("server")?, identity("client")?);
     server.ready(soon).await?;
 
-    let target = Address::Unix(folder.path().join("endpoint.sock"));
-    let listener = Listener::bind(&target, server).await?.keep_descriptors();
+    let address = Address::Unix(folder.path().join("endpoint.sock"));
+    let listener = Listener::bind(&address, server).await?.keep_descriptors();
     let endpoint = server::Endpoint::new(Chain::new().with(Claim).build()?, Connections::default());
     let (_reporter, health) = server::health().await;
     let routes = endpoint.routes().add_service(health);
     tasks.spawn(server::serve(listener, routes, pending(), Duration::from_secs(1)));
 
-    let wire = Wire::dial(&target, client.ready(soon).await?, soon).await?;
+    let wire = Wire::dial(&address, client.ready(soon).await?, soon).await?;
     let netns = Arc::new(std::os::fd::OwnedFd::from(std::fs::File::open("/proc/self/ns/net")?));
     let mut mechanism = Mechanism::local(MechanismKind::Kernel);
     mechanism.parameters.insert(parameter::INODE_URL.into(), Inode::of(&netns)?.to_string());

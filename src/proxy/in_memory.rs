@@ -61,7 +61,7 @@ pub fn parts(name: &str, tasks: &Tasks) -> io::Result<Parts> {
         answers: Answers::default(),
         dialer: Dialer {
             identity: Identity::follow(&nowhere.to_string(), tasks),
-            target: nowhere,
+            address: nowhere,
             dial_timeout: HOUR,
             token_lifetime: HOUR,
         },

@@ -103,7 +103,7 @@ mod tests {
         let health = Health::default();
         let server = Abrupt::start(authority.identity("nsp"), End::TooManyPings, Duration::ZERO, 3).await;
         let identity = authority.identity("px");
-        let channel = Channel::open(server.target.clone(), identity, ChannelSettings::default(), &tasks);
+        let channel = Channel::open(server.address.clone(), identity, ChannelSettings::default(), &tasks);
         tasks.spawn(report(channel.subscribe(), Part::Nsp, health.clone()));
         let mut board = health.subscribe();
         board.wait_for(|board| board.part(Part::Nsp).serving).await.unwrap();

@@ -79,9 +79,9 @@ pub(crate) struct Nsmgr {
 }
 
 impl Nsmgr {
-    pub(crate) async fn start(authority: &Authority, target: &Address) -> Self {
+    pub(crate) async fn start(authority: &Authority, address: &Address) -> Self {
         let manager = Manager::default();
-        let listener = Listener::bind(target, authority.identity("nsmgr")).await.unwrap();
+        let listener = Listener::bind(address, authority.identity("nsmgr")).await.unwrap();
         let listener = listener.keep_descriptors();
         let (stop, stopped) = oneshot::channel::<()>();
         let services = Routes::new(NetworkServiceEndpointRegistryServer::new(manager.clone()))

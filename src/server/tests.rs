@@ -81,7 +81,7 @@ impl End {
 
 struct World {
     authority: Authority,
-    target: Address,
+    address: Address,
     end: End,
     connections: Connections,
     stop: Option<oneshot::Sender<()>>,
@@ -98,8 +98,8 @@ impl World {
     async fn with(drain: Duration, change: impl FnOnce(Listener) -> Listener) -> Self {
         let authority = Authority::new("a.test");
         let folder = tempfile::tempdir().unwrap();
-        let target = Address::Unix(folder.path().join("nse.sock"));
-        let listener = Listener::bind(&target, authority.identity("nse")).await.unwrap();
+        let address = Address::Unix(folder.path().join("nse.sock"));
+        let listener = Listener::bind(&address, authority.identity("nse")).await.unwrap();
         let listener = change(listener);
         let end = End { seen: Arc::default(), finished: Arc::default(), gate: Arc::new(Semaphore::new(0)) };
         let tasks = Tasks::default();
@@ -115,11 +115,11 @@ impl World {
         let (stop, stopped) = oneshot::channel::<()>();
         let stopped = async move { drop(stopped.await) };
         let server = tokio::spawn(serve(listener, services, stopped, drain));
-        Self { authority, target, end, connections, stop: Some(stop), server, tasks, _folder: folder }
+        Self { authority, address, end, connections, stop: Some(stop), server, tasks, _folder: folder }
     }
 
     async fn dial(&self) -> Wire {
-        Wire::dial(&self.target, self.authority.svid("nsc"), soon()).await.unwrap()
+        Wire::dial(&self.address, self.authority.svid("nsc"), soon()).await.unwrap()
     }
 
     fn seen(&self) -> Vec<Seen> {

@@ -30,7 +30,7 @@ pub(crate) enum End {
 
 /// The server, until it is dropped.
 pub(crate) struct Abrupt {
-    pub(crate) target: Address,
+    pub(crate) address: Address,
     connections: Arc<AtomicUsize>,
     _server: AbortOnDropHandle<()>,
 }
@@ -40,7 +40,7 @@ impl Abrupt {
     /// ones stay.
     pub(crate) async fn start(identity: Identity, end: End, after: Duration, times: usize) -> Self {
         let listener = Listener::bind(&Address::Tcp("127.0.0.1:0".into()), identity).await.unwrap();
-        let target = listener.target().unwrap();
+        let address = listener.address().unwrap();
         let connections = Arc::<AtomicUsize>::default();
         let count = Arc::clone(&connections);
         let serve = listener.for_each_concurrent(None, move |accepted| {
@@ -59,7 +59,7 @@ impl Abrupt {
                 let _closed = accepted.stream.shutdown().await;
             }
         });
-        Self { target, connections, _server: AbortOnDropHandle::new(tokio::spawn(serve)) }
+        Self { address, connections, _server: AbortOnDropHandle::new(tokio::spawn(serve)) }
     }
 
     /// Number of connections so far.

@@ -30,7 +30,7 @@ use crate::{
 
 /// A peer that serves [`Echo`] until it is dropped.
 pub(crate) struct Endpoint {
-    pub(crate) target: Address,
+    pub(crate) address: Address,
     pub(crate) events: watch::Sender<u32>,
     _server: AbortOnDropHandle<()>,
     _folder: tempfile::TempDir,
@@ -40,8 +40,8 @@ impl Endpoint {
     /// Serves as `identity` on a new unix socket.
     pub(crate) async fn unix(identity: Identity) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let target = Address::Unix(folder.path().join("nsm.sock"));
-        Self::on(target, folder, identity).await
+        let address = Address::Unix(folder.path().join("nsm.sock"));
+        Self::on(address, folder, identity).await
     }
 
     /// Serves at `address` (port 0: any).
@@ -53,15 +53,15 @@ impl Endpoint {
         Self::unix(authority.identity("endpoint")).await
     }
 
-    async fn on(target: Address, folder: tempfile::TempDir, identity: Identity) -> Self {
-        let listener = Listener::bind(&target, identity).await.unwrap().keep_descriptors();
-        let target = listener.target().unwrap();
+    async fn on(address: Address, folder: tempfile::TempDir, identity: Identity) -> Self {
+        let listener = Listener::bind(&address, identity).await.unwrap().keep_descriptors();
+        let address = listener.address().unwrap();
         let (events, watched) = watch::channel(0);
         let echo = Echo { events: watched };
         let routes = Routes::new(NetworkServiceServer::new(echo.clone()));
         let routes = routes.add_service(MonitorConnectionServer::new(echo));
         let server = tokio::spawn(serve(listener, routes, std::future::pending(), Duration::ZERO));
-        Self { target, events, _server: AbortOnDropHandle::new(server), _folder: folder }
+        Self { address, events, _server: AbortOnDropHandle::new(server), _folder: folder }
     }
 }
 

@@ -142,13 +142,13 @@ pub async fn serve_monitored(chain: Next, connections: Connections) -> Served {
 pub async fn serve_routes(routes: Routes) -> Served {
     let authority = Authority::new("test.domain");
     let folder = tempfile::tempdir().unwrap();
-    let target = Address::Unix(folder.path().join("peer.sock"));
-    let listener = Listener::bind(&target, authority.identity("peer")).await.unwrap();
+    let address = Address::Unix(folder.path().join("peer.sock"));
+    let listener = Listener::bind(&address, authority.identity("peer")).await.unwrap();
     let listener = listener.keep_descriptors();
     let server = tokio::spawn(server::serve(listener, routes, std::future::pending(), Duration::ZERO));
     let dial_timeout = Duration::from_secs(5);
     let token_lifetime = Duration::from_secs(600);
-    let dialer = Dialer { target, identity: authority.identity("client"), dial_timeout, token_lifetime };
+    let dialer = Dialer { address, identity: authority.identity("client"), dial_timeout, token_lifetime };
     Served { dialer, _server: AbortOnDropHandle::new(server), _folder: folder }
 }
 

@@ -98,7 +98,7 @@ mod tests {
         ];
         for (text, expected) in table {
             match (text.parse::<Address>(), expected) {
-                (Ok(target), Some(expected)) => assert_eq!(target.to_string(), expected),
+                (Ok(address), Some(expected)) => assert_eq!(address.to_string(), expected),
                 (Err(error), None) => assert!(error.to_string().contains(&format!("`{text}`")), "{error}"),
                 (got, _) => panic!("{text}: {got:?}"),
             }

@@ -56,22 +56,22 @@ impl Default for ChannelSettings {
 /// connection.
 #[derive(Clone, Debug)]
 pub struct Channel {
-    target: Arc<Address>,
+    address: Arc<Address>,
     link: watch::Receiver<Link>,
 }
 
 impl Channel {
-    /// Connects to `target` in a task of `tasks`, now and whenever the connection ends.
-    pub fn open(target: Address, identity: Identity, settings: ChannelSettings, tasks: &Tasks) -> Self {
-        let target = Arc::new(target);
+    /// Connects to `address` in a task of `tasks`, now and whenever the connection ends.
+    pub fn open(address: Address, identity: Identity, settings: ChannelSettings, tasks: &Tasks) -> Self {
+        let address = Arc::new(address);
         let (publish, link) = watch::channel(Link::connecting(settings.keepalive));
-        tasks.spawn(Keeper::new(Arc::clone(&target), identity, settings, publish).run());
-        Self { target, link }
+        tasks.spawn(Keeper::new(Arc::clone(&address), identity, settings, publish).run());
+        Self { address, link }
     }
 
     /// Address of the server.
-    pub fn target(&self) -> &Address {
-        &self.target
+    pub fn address(&self) -> &Address {
+        &self.address
     }
 
     /// Subscribes to every change of the connection.
@@ -92,7 +92,7 @@ impl Service<http::Request<Body>> for Channel {
     /// Waits while the first attempt, or the attempt to re-make the connection, is in progress.
     /// Fails with `Unavailable` while there is no connection.
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        let target = Arc::clone(&self.target);
+        let address = Arc::clone(&self.address);
         let mut link = self.link.clone();
         Box::pin(async move {
             let settled = link.wait_for(Link::is_settled).await.map(|link| link.clone());
@@ -103,7 +103,7 @@ impl Service<http::Request<Body>> for Channel {
                 },
                 Err(_) => "this process is shutting down".into(),
             };
-            Err(Status::unavailable(format!("no connection to {target}: {error}")).into())
+            Err(Status::unavailable(format!("no connection to {address}: {error}")).into())
         })
     }
 }

@@ -78,27 +78,27 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Listens on `target` for peers that present an SVID; each receives the SVID of that moment. A
-    /// unix socket is made in its folder, which is created if it is missing, and open to all users,
-    /// because peers may be other users; a socket file without a listener is replaced.
+    /// Listens on `address` for peers that present an SVID; each receives the SVID of that moment.
+    /// A unix socket is made in its folder, which is created if it is missing, and open to all
+    /// users, because peers may be other users; a socket file without a listener is replaced.
     ///
     /// # Errors
     /// [`ListenError`].
-    pub async fn bind(target: &Address, identity: Identity) -> Result<Self, ListenError> {
-        let socket = Listening::bind(target, Some(0o777)).await?;
+    pub async fn bind(address: &Address, identity: Identity) -> Result<Self, ListenError> {
+        let socket = Listening::bind(address, Some(0o777)).await?;
         let connections = descriptors::share(2, MAX_CONNECTIONS);
         let bounds = Bounds { own: OWN, connections, uncalled: UNCALLED, idle: None };
         Ok(Self::within(socket, Some(identity), descriptors::share(8, MAX_NEWCOMERS), bounds))
     }
 
-    /// Listens on `target` without TLS, for every process that may write to it: for probes. An idle
-    /// connection is closed after a minute. The file of a unix socket has the mode of the process's
-    /// umask.
+    /// Listens on `address` without TLS, for every process that may write to it: for probes. An
+    /// idle connection is closed after a minute. The file of a unix socket has the mode of the
+    /// process's umask.
     ///
     /// # Errors
     /// [`ListenError`].
-    pub async fn bind_plain(target: &Address) -> Result<Self, ListenError> {
-        Ok(Self::plain(Listening::bind(target, None).await?))
+    pub async fn bind_plain(address: &Address) -> Result<Self, ListenError> {
+        Ok(Self::plain(Listening::bind(address, None).await?))
     }
 
     /// Like [`bind_plain`](Self::bind_plain); only the user of this process may connect to a unix
@@ -106,8 +106,8 @@ impl Listener {
     ///
     /// # Errors
     /// [`ListenError`].
-    pub async fn bind_private(target: &Address) -> Result<Self, ListenError> {
-        Ok(Self::plain(Listening::bind(target, Some(0o600)).await?))
+    pub async fn bind_private(address: &Address) -> Result<Self, ListenError> {
+        Ok(Self::plain(Listening::bind(address, Some(0o600)).await?))
     }
 
     fn plain(socket: Listening) -> Self {
@@ -140,8 +140,8 @@ impl Listener {
     ///
     /// # Errors
     /// That of the system.
-    pub fn target(&self) -> io::Result<Address> {
-        self.socket.target()
+    pub fn address(&self) -> io::Result<Address> {
+        self.socket.address()
     }
 
     /// Accepts until no connection waits.

@@ -54,7 +54,7 @@ impl Pod {
     /// The dialer of a peer.
     pub(crate) fn dialer_for(&self, address: &str, token_lifetime: Duration) -> Outcome<Dialer> {
         let target: Address = address.parse().map_err(|error| format!("{error}"))?;
-        Ok(Dialer { target, identity: self.identity.clone(), dial_timeout: DIAL, token_lifetime })
+        Ok(Dialer { address: target, identity: self.identity.clone(), dial_timeout: DIAL, token_lifetime })
     }
 
     /// Rows of our client chain. Its end discards received descriptors.

@@ -228,7 +228,7 @@ pub(crate) async fn eventually(
 }
 
 fn dialer(target: &Address, identity: Identity, token_lifetime: Duration) -> Dialer {
-    Dialer { target: target.clone(), identity, dial_timeout: Duration::from_secs(5), token_lifetime }
+    Dialer { address: target.clone(), identity, dial_timeout: Duration::from_secs(5), token_lifetime }
 }
 
 async fn serve_chain(

@@ -17,7 +17,7 @@ const DIAL: Duration = Duration::from_secs(5);
 /// A dialer of nsmgr.
 pub fn dialer(nsmgr: &Address, identity: &Identity) -> Dialer {
     Dialer {
-        target: nsmgr.clone(),
+        address: nsmgr.clone(),
         identity: identity.clone(),
         dial_timeout: DIAL,
         token_lifetime: TOKEN_LIFETIME,

@@ -53,5 +53,5 @@ pub(crate) fn identity(authority: &Authority, pod: &str) -> Identity {
 }
 
 pub(crate) fn dialer(target: &Address, identity: Identity, token_lifetime: Duration) -> Dialer {
-    Dialer { target: target.clone(), identity, dial_timeout: Duration::from_secs(5), token_lifetime }
+    Dialer { address: target.clone(), identity, dial_timeout: Duration::from_secs(5), token_lifetime }
 }

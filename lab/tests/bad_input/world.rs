@@ -89,7 +89,7 @@ impl World {
             ipam,
             nsp,
             parts,
-            socket: _endpoint.target().clone(),
+            socket: _endpoint.address().clone(),
             standing: Connection::default(),
             before: Counts::default(),
             ipam_server: Mutex::new(Some(ipam_server)),

@@ -33,7 +33,7 @@ pub struct Builder {
 
 impl Builder {
     pub(super) fn new(name: String, identity: Identity, nsmgr: Address, tasks: Tasks) -> Self {
-        let nsmgr = Dialer { target: nsmgr, identity, dial_timeout: DIAL, token_lifetime: TOKEN_LIFETIME };
+        let nsmgr = Dialer { address: nsmgr, identity, dial_timeout: DIAL, token_lifetime: TOKEN_LIFETIME };
         Self { name, nsmgr, tasks, changes: Changes::default(), request_timeout: REQUEST }
     }
 

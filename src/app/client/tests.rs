@@ -18,7 +18,7 @@ const URL: &str = "kernel://web/nsm-1?app=shop";
 struct World {
     authority: Authority,
     tasks: Tasks,
-    target: Address,
+    address: Address,
     addresses: PointToPoint,
     folder: tempfile::TempDir,
 }
@@ -29,7 +29,7 @@ impl World {
         Self {
             authority: Authority::new("a.test"),
             tasks: Tasks::default(),
-            target: Address::Unix(folder.path().join("web.sock")),
+            address: Address::Unix(folder.path().join("web.sock")),
             addresses: PointToPoint::new("10.0.0.0/24".parse().unwrap()),
             folder,
         }
@@ -38,11 +38,11 @@ impl World {
     async fn endpoint(&self) -> Endpoint {
         let endpoint = Endpoint::builder("web-1", self.authority.identity("web-1"), &self.tasks);
         let endpoint = endpoint.with(self.addresses.clone()).with(mechanism::Endpoint::new(Names::of_pod()));
-        endpoint.listen_on(&self.target).serve().await.unwrap()
+        endpoint.listen_on(&self.address).serve().await.unwrap()
     }
 
     fn client(&self, tasks: &Tasks) -> Client {
-        let client = Client::builder("shop-1", self.authority.identity("shop-1"), &self.target, tasks);
+        let client = Client::builder("shop-1", self.authority.identity("shop-1"), &self.address, tasks);
         client.with(mechanism::Client::new(Names::of_pod())).request_timeout(LIMIT).build().unwrap()
     }
 }

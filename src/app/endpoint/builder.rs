@@ -112,8 +112,8 @@ impl Builder {
     }
 
     /// Listens on this address instead of a unix socket in a directory of its own.
-    pub fn listen_on(mut self, target: &Address) -> Self {
-        self.listen = Some(target.clone());
+    pub fn listen_on(mut self, address: &Address) -> Self {
+        self.listen = Some(address.clone());
         self
     }
 
@@ -141,11 +141,11 @@ impl Builder {
         let routes = routes.add_service(health);
         let identity = self.identity.clone();
         let server = match &self.listen {
-            Some(target) => Server::on(target, identity, routes, &self.tasks).await?,
+            Some(address) => Server::on(address, identity, routes, &self.tasks).await?,
             None => Server::below(&self.sockets, &self.name, identity, routes, &self.tasks).await?,
         };
-        tracing::info!(name = self.name, target = %server.target(), "listening");
-        let registration = self.nsmgr.take().map(|nsmgr| self.register(nsmgr, server.target()));
+        tracing::info!(name = self.name, address = %server.address(), "listening");
+        let registration = self.nsmgr.take().map(|nsmgr| self.register(nsmgr, server.address()));
         Ok(Endpoint { server, connections, registration })
     }
 
@@ -160,7 +160,7 @@ impl Builder {
     fn register(self, nsmgr: Address, own: &Address) -> Registration {
         let settings = registry::Settings::default();
         let dialer = Dialer {
-            target: nsmgr,
+            address: nsmgr,
             identity: self.identity.clone(),
             dial_timeout: DIAL,
             token_lifetime: self.token_lifetime,
@@ -176,7 +176,7 @@ impl Builder {
         let labels = names.iter().map(|name| (name.clone(), labels.clone())).collect();
         let (url, socket) = match own {
             Address::Unix(path) => (String::new(), Some(path.clone())),
-            target @ Address::Tcp(_) => (target.to_string(), None),
+            address @ Address::Tcp(_) => (address.to_string(), None),
         };
         let endpoint = NetworkServiceEndpoint {
             name: self.name,

@@ -64,7 +64,7 @@ pub enum EndpointError {
 ///     .await?;
 ///
 /// // A client that calls the endpoint; in a cluster it calls nsmgr.
-/// let client = Client::builder("shop-1", authority.identity("shop-1"), endpoint.target(), &tasks)
+/// let client = Client::builder("shop-1", authority.identity("shop-1"), endpoint.address(), &tasks)
 ///     .with(mechanism::Client::new(mechanism::Names::of_pod()))
 ///     .build()?;
 /// let link = client.connect(&"kernel://web/nsm-1".parse()?);
@@ -92,8 +92,8 @@ impl Endpoint {
     }
 
     /// The address at which peers call it.
-    pub fn target(&self) -> &Address {
-        self.server.target()
+    pub fn address(&self) -> &Address {
+        self.server.address()
     }
 
     /// Its connections.

@@ -25,7 +25,7 @@ async fn it_serves_health_until_it_is_stopped() {
     let (tasks, authority) = (Tasks::default(), Authority::new("a.test"));
     let endpoint = builder(folder.path(), &tasks, &authority).serve().await.unwrap();
     let dialer = Dialer {
-        target: endpoint.target().clone(),
+        address: endpoint.address().clone(),
         identity: authority.identity("probe"),
         dial_timeout: LIMIT,
         token_lifetime: Duration::from_secs(600),
@@ -48,10 +48,10 @@ async fn it_serves_health_until_it_is_stopped() {
 async fn it_is_registered_while_it_runs() {
     let folder = tempfile::tempdir().unwrap();
     let (tasks, authority) = (Tasks::default(), Authority::new("a.test"));
-    let target = Address::Unix(folder.path().join("nsm.sock"));
-    let nsmgr = Nsmgr::start(&authority, &target).await;
+    let address = Address::Unix(folder.path().join("nsm.sock"));
+    let nsmgr = Nsmgr::start(&authority, &address).await;
     let endpoint = builder(folder.path(), &tasks, &authority).offer("shop").label("app", "a");
-    let endpoint = endpoint.register_with(&target).serve().await.unwrap();
+    let endpoint = endpoint.register_with(&address).serve().await.unwrap();
     endpoint.registered().await.unwrap();
     assert_eq!(nsmgr.services(), ["shop", "web"]);
     let entries = nsmgr.endpoints();
@@ -73,19 +73,19 @@ async fn it_is_registered_while_it_runs() {
 async fn an_endpoint_that_the_registry_refuses_ends() {
     let folder = tempfile::tempdir().unwrap();
     let (tasks, authority) = (Tasks::default(), Authority::new("a.test"));
-    let target = Address::Unix(folder.path().join("nsm.sock"));
-    let nsmgr = Nsmgr::start(&authority, &target).await;
+    let address = Address::Unix(folder.path().join("nsm.sock"));
+    let nsmgr = Nsmgr::start(&authority, &address).await;
     let payload = |payload: &str| NetworkService {
         name: "api".into(),
         payload: payload.into(),
         ..NetworkService::default()
     };
     let first = builder(folder.path(), &tasks, &authority).offer_service(payload("IP"));
-    let first = first.register_with(&target).serve().await.unwrap();
+    let first = first.register_with(&address).serve().await.unwrap();
     first.registered().await.unwrap();
     let second = Endpoint::builder("web-2", authority.identity("web-2"), &tasks).sockets(folder.path());
     let second = second.offer_service(payload("ETHERNET"));
-    let ended = tokio::time::timeout_at(soon(), second.register_with(&target).run(std::future::pending()));
+    let ended = tokio::time::timeout_at(soon(), second.register_with(&address).run(std::future::pending()));
     let error = ended.await.unwrap().unwrap_err();
     assert!(matches!(error, EndpointError::Refused(_)), "{error:?}");
     first.stop(LIMIT).await;

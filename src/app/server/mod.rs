@@ -51,7 +51,7 @@ pub enum ServeError {
 /// A running server. Dropping it cuts every connection and removes the socket.
 #[derive(Debug)]
 pub struct Server {
-    target: Address,
+    address: Address,
     stop: CancellationToken,
     ended: watch::Receiver<bool>,
     _task: Task,
@@ -72,8 +72,8 @@ impl Server {
     ) -> Result<Self, ServeError> {
         Directory::clear(parent, name).await;
         let directory = Directory::make(parent, name)?;
-        let target = Address::Unix(directory.path().join(SOCKET));
-        let server = Self::on(&target, identity, routes, tasks).await?;
+        let address = Address::Unix(directory.path().join(SOCKET));
+        let server = Self::on(&address, identity, routes, tasks).await?;
         Ok(Self { _directory: Some(directory), ..server })
     }
 
@@ -82,13 +82,13 @@ impl Server {
     /// # Errors
     /// [`ServeError::Listen`].
     pub async fn on(
-        target: &Address,
+        address: &Address,
         identity: Identity,
         routes: Routes,
         tasks: &Tasks,
     ) -> Result<Self, ServeError> {
-        let listener = Listener::bind(target, identity).await?;
-        let target = listener.target().map_err(|error| ListenError::Bind(target.clone(), error))?;
+        let listener = Listener::bind(address, identity).await?;
+        let address = listener.address().map_err(|error| ListenError::Bind(address.clone(), error))?;
         let stop = CancellationToken::new();
         let (end, ended) = watch::channel(false);
         let stopped = stop.clone().cancelled_owned();
@@ -96,12 +96,12 @@ impl Server {
             serve(listener, routes, stopped, DRAIN).await;
             end.send_replace(true);
         });
-        Ok(Self { target, stop, ended, _task: task, _directory: None })
+        Ok(Self { address, stop, ended, _task: task, _directory: None })
     }
 
     /// The address that it listens on; with a port of the system's choice if port 0 was given.
-    pub fn target(&self) -> &Address {
-        &self.target
+    pub fn address(&self) -> &Address {
+        &self.address
     }
 
     /// Stops listening, ends the streams, and gives calls in progress a second.

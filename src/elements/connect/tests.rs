@@ -109,7 +109,7 @@ async fn every_call_has_a_new_wire_and_the_last_good_one_stays() {
 async fn what_goes_wrong_is_told_by_the_table() {
     let peer = peer(&Seen::default()).await;
     let connect = Connect::new(peer.dialer.clone());
-    let nobody = Dialer { target: Address::Unix("/nonexistent/nsm.io.sock".into()), ..peer.dialer.clone() };
+    let nobody = Dialer { address: Address::Unix("/nonexistent/nsm.io.sock".into()), ..peer.dialer.clone() };
     // behaviour of the peer, which peer, status, part of the text
     #[rustfmt::skip]
     let table = [

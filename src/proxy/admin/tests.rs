@@ -44,7 +44,7 @@ impl Rig {
         let admin = admin(&health);
         let verbosity = admin.verbosity.clone();
         let listener = listen(&Address::Tcp("127.0.0.1:0".into())).await.unwrap();
-        let Address::Tcp(address) = listener.target().unwrap() else { panic!("not TCP") };
+        let Address::Tcp(address) = listener.address().unwrap() else { panic!("not TCP") };
         let served = serve(listener, router(admin), &tasks);
         Self { address, health, verbosity, tasks, _served: served }
     }
@@ -197,7 +197,7 @@ async fn a_unix_socket_is_open_to_the_own_user_alone() {
 /// Serves an answer of 64 MB within bounds of time.
 async fn large(times: serve::Times, tasks: &Tasks) -> (String, Served) {
     let listener = listen(&Address::Tcp("127.0.0.1:0".into())).await.unwrap();
-    let Address::Tcp(address) = listener.target().unwrap() else { panic!("not TCP") };
+    let Address::Tcp(address) = listener.address().unwrap() else { panic!("not TCP") };
     let routes = axum::Router::new().fallback(async || vec![b'x'; 64 << 20]);
     (address, serve::serve_within(times, listener, routes, tasks))
 }

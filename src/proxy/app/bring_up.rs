@@ -160,7 +160,7 @@ impl Up {
         let parent = Path::new(SOCKETS);
         let endpoint =
             endpoint::serve(parent, &parts.name, chain, connections, identity, health, &parts.tasks).await?;
-        let target = endpoint.target().clone();
+        let target = endpoint.address().clone();
         tracing::info!(%target, "listening");
         self.endpoint = Some(endpoint);
         Ok(target)
@@ -222,7 +222,7 @@ impl Up {
         let registry = registry::Client::new(parts.dialer.clone(), settings.deadline);
         let offer = endpoint::offer(&parts.name, &config.service_name, &config.host, socket);
         let registration = Registration::start(registry, offer, settings);
-        let dialer = Dialer { target: endpoint.clone(), ..parts.dialer.clone() };
+        let dialer = Dialer { address: endpoint.clone(), ..parts.dialer.clone() };
         let check = endpoint::check(dialer, config.grpc_probe_rpc_timeout, health.clone());
         let state = registration.state();
         self.watches.push(self.handles.set_registration(registration.state(), &parts.tasks));
@@ -293,7 +293,7 @@ fn parts(
         names: Names::new(move |name| *name == bridge || primary::is_foreign(name)),
         netns: Netns::own()?,
         dialer: Dialer {
-            target: config.connect_to.clone(),
+            address: config.connect_to.clone(),
             identity: identity.clone(),
             dial_timeout: config.dial_timeout,
             token_lifetime: config.max_token_lifetime,

@@ -58,9 +58,9 @@ async fn served() -> Served {
     let endpoint = serve(parent.path(), "px", chain.unwrap(), connections, identity.clone(), &health, &tasks)
         .await
         .unwrap();
-    let target = endpoint.target().clone();
+    let target = endpoint.address().clone();
     let dial_timeout = Duration::from_millis(500);
-    let dialer = Dialer { target, identity, dial_timeout, token_lifetime: Duration::from_secs(600) };
+    let dialer = Dialer { address: target, identity, dial_timeout, token_lifetime: Duration::from_secs(600) };
     Served { endpoint, dialer, health, tasks, parent }
 }
 
@@ -104,7 +104,7 @@ async fn the_check_of_the_own_endpoint_follows_whether_it_answers() {
 async fn the_check_passes_beside_silent_connections() {
     descriptors::raise().unwrap();
     let served = served().await;
-    let Address::Unix(socket) = served.endpoint.target() else { panic!("no unix socket") };
+    let Address::Unix(socket) = served.endpoint.address() else { panic!("no unix socket") };
     let mut silent = Vec::new();
     for count in [64, 1100] {
         while silent.len() < count {
@@ -125,7 +125,7 @@ async fn a_check_of_an_endpoint_that_is_mute_ends_at_its_limit() {
     let identity = Authority::new("test.domain").identity("px");
     let dial_timeout = Duration::from_millis(200);
     let dialer = Dialer {
-        target: Address::Unix(socket),
+        address: Address::Unix(socket),
         identity,
         dial_timeout,
         token_lifetime: Duration::from_secs(600),
@@ -142,7 +142,7 @@ async fn an_endpoint_without_identity_is_not_checked_but_alive() {
     health.set(Part::Endpoint, true, "answers");
     let (known, standing) = watch::channel(Standing::default());
     let dialer = Dialer {
-        target: Address::Unix("/nowhere/listen.on".into()),
+        address: Address::Unix("/nowhere/listen.on".into()),
         identity: Identity::of(standing),
         dial_timeout: LIMIT,
         token_lifetime: Duration::from_secs(600),

@@ -110,7 +110,7 @@ mod tests {
         let tasks = Tasks::default();
         let kernel = Kernel::start(settings, linux, &tasks);
         let dialer = Dialer {
-            target: Address::Unix("/nonexistent".into()),
+            address: Address::Unix("/nonexistent".into()),
             identity: Authority::new("a.test").identity("proxy"),
             dial_timeout: Duration::from_secs(1),
             token_lifetime: Duration::from_secs(600),

@@ -95,7 +95,7 @@ impl Recovery for Script {
         let inner = self.0.lock().unwrap();
         match inner.unreachable {
             true => Err(DialError::Connect {
-                target: Address::Unix("/nsmgr".into()),
+                address: Address::Unix("/nsmgr".into()),
                 source: std::io::ErrorKind::ConnectionRefused.into(),
             }),
             false => Ok(inner.left.get(id).cloned().map(Box::new)),

@@ -365,7 +365,7 @@ async fn other_pods_get_the_metrics_and_nothing_else() {
     let tasks = Tasks::default();
     let metrics = whole(100, &tasks).await;
     let listener = serve::listen(0).await.unwrap();
-    let Address::Tcp(address) = listener.target().unwrap() else { panic!("not TCP") };
+    let Address::Tcp(address) = listener.address().unwrap() else { panic!("not TCP") };
     let address = address.replace("[::]", "127.0.0.1");
     let _served = crate::proxy::admin::serve(listener, serve::router(metrics), &tasks);
     let answer = ask(&address, "GET /metrics").await;
@@ -385,7 +385,7 @@ async fn a_port_that_is_taken_costs_a_warning() {
     let tasks = Tasks::default();
     let metrics = Metrics::with_ports(&sources(), Box::new(|| Ok(Vec::new()))).unwrap();
     let taken = serve::listen(0).await.unwrap();
-    let Address::Tcp(address) = taken.target().unwrap() else { panic!("not TCP") };
+    let Address::Tcp(address) = taken.address().unwrap() else { panic!("not TCP") };
     let port = address.rsplit_once(':').unwrap().1.parse().unwrap();
     assert!(serve(Some(port), Some(&metrics), &tasks).await.is_none());
     assert!(serve(None, Some(&metrics), &tasks).await.is_none());

@@ -23,7 +23,7 @@ const LATER: &str = r#"{"Index":0,"PathSegments":[{"token":"T"},{"token":"T"},{"
 
 struct World {
     authority: Authority,
-    target: Address,
+    address: Address,
     socket: PathBuf,
     _listener: Listener,
     _folder: tempfile::TempDir,
@@ -33,21 +33,21 @@ impl World {
     async fn new() -> Self {
         let authority = Authority::new("a.test");
         let folder = tempfile::tempdir().unwrap();
-        let target = Address::Unix(folder.path().join("nsm.sock"));
+        let address = Address::Unix(folder.path().join("nsm.sock"));
         let socket = folder.path().join("nse.sock");
         let listener =
             Listener::bind(&Address::Unix(socket.clone()), authority.identity("px")).await.unwrap();
-        Self { authority, target, socket, _listener: listener, _folder: folder }
+        Self { authority, address, socket, _listener: listener, _folder: folder }
     }
 
     async fn nsmgr(&self) -> Nsmgr {
-        Nsmgr::start(&self.authority, &self.target).await
+        Nsmgr::start(&self.authority, &self.address).await
     }
 
     /// The client of a pod.
     fn client(&self, pod: &str, deadline: Duration) -> Client {
         let dialer = Dialer {
-            target: self.target.clone(),
+            address: self.address.clone(),
             identity: self.authority.identity(pod),
             dial_timeout: Duration::from_secs(5),
             token_lifetime: Duration::from_secs(600),

@@ -213,12 +213,12 @@ impl MonitorConnection for Mute {
 async fn a_stream_that_a_peer_does_not_open_ends() {
     let authority = Authority::new("test.domain");
     let folder = tempfile::tempdir().unwrap();
-    let target = Address::Unix(folder.path().join("peer.sock"));
-    let listener = Listener::bind(&target, authority.identity("peer")).await.unwrap();
+    let address = Address::Unix(folder.path().join("peer.sock"));
+    let listener = Listener::bind(&address, authority.identity("peer")).await.unwrap();
     let routes = Routes::new(MonitorConnectionServer::new(Mute));
     let server = serve(listener, routes, pending(), Duration::ZERO);
     let _server = AbortOnDropHandle::new(tokio::spawn(server));
-    let wire = Wire::dial(&target, authority.svid("client"), soon()).await.unwrap();
+    let wire = Wire::dial(&address, authority.svid("client"), soon()).await.unwrap();
 
     tokio::time::pause();
     let start = Instant::now();

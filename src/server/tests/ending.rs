@@ -18,7 +18,7 @@ async fn the_server_ends_at_once_with_idle_connections_and_streams() {
     for wire in [wire, idle] {
         timeout(Duration::from_secs(5), wire.closed()).await.expect("connections are closed");
     }
-    let dialled = Wire::dial(&world.target, world.authority.svid("nsc"), soon()).await;
+    let dialled = Wire::dial(&world.address, world.authority.svid("nsc"), soon()).await;
     assert!(dialled.is_err(), "nobody listens any more");
 }
 

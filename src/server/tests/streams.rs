@@ -27,7 +27,7 @@ async fn peers_monitor_connections_and_take_pictures_of_them() {
 
     world.connections.publish("b", named("b"));
     let dialer = Dialer {
-        target: world.target.clone(),
+        address: world.address.clone(),
         identity: world.authority.identity("nsc"),
         dial_timeout: Duration::from_secs(5),
         token_lifetime: LIFETIME,
@@ -42,7 +42,7 @@ async fn a_picture_from_a_peer_that_is_not_there_ends_in_time() {
     let authority = Authority::new("a.test");
     let folder = tempfile::tempdir().unwrap();
     let dialer = Dialer {
-        target: Address::Unix(folder.path().join("nobody.sock")),
+        address: Address::Unix(folder.path().join("nobody.sock")),
         identity: authority.identity("nsc"),
         dial_timeout: Duration::from_secs(5),
         token_lifetime: LIFETIME,

@@ -28,13 +28,13 @@ pub enum Socket {
 }
 
 impl Socket {
-    /// Connects to a target. A host name is resolved; the first of its addresses that answers is
+    /// Connects to an address. A host name is resolved; the first of its addresses that answers is
     /// used.
     ///
     /// # Errors
     /// The error of the last address tried.
-    pub async fn connect(target: &Address) -> io::Result<Self> {
-        match target {
+    pub async fn connect(address: &Address) -> io::Result<Self> {
+        match address {
             Address::Unix(path) => Ok(UnixStream::connect(path).await?.into()),
             Address::Tcp(address) => connect(address).await?.try_into(),
         }

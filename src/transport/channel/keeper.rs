@@ -27,7 +27,7 @@ const PROVEN: Duration = Duration::from_secs(1);
 
 /// The task of a channel. The connection goes with it.
 pub(super) struct Keeper {
-    target: Arc<Address>,
+    address: Arc<Address>,
     identity: Identity,
     settings: ChannelSettings,
     link: watch::Sender<Link>,
@@ -39,13 +39,13 @@ pub(super) struct Keeper {
 
 impl Keeper {
     pub(super) fn new(
-        target: Arc<Address>,
+        address: Arc<Address>,
         identity: Identity,
         settings: ChannelSettings,
         link: watch::Sender<Link>,
     ) -> Self {
         let backoff = Backoff::new(FIRST_DELAY, settings.max_backoff);
-        Self { target, identity, settings, link, keepalive: settings.keepalive, backoff, error: None }
+        Self { address, identity, settings, link, keepalive: settings.keepalive, backoff, error: None }
     }
 
     /// Dials, waits for the end, and dials again. Does not return.
@@ -69,7 +69,7 @@ impl Keeper {
     async fn dial(&self) -> Result<Wire, String> {
         let deadline = Instant::now() + self.settings.dial_timeout;
         let svid = self.identity.ready(deadline).await.map_err(|error| causes(&error))?;
-        let dialled = Wire::dial_pinging(&self.target, svid, deadline, Some(self.keepalive)).await;
+        let dialled = Wire::dial_pinging(&self.address, svid, deadline, Some(self.keepalive)).await;
         dialled.map_err(|error| causes(&error))
     }
 
@@ -81,7 +81,7 @@ impl Keeper {
         match &self.error {
             None => self.is_up(&wire),
             Some(error) => {
-                debug!(target = %self.target, "connected");
+                debug!(address = %self.address, "connected");
                 self.link.send_replace(Link::unproven(wire.clone(), error.clone(), self.keepalive));
             }
         }
@@ -103,7 +103,7 @@ impl Keeper {
         match ended {
             Ended::TooManyPings if self.ping_less() => Ok(()),
             ended if held => {
-                info!(target = %self.target, ?ended, "the connection has ended, it is made again");
+                info!(address = %self.address, ?ended, "the connection has ended, it is made again");
                 Ok(())
             }
             Ended::Broken(error) => Err(format!("the connection does not hold: {error}")),
@@ -112,7 +112,7 @@ impl Keeper {
     }
 
     fn is_up(&self, wire: &Wire) {
-        info!(target = %self.target, peer = wire.peer().id(), "connected");
+        info!(address = %self.address, peer = wire.peer().id(), "connected");
         self.link.send_replace(Link::up(wire.clone(), self.keepalive));
     }
 
@@ -128,7 +128,7 @@ impl Keeper {
         let before = self.keepalive;
         self.keepalive = (before * 2).min(LONGEST_KEEPALIVE).max(before);
         if self.keepalive > before {
-            warn!(target = %self.target, ?before, now = ?self.keepalive, "the server is pinged less often");
+            warn!(address = %self.address, ?before, now = ?self.keepalive, "the server is pinged less often");
         }
         self.keepalive > before
     }
@@ -136,8 +136,8 @@ impl Keeper {
     /// Publishes a failure, and logs it once for as long as it lasts.
     fn failed(&mut self, error: String) {
         match self.error.as_ref() == Some(&error) {
-            true => debug!(target = %self.target, error, "still not connected"),
-            false => warn!(target = %self.target, error, "not connected"),
+            true => debug!(address = %self.address, error, "still not connected"),
+            false => warn!(address = %self.address, error, "not connected"),
         }
         self.link.send_replace(Link::down(error.clone(), self.keepalive));
         self.error = Some(error);

@@ -26,11 +26,11 @@ async fn call(channel: &Channel) -> Result<String, Status> {
 async fn a_channel_reports_its_state_and_returns_with_its_server() {
     let authority = Authority::new("a.test");
     let server = Endpoint::tcp("127.0.0.1:0", authority.identity("ipam")).await;
-    let Address::Tcp(address) = server.target.clone() else { panic!("not TCP") };
+    let Address::Tcp(address) = server.address.clone() else { panic!("not TCP") };
     let port = address.rsplit_once(':').unwrap().1.to_owned();
     let tasks = Tasks::default();
-    let target = format!("localhost:{port}").parse().unwrap();
-    let channel = Channel::open(target, authority.identity("proxy"), settings(), &tasks);
+    let named = format!("localhost:{port}").parse().unwrap();
+    let channel = Channel::open(named, authority.identity("proxy"), settings(), &tasks);
     // The first call waits for the first attempt.
     assert_eq!(call(&channel).await.unwrap(), "spiffe://a.test/proxy");
     let link = channel.subscribe();
@@ -109,7 +109,7 @@ async fn the_interval_of_pings_doubles_as_often_as_it_is_refused() {
     let authority = Authority::new("a.test");
     let tasks = Tasks::default();
     let server = Abrupt::start(authority.identity("ipam"), End::TooManyPings, Duration::ZERO, 3).await;
-    let channel = Channel::open(server.target.clone(), authority.identity("proxy"), settings(), &tasks);
+    let channel = Channel::open(server.address.clone(), authority.identity("proxy"), settings(), &tasks);
     let mut link = channel.subscribe();
     until(&mut link, Link::is_up).await;
     let fourth = |link: &Link| server.connections() == 4 && link.wire().is_some();
@@ -126,7 +126,7 @@ async fn a_server_that_refuses_all_pings_is_dialled_with_pauses() {
     let server =
         Abrupt::start(authority.identity("ipam"), End::TooManyPings, Duration::ZERO, usize::MAX).await;
     let settings = ChannelSettings { keepalive: Duration::from_secs(1800), ..settings() };
-    let channel = Channel::open(server.target.clone(), authority.identity("proxy"), settings, &tasks);
+    let channel = Channel::open(server.address.clone(), authority.identity("proxy"), settings, &tasks);
     let mut link = channel.subscribe();
     until(&mut link, |link| link.error().is_some_and(|why| why.contains("TooManyPings"))).await;
     assert_eq!(link.borrow().keepalive(), Duration::from_secs(3600));
@@ -139,7 +139,7 @@ async fn the_link_stays_up_while_a_connection_that_held_is_re_made() {
     let tasks = Tasks::default();
     let settings = ChannelSettings { max_backoff: Duration::from_millis(20), ..settings() };
     let server = Abrupt::start(authority.identity("ipam"), End::Close, Duration::from_millis(200), 3).await;
-    let channel = Channel::open(server.target.clone(), authority.identity("proxy"), settings, &tasks);
+    let channel = Channel::open(server.address.clone(), authority.identity("proxy"), settings, &tasks);
     let mut link = channel.subscribe();
     until(&mut link, Link::is_up).await;
     let fourth = |link: &Link| server.connections() == 4 && link.wire().is_some();
@@ -154,7 +154,7 @@ async fn a_server_that_closes_at_once_is_dialled_less_and_less_often() {
     let tasks = Tasks::default();
     let settings = ChannelSettings { max_backoff: Duration::from_secs(2), ..settings() };
     let server = Abrupt::start(authority.identity("ipam"), End::Close, Duration::ZERO, usize::MAX).await;
-    let channel = Channel::open(server.target.clone(), authority.identity("proxy"), settings, &tasks);
+    let channel = Channel::open(server.address.clone(), authority.identity("proxy"), settings, &tasks);
     tokio::time::sleep(Duration::from_secs(2)).await;
     let attempts = server.connections();
     assert!(

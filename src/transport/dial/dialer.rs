@@ -28,7 +28,7 @@ const LONGEST_PAUSE_ABSENT: Duration = Duration::from_millis(200);
 #[derive(Clone, Debug)]
 pub struct Dialer {
     /// Address of the peer.
-    pub target: Address,
+    pub address: Address,
     /// Our identity; each attempt uses the SVID of that moment.
     pub identity: Identity,
     /// Timeout of one attempt.
@@ -50,17 +50,20 @@ impl Dialer {
         loop {
             let svid = self.identity.ready(deadline).await?;
             let attempt = deadline.min(Instant::now() + self.dial_timeout);
-            let error = match Wire::dial(&self.target, svid, attempt).await {
+            let error = match Wire::dial(&self.address, svid, attempt).await {
                 Err(error) if error.is_transient() => error,
                 done => return done,
             };
             debug!(error = causes(&error), "dial failed");
             let pause = match &error {
-                DialError::Connect { target: Address::Unix(_), .. } => absent.delay(),
+                DialError::Connect { address: Address::Unix(_), .. } => absent.delay(),
                 _ => failing.delay(),
             };
             if Instant::now() + pause >= deadline {
-                return Err(DialError::Deadline { target: self.target.clone(), last: Some(Box::new(error)) });
+                return Err(DialError::Deadline {
+                    address: self.address.clone(),
+                    last: Some(Box::new(error)),
+                });
             }
             sleep(pause).await;
         }

@@ -22,40 +22,40 @@ pub enum DialError {
     #[error("cannot dial without an identity")]
     Identity(#[from] NoIdentity),
     /// The socket is missing or refuses, or the host is unknown. The peer does not run (yet).
-    #[error("cannot connect to {target}")]
+    #[error("cannot connect to {address}")]
     Connect {
         /// The address.
-        target: Address,
+        address: Address,
         /// The error of the socket.
         source: io::Error,
     },
     /// TLS failed: the peer went away in the middle, or its certificate is not trusted.
-    #[error("TLS handshake with {target} failed")]
+    #[error("TLS handshake with {address} failed")]
     Handshake {
         /// The address.
-        target: Address,
+        address: Address,
         /// The error of TLS; if a certificate is refused, it names the rule.
         source: io::Error,
     },
     /// The peer did not choose HTTP/2. It does not speak gRPC.
-    #[error("{target} did not choose HTTP/2 (accepted: ALPN h2)")]
+    #[error("{address} did not choose HTTP/2 (accepted: ALPN h2)")]
     NotHttp2 {
         /// The address.
-        target: Address,
+        address: Address,
     },
     /// The peer's certificate is not an SVID.
-    #[error("{target} presented no SVID")]
+    #[error("{address} presented no SVID")]
     Leaf {
         /// The address.
-        target: Address,
+        address: Address,
         /// The reason.
         source: InvalidLeaf,
     },
     /// HTTP/2 failed right after TLS.
-    #[error("HTTP/2 with {target} failed")]
+    #[error("HTTP/2 with {address} failed")]
     Http2 {
         /// The address.
-        target: Address,
+        address: Address,
         /// The error of HTTP/2.
         source: hyper::Error,
     },
@@ -63,10 +63,10 @@ pub enum DialError {
     #[error("no TLS configuration from the SVID")]
     Config(#[from] rustls::Error),
     /// The deadline passed. The peer was silent, or each attempt failed.
-    #[error("{target} was not reached by the deadline")]
+    #[error("{address} was not reached by the deadline")]
     Deadline {
         /// The address.
-        target: Address,
+        address: Address,
         /// The error of the last attempt, if one had failed.
         #[source]
         last: Option<Box<DialError>>,

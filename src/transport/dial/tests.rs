@@ -13,10 +13,10 @@ use crate::{
     transport::{Identity, Listener, identity::Standing},
 };
 
-fn dialer(target: Address, identity: Identity) -> Dialer {
+fn dialer(address: Address, identity: Identity) -> Dialer {
     let dial_timeout = Duration::from_secs(5);
     let token_lifetime = Duration::from_secs(600);
-    Dialer { target, identity, dial_timeout, token_lifetime }
+    Dialer { address, identity, dial_timeout, token_lifetime }
 }
 
 fn socket(folder: &Path) -> Address {
@@ -31,11 +31,11 @@ fn shortly() -> Instant {
 async fn a_dial_waits_for_a_socket_that_comes_late() {
     let authority = Authority::new("a.test");
     let folder = tempfile::tempdir().unwrap();
-    let target = socket(folder.path());
-    let dialer = dialer(target.clone(), authority.identity("client"));
+    let address = socket(folder.path());
+    let dialer = dialer(address.clone(), authority.identity("client"));
     let late = async {
-        assert!(Wire::dial(&target, authority.svid("client"), soon()).await.is_err());
-        Listener::bind(&target, authority.identity("nsmgr")).await.unwrap()
+        assert!(Wire::dial(&address, authority.svid("client"), soon()).await.is_err());
+        Listener::bind(&address, authority.identity("nsmgr")).await.unwrap()
     };
     let accepted = async { futures::StreamExt::next(&mut late.await).await.unwrap().unwrap() };
     let (wire, _accepted) = tokio::join!(dialer.dial(soon()), accepted);
@@ -75,7 +75,7 @@ async fn without_an_identity_there_is_no_dial() {
     let folder = tempfile::tempdir().unwrap();
     let (known, standing) = watch::channel(Standing::default());
     let endpoint = Endpoint::of(&authority).await;
-    let dialer = dialer(endpoint.target.clone(), Identity::of(standing));
+    let dialer = dialer(endpoint.address.clone(), Identity::of(standing));
     let error = dialer.dial(shortly()).await.unwrap_err();
     assert!(causes(&error).contains("the Workload API has not been heard"), "{error:?}");
     let late = async { known.send_replace(Standing { svid: Some(authority.svid("client")), trouble: None }) };
@@ -89,7 +89,7 @@ async fn a_peer_whose_certificate_is_refused_is_not_dialled_again() {
     let ours = Authority::new("a.test");
     let other = Authority::new("b.test");
     let endpoint = Endpoint::of(&other).await;
-    let error = dialer(endpoint.target.clone(), ours.identity("client")).dial(soon()).await.unwrap_err();
+    let error = dialer(endpoint.address.clone(), ours.identity("client")).dial(soon()).await.unwrap_err();
     assert!(matches!(error, DialError::Handshake { .. }), "{error:?}");
     assert!(causes(&error).contains("spiffe://b.test/endpoint"), "{}", causes(&error));
     assert_eq!(Status::from(error).code(), Code::Unavailable);
@@ -106,8 +106,8 @@ async fn a_peer_without_http2_is_refused_after_the_handshake() {
         let (stream, _) = listener.accept().await.unwrap();
         TlsAcceptor::from(Arc::new(config)).accept(stream).await
     };
-    let target = socket(folder.path());
-    let (error, _stream) = tokio::join!(Wire::dial(&target, authority.svid("client"), soon()), accept);
+    let address = socket(folder.path());
+    let (error, _stream) = tokio::join!(Wire::dial(&address, authority.svid("client"), soon()), accept);
     let error = error.unwrap_err();
     assert!(matches!(error, DialError::NotHttp2 { .. }), "{error:?}");
     assert!(!error.is_transient());

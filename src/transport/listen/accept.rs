@@ -32,8 +32,8 @@ impl Accepting {
         Self { socket, paused: false, pause, failures: Tally::default() }
     }
 
-    pub(super) fn target(&self) -> io::Result<Address> {
-        self.socket.target()
+    pub(super) fn address(&self) -> io::Result<Address> {
+        self.socket.address()
     }
 
     /// Accepts a connection. An error has been logged, and a pause follows it.

@@ -64,16 +64,17 @@ impl Arrived {
 }
 
 impl Listening {
-    /// Listens on `target`; the file of a unix socket gets `mode`, if there is one.
-    pub(super) async fn bind(target: &Address, mode: Option<u32>) -> Result<Self, ListenError> {
-        let bind = |error| ListenError::Bind(target.clone(), error);
-        match target {
+    /// Listens on `address`; the file of a unix socket gets `mode`, if there is one.
+    pub(super) async fn bind(address: &Address, mode: Option<u32>) -> Result<Self, ListenError> {
+        let bind = |error| ListenError::Bind(address.clone(), error);
+        match address {
             Address::Tcp(address) => TcpListener::bind(address.as_str()).await.map(Self::Tcp).map_err(bind),
             Address::Unix(path) => {
                 if let Some(folder) = path.parent() {
-                    fs::create_dir_all(folder).map_err(|error| ListenError::Folder(target.clone(), error))?;
+                    fs::create_dir_all(folder)
+                        .map_err(|error| ListenError::Folder(address.clone(), error))?;
                 }
-                clear(target, path).await?;
+                clear(address, path).await?;
                 let listener = UnixListener::bind(path).map_err(bind)?;
                 let inode = fs::symlink_metadata(path).map_err(bind)?.ino();
                 let file = SocketFile { path: path.clone(), inode };
@@ -85,7 +86,7 @@ impl Listening {
         }
     }
 
-    pub(super) fn target(&self) -> io::Result<Address> {
+    pub(super) fn address(&self) -> io::Result<Address> {
         match self {
             Self::Unix(_, file) => Ok(Address::Unix(file.path.clone())),
             Self::Tcp(listener) => Ok(Address::Tcp(listener.local_addr()?.to_string())),
@@ -106,12 +107,12 @@ impl Listening {
 }
 
 /// Frees the path: removes a socket that has no listener.
-async fn clear(target: &Address, path: &Path) -> Result<(), ListenError> {
-    let stale = |error| ListenError::Stale(target.clone(), error);
+async fn clear(address: &Address, path: &Path) -> Result<(), ListenError> {
+    let stale = |error| ListenError::Stale(address.clone(), error);
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(stale(error)),
-        Ok(found) if !found.file_type().is_socket() => return Err(ListenError::Occupied(target.clone())),
+        Ok(found) if !found.file_type().is_socket() => return Err(ListenError::Occupied(address.clone())),
         Ok(_) => {}
     }
     match UnixStream::connect(path).await {
@@ -119,7 +120,7 @@ async fn clear(target: &Address, path: &Path) -> Result<(), ListenError> {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         // A full backlog is a listener too.
         Err(error) if error.kind() != ErrorKind::WouldBlock => Err(stale(error)),
-        _ => Err(ListenError::InUse(target.clone())),
+        _ => Err(ListenError::InUse(address.clone())),
     }
 }
 

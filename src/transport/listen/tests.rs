@@ -35,23 +35,23 @@ async fn greet(listener: &mut Listener) -> Accepted {
 async fn the_socket_is_open_to_all_and_goes_with_the_listener() {
     let authority = Authority::new("a.test");
     let folder = tempfile::tempdir().unwrap();
-    let (path, target) = socket(folder.path());
-    let listener = Listener::bind(&target, authority.identity("nse")).await.unwrap();
+    let (path, address) = socket(folder.path());
+    let listener = Listener::bind(&address, authority.identity("nse")).await.unwrap();
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o777);
-    let error = Listener::bind(&target, authority.identity("nse")).await.err().unwrap();
+    let error = Listener::bind(&address, authority.identity("nse")).await.err().unwrap();
     assert!(matches!(error, ListenError::InUse(_)), "{error:?}");
     drop(listener);
     assert!(!path.exists());
     // A killed process leaves its socket.
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
-    let listener = Listener::bind(&target, authority.identity("nse")).await.unwrap();
+    let listener = Listener::bind(&address, authority.identity("nse")).await.unwrap();
     fs::remove_file(&path).unwrap();
     let _successor = std::os::unix::net::UnixListener::bind(&path).unwrap();
     drop(listener);
     assert!(path.exists(), "the socket of a successor stays");
     fs::remove_file(&path).unwrap();
     fs::write(&path, "precious").unwrap();
-    let error = Listener::bind(&target, authority.identity("nse")).await.err().unwrap();
+    let error = Listener::bind(&address, authority.identity("nse")).await.err().unwrap();
     assert!(matches!(error, ListenError::Occupied(_)), "{error:?}");
     assert_eq!(fs::read(&path).unwrap(), b"precious");
 }
@@ -61,8 +61,8 @@ async fn a_peer_needs_a_trusted_certificate_and_http2() {
     let ours = Authority::new("a.test");
     let other = Authority::new("b.test");
     let folder = tempfile::tempdir().unwrap();
-    let (path, target) = socket(folder.path());
-    let mut listener = Listener::bind(&target, ours.identity("nse")).await.unwrap();
+    let (path, address) = socket(folder.path());
+    let mut listener = Listener::bind(&address, ours.identity("nse")).await.unwrap();
 
     let client = Stranger::of(&ours.svid("client"));
     let federated = Svid::new(&other.context_with(&other.leaf("client"), &[&ours])).unwrap();
@@ -85,8 +85,8 @@ async fn a_peer_needs_a_trusted_certificate_and_http2() {
 async fn a_peer_is_told_that_its_certificate_is_not_valid_now() {
     let authority = Authority::new("a.test");
     let folder = tempfile::tempdir().unwrap();
-    let (path, target) = socket(folder.path());
-    let mut listener = Listener::bind(&target, authority.identity("nse")).await.unwrap();
+    let (path, address) = socket(folder.path());
+    let mut listener = Listener::bind(&address, authority.identity("nse")).await.unwrap();
     let expired = authority.leaf_until("client", -1);
     let client = Stranger::of(&authority.svid("client")).showing(&expired);
     let error = tokio::select! {
@@ -102,8 +102,8 @@ async fn a_peer_is_told_that_its_certificate_is_not_valid_now() {
 async fn a_session_is_never_resumed() {
     let authority = Authority::new("a.test");
     let folder = tempfile::tempdir().unwrap();
-    let (path, target) = socket(folder.path());
-    let mut listener = Listener::bind(&target, authority.identity("nse")).await.unwrap();
+    let (path, address) = socket(folder.path());
+    let mut listener = Listener::bind(&address, authority.identity("nse")).await.unwrap();
     let client = Stranger::of(&authority.svid("client")).resuming();
     for _ in 0..2 {
         let (kind, _accepted) = tokio::join!(client.connect(&path), greet(&mut listener));
@@ -123,8 +123,8 @@ fn silent_strangers(listener: &mut Listener, count: usize) -> Vec<UnixStream> {
 }
 
 /// Dials, and drives the listener meanwhile.
-async fn dialled(listener: &mut Listener, target: &Address, svid: Arc<Svid>) -> (Wire, Accepted) {
-    let (wire, accepted) = tokio::join!(Wire::dial(target, svid, soon()), listener.next());
+async fn dialled(listener: &mut Listener, address: &Address, svid: Arc<Svid>) -> (Wire, Accepted) {
+    let (wire, accepted) = tokio::join!(Wire::dial(address, svid, soon()), listener.next());
     (wire.unwrap(), accepted.unwrap().unwrap())
 }
 
@@ -132,9 +132,9 @@ async fn dialled(listener: &mut Listener, target: &Address, svid: Arc<Svid>) -> 
 async fn silent_connections_hold_up_nobody() {
     let authority = Authority::new("a.test");
     let folder = tempfile::tempdir().unwrap();
-    let (path, target) = socket(folder.path());
+    let (path, address) = socket(folder.path());
     for count in [64, 1100] {
-        let mut listener = Listener::bind(&target, authority.identity("nse")).await.unwrap();
+        let mut listener = Listener::bind(&address, authority.identity("nse")).await.unwrap();
         let mut silent = Vec::new();
         let mut open = Vec::new();
         for _ in 0..count {
@@ -145,7 +145,7 @@ async fn silent_connections_hold_up_nobody() {
         assert_eq!(listener.newcomers.silent(), count.min(MAX_NEWCOMERS + OWN));
         let start = tokio::time::Instant::now();
         for _ in 0..5 {
-            open.push(dialled(&mut listener, &target, authority.svid("client")).await);
+            open.push(dialled(&mut listener, &address, authority.svid("client")).await);
         }
         assert!(start.elapsed() < HANDSHAKE_TIMEOUT, "{count}: {:?}", start.elapsed());
         assert_eq!(listener.room.len(), 5);
@@ -156,15 +156,15 @@ async fn silent_connections_hold_up_nobody() {
 async fn this_process_gets_in_while_strangers_fill_the_rest() {
     let authority = Authority::new("a.test");
     let folder = tempfile::tempdir().unwrap();
-    let (_path, target) = socket(folder.path());
-    let mut listener = Listener::bind(&target, authority.identity("nse")).await.unwrap();
+    let (_path, address) = socket(folder.path());
+    let mut listener = Listener::bind(&address, authority.identity("nse")).await.unwrap();
     let mut calling = Vec::new();
     for _ in 0..MAX_CONNECTIONS {
         let (seat, _) = listener.room.enter(Who::Process(0), false).await.unwrap();
         calling.push((seat.calls().begin(), seat));
     }
     let mut strangers = silent_strangers(&mut listener, MAX_NEWCOMERS);
-    let _own = dialled(&mut listener, &target, authority.svid("nse")).await;
+    let _own = dialled(&mut listener, &address, authority.svid("nse")).await;
     assert_eq!(listener.room.len(), MAX_CONNECTIONS + 1);
     for stranger in &mut strangers {
         assert_eq!(stranger.try_read(&mut [0]).unwrap_err().kind(), io::ErrorKind::WouldBlock, "it is open");
@@ -175,16 +175,16 @@ async fn this_process_gets_in_while_strangers_fill_the_rest() {
 async fn a_displaced_connection_ends_in_order_and_a_new_one_is_served() {
     let authority = Authority::new("a.test");
     let folder = tempfile::tempdir().unwrap();
-    let (_path, target) = socket(folder.path());
+    let (_path, address) = socket(folder.path());
     let bounds = Bounds { own: 0, connections: 2, uncalled: UNCALLED, idle: None };
-    let bound = Listening::bind(&target, None).await.unwrap();
+    let bound = Listening::bind(&address, None).await.unwrap();
     let listener = Listener::within(bound, Some(authority.identity("nse")), 4, bounds);
     let (_reporter, health) = health().await;
     let server = serve(listener, Routes::new(health), std::future::pending(), Duration::ZERO);
     let _server = AbortOnDropHandle::new(tokio::spawn(server));
     let mut wires = Vec::new();
     for _ in 0..5 {
-        let wire = Wire::dial(&target, authority.svid("client"), soon()).await.unwrap();
+        let wire = Wire::dial(&address, authority.svid("client"), soon()).await.unwrap();
         let request = wire.call(HealthCheckRequest::default(), Some(soon()), HANDSHAKE_TIMEOUT).unwrap();
         HealthClient::with_origin(wire.clone(), origin()).check(request).await.unwrap();
         wires.push(wire);
@@ -199,9 +199,9 @@ async fn a_displaced_connection_ends_in_order_and_a_new_one_is_served() {
 async fn a_place_is_free_again_when_its_connection_has_ended() {
     let authority = Authority::new("a.test");
     let folder = tempfile::tempdir().unwrap();
-    let (_path, target) = socket(folder.path());
-    let mut listener = Listener::bind(&target, authority.identity("nse")).await.unwrap();
-    let (_wire, accepted) = dialled(&mut listener, &target, authority.svid("client")).await;
+    let (_path, address) = socket(folder.path());
+    let mut listener = Listener::bind(&address, authority.identity("nse")).await.unwrap();
+    let (_wire, accepted) = dialled(&mut listener, &address, authority.svid("client")).await;
     assert_eq!(listener.room.len(), 1);
     drop(accepted);
     assert_eq!(listener.room.len(), 0);
@@ -210,9 +210,9 @@ async fn a_place_is_free_again_when_its_connection_has_ended() {
 #[tokio::test]
 async fn without_an_identity_connections_are_closed_at_once() {
     let folder = tempfile::tempdir().unwrap();
-    let (path, target) = socket(folder.path());
+    let (path, address) = socket(folder.path());
     let (_known, standing) = tokio::sync::watch::channel(Default::default());
-    let mut listener = Listener::bind(&target, Identity::of(standing)).await.unwrap();
+    let mut listener = Listener::bind(&address, Identity::of(standing)).await.unwrap();
     let mut stream = UnixStream::connect(&path).await.unwrap();
     let mut byte = [0];
     tokio::select! {

@@ -22,8 +22,8 @@ use crate::{
 
 const LIFETIME: Duration = Duration::from_secs(600);
 
-async fn dial(target: &Address, authority: &Authority) -> Wire {
-    Wire::dial(target, authority.svid("client"), soon()).await.unwrap()
+async fn dial(address: &Address, authority: &Authority) -> Wire {
+    Wire::dial(address, authority.svid("client"), soon()).await.unwrap()
 }
 
 fn message(mechanism: Option<Mechanism>) -> NetworkServiceRequest {
@@ -50,7 +50,7 @@ fn file() -> (Arc<OwnedFd>, Inode, Mechanism) {
 async fn a_call_and_its_answer_carry_token_deadline_and_descriptors() {
     let authority = Authority::new("a.test");
     let endpoint = Endpoint::of(&authority).await;
-    let wire = dial(&endpoint.target, &authority).await;
+    let wire = dial(&endpoint.address, &authority).await;
     assert_eq!(wire.peer().id(), "spiffe://a.test/endpoint");
     wire.hub().unwrap().keep_received();
     let (fd, inode, mechanism) = file();
@@ -70,7 +70,7 @@ async fn a_call_and_its_answer_carry_token_deadline_and_descriptors() {
 async fn a_descriptor_that_never_comes_leaves_the_wire_usable() {
     let authority = Authority::new("a.test");
     let endpoint = Endpoint::of(&authority).await;
-    let wire = dial(&endpoint.target, &authority).await;
+    let wire = dial(&endpoint.address, &authority).await;
     let (_kept, _, mechanism) = file();
     let deadline = Instant::now() + Duration::from_millis(300);
     let call = wire.call(message(Some(mechanism)), Some(deadline), LIFETIME).unwrap();
@@ -83,9 +83,9 @@ async fn a_descriptor_that_never_comes_leaves_the_wire_usable() {
 async fn a_peer_that_says_nothing_is_given_up_soon_after_the_deadline() {
     let authority = Authority::new("a.test");
     let folder = tempfile::tempdir().unwrap();
-    let target = Address::Unix(folder.path().join("silent.sock"));
-    let mut listener = Listener::bind(&target, authority.identity("silent")).await.unwrap();
-    let (wire, _accepted) = tokio::join!(dial(&target, &authority), listener.next());
+    let address = Address::Unix(folder.path().join("silent.sock"));
+    let mut listener = Listener::bind(&address, authority.identity("silent")).await.unwrap();
+    let (wire, _accepted) = tokio::join!(dial(&address, &authority), listener.next());
     let start = Instant::now();
     let call = wire.call(message(None), Some(start + Duration::from_millis(200)), LIFETIME).unwrap();
     let status = NetworkServiceClient::new(wire.clone()).request(call).await.unwrap_err();
@@ -99,7 +99,7 @@ async fn a_peer_that_says_nothing_is_given_up_soon_after_the_deadline() {
 async fn a_call_that_is_dropped_takes_its_descriptors_along() {
     let authority = Authority::new("a.test");
     let endpoint = Endpoint::of(&authority).await;
-    let mut wire = dial(&endpoint.target, &authority).await;
+    let mut wire = dial(&endpoint.address, &authority).await;
     let (fd, ..) = file();
     let weak = Arc::downgrade(&fd);
     let mut request = http::Request::new(Body::empty());
@@ -115,7 +115,7 @@ async fn a_call_that_is_dropped_takes_its_descriptors_along() {
 async fn an_open_stream_keeps_the_connection_and_its_end_closes_it() {
     let authority = Authority::new("a.test");
     let endpoint = Endpoint::of(&authority).await;
-    let wire = dial(&endpoint.target, &authority).await;
+    let wire = dial(&endpoint.address, &authority).await;
     let hub = Arc::clone(wire.hub().unwrap());
     let call = wire.call(MonitorScopeSelector::default(), None, LIFETIME).unwrap();
     let mut events =
@@ -133,7 +133,7 @@ async fn an_open_stream_keeps_the_connection_and_its_end_closes_it() {
 async fn a_wire_does_not_reconnect() {
     let authority = Authority::new("a.test");
     let endpoint = Endpoint::of(&authority).await;
-    let wire = dial(&endpoint.target, &authority).await;
+    let wire = dial(&endpoint.address, &authority).await;
     request(&wire).await.unwrap();
     drop(endpoint);
     tokio::time::timeout_at(soon(), wire.closed()).await.unwrap();
@@ -149,10 +149,10 @@ async fn both_sides_of_a_wire_keep_their_svid_through_a_rotation() {
     let [before, after] = [authority.svid("endpoint"), authority.svid("endpoint")];
     let (standing, watched) = watch::channel(server(Arc::clone(&before)));
     let endpoint = Endpoint::unix(Identity::of(watched)).await;
-    let old = dial(&endpoint.target, &authority).await;
+    let old = dial(&endpoint.address, &authority).await;
     assert_eq!(request(&old).await.unwrap().labels["serial"], before.serial());
     standing.send_replace(server(Arc::clone(&after)));
-    let new = dial(&endpoint.target, &authority).await;
+    let new = dial(&endpoint.address, &authority).await;
     for (wire, svid) in [(&old, &before), (&new, &after)] {
         let answer = request(wire).await.unwrap();
         assert_eq!(answer.labels["serial"], svid.serial());
@@ -164,7 +164,7 @@ async fn both_sides_of_a_wire_keep_their_svid_through_a_rotation() {
 async fn descriptors_do_not_pass_over_tcp() {
     let authority = Authority::new("a.test");
     let endpoint = Endpoint::tcp("127.0.0.1:0", authority.identity("endpoint")).await;
-    let wire = dial(&endpoint.target, &authority).await;
+    let wire = dial(&endpoint.address, &authority).await;
     assert!(wire.hub().is_none());
     let mut call = wire.call(message(None), Some(soon()), LIFETIME).unwrap();
     call.extensions_mut().insert(SendFds(vec![file().0]));

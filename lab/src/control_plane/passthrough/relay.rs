@@ -131,7 +131,7 @@ mod tests {
         let below = Below::default();
         let file = Counted::new();
         let peer = below.served().await;
-        let hop = NextHop { target: peer.dialer.target.clone(), socket: Arc::new(file.descriptor()) };
+        let hop = NextHop { target: peer.dialer.address.clone(), socket: Arc::new(file.descriptor()) };
         let service = || {
             let file = file.clone();
             let hop = hop.clone();
