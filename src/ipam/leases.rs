@@ -18,9 +18,9 @@ use tracing::Span;
 use super::{
     AllocateError, Allocator, Lease, LeaseError,
     entry::Waiting,
-    keeper::{Ask, Keeper},
     lease::MAX_NAME,
     restored::{Record, Restored},
+    worker::{Ask, Worker},
 };
 use crate::{api::Family, chain::Owner, task::Tasks};
 
@@ -131,7 +131,7 @@ impl Leases {
         let (slots, dropped) = mpsc::channel(MAX_HOLDERS);
         let (publish, status) = watch::channel(Status::default());
         let restored = Restored::new(records, &settings.families);
-        tasks.spawn(Keeper::new(allocator, settings, restored, asked, dropped, publish).run());
+        tasks.spawn(Worker::new(allocator, settings, restored, asked, dropped, publish).run());
         Self { asks, slots, status }
     }
 

@@ -15,7 +15,6 @@ pub mod contract;
 mod entry;
 mod faults;
 mod grpc;
-mod keeper;
 mod lease;
 mod leases;
 mod memory;
@@ -24,6 +23,7 @@ mod state;
 mod tag;
 mod tree;
 mod used;
+mod worker;
 
 #[cfg(test)]
 mod tests;

@@ -9,7 +9,6 @@
 mod client;
 pub mod discovery;
 mod error;
-mod keeper;
 mod offer;
 pub mod path;
 mod port;
@@ -17,6 +16,7 @@ mod registration;
 mod schedule;
 mod service;
 mod state;
+mod worker;
 
 pub use self::{
     client::Client,

@@ -5,12 +5,12 @@
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{Client, Error, Offer, Registry, Settings, State, keeper::Keeper};
+use super::{Client, Error, Offer, Registry, Settings, State, worker::Worker};
 
 /// An endpoint that is kept registered for as long as this lives. Dropping it lets the registration
 /// lapse; [`unregister`](Self::unregister) ends it.
 pub struct Registration<R: Registry = Client> {
-    keeper: Keeper<R>,
+    worker: Worker<R>,
     state: watch::Receiver<State>,
     task: AbortOnDropHandle<()>,
 }
@@ -22,9 +22,9 @@ impl<R: Registry> Registration<R> {
     /// Outside a tokio runtime.
     pub fn start(registry: R, offer: Offer, settings: Settings) -> Self {
         let (sender, state) = watch::channel(State::default());
-        let keeper = Keeper::new(registry, offer, settings);
-        let task = AbortOnDropHandle::new(tokio::spawn(keeper.clone().keep(sender)));
-        Self { keeper, state, task }
+        let worker = Worker::new(registry, offer, settings);
+        let task = AbortOnDropHandle::new(tokio::spawn(worker.clone().keep(sender)));
+        Self { worker, state, task }
     }
 
     /// The state of the registration, and its changes.
@@ -38,9 +38,9 @@ impl<R: Registry> Registration<R> {
     /// # Errors
     /// The error of the last attempt. The entry then lapses by itself.
     pub async fn unregister(self) -> Result<(), Error> {
-        let Self { keeper, task, .. } = self;
+        let Self { worker, task, .. } = self;
         task.abort();
         let _aborted = task.await;
-        keeper.unregister().await
+        worker.unregister().await
     }
 }

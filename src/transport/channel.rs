@@ -14,10 +14,10 @@
 //!    their frequency (gRPC's GOAWAY `too_many_pings`), their interval is doubled permanently.
 //! 4. A connection without open calls is probed by TCP.
 
-mod keeper;
 mod link;
 #[cfg(test)]
 mod tests;
+mod worker;
 
 use std::{sync::Arc, task::Poll, time::Duration};
 
@@ -26,8 +26,8 @@ use tokio::sync::watch;
 use tonic::{Status, body::Body};
 use tower::{BoxError, Service};
 
-use self::keeper::Keeper;
 pub use self::link::Link;
+use self::worker::Worker;
 use super::{Address, Identity};
 use crate::task::Tasks;
 
@@ -65,7 +65,7 @@ impl Channel {
     pub fn open(address: Address, identity: Identity, settings: ChannelSettings, tasks: &Tasks) -> Self {
         let address = Arc::new(address);
         let (publish, link) = watch::channel(Link::connecting(settings.keepalive));
-        tasks.spawn(Keeper::new(Arc::clone(&address), identity, settings, publish).run());
+        tasks.spawn(Worker::new(Arc::clone(&address), identity, settings, publish).run());
         Self { address, link }
     }
 

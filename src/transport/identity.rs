@@ -12,7 +12,6 @@
 //! An SVID that is expired, not of its trust domain's bundle, without a P-256 key, or malformed is
 //! refused ([`RefusedSvid`]); the previous one stays in use until it expires.
 
-mod follow;
 mod peer;
 mod standing;
 mod svid;
@@ -20,6 +19,7 @@ mod svid;
 mod tests;
 mod trust;
 mod verifier;
+mod watcher;
 
 use std::sync::Arc;
 
@@ -47,7 +47,7 @@ impl Identity {
     /// Follows the Workload API at `socket` (`unix:///path`) in a task of `tasks`.
     pub fn follow(socket: &str, tasks: &Tasks) -> Self {
         let (known, standing) = watch::channel(Standing::default());
-        tasks.spawn(follow::Follower::new(socket, known).run());
+        tasks.spawn(watcher::Watcher::new(socket, known).run());
         Self::of(standing)
     }
 

@@ -45,8 +45,8 @@ impl Link {
         let reporter = Reporter(watch::Sender::new(LinkState::Requesting { error: None }));
         let link =
             Self { id: id.text.clone(), state: reporter.0.subscribe(), _open: closing.clone().drop_guard() };
-        let keeper = Keeper { url: url.clone(), id, reporter };
-        client.0.tasks.spawn(keeper.run(closing));
+        let worker = Worker { url: url.clone(), id, reporter };
+        client.0.tasks.spawn(worker.run(closing));
         link
     }
 
@@ -88,7 +88,7 @@ impl Link {
 }
 
 /// The task of a link.
-struct Keeper {
+struct Worker {
     url: NsUrl,
     id: Id,
     reporter: Reporter,
@@ -102,7 +102,7 @@ enum Start {
     Recovered(Box<Connection>),
 }
 
-impl Keeper {
+impl Worker {
     /// Runs until the link is dropped and the connection closed.
     async fn run(self, closing: CancellationToken) {
         tokio::select! {

@@ -10,10 +10,10 @@
 //! An endpoint that is registered again without this network service stays known until its last
 //! expiration.
 
-mod follow;
 mod known;
 #[cfg(test)]
 mod tests;
+mod watcher;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -95,8 +95,8 @@ impl Discovery {
     pub fn start<R: Registry>(registry: R, service: &str, dead: Dead, settings: Settings) -> Self {
         let (sender, known) = watch::channel(Known::default());
         let (taken, pictures) = watch::channel(None);
-        let follower = follow::Follower::new(registry, service, dead, settings, (sender, taken));
-        Self { known, pictures, _task: AbortOnDropHandle::new(tokio::spawn(follower.follow())) }
+        let watcher = watcher::Watcher::new(registry, service, dead, settings, (sender, taken));
+        Self { known, pictures, _task: AbortOnDropHandle::new(tokio::spawn(watcher.follow())) }
     }
 
     /// The present state, and every change of it. A mere refresh of an endpoint is not a change.

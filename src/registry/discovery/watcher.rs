@@ -24,7 +24,7 @@ use crate::{
     task::Backoff,
 };
 
-pub(super) struct Follower<R> {
+pub(super) struct Watcher<R> {
     registry: R,
     service: String,
     dead: Dead,
@@ -36,7 +36,7 @@ pub(super) struct Follower<R> {
     look: Notify,
 }
 
-impl<R: Registry> Follower<R> {
+impl<R: Registry> Watcher<R> {
     pub(super) fn new(
         registry: R,
         service: &str,

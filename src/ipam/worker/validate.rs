@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use super::Keeper;
+use super::Worker;
 use crate::{
     api::Family,
     ipam::{AllocateError, Allocator, BRIDGE, call::Outcome},
@@ -26,7 +26,7 @@ struct Contradiction {
     of_name: bool,
 }
 
-impl<A: Allocator> Keeper<A> {
+impl<A: Allocator> Worker<A> {
     /// Rules 1 to 3. Returns the names to renew afterwards, and whether the allocation has to be
     /// released at once, before that.
     pub(super) fn validate(&self, child: &str, outcome: &mut Outcome) -> (Vec<Arc<str>>, bool) {

@@ -11,13 +11,13 @@
 
 use std::sync::Arc;
 
-use super::Keeper;
+use super::Worker;
 use crate::{
     chain::Owner,
     ipam::{Allocator, restored::Record, tag::Tag},
 };
 
-impl<A: Allocator> Keeper<A> {
+impl<A: Allocator> Worker<A> {
     /// Name of the lease of an owner that requests `child`.
     pub(super) fn name_for(&self, child: Arc<str>, owner: Option<&Owner>) -> Arc<str> {
         let tag = owner.map(Tag::of);

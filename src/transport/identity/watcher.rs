@@ -29,13 +29,13 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 type Answers = Pin<Box<dyn Stream<Item = Result<X509Context, WorkloadApiError>> + Send>>;
 
 /// The task behind an [`Identity`](super::Identity).
-pub(super) struct Follower {
+pub(super) struct Watcher {
     socket: String,
     known: watch::Sender<Standing>,
     backoff: Backoff,
 }
 
-impl Follower {
+impl Watcher {
     pub(super) fn new(socket: &str, known: watch::Sender<Standing>) -> Self {
         Self { socket: socket.to_owned(), known, backoff: eager() }
     }

@@ -25,9 +25,9 @@ use crate::{api::pb::registry::NetworkServiceEndpoint, chain::causes, task::Back
 /// Longest assumed lifetime of a registration, however long a registry promises.
 const LONGEST_LIFE: Duration = Duration::from_secs(3600);
 
-/// Registers an endpoint repeatedly.
+/// The task of a registration.
 #[derive(Clone)]
-pub(super) struct Keeper<R> {
+pub(super) struct Worker<R> {
     registry: R,
     offer: Arc<Offer>,
     settings: Settings,
@@ -49,7 +49,7 @@ enum Again {
     Lost(String),
 }
 
-impl<R: Registry> Keeper<R> {
+impl<R: Registry> Worker<R> {
     pub(super) fn new(registry: R, offer: Offer, settings: Settings) -> Self {
         let last = Last { endpoint: offer.endpoint.clone(), path: TokenPath::default(), sent: false };
         Self { registry, offer: Arc::new(offer), settings, last: Arc::new(Mutex::new(last)) }

@@ -41,7 +41,7 @@ pub(super) enum Ask {
     Flush { deadline: Instant, done: oneshot::Sender<Vec<Record>> },
 }
 
-pub(super) struct Keeper<A> {
+pub(super) struct Worker<A> {
     caller: Caller<A>,
     settings: Settings,
     asks: mpsc::Receiver<Ask>,
@@ -58,7 +58,7 @@ pub(super) struct Keeper<A> {
     flush: Option<(Instant, oneshot::Sender<Vec<Record>>)>,
 }
 
-impl<A: Allocator> Keeper<A> {
+impl<A: Allocator> Worker<A> {
     pub(super) fn new(
         allocator: A,
         settings: Settings,

@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use super::Keeper;
+use super::Worker;
 use crate::ipam::{
     Allocator, BRIDGE,
     entry::Entry,
@@ -17,7 +17,7 @@ use crate::ipam::{
 /// Time over which renewals that are brought forward are spread.
 const SOON: Duration = Duration::from_secs(5);
 
-impl<A: Allocator> Keeper<A> {
+impl<A: Allocator> Worker<A> {
     /// The leases that a later process may continue.
     pub(super) fn records(&self) -> Vec<Record> {
         let record = |(child, entry): (&Arc<str>, &Entry)| {

@@ -26,7 +26,7 @@ const FIRST_DELAY: Duration = Duration::from_millis(100);
 const PROVEN: Duration = Duration::from_secs(1);
 
 /// The task of a channel. The connection goes with it.
-pub(super) struct Keeper {
+pub(super) struct Worker {
     address: Arc<Address>,
     identity: Identity,
     settings: ChannelSettings,
@@ -37,7 +37,7 @@ pub(super) struct Keeper {
     error: Option<String>,
 }
 
-impl Keeper {
+impl Worker {
     pub(super) fn new(
         address: Arc<Address>,
         identity: Identity,
@@ -144,7 +144,7 @@ impl Keeper {
     }
 }
 
-impl Drop for Keeper {
+impl Drop for Worker {
     fn drop(&mut self) {
         self.link.send_replace(Link::down("this process is shutting down".into(), self.keepalive));
     }
