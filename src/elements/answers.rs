@@ -102,12 +102,12 @@ impl Answers {
 }
 
 /// Forgets the connection on drop.
-struct Known {
+struct Recorded {
     answers: Answers,
     id: String,
 }
 
-impl Drop for Known {
+impl Drop for Recorded {
     fn drop(&mut self) {
         self.answers.lock().remove(&self.id);
     }
@@ -122,8 +122,8 @@ impl Element for Answers {
         let origin = request.context.origin;
         let id = request.connection.client_id().to_owned();
         let connection = next.request(request).await?;
-        if scope.get::<Known>().is_none() {
-            scope.insert(Known { answers: self.clone(), id: id.clone() });
+        if scope.get::<Recorded>().is_none() {
+            scope.insert(Recorded { answers: self.clone(), id: id.clone() });
         }
         self.note(&id, &connection, origin);
         Ok(connection)
@@ -131,7 +131,7 @@ impl Element for Answers {
 
     async fn close(&self, close: Close, next: Next) -> Result<Box<Connection>> {
         let reselects = close.context.origin == Origin::Event(EventKind::Reselect);
-        let _known = (!reselects).then(|| close.context.scope.take::<Known>());
+        let _recorded = (!reselects).then(|| close.context.scope.take::<Recorded>());
         next.close(close).await
     }
 }

@@ -19,12 +19,12 @@ use crate::{
         pb::connection::{ConnectionEvent, MonitorScopeSelector, PathSegment},
     },
     chain::{bounds, causes},
-    server::monitor::{NoPicture, picture},
+    server::monitor::{SnapshotError, snapshot},
     transport::{DialError, Dialer},
 };
 
 /// Time for nsmgr to list its connections.
-const PICTURE: Duration = Duration::from_secs(2);
+const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Number of queries.
 const TIMES: usize = 3;
 
@@ -37,9 +37,9 @@ pub async fn find(nsmgr: &Dialer, id: &str) -> Result<Option<Box<Connection>>, D
     let segment = PathSegment { id: id.to_owned(), ..PathSegment::default() };
     let selector = MonitorScopeSelector { path_segments: vec![segment], ..MonitorScopeSelector::default() };
     for _ in 0..TIMES {
-        match picture(nsmgr, selector.clone(), PICTURE).await {
+        match snapshot(nsmgr, selector.clone(), SNAPSHOT_TIMEOUT).await {
             Ok(event) => return Ok(continued(event, id)),
-            Err(NoPicture::Dial(error)) => return Err(error),
+            Err(SnapshotError::Dial(error)) => return Err(error),
             Err(error) => tracing::info!(id, error = causes(&error), "nsmgr shows no connections"),
         }
     }

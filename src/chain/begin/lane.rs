@@ -19,8 +19,8 @@
 //!    Close that an element denied is not retried: a caller that may not close must not make the
 //!    lane do it.
 //! 5. Events of a connection that is not established are discarded.
-//! 6. If a reselect started by an event fails, the connection stays known and is retried. If one
-//!    started by a caller fails, the caller gets the error and the connection ends.
+//! 6. If a reselect started by an event fails, the connection stays established and is retried. If
+//!    one started by a caller fails, the caller gets the error and the connection ends.
 //! 7. A Request that fails after the next hop has [`Answered`] it for the first time is closed
 //!    there: the caller gets the error, and the lane is as after a failed Close.
 
@@ -51,13 +51,13 @@ pub(crate) struct Lane {
     pub(crate) mailbox: Arc<Mailbox>,
     pub(crate) lanes: Arc<Lanes>,
     bottom: Frame,
-    known: Option<Known>,
+    established: Option<Established>,
     closing: Option<Closing>,
 }
 
 /// The last successful Request and its answer.
 #[derive(Clone)]
-struct Known {
+struct Established {
     connection: Arc<Connection>, // as last answered from below
     returned: Arc<Connection>,   // as last answered to the caller
     preferences: Vec<Mechanism>,
@@ -67,7 +67,7 @@ struct Known {
 
 impl Lane {
     pub(crate) fn new(id: String, mailbox: Arc<Mailbox>, lanes: Arc<Lanes>) -> Self {
-        Self { id, mailbox, lanes, bottom: Frame::bottom(), known: None, closing: None }
+        Self { id, mailbox, lanes, bottom: Frame::bottom(), established: None, closing: None }
     }
 
     /// Process jobs until the connection is gone and the queue is empty. The last answer is sent
@@ -80,7 +80,7 @@ impl Lane {
                 // In a box: a lane that waits need not keep room for a call.
                 job = self.mailbox.next() => Box::pin(self.work(job)).await,
             };
-            let done = self.known.is_none() && self.lanes.retire(&self.id, &self.mailbox);
+            let done = self.established.is_none() && self.lanes.retire(&self.id, &self.mailbox);
             if let Some((reply, origin, answer)) = answer
                 && let Err(unheard) = reply.send(answer.map_err(|error| error.of(&self.id)))
                 && origin == Origin::Caller
@@ -109,7 +109,9 @@ impl Lane {
             Work::Call(Call::Close(close)) => self.close(close).instrument(span).await,
             Work::Event { kind, ask, .. } => {
                 let root = tracing::info_span!(parent: None, "event", ?kind, id = self.id);
-                if let Some(on) = self.known.as_ref().and_then(|known| known.extensions.get::<OnEvent>()) {
+                if let Some(on) =
+                    self.established.as_ref().and_then(|established| established.extensions.get::<OnEvent>())
+                {
                     (on.0)(&root);
                 }
                 self.event(kind, ask).instrument(root).await
@@ -124,13 +126,13 @@ impl Lane {
             return Err(Reason::Deadline.into());
         }
         let reselect = request.connection.state() == State::ReselectRequested;
-        match (&self.known, self.lanes.mode) {
-            (Some(known), Mode::Client) if self.closing.is_some() => {
-                merge::reopen(&mut request.connection, &known.connection);
+        match (&self.established, self.lanes.mode) {
+            (Some(established), Mode::Client) if self.closing.is_some() => {
+                merge::reopen(&mut request.connection, &established.connection);
             }
-            (Some(known), Mode::Client) => {
-                let returned = Some(&*known.returned);
-                let current = Some(&*known.connection);
+            (Some(established), Mode::Client) => {
+                let returned = Some(&*established.returned);
+                let current = Some(&*established.connection);
                 request.connection = merge::merge(returned, request.connection, current);
             }
             (Some(_), Mode::Endpoint) if reselect => self.close_first().await,
@@ -146,7 +148,7 @@ impl Lane {
         returned: Option<Arc<Connection>>,
     ) -> Result<Box<Connection>> {
         let left = request.context.left();
-        let patience = self.known.as_ref().map_or(left, |known| known.patience);
+        let patience = self.established.as_ref().map_or(left, |established| established.patience);
         let preferences = request.preferences.clone();
         let extensions = request.context.extensions.clone();
         request.context.scope = self.bottom.scope();
@@ -155,7 +157,7 @@ impl Lane {
         let scope = self.bottom.scope();
         let held = Answered::of(&scope);
         let answer = cut(deadline, self.lanes.next.request(request)).await;
-        let known = |connection: Arc<Connection>| Known {
+        let established = |connection: Arc<Connection>| Established {
             returned: returned.unwrap_or_else(|| Arc::clone(&connection)),
             connection,
             preferences,
@@ -166,24 +168,24 @@ impl Lane {
             (Ok(mut connection), ..) => {
                 connection.set_state(State::Up);
                 self.closing = None;
-                self.known = Some(known(Arc::new((*connection).clone())));
+                self.established = Some(established(Arc::new((*connection).clone())));
                 Ok(connection)
             }
             (Err(error), None, Some(held)) => {
-                self.close_unwanted(known(held)).await;
+                self.close_unwanted(established(held)).await;
                 Err(error)
             }
             (Err(error), ..) => Err(error),
         }
     }
 
-    /// Rule 7. A connection that was let go for a reselect stays known (rule 6); that of a failed
-    /// Close is closed later anyway.
-    async fn close_unwanted(&mut self, unwanted: Known) {
-        match &self.known {
+    /// Rule 7. A connection that was let go for a reselect stays established (rule 6); that of a
+    /// failed Close is closed later anyway.
+    async fn close_unwanted(&mut self, unwanted: Established) {
+        match &self.established {
             None => {
                 self.closing = Some(Closing::due(&unwanted.connection));
-                self.known = Some(unwanted);
+                self.established = Some(unwanted);
             }
             Some(_) if self.closing.is_some() => {}
             Some(_) => {
@@ -197,25 +199,25 @@ impl Lane {
 
     /// Handle a Close from a caller or an event.
     async fn close(&mut self, close: Close) -> Result<Box<Connection>> {
-        let Some(known) = &self.known else {
+        let Some(established) = &self.established else {
             return Ok(close.connection);
         };
         let caller = close.context.origin == Origin::Caller;
-        let answer = self.close_below(close, known).await;
+        let answer = self.close_below(close, established).await;
         match answer {
             Ok(_) => self.forget(),
             Err(ref denied) if caller && matches!(denied.reason(), Reason::Denied(_)) => {}
-            Err(_) => self.closing = Some(Closing::after(self.closing.take(), &known.connection)),
+            Err(_) => self.closing = Some(Closing::after(self.closing.take(), &established.connection)),
         }
         answer
     }
 
     /// Passes a Close down for the last established connection.
-    async fn close_below(&self, mut close: Close, known: &Known) -> Result<Box<Connection>> {
+    async fn close_below(&self, mut close: Close, established: &Established) -> Result<Box<Connection>> {
         if close.context.left().is_zero() {
-            close.context.deadline = Instant::now() + known.patience.max(DEFAULT_TIMEOUT);
+            close.context.deadline = Instant::now() + established.patience.max(DEFAULT_TIMEOUT);
         }
-        close.connection = Box::new((*known.connection).clone());
+        close.connection = Box::new((*established.connection).clone());
         close.context.scope = self.bottom.scope();
         close.context.events = self.events();
         cut(close.context.deadline, self.lanes.next.close(close)).await
@@ -223,43 +225,43 @@ impl Lane {
 
     /// Handle an event.
     async fn event(&mut self, kind: EventKind, ask: Ask) -> Result<Box<Connection>> {
-        let mut known = self.known.clone().ok_or(Reason::Ended)?;
+        let mut established = self.established.clone().ok_or(Reason::Ended)?;
         if ask == Ask::Close {
-            return self.close(self.close_for(kind, &known)).await;
+            return self.close(self.close_for(kind, &established)).await;
         }
         if self.closing.is_some() {
             return Err(Reason::Ended.into());
         }
         if let Ask::Reselect { keep_endpoint } = ask {
-            self.let_go(&mut known, keep_endpoint).await;
+            self.let_go(&mut established, keep_endpoint).await;
         }
         let request = Request {
-            connection: Box::new((*known.connection).clone()),
-            preferences: known.preferences.clone(),
-            context: self.context_for(kind, &known),
+            connection: Box::new((*established.connection).clone()),
+            preferences: established.preferences.clone(),
+            context: self.context_for(kind, &established),
         };
-        self.establish(request, Some(known.returned)).await
+        self.establish(request, Some(established.returned)).await
     }
 
     /// First half of a reselect started by an event. The connection is closed below but stays
-    /// known, and values that no element takes (the lease, the heal task) stay in the scope, so
-    /// that a failure of the second half can be retried.
-    async fn let_go(&mut self, known: &mut Known, keep_endpoint: bool) {
-        let close = self.close_for(EventKind::Reselect, known);
-        if let Err(error) = self.close_below(close, known).await {
+    /// established, and values that no element takes (the lease, the heal task) stay in the scope,
+    /// so that a failure of the second half can be retried.
+    async fn let_go(&mut self, established: &mut Established, keep_endpoint: bool) {
+        let close = self.close_for(EventKind::Reselect, established);
+        if let Err(error) = self.close_below(close, established).await {
             tracing::warn!(%error, "could not close before reselect");
         }
-        let mut connection = (*known.connection).clone();
+        let mut connection = (*established.connection).clone();
         merge::reselect(&mut connection, keep_endpoint);
-        known.connection = Arc::new(connection);
-        self.known = Some(known.clone());
+        established.connection = Arc::new(connection);
+        self.established = Some(established.clone());
     }
 
     /// First half of a reselect by a caller: close the old connection. If that fails the Request
     /// continues nevertheless.
     async fn close_first(&mut self) {
-        if let Some(known) = &self.known
-            && let Err(error) = self.close(self.close_for(EventKind::Reselect, known)).await
+        if let Some(established) = &self.established
+            && let Err(error) = self.close(self.close_for(EventKind::Reselect, established)).await
         {
             tracing::warn!(%error, "could not close before reselect");
         }
@@ -267,36 +269,36 @@ impl Lane {
 
     /// Retries a failed Close (rule 4).
     async fn close_again(&mut self) {
-        let (Some(known), Some(closing)) = (&self.known, &self.closing) else {
+        let (Some(established), Some(closing)) = (&self.established, &self.closing) else {
             return;
         };
         if closing.is_over() {
             tracing::warn!(id = self.id, "gave up closing: the path has expired");
             return self.forget();
         }
-        if let Err(error) = self.close(self.close_for(EventKind::Closing, known)).await {
+        if let Err(error) = self.close(self.close_for(EventKind::Closing, established)).await {
             tracing::debug!(id = self.id, %error, "could not close, trying again");
         }
     }
 
     /// Forgets the connection and drops its scope.
     fn forget(&mut self) {
-        self.known = None;
+        self.established = None;
         self.closing = None;
         self.bottom = Frame::bottom();
     }
 
-    fn close_for(&self, kind: EventKind, known: &Known) -> Close {
+    fn close_for(&self, kind: EventKind, established: &Established) -> Close {
         Close {
             connection: Box::default(), // the lane inserts the last good one
-            context: self.context_for(kind, known),
+            context: self.context_for(kind, established),
         }
     }
 
-    fn context_for(&self, kind: EventKind, known: &Known) -> CallContext {
-        let mut context = CallContext::within(known.patience);
+    fn context_for(&self, kind: EventKind, established: &Established) -> CallContext {
+        let mut context = CallContext::within(established.patience);
         context.origin = Origin::Event(kind);
-        context.extensions = known.extensions.clone();
+        context.extensions = established.extensions.clone();
         context
     }
 

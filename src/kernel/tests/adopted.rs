@@ -110,7 +110,7 @@ async fn what_was_left_is_kept_however_long_a_start_takes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_early_or_empty_picture_of_the_registry_releases_nothing() {
+async fn an_early_or_empty_list_of_the_registry_releases_nothing() {
     let rig = rig().await;
     rig.gateways();
     rig.registry_has(&["px-lb-3"]);
@@ -122,7 +122,7 @@ async fn an_early_or_empty_picture_of_the_registry_releases_nothing() {
     assert_eq!(
         rig.carries().await,
         (ALL.map(str::to_owned).into(), vec![2, 4]),
-        "ready, but the picture is empty"
+        "ready, but the list is empty"
     );
     assert_eq!(status.orphans, ["lb-1", "lb-2", "target-1"].map(name).into());
     rig.tasks.stop().await;

@@ -203,14 +203,14 @@ impl Up {
         let _first = self.handles.answers.set(parts.answers.clone());
         let chain = self.observed("client", chains::client(parts)).build()?;
         let recovery = Nsmgr::new(parts.dialer.clone(), parts.kernel.clone());
-        let pictures = (discovery.pictures(), settings.clone());
+        let lists = (discovery.lists(), settings.clone());
         let mesh = Mesh::start(settings, chain, recovery, discovery.known(), status, &parts.tasks);
         let egress = parts.egress.clone();
         let kernel = parts.kernel.status();
         let links = mesh.status();
         let egress = egress::report(config.families, egress, kernel, links, vips, health.clone());
         self.watches.push(parts.tasks.guarded(egress));
-        let registered = declare_registered(health.clone(), pictures.0, pictures.1, parts.kernel.clone());
+        let registered = declare_registered(health.clone(), lists.0, lists.1, parts.kernel.clone());
         self.watches.push(parts.tasks.guarded(registered));
         (self.discovery, self.mesh) = (Some(discovery), Some(mesh));
         Ok(())

@@ -14,7 +14,7 @@ use crate::{
         health::{Health, READINESS},
         mesh,
     },
-    registry::{State, discovery::Picture},
+    registry::{State, discovery::CompleteList},
     task::Tasks,
     transport::Identity,
 };
@@ -81,7 +81,7 @@ pub(super) async fn registered(mut state: watch::Receiver<State>, health: &Healt
 /// process left of others are released.
 pub(super) async fn declare_registered(
     health: Health,
-    mut pictures: watch::Receiver<Option<Picture>>,
+    mut lists: watch::Receiver<Option<CompleteList>>,
     mesh: mesh::Settings,
     kernel: Kernel,
 ) {
@@ -96,11 +96,11 @@ pub(super) async fn declare_registered(
     let since = Instant::now();
     kernel.ready();
     loop {
-        let picture = pictures.borrow_and_update().clone();
-        if let Some(picture) = picture.filter(|picture| picture.asked >= since) {
-            kernel.set_registered(picture.names.iter().map(|name| mesh.connection_id(name)).collect());
+        let list = lists.borrow_and_update().clone();
+        if let Some(list) = list.filter(|list| list.asked >= since) {
+            kernel.set_registered(list.names.iter().map(|name| mesh.connection_id(name)).collect());
         }
-        if pictures.changed().await.is_err() {
+        if lists.changed().await.is_err() {
             return;
         }
     }

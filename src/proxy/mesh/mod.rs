@@ -34,7 +34,7 @@ pub use self::{
 };
 use crate::{
     chain::Next,
-    registry::discovery::Known,
+    registry::discovery::Discovered,
     task::{Task, Tasks},
 };
 
@@ -76,7 +76,7 @@ impl Mesh {
         settings: Settings,
         chain: Next,
         recovery: R,
-        known: watch::Receiver<Known>,
+        known: watch::Receiver<Discovered>,
         status: watch::Sender<Status>,
         tasks: &Tasks,
     ) -> Self {
@@ -137,7 +137,7 @@ impl<R: Recovery> Driver<R> {
         Self { common: Arc::new(common), links, tasks: JoinSet::new(), names }
     }
 
-    async fn run(mut self, mut known: watch::Receiver<Known>, stop: CancellationToken) {
+    async fn run(mut self, mut known: watch::Receiver<Discovered>, stop: CancellationToken) {
         let mut followed = true;
         loop {
             let now = known.borrow_and_update().clone();

@@ -113,7 +113,7 @@ impl Recovery for Script {
 
 struct Lab {
     script: Script,
-    wanted: watch::Sender<Known>,
+    wanted: watch::Sender<Discovered>,
     mesh: Mesh,
     tasks: Tasks,
 }
@@ -149,9 +149,9 @@ impl Lab {
     }
 }
 
-fn known(names: &[&str], complete: bool) -> Known {
+fn known(names: &[&str], complete: bool) -> Discovered {
     let endpoints = names.iter().map(|name| ((*name).to_owned(), Arc::default())).collect();
-    Known { endpoints: Arc::new(endpoints), complete, ..Known::default() }
+    Discovered { endpoints: Arc::new(endpoints), complete, ..Discovered::default() }
 }
 
 #[tokio::test(start_paused = true)]

@@ -22,7 +22,7 @@ use crate::{
         telemetry::Losses,
         vips::Vips,
     },
-    registry::discovery::Known,
+    registry::discovery::Discovered,
     task::Tasks,
     testing::Authority,
     transport::Address,
@@ -79,7 +79,7 @@ async fn whole(number_of_ports: usize, tasks: &Tasks) -> Metrics {
     handles.vips.set(watch::channel(vips).1).unwrap();
     handles.registration.set(watch::channel(Default::default()).1).unwrap();
     let _followed =
-        handles.set_mesh(settings, watch::channel(status).1, watch::channel(Known::default()).1, tasks);
+        handles.set_mesh(settings, watch::channel(status).1, watch::channel(Discovered::default()).1, tasks);
     let metrics = Metrics::with_ports(&sources, Box::new(move || Ok(ports(number_of_ports)))).unwrap();
     drop((port, hop));
     let row = tower::layer::util::Identity::new;

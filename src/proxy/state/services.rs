@@ -8,7 +8,7 @@ use crate::{
     chain::causes,
     ipam,
     proxy::{log::timestamp, vips},
-    registry::{self, discovery::Known},
+    registry::{self, discovery::Discovered},
     transport::{Link, Svid, identity::Standing},
 };
 
@@ -26,7 +26,7 @@ pub(super) fn registration(state: &registry::State) -> (bool, Option<String>) {
 }
 
 /// The same for the registry, as far as the list of load balancers shows it.
-pub(super) fn discovery(known: &Known) -> (bool, Option<String>) {
+pub(super) fn discovery(known: &Discovered) -> (bool, Option<String>) {
     (known.complete && known.failure.is_none(), known.failure.clone())
 }
 

@@ -25,7 +25,7 @@ use crate::{
         telemetry::Losses,
         vips::Vips,
     },
-    registry::{self, discovery::Known},
+    registry::{self, discovery::Discovered},
     server::monitor::Connections,
     task::{Task, Tasks},
     transport::{Identity, Link},
@@ -55,7 +55,7 @@ pub(crate) struct Handles {
     pub(crate) work: OnceLock<Arc<kernel::Work>>,
     pub(crate) losses: OnceLock<Arc<Losses>>,
     pub(crate) vips: OnceLock<watch::Receiver<Vips>>,
-    pub(crate) discovery: OnceLock<watch::Receiver<Known>>,
+    pub(crate) discovery: OnceLock<watch::Receiver<Discovered>>,
     pub(crate) mesh: OnceLock<(mesh::Settings, watch::Receiver<mesh::Status>)>,
     pub(crate) answers: OnceLock<Answers>,
     pub(crate) registration: OnceLock<watch::Receiver<registry::State>>,
@@ -162,7 +162,7 @@ impl Handles {
         &self,
         settings: mesh::Settings,
         status: watch::Receiver<mesh::Status>,
-        known: watch::Receiver<Known>,
+        known: watch::Receiver<Discovered>,
         tasks: &Tasks,
     ) -> Task {
         let _first = (self.mesh.set((settings, status)), self.discovery.set(known.clone()));

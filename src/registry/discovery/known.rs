@@ -2,13 +2,13 @@
 
 //! Maintains the set of known endpoints by these rules:
 //!
-//! 1. An endpoint reported by the watch or by a picture is added, or updated. Names are unique; the
-//!    last report counts. A picture is as old as its query: it does not bring back an endpoint that
+//! 1. An endpoint reported by the watch or by a list is added, or updated. Names are unique; the
+//!    last report counts. A list is as old as its query: it does not bring back an endpoint that
 //!    the watch has deleted since.
 //! 2. `deleted`, or an expiration before 1970 as older registries send it, removes at once.
-//! 3. A complete picture that lacks an endpoint counts as an absence. One that lists it does not,
+//! 3. A complete list that lacks an endpoint counts as an absence. One that lists it does not,
 //!    regardless of its expiration: the clocks of the registry and of this node may differ.
-//! 4. An endpoint is removed when absent from two consecutive pictures that lie
+//! 4. An endpoint is removed when absent from two consecutive lists that lie
 //!    [`settle`](Rules::settle) apart, if in addition it has lapsed or the caller reports that it
 //!    is dead. An outage of the registry, or a manager that restarts with an empty registry,
 //!    removes nothing.
@@ -17,7 +17,7 @@
 //!    [`least_life`](Rules::least_life).
 //! 6. Registries keep entries of endpoints that ended without unregistering. An endpoint whose
 //!    expiration is [`stale`](Rules::stale) when it is first reported is set aside, and so is a
-//!    dead one that has lapsed and that pictures have listed unchanged for that long. It is used
+//!    dead one that has lapsed and that lists have listed unchanged for that long. It is used
 //!    again when its expiration changes, which means that it is alive, regardless of the clocks.
 //! 7. A report that is malformed or beyond the bounds is left out and counted.
 
@@ -45,13 +45,13 @@ pub struct Rules {
     pub least_life: Duration,
     /// Age of an expiration beyond which differing clocks do not explain it.
     pub stale: Duration,
-    /// Least time between the two pictures that lack an endpoint.
+    /// Least time between the two lists that lack an endpoint.
     pub settle: Duration,
 }
 
 impl Default for Rules {
     /// 1,024 endpoints of 16 KiB; 10 s between clocks; lives of a minute; stale after five; 20 s
-    /// between pictures.
+    /// between lists.
     fn default() -> Self {
         Self {
             endpoints: 1024,
@@ -85,9 +85,9 @@ struct Entry {
     expires: Option<SystemTime>,
     /// When it lapses unless its expiration changes (rule 5).
     lapses: Option<Instant>,
-    /// When the first of the latest consecutive pictures without it was taken.
+    /// When the first of the latest consecutive lists without it was taken.
     absent: Option<Instant>,
-    /// When the first of the latest consecutive pictures that repeat its expiration was taken.
+    /// When the first of the latest consecutive lists that repeat its expiration was taken.
     repeated: Option<Instant>,
 }
 
@@ -97,7 +97,7 @@ pub(super) struct State {
     entries: BTreeMap<String, Entry>,
     /// Endpoints set aside, with their expirations (rule 6).
     aside: BTreeMap<String, Option<SystemTime>>,
-    /// Names deleted since the query of the picture that is being read.
+    /// Names deleted since the query of the list that is being read.
     deleted: BTreeSet<String>,
     left_out: u64,
 }
@@ -122,19 +122,19 @@ impl State {
         }
     }
 
-    /// Marks the query of a picture.
+    /// Marks the query of a list.
     pub(super) fn ask(&mut self) {
         self.deleted.clear();
     }
 
-    /// Marks a failed picture: those before and after it are not consecutive.
+    /// Marks a failed list: those before and after it are not consecutive.
     pub(super) fn interrupt(&mut self) {
         self.entries.values_mut().for_each(|entry| entry.repeated = None);
     }
 
-    /// Rules 1, 3, 4 and 6: takes the picture. Unless it is `whole`, a missing endpoint does not
+    /// Rules 1, 3, 4 and 6: takes a list. Unless it is `whole`, a missing endpoint does not
     /// count as absent.
-    pub(super) fn picture(
+    pub(super) fn list(
         &mut self,
         mut found: Vec<NetworkServiceEndpoint>,
         whole: bool,

@@ -58,7 +58,7 @@ impl Default for Settings {
 
 /// The state of a discovery.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Known {
+pub struct Discovered {
     /// Endpoints by name.
     pub endpoints: Arc<Endpoints>,
     /// Names that the registry lists although they expired long ago; they are not used until they
@@ -73,7 +73,7 @@ pub struct Known {
 
 /// A complete answer of the registry with at least one endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Picture {
+pub struct CompleteList {
     /// When the registry was queried.
     pub asked: Instant,
     /// The names of all endpoints in it.
@@ -82,8 +82,8 @@ pub struct Picture {
 
 /// The endpoints of a network service, followed for as long as this lives.
 pub struct Discovery {
-    known: watch::Receiver<Known>,
-    pictures: watch::Receiver<Option<Picture>>,
+    known: watch::Receiver<Discovered>,
+    lists: watch::Receiver<Option<CompleteList>>,
     _task: AbortOnDropHandle<()>,
 }
 
@@ -93,19 +93,19 @@ impl Discovery {
     /// # Panics
     /// Outside a tokio runtime.
     pub fn start<R: Registry>(registry: R, service: &str, dead: Dead, settings: Settings) -> Self {
-        let (sender, known) = watch::channel(Known::default());
-        let (taken, pictures) = watch::channel(None);
+        let (sender, known) = watch::channel(Discovered::default());
+        let (taken, lists) = watch::channel(None);
         let watcher = watcher::Watcher::new(registry, service, dead, settings, (sender, taken));
-        Self { known, pictures, _task: AbortOnDropHandle::new(tokio::spawn(watcher.follow())) }
+        Self { known, lists, _task: AbortOnDropHandle::new(tokio::spawn(watcher.follow())) }
     }
 
     /// The present state, and every change of it. A mere refresh of an endpoint is not a change.
-    pub fn known(&self) -> watch::Receiver<Known> {
+    pub fn known(&self) -> watch::Receiver<Discovered> {
         self.known.clone()
     }
 
     /// The last complete list, and every later one. An empty or partial answer does not count.
-    pub fn pictures(&self) -> watch::Receiver<Option<Picture>> {
-        self.pictures.clone()
+    pub fn lists(&self) -> watch::Receiver<Option<CompleteList>> {
+        self.lists.clone()
     }
 }

@@ -62,14 +62,14 @@ impl World {
         names(&self.discovery.known().borrow())
     }
 
-    async fn until(&self, what: &str, is: impl Fn(&Known) -> bool) {
+    async fn until(&self, what: &str, is: impl Fn(&Discovered) -> bool) {
         let mut known = self.discovery.known();
         let reached = timeout(S(600), known.wait_for(|known| is(known))).await.map(|known| known.is_ok());
         assert!(reached.is_ok_and(|ok| ok), "{what}: still {:?}", self.discovery.known().borrow());
     }
 }
 
-fn names(known: &Known) -> String {
+fn names(known: &Discovered) -> String {
     known.endpoints.keys().cloned().collect::<Vec<_>>().join(" ")
 }
 
@@ -87,11 +87,11 @@ async fn finds_those_of_the_service_and_follows_changes_at_once() {
     world.twin.lapse("a");
     world.until("removed", |known| names(known) == "b c").await;
     world.twin.lapse("other");
-    assert_eq!(world.start.elapsed(), before, "the watch told, no picture");
+    assert_eq!(world.start.elapsed(), before, "by the watch, not by a list");
 }
 
 #[tokio::test(start_paused = true)]
-async fn refreshes_wake_nobody() {
+async fn a_refresh_is_not_a_change() {
     let world = World::with(&["a"]).await;
     let mut known = world.discovery.known();
     known.mark_unchanged();
@@ -103,7 +103,7 @@ async fn refreshes_wake_nobody() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_watch_missed_comes_with_a_picture() {
+async fn an_event_that_a_watch_missed_is_in_the_list() {
     let world = World::with(&["a"]).await;
     world.twin.fail(Fault::Find, unavailable);
     world.twin.end_watches();
@@ -117,14 +117,14 @@ async fn what_a_watch_missed_comes_with_a_picture() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_picture_is_taken_every_30_s_and_when_a_watch_ends() {
+async fn a_list_is_read_every_30_s_and_when_a_watch_ends() {
     let world = World::with(&["a"]).await;
     sleep(S(70)).await;
     world.twin.end_watches();
     sleep(S(10)).await;
-    let pictures: Vec<_> =
+    let lists: Vec<_> =
         world.twin.calls(world.start).into_iter().filter(|(_, call)| call == "find watch=false").collect();
-    assert_eq!(pictures.into_iter().map(|(at, _)| at).collect::<Vec<_>>(), [0, 30, 60, 70]);
+    assert_eq!(lists.into_iter().map(|(at, _)| at).collect::<Vec<_>>(), [0, 30, 60, 70]);
     assert_eq!(world.twin.watches(), 1, "and the watch is open again");
 }
 
@@ -161,7 +161,7 @@ async fn a_restarted_manager_with_an_empty_registry_removes_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dead_endpoint_is_removed_after_two_pictures_without_it() {
+async fn a_dead_endpoint_is_removed_after_two_lists_without_it() {
     for dead in [true, false] {
         let world = World::with(&["a", "b"]).await;
         world.dead.store(dead, Ordering::Relaxed);
@@ -205,7 +205,7 @@ async fn an_endpoint_that_expired_an_hour_ago_is_not_taken() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn watches_and_pictures_that_end_at_once_are_no_tight_loop() {
+async fn watches_and_lists_that_end_at_once_are_no_tight_loop() {
     let world = World::with(&["a"]).await;
     for _ in 0..6000 {
         world.twin.end_watches();

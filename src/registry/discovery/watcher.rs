@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use super::{
-    Dead, Known, Picture, Settings,
+    CompleteList, Dead, Discovered, Settings,
     known::{Now, State},
 };
 use crate::{
@@ -30,8 +30,8 @@ pub(super) struct Watcher<R> {
     dead: Dead,
     settings: Settings,
     state: Mutex<State>,
-    known: watch::Sender<Known>,
-    pictures: watch::Sender<Option<Picture>>,
+    known: watch::Sender<Discovered>,
+    lists: watch::Sender<Option<CompleteList>>,
     /// A watch has ended: read a list now.
     look: Notify,
 }
@@ -42,12 +42,12 @@ impl<R: Registry> Watcher<R> {
         service: &str,
         dead: Dead,
         settings: Settings,
-        (known, pictures): (watch::Sender<Known>, watch::Sender<Option<Picture>>),
+        (known, lists): (watch::Sender<Discovered>, watch::Sender<Option<CompleteList>>),
     ) -> Self {
         let state = Mutex::new(State::new(settings.rules));
         let service = service.to_owned();
         let look = Notify::new();
-        Self { registry, service, dead, settings, state, known, pictures, look }
+        Self { registry, service, dead, settings, state, known, lists, look }
     }
 
     /// Follows until dropped.
@@ -98,14 +98,14 @@ impl<R: Registry> Watcher<R> {
         let mut pauses = Backoff::new(first_pause, longest_pause);
         loop {
             let asked = Instant::now();
-            match self.picture().await {
+            match self.list().await {
                 Ok((found, whole)) => {
                     pauses.reset();
                     let names = found.iter().map(|endpoint| endpoint.name.clone()).collect();
                     if whole && !found.is_empty() {
-                        self.pictures.send_replace(Some(Picture { asked, names }));
+                        self.lists.send_replace(Some(CompleteList { asked, names }));
                     }
-                    self.state().picture(found, whole, Now::read(), &*self.dead);
+                    self.state().list(found, whole, Now::read(), &*self.dead);
                     self.show(|known| (known.complete, known.failure) = (true, None));
                     let _at_once_or_in_time = timeout(interval, self.look.notified()).await;
                 }
@@ -128,7 +128,7 @@ impl<R: Registry> Watcher<R> {
 
     /// All present endpoints, and whether the list is complete: entries beyond the rules are not
     /// read.
-    async fn picture(&self) -> Result<(Vec<NetworkServiceEndpoint>, bool), Error> {
+    async fn list(&self) -> Result<(Vec<NetworkServiceEndpoint>, bool), Error> {
         self.state().ask();
         let limit = self.settings.rules.endpoints;
         let found = self.registry.find(self.like(), false).await?;
@@ -139,7 +139,7 @@ impl<R: Registry> Watcher<R> {
     }
 
     /// Publishes the state if it has changed.
-    fn show(&self, change: impl FnOnce(&mut Known)) {
+    fn show(&self, change: impl FnOnce(&mut Discovered)) {
         let state = self.state();
         let endpoints = state.endpoints();
         let left_out = state.left_out();
@@ -175,7 +175,7 @@ impl<R: Registry> Watcher<R> {
     }
 }
 
-fn tell(service: &str, before: &Known, after: &super::Endpoints, left_out: u64) {
+fn tell(service: &str, before: &Discovered, after: &super::Endpoints, left_out: u64) {
     let added: Vec<_> = after.keys().filter(|name| !before.endpoints.contains_key(*name)).collect();
     let removed: Vec<_> = before.endpoints.keys().filter(|name| !after.contains_key(*name)).collect();
     tracing::info!(service, ?added, ?removed, known = after.len(), left_out, "endpoints changed");

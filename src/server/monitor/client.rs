@@ -43,7 +43,7 @@ pub fn watch(wire: &Wire, selector: MonitorScopeSelector, lifetime: Duration) ->
 /// The reason why a peer's connections could not be read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum NoPicture {
+pub enum SnapshotError {
     /// The peer was not reached.
     #[error("the peer was not reached")]
     Dial(#[from] DialError),
@@ -59,17 +59,17 @@ pub enum NoPicture {
 /// the time `within`.
 ///
 /// # Errors
-/// [`NoPicture`]. A peer that has none answers with an event without connections, which is not an
-/// error.
-pub async fn picture(
+/// [`SnapshotError`]. A peer that has none answers with an event without connections, which is not
+/// an error.
+pub async fn snapshot(
     dialer: &Dialer,
     selector: MonitorScopeSelector,
     within: Duration,
-) -> Result<ConnectionEvent, NoPicture> {
+) -> Result<ConnectionEvent, SnapshotError> {
     let deadline = Instant::now() + within;
     let wire = dialer.dial(deadline).await?;
     let mut events = watch(&wire, selector, dialer.token_lifetime);
-    let first = timeout_at(deadline, events.next()).await.map_err(|_| NoPicture::Late(within))?;
+    let first = timeout_at(deadline, events.next()).await.map_err(|_| SnapshotError::Late(within))?;
     let ended = || Err(Status::unavailable("the stream ended before its first event"));
-    first.unwrap_or_else(ended).map_err(|status| NoPicture::Status(Box::new(status)))
+    first.unwrap_or_else(ended).map_err(|status| SnapshotError::Status(Box::new(status)))
 }

@@ -4,7 +4,7 @@
 //!
 //! [`Connections`] holds the connections that an endpoint has and the streams that watch them. The
 //! endpoint's `monitor` element publishes; [`Endpoint`](super::Endpoint) answers the RPC with a
-//! [`Subscription`]; [`watch`] and [`picture`] are the client's side.
+//! [`Subscription`]; [`watch`] and [`snapshot`] are the client's side.
 //!
 //! A forwarder opens one stream per link and takes its end for a broken connection. So a stream
 //! stays open until its reader leaves, the server stops, or the reader falls too far behind.
@@ -17,7 +17,7 @@ mod selector;
 mod subscription;
 
 pub use self::{
-    client::{Events, NoPicture, picture, watch},
+    client::{Events, SnapshotError, snapshot, watch},
     connections::Connections,
     limits::{Limits, Refused},
     ours::Ours,

@@ -189,7 +189,7 @@ fn a_change_between_two_states_is_never_missed_by_a_new_reader() {
     assert_eq!(
         next(&mut stream),
         (InitialStateTransfer, vec!["a=a Down".into()]),
-        "the picture of that moment"
+        "the snapshot of that moment"
     );
     assert_eq!(next(&mut stream), (Update, vec!["a=a Up".into()]));
 }

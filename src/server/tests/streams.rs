@@ -9,7 +9,7 @@ fn kinds(event: &ConnectionEvent) -> (ConnectionEventType, usize) {
 }
 
 #[tokio::test]
-async fn peers_monitor_connections_and_take_pictures_of_them() {
+async fn peers_monitor_connections_and_take_snapshots_of_them() {
     let world = World::new().await;
     let wire = world.dial().await;
     let everything = MonitorScopeSelector::default;
@@ -32,13 +32,13 @@ async fn peers_monitor_connections_and_take_pictures_of_them() {
         dial_timeout: Duration::from_secs(5),
         token_lifetime: LIFETIME,
     };
-    let picture = monitor::picture(&dialer, everything(), Duration::from_secs(5)).await.unwrap();
-    assert_eq!(kinds(&picture), (ConnectionEventType::InitialStateTransfer, 1));
+    let snapshot = monitor::snapshot(&dialer, everything(), Duration::from_secs(5)).await.unwrap();
+    assert_eq!(kinds(&snapshot), (ConnectionEventType::InitialStateTransfer, 1));
     eventually(|| world.connections.streams(), |streams| *streams == 0).await;
 }
 
 #[tokio::test]
-async fn a_picture_from_a_peer_that_is_not_there_ends_in_time() {
+async fn a_snapshot_from_a_peer_that_is_not_there_ends_in_time() {
     let authority = Authority::new("a.test");
     let folder = tempfile::tempdir().unwrap();
     let dialer = Dialer {
@@ -48,9 +48,9 @@ async fn a_picture_from_a_peer_that_is_not_there_ends_in_time() {
         token_lifetime: LIFETIME,
     };
     let begin = Instant::now();
-    let error = monitor::picture(&dialer, MonitorScopeSelector::default(), Duration::from_millis(300))
+    let error = monitor::snapshot(&dialer, MonitorScopeSelector::default(), Duration::from_millis(300))
         .await
         .unwrap_err();
-    assert!(matches!(error, monitor::NoPicture::Dial(_)), "{error:?}");
+    assert!(matches!(error, monitor::SnapshotError::Dial(_)), "{error:?}");
     assert!(begin.elapsed() < Duration::from_secs(5));
 }

@@ -75,11 +75,11 @@ fn an_expiration_before_1970_is_how_old_registries_delete() {
 }
 
 #[test]
-fn an_endpoint_leaves_by_pictures_only_by_the_table() {
-    // seconds at which pictures lack it, whether it is dead, whether it still exists afterwards
+fn an_endpoint_leaves_by_lists_only_by_the_table() {
+    // seconds at which lists lack it, whether it is dead, whether it still exists afterwards
     #[rustfmt::skip]
     let table: [(&str, &[u64], bool, bool); 8] = [
-        ("one picture removes nothing", &[30], true, true),
+        ("one list removes nothing", &[30], true, true),
         ("two do, if it is dead", &[30, 60], true, false),
         ("but not if it is alive and not expired", &[30, 60], false, true),
         ("expired by the third", &[30, 60, 90], false, false),
@@ -88,12 +88,12 @@ fn an_endpoint_leaves_by_pictures_only_by_the_table() {
         ("many at once are one", &[30, 31, 32, 33], true, true),
         ("dead, seen absent long enough", &[30, 31, 50], true, false),
     ];
-    for (rule, pictures, is_dead, stays) in table {
+    for (rule, lists, is_dead, stays) in table {
         let clock = Clock::start();
         let mut known = State::new(Rules::default());
         report(&mut known, &clock, clock.endpoint("a", S(0)), false);
-        for at in pictures {
-            known.picture(vec![], true, clock.after(S(*at)), if is_dead { DEAD } else { ALIVE });
+        for at in lists {
+            known.list(vec![], true, clock.after(S(*at)), if is_dead { DEAD } else { ALIVE });
         }
         assert_eq!(names(&known) == "a", stays, "{rule}");
     }
@@ -105,15 +105,15 @@ fn absences_count_only_if_nothing_reported_it_in_between() {
         let clock = Clock::start();
         let mut known = State::new(Rules::default());
         report(&mut known, &clock, clock.endpoint("a", S(0)), false);
-        known.picture(vec![], true, clock.after(S(30)), DEAD);
+        known.list(vec![], true, clock.after(S(30)), DEAD);
         if by_watch {
             report(&mut known, &clock, clock.endpoint("a", S(40)), false);
         } else {
-            known.picture(vec![clock.endpoint("a", S(40))], true, clock.after(S(40)), DEAD);
+            known.list(vec![clock.endpoint("a", S(40))], true, clock.after(S(40)), DEAD);
         }
-        known.picture(vec![], true, clock.after(S(60)), DEAD);
+        known.list(vec![], true, clock.after(S(60)), DEAD);
         assert_eq!(names(&known), "a", "by watch: {by_watch}");
-        known.picture(vec![], true, clock.after(S(90)), DEAD);
+        known.list(vec![], true, clock.after(S(90)), DEAD);
         assert_eq!(names(&known), "", "by watch: {by_watch}");
     }
 }
@@ -138,7 +138,7 @@ fn clocks_that_differ_neither_remove_nor_hide_an_endpoint() {
                 known.report(refreshed(&clock, at, skew), false, clock.after(S(at)));
             }
             if at % 30 == 0 {
-                known.picture(vec![refreshed(&clock, at, skew)], true, clock.after(S(at)), DEAD);
+                known.list(vec![refreshed(&clock, at, skew)], true, clock.after(S(at)), DEAD);
             }
             assert_eq!(names(&known), "a", "{skew} s ahead, after {at} s");
         }
@@ -156,7 +156,7 @@ fn a_jump_of_the_clock_by_an_hour_removes_nothing() {
                 known.report(refreshed(&clock, at, jump), false, clock.after(S(at)));
             }
             let shown = if at % 60 == 0 { vec![] } else { vec![refreshed(&clock, at, jump)] };
-            known.picture(shown, true, clock.after(S(at)), DEAD);
+            known.list(shown, true, clock.after(S(at)), DEAD);
             assert_eq!(names(&known), "a", "jump by {jump} s, after {at} s");
         }
     }
@@ -170,7 +170,7 @@ fn a_long_expired_endpoint_is_taken_when_it_is_refreshed() {
         let hour = S(3600);
         let show = |known: &mut State, endpoint, at: Duration| match by_watch {
             true => known.report(endpoint, false, clock.after(at)),
-            false => known.picture(vec![endpoint], true, clock.after(at), DEAD),
+            false => known.list(vec![endpoint], true, clock.after(at), DEAD),
         };
         for again in 0..5 {
             show(&mut known, clock.endpoint("a", S(0)), hour + S(30 * again));
@@ -184,7 +184,7 @@ fn a_long_expired_endpoint_is_taken_when_it_is_refreshed() {
 
 #[test]
 fn a_dead_endpoint_that_is_never_refreshed_is_set_aside() {
-    // whether it is dead, when a picture fails, when it is set aside
+    // whether it is dead, when a list fails, when it is set aside
     for (dead, interrupted, goes) in
         [(DEAD, None, Some(330)), (ALIVE, None, None), (DEAD, Some(300), Some(630))]
     {
@@ -194,7 +194,7 @@ fn a_dead_endpoint_that_is_never_refreshed_is_set_aside() {
         for at in (30..=900).step_by(30) {
             match interrupted == Some(at) {
                 true => known.interrupt(),
-                false => known.picture(vec![clock.endpoint("a", S(0))], true, clock.after(S(at)), dead),
+                false => known.list(vec![clock.endpoint("a", S(0))], true, clock.after(S(at)), dead),
             }
             let there = goes.is_none_or(|goes| at < goes);
             assert_eq!(names(&known) == "a", there, "{interrupted:?}, after {at} s");
@@ -205,13 +205,13 @@ fn a_dead_endpoint_that_is_never_refreshed_is_set_aside() {
 }
 
 #[test]
-fn a_picture_without_an_endpoint_that_is_set_aside_forgets_it() {
+fn a_list_without_an_endpoint_that_is_set_aside_forgets_it() {
     let clock = Clock::start();
     let mut known = State::new(Rules::default());
-    known.picture(vec![clock.endpoint("a", S(0))], true, clock.after(S(3600)), ALIVE);
-    known.picture(vec![], false, clock.after(S(3630)), ALIVE);
-    assert_eq!(known.aside().collect::<Vec<_>>(), ["a"], "a part of a picture says nothing");
-    known.picture(vec![], true, clock.after(S(3660)), ALIVE);
+    known.list(vec![clock.endpoint("a", S(0))], true, clock.after(S(3600)), ALIVE);
+    known.list(vec![], false, clock.after(S(3630)), ALIVE);
+    assert_eq!(known.aside().collect::<Vec<_>>(), ["a"], "a part of a list removes nothing");
+    known.list(vec![], true, clock.after(S(3660)), ALIVE);
     assert_eq!(known.aside().count(), 0);
 }
 
@@ -223,7 +223,7 @@ fn the_dead_are_judged_one_by_one() {
         report(&mut known, &clock, clock.endpoint(name, S(0)), false);
     }
     for at in [10, 40] {
-        known.picture(vec![], true, clock.after(S(at)), &|name| name == "a");
+        known.list(vec![], true, clock.after(S(at)), &|name| name == "a");
     }
     assert_eq!(names(&known), "b");
 }
@@ -239,7 +239,7 @@ fn an_endpoint_without_an_expiration_never_expires() {
         false,
     );
     for at in [1000, 2000, 3000] {
-        known.picture(vec![], true, clock.after(S(at)), ALIVE);
+        known.list(vec![], true, clock.after(S(at)), ALIVE);
     }
     assert_eq!(names(&known), "a");
 }
@@ -267,33 +267,33 @@ fn what_is_malformed_or_too_much_is_left_out_and_counted() {
     assert_eq!((names(&known).as_str(), known.left_out()), ("a b", 3));
     report(&mut known, &clock, clock.endpoint("a", S(1)), false);
     assert_eq!(known.left_out(), 3, "those that are in stay");
-    known.picture(vec![clock.endpoint("c", S(0))], true, clock.after(S(1)), ALIVE);
+    known.list(vec![clock.endpoint("c", S(0))], true, clock.after(S(1)), ALIVE);
     report(&mut known, &clock, clock.endpoint("b", S(0)), true);
     report(&mut known, &clock, clock.endpoint("c", S(0)), false);
     assert_eq!(names(&known), "a c", "a free place is given away again");
 }
 
 #[test]
-fn a_picture_does_not_restore_endpoints_deleted_meanwhile() {
+fn a_list_does_not_restore_endpoints_deleted_meanwhile() {
     let clock = Clock::start();
     let mut known = State::new(Rules::default());
     report(&mut known, &clock, clock.endpoint("a", S(0)), false);
     known.ask();
     report(&mut known, &clock, clock.endpoint("a", S(0)), true);
-    known.picture(vec![clock.endpoint("a", S(0))], true, clock.after(S(1)), ALIVE);
+    known.list(vec![clock.endpoint("a", S(0))], true, clock.after(S(1)), ALIVE);
     assert_eq!(names(&known), "");
     known.ask();
-    known.picture(vec![clock.endpoint("a", S(0))], true, clock.after(S(2)), ALIVE);
-    assert_eq!(names(&known), "a", "a later picture does");
+    known.list(vec![clock.endpoint("a", S(0))], true, clock.after(S(2)), ALIVE);
+    assert_eq!(names(&known), "a", "a later list does");
 }
 
 #[test]
-fn what_a_part_of_a_picture_lacks_is_not_absent() {
+fn an_endpoint_missing_from_a_partial_list_is_not_absent() {
     let clock = Clock::start();
     let mut known = State::new(Rules::default());
     report(&mut known, &clock, clock.endpoint("a", S(0)), false);
     for at in [100, 200, 300] {
-        known.picture(vec![], false, clock.after(S(at)), DEAD);
+        known.list(vec![], false, clock.after(S(at)), DEAD);
     }
     assert_eq!(names(&known), "a");
 }
