@@ -15,21 +15,21 @@ use std::{
 /// The files that make reasons.
 const SOURCES: [&str; 17] = [
     "src/kernel/peer.rs",
-    "src/kernel/status.rs",
+    "src/kernel/status/mod.rs",
     "src/kernel/status/faults.rs",
-    "src/kernel/sysctls.rs",
+    "src/kernel/sysctls/mod.rs",
     "src/kernel/sysctls/needed.rs",
     "src/proxy/app/shut_down.rs",
     "src/proxy/app/waits.rs",
     "src/proxy/egress.rs",
-    "src/proxy/endpoint.rs",
+    "src/proxy/endpoint/mod.rs",
     "src/proxy/gateways.rs",
-    "src/proxy/health/board.rs",
+    "src/proxy/health/board/mod.rs",
     "src/proxy/mesh/status.rs",
     "src/proxy/services.rs",
     "src/proxy/snapshot/format.rs",
     "src/proxy/snapshot/report.rs",
-    "src/proxy/snapshot/writer.rs",
+    "src/proxy/snapshot/writer/mod.rs",
     "src/transport/identity/standing.rs",
 ];
 

@@ -212,7 +212,7 @@ fn every_element_and_service_is_held_to_the_laws() {
             file.iter().take(3).collect()
         } else {
             let tests = file.ends_with("tests.rs");
-            if tests { file.parent().unwrap().with_extension("rs") } else { file }
+            if tests { file.with_file_name("mod.rs") } else { file }
         };
         let sum = rows.entry(row).or_default();
         *sum = (sum.0 + written, sum.1 + text.matches("laws::check").count());
@@ -272,6 +272,17 @@ fn every_source_file_has_its_licence_and_no_open_end() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_module_with_a_folder_has_its_text_in_mod_rs() {
+    let apart: Vec<_> =
+        ["src", "lab/src", "lab/tests", "lab/benches", "benches", "tests/interop", "tests/rows"]
+            .into_iter()
+            .flat_map(|folder| files(folder, &["rs"]))
+            .filter(|file| root().join(file.with_extension("")).is_dir())
+            .collect();
+    assert!(apart.is_empty(), "to be moved to mod.rs in the folder of the same name: {apart:?}");
 }
 
 /// A promise of SPECIFICATION.md: its number, its text, and the test that holds it or `pending`.
