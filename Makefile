@@ -32,12 +32,13 @@ test: ## Run every test that needs nothing but this machine.
 	$(CARGO) test --locked --no-run
 	$(AS_ROOT) $(CARGO) test --locked
 
-# The last two are not among `--all-targets`: they run by their name only.
+# The last three are not among `--all-targets`: they run by their name only.
 lint: ## Format, clippy and rustdoc, all warnings as errors.
 	@.ci/require rust cc
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	$(CARGO) clippy --locked --package meridio-proxy --test interop -- -D warnings
+	$(CARGO) clippy --locked --package meridio-lab --test through_go -- -D warnings
 	$(CARGO) clippy --locked --package meridio-lab --bench twin -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items
 
@@ -50,8 +51,8 @@ examples: ## Run every example; each asserts what it shows.
 interop: ## Prove the wire, then the whole data path, against Go's NSM sdk.
 	@.ci/require rust cc go namespaces
 	$(MAKE) -C tests/interop build vet
-	$(CARGO) test --locked --no-run --test interop
-	INTEROP_BIN=$(CURDIR)/tests/interop/bin $(AS_ROOT) $(CARGO) test --locked --test interop
+	$(CARGO) test --locked --no-run --test interop --test through_go
+	INTEROP_BIN=$(CURDIR)/tests/interop/bin $(AS_ROOT) $(CARGO) test --locked --test interop --test through_go
 	$(CARGO) build --release --locked --bins
 	$(TARGET)/release/lab --peers tests/interop/bin $(LAB)
 	$(TARGET)/release/lab --peers tests/interop/bin --traces

@@ -199,8 +199,8 @@ fn run(options: &Options) -> Result<u8, LabError> {
     let proxy = proxy().doing(|| "find the proxy beside this program".into())?;
     let peers =
         options.peers.as_deref().into_iter().flat_map(|folder| peers::programs(folder, options.plan.traces));
-    let other = options.other.clone().map(|program| (program, ground::OTHER));
-    let programs = [(proxy, ground::PROXY)].into_iter().chain(other).chain(peers);
+    let other = options.other.clone().map(|program| (program, ground::OTHER.into()));
+    let programs = [(proxy, ground::PROXY.into())].into_iter().chain(other).chain(peers);
     let ground = Ground::prepare(&programs.collect::<Vec<_>>())?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.doing(|| "start threads".into())?;

@@ -16,13 +16,13 @@ pub mod peers;
 pub mod registration;
 pub mod registry;
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, path::Path, time::Duration};
 
 use futures::{StreamExt, TryStreamExt};
 
 use self::{
     nsmgr::{Nsmgr, SOCKET},
-    peers::Peers,
+    peers::{PROGRAMS, Peers},
     registration::dialer,
 };
 use crate::{
@@ -115,7 +115,7 @@ impl ControlPlane {
             let identity = agent.identity(NSMGR, &folder, tasks)?;
             Running::Ours(Box::new(Nsmgr::start(node, &folder, NODE, identity)?))
         } else {
-            Running::Peers(Box::new(Peers::start(node, &self.target, agent)?))
+            Running::Peers(Box::new(Peers::start(Path::new(PROGRAMS), node, &self.target, agent)?))
         });
         Ok(())
     }

@@ -9,10 +9,7 @@ use std::{
     time::Duration,
 };
 
-use super::{
-    NSMGR,
-    collector::{COLLECTOR, Collector},
-};
+use super::{NSMGR, collector::Collector};
 use crate::{
     error::LabError,
     identity::agent::Agent,
@@ -21,12 +18,14 @@ use crate::{
 };
 use nsm::transport::Address;
 
-/// The registry, and its path in the lab.
-const REGISTRY: Program = ("registry", "/run/registry");
-/// nsmgr, and its path in the lab.
-const MANAGER: Program = (NSMGR, "/run/nsmgr");
-/// A target, and its path in the lab.
-const CLIENT: Program = ("client", "/run/client");
+/// The registry.
+const REGISTRY: &str = "registry";
+/// A client.
+pub const CLIENT: &str = "client";
+/// An endpoint.
+pub const ENDPOINT: &str = "endpoint";
+/// Folder of the programs in the lab.
+pub const PROGRAMS: &str = "/run";
 /// Address of the registry on the node.
 const REGISTRY_AT: &str = "tcp://127.0.0.1:5002";
 /// Address of nsmgr for other nodes, of which there are none.
@@ -34,13 +33,11 @@ const NSMGR_AT: &str = "tcp://127.0.0.1:5001";
 /// Timeout of a program's end.
 const END: Duration = Duration::from_secs(5);
 
-/// Name of a program and of its pod; its path.
-type Program = (&'static str, &'static str);
-
 /// The programs in a folder, with their paths in the lab; those for traces if they are needed.
-pub fn programs(folder: &Path, traces: bool) -> impl Iterator<Item = (PathBuf, &'static str)> {
-    let of_traces = [CLIENT, ("collector", COLLECTOR)].into_iter().filter(move |_| traces);
-    [REGISTRY, MANAGER].into_iter().chain(of_traces).map(|(name, place)| (folder.join(name), place))
+pub fn programs(folder: &Path, traces: bool) -> impl Iterator<Item = (PathBuf, PathBuf)> {
+    let of_traces = [CLIENT, "collector"].into_iter().filter(move |_| traces);
+    let names = [REGISTRY, NSMGR].into_iter().chain(of_traces);
+    names.map(|name| (folder.join(name), Path::new(PROGRAMS).join(name)))
 }
 
 /// Starts the client of a network service in a pod. It connects, closes the connection, and ends.
@@ -68,7 +65,7 @@ pub fn start_client(
         "-refreshes",
         "0",
     ];
-    run(pod, agent, CLIENT, &arguments)
+    run(Path::new(PROGRAMS), CLIENT, pod, agent, &arguments)
 }
 
 /// The running programs.
@@ -78,11 +75,11 @@ pub struct Peers {
 }
 
 impl Peers {
-    /// Starts both on the node; nsmgr listens at `target` soon after.
+    /// Starts both on the node, from a folder of programs; nsmgr listens at `target` soon after.
     ///
     /// # Errors
     /// A program could not be started.
-    pub fn start(node: &Pod, target: &Address, agent: &mut Agent) -> Result<Self, LabError> {
+    pub fn start(programs: &Path, node: &Pod, target: &Address, agent: &mut Agent) -> Result<Self, LabError> {
         let listen = target.to_string();
         if let Address::Unix(socket) = target {
             // Left by a predecessor that was killed.
@@ -91,8 +88,8 @@ impl Peers {
         let registry = ["-listen", REGISTRY_AT];
         let nsmgr = ["-listen", &listen, "-public", NSMGR_AT, "-registry", REGISTRY_AT];
         Ok(Self {
-            registry: run(node, agent, REGISTRY, &registry)?,
-            nsmgr: run(node, agent, MANAGER, &nsmgr)?,
+            registry: run(programs, REGISTRY, node, agent, &registry)?,
+            nsmgr: run(programs, NSMGR, node, agent, &nsmgr)?,
         })
     }
 
@@ -103,7 +100,7 @@ impl Peers {
 
     /// Ends both. Everything registered is forgotten.
     pub async fn stop(self) {
-        for (name, process) in [(MANAGER.0, self.nsmgr), (REGISTRY.0, self.registry)] {
+        for (name, process) in [(NSMGR, self.nsmgr), (REGISTRY, self.registry)] {
             match process.terminate(END).await {
                 Ok(Some(status)) if status.success() => {}
                 ended => tracing::warn!(name, ?ended, "did not end when asked"),
@@ -112,23 +109,28 @@ impl Peers {
     }
 }
 
-fn run(
-    node: &Pod,
+/// Runs a program of a folder in a pod, with an identity of its own name.
+///
+/// # Errors
+/// The program could not be started.
+pub fn run(
+    programs: &Path,
+    name: &str,
+    pod: &Pod,
     agent: &mut Agent,
-    (name, place): Program,
     arguments: &[&str],
 ) -> Result<Process, LabError> {
-    let identity = agent.attest(name, &node.folder.join(name))?;
+    let identity = agent.attest(name, &pod.folder.join(name))?;
     let own = [("SPIFFE_ENDPOINT_SOCKET", identity), ("NODE_NAME", NODE.to_owned())];
     let own = own.map(|(name, value)| (name.to_owned(), value));
     let environment: Vec<_> = own.into_iter().chain(Collector::of_peer()).collect();
     let start = Start {
-        program: place.as_ref(),
+        program: &programs.join(name),
         arguments,
         environment: &environment,
         mounts: &[],
         confined: false,
         log: &format!("{name}.log"),
     };
-    Process::start(node, &start)
+    Process::start(pod, &start)
 }

@@ -36,12 +36,12 @@ impl Ground {
     ///
     /// # Errors
     /// Names the missing file or the refused operation.
-    pub fn prepare(programs: &[(PathBuf, &str)]) -> Result<Self, LabError> {
+    pub fn prepare(programs: &[(PathBuf, PathBuf)]) -> Result<Self, LabError> {
         // The mounts may hide the folders of the programs.
         let mut found = Vec::new();
         for (from, to) in programs {
             let file = File::open(from).doing(|| format!("read {} (build it first)", from.display()))?;
-            found.push((file, *to));
+            found.push((file, to));
         }
         private_mounts().doing(|| "make mounts private".into())?;
         mount_new("proc", "/proc").doing(|| {
@@ -54,7 +54,7 @@ impl Ground {
                 io::copy(&mut file, &mut File::create(to)?)?;
                 fs::set_permissions(to, Permissions::from_mode(0o755))
             };
-            place().doing(|| format!("write {to}"))?;
+            place().doing(|| format!("write {}", to.display()))?;
         }
         Ok(Self { pods: "/run/pods".into(), named: true })
     }

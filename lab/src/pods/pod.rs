@@ -8,7 +8,7 @@
 use std::{
     fs::{self, File},
     io,
-    os::unix::fs::chown,
+    os::{fd::AsRawFd, unix::fs::chown},
     path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
     time::Duration,
@@ -148,14 +148,21 @@ impl Process {
     pub fn start(pod: &Pod, start: &Start<'_>) -> Result<Self, LabError> {
         let log = pod.folder.join(start.log);
         let spawn = || {
+            // The mounts of the pod may hide the folder of the program.
+            let program = File::open(start.program)?;
             let output = File::options().create(true).append(true).open(&log)?;
             pod.netns.run(|| {
                 enter_mounts(start.mounts)?;
                 if start.confined && privileges::has_user(privileges::PROXY_USER) {
                     privileges::keep_network_capabilities(privileges::PROXY_USER)?;
                 }
-                let mut command = tokio::process::Command::new(start.program);
-                command.args(start.arguments).env_clear().envs(start.environment.iter().cloned());
+                let mut command =
+                    tokio::process::Command::new(format!("/proc/self/fd/{}", program.as_raw_fd()));
+                command
+                    .arg0(start.program)
+                    .args(start.arguments)
+                    .env_clear()
+                    .envs(start.environment.iter().cloned());
                 command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output).kill_on_drop(true);
                 command.current_dir("/").spawn()
             })

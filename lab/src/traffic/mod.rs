@@ -4,6 +4,7 @@
 pub mod echo;
 pub mod flows;
 pub mod leak;
+pub mod ping;
 pub mod record;
 pub mod stream;
 pub mod talk;

@@ -35,6 +35,7 @@ type options struct {
 	name, connect, service, endpoint, id string
 	node                                 string
 	refreshes                            int
+	hold                                 bool
 	timeout, lifetime, patience          time.Duration
 }
 
@@ -47,6 +48,7 @@ func main() {
 	flag.StringVar(&o.node, "node", "", "value of the label nodeName; empty: no label")
 	flag.StringVar(&o.id, "id", "client-0", "connection id")
 	flag.IntVar(&o.refreshes, "refreshes", 3, "refreshes to wait for before the Close")
+	flag.BoolVar(&o.hold, "hold", false, "keep the connection until a signal asks for the Close")
 	flag.DurationVar(&o.timeout, "timeout", 15*time.Second, "deadline of one call")
 	flag.DurationVar(&o.lifetime, "lifetime", 10*time.Minute, "lifetime of tokens; the sdk refreshes after a fifth of it")
 	flag.DurationVar(&o.patience, "patience", 30*time.Second, "time for the refreshes, and for the last monitor event")
@@ -76,20 +78,22 @@ func run(ctx context.Context, out *report.Writer, o options) error {
 	if err := checkHealth(dialCtx, out, cc); err != nil {
 		return err
 	}
-	// The monitor must be seen to end by itself, so it has a context of its own.
-	deleted, err := watch(ctx, out, cc, o.id)
+	// A signal asks for the Close, which must not be cut by it.
+	life, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	deleted, err := watch(life, out, cc, o.id)
 	if err != nil {
 		return fmt.Errorf("cannot monitor: %w", err)
 	}
 
 	answers := make(chan struct{}, o.refreshes+1)
-	nsc := newChain(ctx, self, out, target, o, func() {
+	nsc := newChain(life, self, out, target, o, func() {
 		select {
 		case answers <- struct{}{}:
 		default: // more than were asked for
 		}
 	})
-	conn, err := request(ctx, nsc, o)
+	conn, err := request(life, nsc, o)
 	if err != nil {
 		return fmt.Errorf("refused: %w", err)
 	}
@@ -103,8 +107,11 @@ func run(ctx context.Context, out *report.Writer, o options) error {
 			return ctx.Err()
 		}
 	}
+	if o.hold {
+		<-ctx.Done()
+	}
 
-	closeCtx, cancelClose := context.WithTimeout(ctx, o.timeout)
+	closeCtx, cancelClose := context.WithTimeout(life, o.timeout)
 	defer cancelClose()
 	if _, err := nsc.Close(closeCtx, conn); err != nil {
 		return fmt.Errorf("cannot close: %w", err)

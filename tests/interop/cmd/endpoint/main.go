@@ -39,12 +39,39 @@ func (requestsOnly) Close(ctx context.Context, conn *networkservice.Connection) 
 	return next.Server(ctx).Close(ctx, conn)
 }
 
+// pair gives every connection the same two addresses, and each end a route to the other; without addresses it
+// changes nothing.
+type pair struct {
+	client, own string
+}
+
+// Request gives the addresses.
+func (p pair) Request(ctx context.Context, request *networkservice.NetworkServiceRequest) (*networkservice.Connection, error) {
+	if p.client != "" {
+		request.Connection.Context = &networkservice.ConnectionContext{IpContext: &networkservice.IPContext{
+			SrcIpAddrs: []string{p.client},
+			DstIpAddrs: []string{p.own},
+			SrcRoutes:  []*networkservice.Route{{Prefix: p.own}},
+			DstRoutes:  []*networkservice.Route{{Prefix: p.client}},
+		}}
+	}
+	return next.Server(ctx).Request(ctx, request)
+}
+
+// Close passes on.
+func (p pair) Close(ctx context.Context, conn *networkservice.Connection) (*empty.Empty, error) {
+	return next.Server(ctx).Close(ctx, conn)
+}
+
 func main() {
 	name := flag.String("name", "endpoint", "name in the path and in the registry")
 	service := flag.String("service", "service", "network service to register")
 	payload := flag.String("payload", "ETHERNET", "payload of the network service")
 	listen := flag.String("listen", "", "unix:// address; default a socket in a new folder")
 	manager := flag.String("connect", "", "unix:// address of the manager; empty: do not register")
+	var addresses pair
+	flag.StringVar(&addresses.client, "client-address", "", "address of every client, as 172.16.2.1/32; needs -address; empty: none")
+	flag.StringVar(&addresses.own, "address", "", "address of this end of each link")
 	lifetime := flag.Duration("lifetime", 10*time.Minute, "lifetime of tokens")
 
 	peer.Main(func(ctx context.Context, out *report.Writer) error {
@@ -73,6 +100,7 @@ func main() {
 			chain.WithAdditionalFunctionality(
 				requestsOnly{recvfd.NewServer()},
 				report.NewServer(out),
+				addresses,
 				mechanisms.NewServer(map[string]networkservice.NetworkServiceServer{
 					kernelmech.MECHANISM: kernel.NewServer(),
 				}),

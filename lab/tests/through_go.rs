@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Runs `Endpoint` and `Client` of the SDK through NSM's Go nsmgr and registry, against a Go
+//! client, a Go endpoint and each other, and pings over the link that the lab's forwarder makes.
+//!
+//! Run by `make interop`, which builds the Go programs first.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // in tests and their helpers
+
+use std::{future::Future, path::PathBuf, time::Duration};
+
+use meridio_lab::{
+    control_plane::{
+        forwarder::Forwarder,
+        peers::{CLIENT, ENDPOINT, Peers, run},
+    },
+    identity::agent::Agent,
+    pods::{
+        ground::Ground,
+        pod::{Pod, Process},
+    },
+    traffic::ping::ping,
+};
+use nsm::{
+    Client, Endpoint, Link,
+    elements::{
+        mechanism::{self, Names},
+        point_to_point::PointToPoint,
+        send_fd::{self, Netns},
+    },
+    task::Tasks,
+    transport::Target,
+};
+
+/// Longest wait for each step.
+const LIMIT: Duration = Duration::from_secs(30);
+/// Number of echo requests.
+const PINGS: u16 = 10;
+/// Folder of the pods: a program of a pod sees its own `/tmp` only.
+const PODS: &str = "/dev/shm";
+/// Addresses of the pair that both endpoints give first.
+const CLIENTS: &str = "172.16.1.1";
+const ENDPOINTS: &str = "172.16.1.0";
+
+/// The folder of the Go programs.
+fn programs() -> PathBuf {
+    let folder = std::env::var_os("INTEROP_BIN").expect("INTEROP_BIN is not set: run `make interop`");
+    folder.into()
+}
+
+/// Waits until a condition holds.
+async fn until<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
+    let wait = async {
+        while !holds().await {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(LIMIT, wait).await.unwrap_or_else(|_| panic!("not within {LIMIT:?}: {what}"));
+}
+
+/// A node with Go's nsmgr and registry and the lab's forwarder, and a pod for each end.
+struct Stage {
+    agent: Agent,
+    tasks: Tasks,
+    peers: Peers,
+    forwarder: Forwarder,
+    nsmgr: Target,
+    server: Pod,
+    visitor: Pod,
+    _node: Pod,
+    _folder: tempfile::TempDir,
+}
+
+impl Stage {
+    async fn new() -> Self {
+        let folder = tempfile::tempdir_in(PODS).unwrap();
+        let ground = Ground::unnamed(folder.path());
+        let (tasks, mut agent) = (Tasks::default(), Agent::new().unwrap());
+        let node = Pod::new("forwarder", &ground).await.expect("root, or a user namespace (`lab exec`)");
+        let server = Pod::new("server", &ground).await.unwrap();
+        let visitor = Pod::new("visitor", &ground).await.unwrap();
+        let nsmgr = Target::Unix(node.folder.join("nsm.io.sock"));
+        let peers = Peers::start(&programs(), &node, &nsmgr, &mut agent).unwrap();
+        let identity = agent.identity(&node.name, &node.folder, &tasks).unwrap();
+        let forwarder = Forwarder::start(&node, &nsmgr, identity).unwrap();
+        let registered = forwarder.registered(LIMIT).await;
+        assert!(registered.is_ok(), "{registered:?}; {}", peers.tail(10));
+        Self { agent, tasks, peers, forwarder, nsmgr, server, visitor, _node: node, _folder: folder }
+    }
+
+    /// Our endpoint of the network service `service`, registered.
+    async fn endpoint(&mut self) -> Endpoint {
+        let identity = self.agent.identity(&self.server.name, &self.server.folder, &self.tasks).unwrap();
+        let endpoint = Endpoint::builder(&self.server.name, identity, &self.tasks)
+            .with(PointToPoint::new(format!("{ENDPOINTS}/24").parse().unwrap()))
+            .with(mechanism::Endpoint::new(Names::new(|_| false)))
+            .with(send_fd::Endpoint::new(Netns::of(self.server.netns.descriptor()).unwrap()))
+            .offer("service")
+            .sockets(&self.server.folder)
+            .register_with(&self.nsmgr);
+        let endpoint = endpoint.serve().await.unwrap();
+        let registered = tokio::time::timeout(LIMIT, endpoint.registered()).await;
+        registered.unwrap_or_else(|_| panic!("not registered; {}", self.peers.tail(10))).unwrap();
+        endpoint
+    }
+
+    /// A Go endpoint of the network service `service`.
+    fn go_endpoint(&mut self) -> Process {
+        let (connect, client) = (self.nsmgr.to_string(), format!("{CLIENTS}/32"));
+        let address = format!("{ENDPOINTS}/32");
+        let arguments = ["-connect", &connect, "-client-address", &client, "-address", &address];
+        run(&programs(), ENDPOINT, &self.server, &mut self.agent, &arguments).unwrap()
+    }
+
+    /// Our client's link to the network service `service`, once it is established.
+    async fn link(&mut self) -> Link {
+        let identity = self.agent.identity(&self.visitor.name, &self.visitor.folder, &self.tasks).unwrap();
+        let client = Client::builder(&self.visitor.name, identity, &self.nsmgr, &self.tasks)
+            .with(mechanism::Client::new(Names::new(|_| false)))
+            .with(send_fd::Client::new(Netns::of(self.visitor.netns.descriptor()).unwrap()))
+            .build()
+            .unwrap();
+        let link = client.connect(&"kernel://service/nsm-1".parse().unwrap());
+        let up = tokio::time::timeout(LIMIT, link.up()).await;
+        up.unwrap_or_else(|_| panic!("not up: {:?}; {}", *link.state().borrow(), self.peers.tail(10)))
+            .unwrap();
+        link
+    }
+
+    /// A Go client that is connected to the network service `service` until it is terminated.
+    fn go_client(&mut self) -> Process {
+        let connect = self.nsmgr.to_string();
+        let arguments = ["-connect", &connect, "-refreshes", "0", "-hold"];
+        run(&programs(), CLIENT, &self.visitor, &mut self.agent, &arguments).unwrap()
+    }
+
+    /// Both ends have a link beside their loopback, and the client's end reaches the endpoint's.
+    async fn pings(&self) {
+        until("a link at both ends", || async { self.links().await == [2, 2] }).await;
+        assert_eq!(ping(&self.visitor.netns, ENDPOINTS.parse().unwrap(), PINGS, LIMIT).unwrap(), PINGS);
+        assert_eq!(ping(&self.server.netns, CLIENTS.parse().unwrap(), PINGS, LIMIT).unwrap(), PINGS);
+    }
+
+    /// Numbers of links of client and endpoint.
+    async fn links(&self) -> [usize; 2] {
+        let visitors = self.visitor.netlink.links().await.unwrap().len();
+        [visitors, self.server.netlink.links().await.unwrap().len()]
+    }
+
+    /// Only the loopback is left at both ends; ends everything.
+    async fn end(self) {
+        until("no link at either end", || async { self.links().await == [1, 1] }).await;
+        self.forwarder.stop().await;
+        self.peers.stop().await;
+        self.tasks.stop().await;
+    }
+}
+
+async fn succeeds(process: Process) {
+    let log = process.tail(20);
+    let ended = process.terminate(LIMIT).await.unwrap();
+    assert!(ended.is_some_and(|status| status.success()), "{ended:?}; {log}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_go_client_pings_an_endpoint_of_the_sdk() {
+    let mut stage = Stage::new().await;
+    let endpoint = stage.endpoint().await;
+    let client = stage.go_client();
+    stage.pings().await;
+    succeeds(client).await;
+    assert!(endpoint.connections().is_empty(), "the Close arrives");
+    endpoint.stop(LIMIT).await;
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_of_the_sdk_pings_a_go_endpoint() {
+    let mut stage = Stage::new().await;
+    let endpoint = stage.go_endpoint();
+    let link = stage.link().await;
+    stage.pings().await;
+    link.close(LIMIT).await.unwrap();
+    succeeds(endpoint).await;
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn both_of_the_sdk_ping_each_other_through_go_managers() {
+    let mut stage = Stage::new().await;
+    let endpoint = stage.endpoint().await;
+    let link = stage.link().await;
+    stage.pings().await;
+    link.close(LIMIT).await.unwrap();
+    endpoint.stop(LIMIT).await;
+    stage.end().await;
+}
