@@ -35,6 +35,8 @@ use nsm::{
 const LIMIT: Duration = Duration::from_secs(30);
 /// Number of echo requests.
 const PINGS: u16 = 10;
+/// Number of lines of a log in which an event is looked for.
+const LINES: usize = 100;
 /// Folder of the pods: a program of a pod sees its own `/tmp` only.
 const PODS: &str = "/dev/shm";
 /// Addresses of the pair that both endpoints give first.
@@ -127,15 +129,17 @@ impl Stage {
     }
 
     /// A Go client that is connected to the network service `service` until it is terminated.
-    fn go_client(&mut self) -> Process {
+    async fn go_client(&mut self) -> Process {
         let connect = self.nsmgr.to_string();
         let arguments = ["-connect", &connect, "-refreshes", "0", "-hold"];
-        run(&programs(), CLIENT, &self.visitor, &mut self.agent, &arguments).unwrap()
+        let client = run(&programs(), CLIENT, &self.visitor, &mut self.agent, &arguments).unwrap();
+        until("an answer", || async { client.tail(LINES).contains(r#""event":"answer""#) }).await;
+        client
     }
 
-    /// Both ends have a link beside their loopback, and the client's end reaches the endpoint's.
+    /// Each end has one link beside its loopback, by which it reaches the other.
     async fn pings(&self) {
-        until("a link at both ends", || async { self.links().await == [2, 2] }).await;
+        assert_eq!(self.links().await, [2, 2]);
         assert_eq!(ping(&self.visitor.netns, ENDPOINTS.parse().unwrap(), PINGS, LIMIT).unwrap(), PINGS);
         assert_eq!(ping(&self.server.netns, CLIENTS.parse().unwrap(), PINGS, LIMIT).unwrap(), PINGS);
     }
@@ -165,7 +169,7 @@ async fn succeeds(process: Process) {
 async fn a_go_client_pings_an_endpoint_of_the_sdk() {
     let mut stage = Stage::new().await;
     let endpoint = stage.endpoint().await;
-    let client = stage.go_client();
+    let client = stage.go_client().await;
     stage.pings().await;
     succeeds(client).await;
     assert!(endpoint.connections().is_empty(), "the Close arrives");
