@@ -6,7 +6,7 @@
 //! the PID namespace, so that its end, even by `kill -9`, ends everything in the namespace, and
 //! mounts, links and namespaces go with the last process. The outer process holds the write end of
 //! the inner one's stdin: its first line is the process id as seen outside, its end means "stop
-//! now".
+//! now". For a [console](CONSOLE) the inner process inherits the stdin of the outer one, too.
 //!
 //! [`exec`] is simpler: a user namespace alone, and any command in it.
 //!
@@ -14,7 +14,9 @@
 
 use std::{
     ffi::OsString,
-    io::{self, BufRead, Write},
+    fs::File,
+    io::{self, BufRead, BufReader, Write},
+    os::fd::AsRawFd,
     os::unix::process::{CommandExt, ExitStatusExt},
     process::{Child, Command, ExitStatus, Stdio},
 };
@@ -28,9 +30,16 @@ use rustix::{
     process::{Signal as ChildSignal, getgid, getuid, set_parent_process_death_signal},
     thread::{CapabilitySet, capabilities},
 };
+use tokio::sync::mpsc;
 
 /// First argument of the program inside its namespaces.
 pub const INSIDE: &str = "inside";
+
+/// Argument by which the inner process reads the outer one's stdin.
+pub const CONSOLE: &str = "--console";
+
+/// Number of lines of stdin that wait.
+const LINES: usize = 16;
 
 /// Exit status of a run that was interrupted, as shells report SIGINT.
 pub const INTERRUPTED: u8 = 130;
@@ -66,14 +75,18 @@ pub fn run_inside(arguments: &[OsString]) -> Result<u8, EnterError> {
     signals.thread_block().map_err(|errno| failed("block signals")(errno.into()))?;
     make_namespaces()?;
     let start = || {
-        let mut inner = Command::new("/proc/self/exe")
-            .arg(INSIDE)
-            .args(arguments)
-            .stdin(Stdio::piped())
-            .process_group(0) // a terminal's Ctrl-C reaches only this process, so that it counts once
-            .spawn()?;
+        let mut command = Command::new("/proc/self/exe");
+        command.arg(INSIDE).args(arguments).stdin(Stdio::piped());
+        // The copy is inherited.
+        let console = arguments.iter().any(|argument| argument == CONSOLE);
+        let console = console.then(|| rustix::io::dup(io::stdin())).transpose()?;
+        if console.is_none() {
+            command.process_group(0); // a terminal's Ctrl-C reaches only this process, so that it counts once
+        }
+        let mut inner = command.spawn()?;
         let pid = inner.id();
-        writeln!(inner.stdin.as_mut().ok_or(io::ErrorKind::BrokenPipe)?, "{pid}")?;
+        let number = console.map_or(-1, |console| console.as_raw_fd());
+        writeln!(inner.stdin.as_mut().ok_or(io::ErrorKind::BrokenPipe)?, "{pid} {number}")?;
         Ok(inner)
     };
     let status = wait(start().map_err(failed("run the lab inside its namespaces"))?, &signals);
@@ -176,6 +189,8 @@ pub struct Outside {
     pub pid: u32,
     /// Completes when the outer process is gone or stops the lab.
     pub stop: tokio_util::sync::CancellationToken,
+    /// The outer one's stdin, for a console.
+    stdin: Option<File>,
 }
 
 impl Outside {
@@ -189,14 +204,33 @@ impl Outside {
         SigSet::all().thread_unblock()?;
         let mut line = String::new();
         io::stdin().lock().read_line(&mut line)?;
-        let pid =
-            line.trim().parse().map_err(|_| io::Error::other("the lab enters its namespaces by itself"))?;
+        let by_hand = || io::Error::other("the lab enters its namespaces by itself");
+        let (pid, number) = line.trim().split_once(' ').ok_or_else(by_hand)?;
+        let pid = pid.parse().map_err(|_| by_hand())?;
+        let stdin = match number {
+            "-1" => None,
+            number => Some(File::open(format!("/proc/self/fd/{number}"))?),
+        };
         let stop = tokio_util::sync::CancellationToken::new();
         let ended = stop.clone();
         std::thread::spawn(move || {
             while io::stdin().lock().read_line(&mut String::new()).is_ok_and(|read| read > 0) {}
             ended.cancel();
         });
-        Ok(Self { pid, stop })
+        Ok(Self { pid, stop, stdin })
+    }
+
+    /// The lines of the outer one's stdin, read in a thread; none if it is not inherited.
+    pub fn lines(&mut self) -> mpsc::Receiver<String> {
+        let (read, lines) = mpsc::channel(LINES);
+        if let Some(stdin) = self.stdin.take() {
+            std::thread::spawn(move || {
+                BufReader::new(stdin)
+                    .lines()
+                    .map_while(Result::ok)
+                    .all(|line| read.blocking_send(line).is_ok())
+            });
+        }
+        lines
     }
 }

@@ -23,7 +23,7 @@ use super::{
 const HELP: &str = "\
 Run the proxy between load balancers and targets, in namespaces of its own, and judge what it does.
 
-Usage: lab [--full] [--only FAULT,...] [--skip FAULT,...] [--chaos N] [--seed S] [--json] [--keep] [--smallest] [--peers DIR [--traces]] [--proxy PROGRAM]
+Usage: lab [--full] [--only FAULT,...] [--skip FAULT,...] [--chaos N] [--seed S] [--json] [--keep | --console] [--smallest] [--peers DIR [--traces]] [--proxy PROGRAM]
        lab exec COMMAND [ARG...]
        lab svg
 
@@ -34,6 +34,7 @@ Usage: lab [--full] [--only FAULT,...] [--skip FAULT,...] [--chaos N] [--seed S]
   --seed S    the seed of the first sequence (1); a sequence that fails prints its own, and is the same again
   --json      print the verdicts as one line of JSON, the last line of stdout; progress goes to stderr
   --keep      when the verdicts are in, leave everything running until Ctrl-C, and print how to enter
+  --console   instead of all this, bring everything up and read commands from stdin: `help` lists them
   --smallest  one load balancer, one target and one IPv4 VIP instead of the whole network
   --peers DIR nsmgr and registry are those of NSM's Go sdk, from this folder (`make -C tests/interop build` fills tests/interop/bin)
   --traces    instead of all this, follow one Request of a Go target in a real OpenTelemetry collector; needs --peers
@@ -48,7 +49,7 @@ Usage: lab [--full] [--only FAULT,...] [--skip FAULT,...] [--chaos N] [--seed S]
 Needs nothing but Linux: root, or a kernel that allows user namespaces. Exit status 0 only if every verdict is true.";
 
 /// The arguments of a run.
-const ACCEPTED: &str = "--full, --only FAULT,..., --skip FAULT,..., --chaos N, --seed S, --json, --keep, --smallest, --peers DIR, --traces, --proxy PROGRAM, --help, exec COMMAND, or svg";
+const ACCEPTED: &str = "--full, --only FAULT,..., --skip FAULT,..., --chaos N, --seed S, --json, --keep, --console, --smallest, --peers DIR, --traces, --proxy PROGRAM, --help, exec COMMAND, or svg";
 
 /// First argument of a command instead of a run.
 const EXEC: &str = "exec";
@@ -89,6 +90,10 @@ impl Options {
                     options.peers = Some(folder.into());
                     options.plan.peers = true;
                 }
+                Some(enter::CONSOLE) => {
+                    options.plan.console = true;
+                    options.plan.keep = true;
+                }
                 Some("--traces") => options.plan.traces = true,
                 Some("--proxy") => {
                     let program = arguments.next().ok_or("`--proxy` lacks the program")?;
@@ -112,7 +117,7 @@ impl Options {
             return Err("`--traces` needs `--peers`".into());
         }
         if options.plan.compare && options.plan.keep {
-            return Err("`--keep` and `--proxy` exclude each other".into());
+            return Err("`--proxy` excludes `--keep` and `--console`".into());
         }
         Ok(options)
     }
@@ -195,7 +200,7 @@ fn proxy() -> io::Result<PathBuf> {
 }
 
 fn run(options: &Options) -> Result<u8, LabError> {
-    let outside = Outside::meet().doing(|| "learn about the outside".into())?;
+    let mut outside = Outside::meet().doing(|| "learn about the outside".into())?;
     let proxy = proxy().doing(|| "find the proxy beside this program".into())?;
     let peers =
         options.peers.as_deref().into_iter().flat_map(|folder| peers::programs(folder, options.plan.traces));
@@ -204,11 +209,16 @@ fn run(options: &Options) -> Result<u8, LabError> {
     let ground = Ground::prepare(&programs.collect::<Vec<_>>())?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.doing(|| "start threads".into())?;
+    let stop = outside.stop.clone();
     let code = runtime.block_on(async {
         let topology = options.topology();
+        let told = async {
+            let report = Run::perform(&topology, &ground, &options.plan).await?;
+            conclude(report, options, &mut outside).await
+        };
         tokio::select! {
-            report = Run::perform(&topology, &ground, &options.plan) => conclude(report?, options, &outside).await,
-            () = outside.stop.cancelled() => {
+            code = told => code,
+            () = stop.cancelled() => {
                 eprintln!("lab: interrupted");
                 Ok(INTERRUPTED)
             }
@@ -222,16 +232,18 @@ fn run(options: &Options) -> Result<u8, LabError> {
 async fn conclude(
     report: (Report, Option<Run>),
     options: &Options,
-    outside: &Outside,
+    outside: &mut Outside,
 ) -> Result<u8, LabError> {
-    let (report, _run) = report;
+    let (report, mut run) = report;
     let table = format!("\n{report}");
     if options.json {
         eprintln!("{table}")
     } else {
         println!("{table}")
     }
-    if options.plan.keep {
+    if let Some(run) = run.as_mut().filter(|_| options.plan.console) {
+        run.console(outside.lines()).await?;
+    } else if options.plan.keep {
         eprintln!("\n{}", how_to_enter(outside.pid));
         outside.stop.cancelled().await;
     }

@@ -40,7 +40,7 @@ fn program() -> PathBuf {
     built
 }
 
-fn start(responder: &Pod, nsmgr: &Target, agent: &mut Agent) -> Process {
+fn start(responder: &Pod, nsmgr: &Address, agent: &mut Agent) -> Process {
     let environment = [
         ("NSM_NAME", responder.name.clone()),
         ("NSM_CONNECT_TO", nsmgr.to_string()),

@@ -94,7 +94,7 @@ impl Agent {
         }
         let process = self.process.as_ref().ok_or("the agent is away");
         let process = process.doing(|| format!("attest pod {pod}"))?;
-        let issued = self.issue(pod);
+        let issued = self.issue(pod, LIFETIME);
         let mut attested = Attested { socket: folder.join(SOCKET), issued, workload: None };
         let mut serve = || {
             std::fs::create_dir_all(folder)?;
@@ -121,7 +121,12 @@ impl Agent {
 
     /// Gives a pod a new SVID.
     pub fn rotate(&mut self, pod: &str) {
-        let issued = self.issue(pod);
+        self.grant(pod, LIFETIME);
+    }
+
+    /// Gives a pod a new SVID that is valid for this time.
+    pub fn grant(&mut self, pod: &str, lifetime: Duration) {
+        let issued = self.issue(pod, lifetime);
         if let Some(attested) = self.workloads.get_mut(pod) {
             attested.issued = issued.clone();
             if let Some(workload) = &attested.workload {
@@ -130,7 +135,7 @@ impl Agent {
         }
     }
 
-    fn issue(&self, pod: &str) -> Issued {
-        self.authority.issue(&self.authority.pod(NAMESPACE, pod), LIFETIME)
+    fn issue(&self, pod: &str, lifetime: Duration) -> Issued {
+        self.authority.issue(&self.authority.pod(NAMESPACE, pod), lifetime)
     }
 }

@@ -10,7 +10,7 @@ use std::{
     io,
     os::{fd::AsRawFd, unix::fs::chown},
     path::{Path, PathBuf},
-    process::{ExitStatus, Stdio},
+    process::{ExitStatus, Output, Stdio},
     time::Duration,
 };
 
@@ -20,6 +20,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use tokio::process::{Child, Command};
 
 use super::{
     ground::{Ground, bind, mount_new},
@@ -132,10 +133,46 @@ pub struct Start<'a> {
     pub log: &'a str,
 }
 
+impl Start<'_> {
+    /// Runs the process to its end, with its output in the answer instead of the log.
+    ///
+    /// # Errors
+    /// A mount or the start was refused.
+    pub async fn output(&self, pod: &Pod) -> Result<Output, LabError> {
+        let child = self.spawn(pod, [Stdio::piped(), Stdio::piped()]).doing(|| self.name(pod))?;
+        child.wait_with_output().await.doing(|| self.name(pod))
+    }
+
+    /// Spawns the process in the namespaces of a pod, with this stdout and stderr.
+    fn spawn(&self, pod: &Pod, output: [Stdio; 2]) -> io::Result<Child> {
+        let [stdout, stderr] = output;
+        // The mounts of the pod may hide the folder of the program.
+        let program = File::open(self.program)?;
+        pod.netns.run(|| {
+            enter_mounts(self.mounts)?;
+            if self.confined && privileges::has_user(privileges::PROXY_USER) {
+                privileges::keep_network_capabilities(privileges::PROXY_USER)?;
+            }
+            let mut command = Command::new(format!("/proc/self/fd/{}", program.as_raw_fd()));
+            command
+                .arg0(self.program)
+                .args(self.arguments)
+                .env_clear()
+                .envs(self.environment.iter().cloned());
+            command.stdin(Stdio::null()).stdout(stdout).stderr(stderr).kill_on_drop(true);
+            command.current_dir("/").spawn()
+        })
+    }
+
+    fn name(&self, pod: &Pod) -> String {
+        format!("start {} in pod {}", self.program.display(), pod.name)
+    }
+}
+
 /// The process of a pod. It is killed when dropped.
 #[derive(Debug)]
 pub struct Process {
-    child: tokio::process::Child,
+    child: Child,
     pid: u32,
     log: PathBuf,
 }
@@ -148,26 +185,10 @@ impl Process {
     pub fn start(pod: &Pod, start: &Start<'_>) -> Result<Self, LabError> {
         let log = pod.folder.join(start.log);
         let spawn = || {
-            // The mounts of the pod may hide the folder of the program.
-            let program = File::open(start.program)?;
             let output = File::options().create(true).append(true).open(&log)?;
-            pod.netns.run(|| {
-                enter_mounts(start.mounts)?;
-                if start.confined && privileges::has_user(privileges::PROXY_USER) {
-                    privileges::keep_network_capabilities(privileges::PROXY_USER)?;
-                }
-                let mut command =
-                    tokio::process::Command::new(format!("/proc/self/fd/{}", program.as_raw_fd()));
-                command
-                    .arg0(start.program)
-                    .args(start.arguments)
-                    .env_clear()
-                    .envs(start.environment.iter().cloned());
-                command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output).kill_on_drop(true);
-                command.current_dir("/").spawn()
-            })
+            start.spawn(pod, [output.try_clone()?.into(), output.into()])
         };
-        let child = spawn().doing(|| format!("start {} in pod {}", start.program.display(), pod.name))?;
+        let child = spawn().doing(|| start.name(pod))?;
         let pid = child.id().unwrap_or_default();
         Ok(Self { child, pid, log })
     }

@@ -8,6 +8,7 @@ mod bring_up;
 mod chaos;
 mod columns;
 mod commands;
+mod console;
 mod end;
 mod eventually;
 mod faults;
@@ -59,6 +60,8 @@ enum Story {
     OneNode,
     /// Two nodes.
     TwoNodes,
+    /// Everything runs, for the console.
+    Console,
     /// The trace of one Request.
     Traces,
     /// The random faults of a seed.
@@ -114,6 +117,7 @@ impl Run {
         }
         let done = match story {
             Story::OneNode => run.one_node().await,
+            Story::Console => bring_up::everything(&mut run).await,
             Story::TwoNodes => nodes::story(&mut run).await,
             Story::Traces => traces::story(&mut run).await,
             Story::Chaos(seed) => chaos::story(&mut run, seed).await,
@@ -169,7 +173,7 @@ impl Run {
             Story::TwoNodes => verdict.name = format!("two nodes: {}", verdict.name),
             // Of the others, only failed ones are shown for each seed.
             Story::Chaos(_) if verdict.ok && !verdict.figures.contains_key("seed") => return,
-            Story::OneNode | Story::Traces | Story::Chaos(_) => {}
+            Story::OneNode | Story::Console | Story::Traces | Story::Chaos(_) => {}
         }
         eprintln!("{:>6.2} s  {verdict}", self.started.elapsed().as_secs_f64());
         if !verdict.ok {

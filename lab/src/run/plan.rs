@@ -8,6 +8,8 @@ use super::{Story, faults::FAULTS, nodes};
 pub struct Plan {
     /// Leave everything running at the end.
     pub keep: bool,
+    /// Instead of the steps, bring everything up and leave it running.
+    pub console: bool,
     /// nsmgr and registry are those of NSM's Go sdk.
     pub peers: bool,
     /// Instead of all this, the trace of one Request.
@@ -52,6 +54,9 @@ impl Plan {
 
     /// The stories in their order.
     pub(super) fn stories(&self) -> Vec<Story> {
+        if self.console {
+            return vec![Story::Console];
+        }
         if self.traces {
             return vec![Story::Traces];
         }
@@ -94,6 +99,8 @@ mod tests {
         assert_eq!(full(false, &[nodes::NAME], &[]).stories(), [Story::TwoNodes]);
         let chaos = Plan { chaos: 2, seed: 7, ..Plan::default() };
         assert_eq!(chaos.stories(), [Story::Chaos(7), Story::Chaos(8)]);
+        let console = Plan { console: true, full: true, ..Plan::default() };
+        assert_eq!(console.stories(), [Story::Console]);
         let error = full(true, &[], &["lb-hang"]).check().unwrap_err();
         assert!(error.contains("`lb-hang`") && error.contains("lb-hangs"), "{error}");
     }

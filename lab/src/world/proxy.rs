@@ -1,11 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Starts the proxy as a separate process, which cannot distinguish the lab from a cluster.
 
-use std::{
-    net::IpAddr,
-    path::PathBuf,
-    process::{Output, Stdio},
-};
+use std::{net::IpAddr, path::PathBuf, process::Output};
 
 use super::World;
 use crate::{
@@ -14,7 +10,7 @@ use crate::{
     identity::agent,
     pods::{
         ground::PROXY,
-        pod::{Process, Start},
+        pod::{Pod, Process, Start},
     },
     topology::{
         self, CONDUIT, IPAM_PORT, MTU, NAMESPACE, NSP_PORT, TRENCH, Topology, lb_service, proxy_service,
@@ -26,6 +22,8 @@ use nsm::{api::Family, proxy::health};
 const NSM: &str = "/run/nsm";
 /// Folder of the Workload API's socket in the proxy's pod.
 const SPIRE: &str = "/run/spire/sockets";
+/// Folder of that socket in the folder of the pod.
+const SPIRE_FOLDER: &str = "spire";
 
 /// The proxy of a node.
 pub struct Proxy {
@@ -88,8 +86,8 @@ impl World {
         self.proxies.first_mut().ok_or("there is no node").doing(|| "find the proxy".into())?.running()
     }
 
-    /// Runs a command of the proxy's program in the first node's network namespace; `None` if the
-    /// proxies are of another program.
+    /// Runs a command of the proxy's program in the first node's pod, as `kubectl exec` does; `None`
+    /// if the proxies are of another program.
     ///
     /// # Errors
     /// It could not be started.
@@ -97,14 +95,9 @@ impl World {
         if self.program != PROXY {
             return Ok(None);
         }
-        let asking = || format!("run proxy {command}");
-        let pod = self.fabric.proxies.first().ok_or("there is no node").doing(asking)?;
-        let child = pod.netns.run(|| {
-            let mut program = tokio::process::Command::new(self.program);
-            program.args(command.split(' ')).env_clear().kill_on_drop(true);
-            program.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn()
-        });
-        child.doing(asking)?.wait_with_output().await.map(Some).doing(asking)
+        let setting = self.setting(0)?;
+        let arguments: Vec<_> = command.split_whitespace().collect();
+        setting.start(self.program, &arguments).output(setting.pod).await.map(Some)
     }
 
     /// Starts the proxy of a node, as a separate process that has nothing but its documented
@@ -113,11 +106,22 @@ impl World {
     /// # Errors
     /// It could not be started.
     pub fn start_proxy(&mut self, node: usize) -> Result<(), LabError> {
+        let name = topology::proxy(node);
+        let pod = self.fabric.proxies.get(node).ok_or("there is none").doing(|| format!("start {name}"))?;
+        self.agent.attest(&name, &pod.folder.join(SPIRE_FOLDER))?;
+        let setting = self.setting(node)?;
+        let process = Process::start(setting.pod, &setting.start(self.program, &[]))?;
+        if let Some(proxy) = self.proxies.get_mut(node) {
+            proxy.process = Some(process);
+        }
+        Ok(())
+    }
+
+    /// The pod of a node's proxy, with the environment and the mounts of its processes.
+    fn setting(&self, node: usize) -> Result<Setting<'_>, LabError> {
         let services = self.services_at();
         let pod = self.fabric.proxies.get(node);
-        let pod = pod.ok_or("there is none").doing(|| format!("start the proxy of node {node}"))?;
-        let spire = pod.folder.join("spire");
-        self.agent.attest(&topology::proxy(node), &spire)?;
+        let pod = pod.ok_or("there is none").doing(|| format!("find the proxy of node {node}"))?;
         let hosts = pod.folder.join("hosts");
         let names = format!("127.0.0.1 localhost\n{services} nsp-{TRENCH}.{NAMESPACE}\n");
         std::fs::write(&hosts, names).doing(|| "write the hosts file of the proxy".into())?;
@@ -126,19 +130,30 @@ impl World {
         let nsm = self.ground.folder(control_plane::NSMGR).doing(|| "find the folder of nsmgr".into())?;
         let mut environment = environment(&self.topology, node, services);
         environment.extend(self.collector.iter().flat_map(Collector::of_proxy));
-        let start = Start {
-            program: self.program.as_ref(),
-            arguments: &[],
-            environment: &environment,
-            mounts: &[(spire, SPIRE), (nsm, NSM), (hosts, "/etc/hosts"), (temporary, "/tmp")],
+        let spire = pod.folder.join(SPIRE_FOLDER);
+        let mounts = [(spire, SPIRE), (nsm, NSM), (hosts, "/etc/hosts"), (temporary, "/tmp")];
+        Ok(Setting { pod, environment, mounts })
+    }
+}
+
+/// The pod of a proxy, and the documented variables and mounts: its processes have nothing else.
+struct Setting<'a> {
+    pod: &'a Pod,
+    environment: Vec<(String, String)>,
+    mounts: [(PathBuf, &'static str); 4],
+}
+
+impl Setting<'_> {
+    /// A process of the program with these arguments.
+    fn start<'b>(&'b self, program: &'b str, arguments: &'b [&'b str]) -> Start<'b> {
+        Start {
+            program: program.as_ref(),
+            arguments,
+            environment: &self.environment,
+            mounts: &self.mounts,
             confined: true,
             log: "log",
-        };
-        let process = Process::start(pod, &start)?;
-        if let Some(proxy) = self.proxies.get_mut(node) {
-            proxy.process = Some(process);
         }
-        Ok(())
     }
 }
 
