@@ -14,6 +14,7 @@ pub mod authorize;
 pub mod bridge;
 #[cfg(feature = "transport")]
 pub mod connect;
+pub mod dns_context;
 pub mod egress;
 #[cfg(feature = "transport")]
 pub mod heal;
@@ -23,7 +24,9 @@ pub mod mechanism;
 #[cfg(feature = "transport")]
 pub mod monitor;
 pub mod mtu;
+pub mod on_idle;
 pub mod point_to_point;
+pub mod policy_route;
 #[cfg(feature = "transport")]
 pub mod recv_fd;
 pub mod refresh;
