@@ -536,7 +536,9 @@ fn the_configuration_page_has_every_variable() {
 fn the_readme_has_every_example() {
     let readme = read("README.md");
     for example in files("examples", &["rs"]) {
-        let name = example.file_stem().unwrap().to_string_lossy();
+        // An example is a file, or a folder of files.
+        let name = Path::new(example.components().nth(1).unwrap().as_os_str()).file_stem().unwrap();
+        let name = name.to_string_lossy();
         assert!(readme.contains(&format!("`{name}`")), "README.md lacks the example `{name}`");
     }
 }

@@ -212,8 +212,16 @@ impl Process {
     ///
     /// # Errors
     /// Waiting failed.
-    pub async fn terminate(mut self, patience: Duration) -> io::Result<Option<ExitStatus>> {
+    pub async fn terminate(self, patience: Duration) -> io::Result<Option<ExitStatus>> {
         let _ = self.signal(Signal::SIGTERM);
+        self.ended(patience).await
+    }
+
+    /// Waits until the process ends by itself. After `patience` it is killed; `None` then.
+    ///
+    /// # Errors
+    /// Waiting failed.
+    pub async fn ended(mut self, patience: Duration) -> io::Result<Option<ExitStatus>> {
         match tokio::time::timeout(patience, self.child.wait()).await {
             Ok(status) => status.map(Some),
             Err(_) => self.child.kill().await.map(|()| None),

@@ -115,6 +115,12 @@ impl Env {
         Some(self.reader.duration(variable, Duration::from_millis(1)))
     }
 
+    /// A duration that may be 0, in Go's syntax, of at most a year.
+    pub fn duration_or_zero(&mut self, variable: Variable) -> Option<Duration> {
+        self.read.push(variable);
+        Some(self.reader.duration(variable, Duration::ZERO))
+    }
+
     /// The reader, for variables that have rules of their own.
     pub(crate) fn reader(&mut self, variables: &[Variable]) -> &mut Reader<impl Get> {
         self.read.extend(variables);
@@ -161,6 +167,13 @@ mod tests {
         let set = |name: &str| (name == "LABELS").then(|| "app: web,zone:a".to_owned());
         let (_, labels, ..) = Env::of(set).read(read).unwrap();
         assert_eq!(labels, [("app".into(), "web".into()), ("zone".into(), "a".into())]);
+    }
+
+    #[test]
+    fn zero_is_a_duration_only_where_it_is_accepted() {
+        const NEVER: Variable = Variable::new("NEVER", "0", "Time; 0 is never");
+        assert_eq!(Env::of(|_| None).read(|env| env.duration_or_zero(NEVER)), Ok(Duration::ZERO));
+        assert!(Env::of(|_| None).read(|env| env.duration(NEVER)).is_err());
     }
 
     #[test]

@@ -35,6 +35,7 @@ pub struct Builder {
     tasks: Tasks,
     changes: Changes,
     services: Vec<NetworkService>,
+    existing: Vec<String>,
     labels: BTreeMap<String, String>,
     sockets: PathBuf,
     listen: Option<Address>,
@@ -50,6 +51,7 @@ impl Builder {
             tasks,
             changes: Changes::default(),
             services: Vec::new(),
+            existing: Vec::new(),
             labels: BTreeMap::new(),
             sockets: SOCKETS.into(),
             listen: None,
@@ -92,6 +94,12 @@ impl Builder {
         self
     }
 
+    /// Offers a network service that is registered by others.
+    pub fn offer_existing(mut self, service: impl Into<String>) -> Self {
+        self.existing.push(service.into());
+        self
+    }
+
     /// Adds a label by which clients find the endpoint, for all its services.
     pub fn label(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.labels.insert(name.into(), value.into());
@@ -129,7 +137,7 @@ impl Builder {
     /// # Errors
     /// [`EndpointError`], except [`EndpointError::Refused`]; nothing is left behind then.
     pub async fn serve(mut self) -> Result<Endpoint, EndpointError> {
-        if self.nsmgr.is_some() && self.services.is_empty() {
+        if self.nsmgr.is_some() && self.services.is_empty() && self.existing.is_empty() {
             return Err(EndpointError::NothingOffered);
         }
         let connections = Connections::default();
@@ -171,7 +179,8 @@ impl Builder {
     /// The entries of the registry: a unix socket is passed to nsmgr, another address is the URL of
     /// the endpoint.
     fn entries(self, own: &Address) -> Offer {
-        let names: Vec<_> = self.services.iter().map(|service| service.name.clone()).collect();
+        let names = self.services.iter().map(|service| service.name.clone());
+        let names: Vec<_> = names.chain(self.existing).collect();
         let labels = NetworkServiceLabels { labels: self.labels.into_iter().collect() };
         let labels = names.iter().map(|name| (name.clone(), labels.clone())).collect();
         let (url, socket) = match own {

@@ -70,6 +70,23 @@ async fn it_is_registered_while_it_runs() {
 }
 
 #[tokio::test]
+async fn a_service_of_others_is_offered_and_not_registered() {
+    let folder = tempfile::tempdir().unwrap();
+    let (tasks, authority) = (Tasks::default(), Authority::new("a.test"));
+    let target = Address::Unix(folder.path().join("nsm.sock"));
+    let nsmgr = Nsmgr::start(&authority, &target).await;
+    let endpoint = Endpoint::builder("web-1", authority.identity("web-1"), &tasks).sockets(folder.path());
+    let endpoint = endpoint.offer_existing("web").label("app", "a").register_with(&target);
+    let endpoint = endpoint.serve().await.unwrap();
+    endpoint.registered().await.unwrap();
+    assert!(nsmgr.services().is_empty());
+    assert_eq!(nsmgr.endpoints()[0].network_service_labels["web"].labels["app"], "a");
+    endpoint.stop(LIMIT).await;
+    nsmgr.stop().await;
+    tasks.stop().await;
+}
+
+#[tokio::test]
 async fn an_endpoint_that_the_registry_refuses_ends() {
     let folder = tempfile::tempdir().unwrap();
     let (tasks, authority) = (Tasks::default(), Authority::new("a.test"));
