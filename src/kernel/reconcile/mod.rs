@@ -251,10 +251,11 @@ impl<B: Backend> Reconciler<B> {
         let Progress { tried, drift, writes, failures, .. } = progress;
         tracing::Span::current().record("changes", writes);
         let done = end == End::Reached;
+        let reverted = drift.count;
         self.drift.note(drift, self.claims.settings.resync);
         self.drift.leave(done.then_some((&snapshot.desired, &observed)));
         if writes > 0 {
-            tracing::debug!(writes, drift, ?end, "changed");
+            tracing::debug!(writes, drift = reverted, ?end, "changed");
         }
         self.failed = end == End::Failing;
         if !self.failed {
@@ -277,9 +278,9 @@ impl<B: Backend> Reconciler<B> {
             status.passes += 1;
             status.busy += self.began.elapsed();
             status.writes += writes;
-            status.drifting = self.drift.is_recent();
-            status.drift = drift;
-            status.drifts += drift as u64;
+            status.reverted = self.drift.recent();
+            status.drift = reverted;
+            status.drifts += reverted as u64;
             status.orphans = snapshot.orphans;
             status.degraded = self.standing().chain(snapshot.degraded).collect();
             status.degraded.extend((end == End::Failing).then_some(Degraded::Failing));

@@ -6,6 +6,7 @@
 //! it, and so do changes that were not possible before others were made. The number of plans is
 //! bounded, so that a stream of declarations cannot keep a pass from its end.
 
+use super::drift::Reverted;
 use crate::kernel::{Failure, Op, apply::Applied};
 
 /// Number of attempts within a pass at the same changes: one, and one more on a new connection.
@@ -25,8 +26,8 @@ pub(super) struct Progress {
     reopened: bool,
     /// The last revision whose plan was not left before its end.
     pub(super) tried: Option<u64>,
-    /// Number of changes of the first plan that revert changes of other programs.
-    pub(super) drift: usize,
+    /// The changes of the first plan that revert changes of other programs.
+    pub(super) drift: Reverted,
     pub(super) writes: u64,
     /// The changes of the last plan that failed.
     pub(super) failures: Vec<Failure>,

@@ -46,9 +46,9 @@ impl Status {
             let text = format!("no connection claims port {link}, which an earlier process left");
             faults.of(self.role_of(link), text);
         }
-        faults
-            .egress
-            .extend(self.drifting.then(|| "others change what is declared, and it is taken back".to_owned()));
+        if !self.reverted.is_empty() {
+            faults.egress.push("others change what is declared, and it is taken back".to_owned());
+        }
         faults
     }
 
@@ -137,7 +137,7 @@ mod tests {
                 vec![], vec!["make t-1 a port of the bridge: Operation not permitted (os error 1)"]),
             (Status { orphans: [link("t-1")].into(), ..with(&[]) },
                 vec![], vec!["no connection claims port t-1, which an earlier process left"]),
-            (Status { drifting: true, ..with(&[]) },
+            (Status { reverted: ["add a rule".into()].into(), ..with(&[]) },
                 vec!["others change what is declared, and it is taken back"], vec![]),
         ];
         for (status, egress, targets) in table {

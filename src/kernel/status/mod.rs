@@ -74,8 +74,9 @@ pub struct Status {
     pub drift: usize,
     /// Number of other programs' changes that all passes reverted.
     pub drifts: u64,
-    /// The last such changes are more recent than a resync interval.
-    pub drifting: bool,
+    /// The first of the changes that reverted the last such ones, if that is not longer ago than a
+    /// resync interval.
+    pub reverted: Arc<[String]>,
     /// Changes that the reconciler has made since it started.
     pub writes: u64,
     /// The changes and reads of the last pass that failed, at most 16.

@@ -253,7 +253,8 @@ async fn what_others_take_away_comes_back() {
     let (rig, _hop) = Rig::working().await;
     let whole = rig.linux.observed(&Ours::default());
     rig.linux.change(|world| world.rules.clear());
-    rig.until(|status| status.drift > 0).await;
+    let status = rig.until(|status| status.drift > 0).await;
+    assert!(status.reverted.iter().any(|change| change.starts_with("add rule ")), "{:?}", status.reverted);
     rig.linux.change(|world| world.set_down(&name("bridge0")));
     rig.until(|_| rig.linux.observed(&Ours::default()).links == whole.links).await;
     rig.linux.remove_link("bridge0");

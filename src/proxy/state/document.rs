@@ -161,7 +161,9 @@ pub(crate) struct Service {
     pub(crate) up: bool,
     /// Since when, if that is known.
     pub(crate) since: Option<String>,
-    /// The last error, if there was one.
+    /// Why its last call failed, if it did.
+    pub(crate) error: Option<String>,
+    /// The last error, if there was one; it outlasts its end.
     pub(crate) last_error: Option<String>,
     /// When it occurred.
     pub(crate) last_error_time: Option<String>,

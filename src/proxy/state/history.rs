@@ -18,6 +18,7 @@ pub(crate) struct History(Arc<Mutex<Past>>);
 #[derive(Debug, Default)]
 struct Past {
     up: Option<(bool, SystemTime)>,
+    present: Option<String>,
     error: Option<(String, SystemTime)>,
 }
 
@@ -43,6 +44,7 @@ impl History {
         if past.up.is_none_or(|(before, _)| before != up) {
             past.up = Some((up, now));
         }
+        past.present.clone_from(&error);
         if let Some(error) = error
             && past.error.as_ref().is_none_or(|(before, _)| *before != error)
         {
@@ -59,6 +61,7 @@ impl History {
             address,
             up,
             since: since.map(|(_, since)| timestamp(since)),
+            error: past.present.clone(),
             last_error: error.map(|(error, _)| error.clone()),
             last_error_time: error.map(|(_, time)| timestamp(*time)),
         }
@@ -77,13 +80,14 @@ mod tests {
         assert_eq!((before.since, before.last_error), (None, None));
         let follow = tokio::spawn(history.clone().follow(state, |state| state.clone()));
         let noted = |up| history.service("ipam:7777".into(), up);
-        crate::testing::eventually(|| noted(false).last_error, |error| error.is_some()).await;
+        let present = crate::testing::eventually(|| noted(false).error, |error| error.is_some()).await;
+        assert_eq!(present, noted(false).last_error);
         assert!(noted(false).since.is_some() && noted(true).since.is_none());
         publish.send_replace((true, None));
         drop(publish);
         follow.await.unwrap();
         let now = noted(true);
-        assert_eq!(now.last_error.as_deref(), Some("refused"));
+        assert_eq!((now.error, now.last_error.as_deref()), (None, Some("refused")));
         assert!(now.since.is_some() && now.last_error_time.is_some());
     }
 }

@@ -5,7 +5,10 @@ use std::{collections::BTreeSet, net::IpAddr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::kernel::{Attachment, Desired, Status};
+use crate::{
+    api::Family,
+    kernel::{Attachment, Desired, Ours, Status, wrong_sysctls},
+};
 
 /// The state of the kernel, as of the last pass of the reconciler.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -36,8 +39,25 @@ pub(crate) struct Kernel {
     pub(crate) writes: u64,
     /// Changes of other programs that the last pass reverted.
     pub(crate) drift: usize,
+    /// The first of the changes that reverted the last ones of other programs; empty if those are
+    /// longer ago than 90 s.
+    #[serde(default)]
+    pub(crate) reverted: Vec<String>,
+    /// Sysctls that are wrong at this moment: Linux reports no change of them.
+    #[serde(default)]
+    pub(crate) sysctls: Vec<Sysctl>,
     /// Whether the reconciler has ended.
     pub(crate) stopped: bool,
+}
+
+/// A sysctl whose value is wrong.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct Sysctl {
+    /// Its name with its value, the needed one, and the effect.
+    pub(crate) fault: String,
+    /// With this value, no packet of a family is forwarded.
+    pub(crate) stops: bool,
 }
 
 /// The objects that carry traffic.
@@ -52,6 +72,15 @@ pub(crate) struct Objects {
     pub(crate) next_hops: Vec<IpAddr>,
     /// Number of rules for VIPs.
     pub(crate) vip_rules: usize,
+}
+
+impl Kernel {
+    /// The state of the last pass, with the sysctls of some families at this moment.
+    pub(super) fn read(status: &Status, families: &[Family]) -> Self {
+        let wrong = wrong_sysctls(families, &Ours::default().bridge);
+        let sysctls = wrong.iter().map(|wrong| Sysctl { fault: wrong.to_string(), stops: wrong.stops });
+        Self { sysctls: sysctls.collect(), ..Self::from(status) }
+    }
 }
 
 impl From<&Status> for Kernel {
@@ -70,6 +99,8 @@ impl From<&Status> for Kernel {
             passes: status.passes,
             writes: status.writes,
             drift: status.drift,
+            reverted: status.reverted.to_vec(),
+            sysctls: Vec::new(),
             stopped: status.stopped,
         }
     }

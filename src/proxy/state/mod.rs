@@ -23,4 +23,7 @@ pub(crate) use self::{
 };
 
 #[cfg(test)]
+pub(crate) use self::kernel::Sysctl;
+
+#[cfg(test)]
 mod tests;

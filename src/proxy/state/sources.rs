@@ -129,7 +129,7 @@ impl Sources {
             targets: kernel.as_ref().map(|kernel| handles.targets(kernel)).unwrap_or_default(),
             leases: handles.leases.get().map(|status| services::leases(&status.borrow())),
             vips: handles.vips.get().map(|vips| services::vips(&vips.borrow())),
-            kernel: kernel.as_ref().map(Kernel::from),
+            kernel: kernel.as_ref().map(|status| Kernel::read(status, config.families)),
             events: self.events(),
         }
     }

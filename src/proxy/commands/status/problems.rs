@@ -79,7 +79,8 @@ fn identity(document: &Document, found: &mut Vec<Problem>) {
 
 fn services(document: &Document, found: &mut Vec<Problem>) {
     for (name, service) in named(document).filter(|(_, service)| !service.up) {
-        let why = service.last_error.as_deref().unwrap_or("no answer yet");
+        let why = service.error.as_ref().or(service.last_error.as_ref());
+        let why = why.map_or("no answer yet", String::as_str);
         let next = match name {
             "IPAM" => "see the pod of IPAM and its service; proxy check",
             "NSP" => "see the pod of NSP and its service; proxy check",
@@ -89,7 +90,7 @@ fn services(document: &Document, found: &mut Vec<Problem>) {
         severe(found, format!("{name} ({}) is down: {why}", service.address), next);
     }
     if let Some(nsmgr) = document.services.nsmgr.as_ref().filter(|nsmgr| nsmgr.up)
-        && let Some(why) = &nsmgr.last_error
+        && let Some(why) = &nsmgr.error
     {
         // The registration holds until it lapses.
         let what = format!("nsmgr ({}) does not refresh the registration: {why}", nsmgr.address);
@@ -114,8 +115,18 @@ fn kernel(document: &Document, found: &mut Vec<Problem>) {
     for failure in &kernel.failures {
         severe(found, format!("the kernel refuses: {failure}"), "proxy plan; proxy check");
     }
-    for fault in kernel.degraded.iter().filter(|fault| fault.starts_with("net.")) {
-        mild(found, fault.clone(), "proxy check prints the line that repairs it");
+    for sysctl in &kernel.sysctls {
+        let what = sysctl.fault.clone();
+        found.push(Problem {
+            what,
+            next: "proxy check prints the line that repairs it",
+            severe: sysctl.stops,
+        });
+    }
+    if let Some((last, others)) = kernel.reverted.split_first() {
+        let more = if others.is_empty() { String::new() } else { format!(" and {} more", others.len()) };
+        let what = format!("others change what is declared, and it is taken back: {last}{more}");
+        mild(found, what, "stop the other program; in the pod, ip monitor shows its changes");
     }
 }
 

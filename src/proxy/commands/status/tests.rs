@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
 use super::*;
-use crate::proxy::{commands::sample, state::Verdict};
+use crate::proxy::{
+    commands::sample,
+    state::{Sysctl, Verdict},
+};
 
 fn status(document: &Document) -> Answer {
     answer(document, Style::PLAIN)
@@ -21,7 +24,7 @@ fn a_proxy_that_is_well_has_a_screen_without_problems() {
 #[test]
 fn the_first_problem_of_each_fault_is_its_cause() {
     type Break = fn(&mut Document);
-    let table: [(Break, &str, &str); 13] = [
+    let table: [(Break, &str, &str); 15] = [
         (|d| d.start.step = Some("waits on IPAM".into()), "the start waits on IPAM", "IPAM"),
         (|d| d.identity.as_mut().unwrap().expires_in_seconds = Some(0), "has expired", "SPIRE"),
         (|d| d.identity.as_mut().unwrap().id = None, "no SVID", "SPIRE"),
@@ -36,6 +39,19 @@ fn the_first_problem_of_each_fault_is_its_cause() {
             "the kernel refuses: EPERM",
             "proxy plan",
         ),
+        (
+            |d| d.kernel.as_mut().unwrap().reverted = vec!["add rule x".into(), "add rule y".into()],
+            "taken back: add rule x and 1 more",
+            "stop the other program",
+        ),
+        (
+            |d| {
+                let fault = "net.ipv4.conf.all.forwarding is 0, needed is 1: it stops".into();
+                d.kernel.as_mut().unwrap().sysctls = vec![Sysctl { fault, stops: true }];
+            },
+            "net.ipv4.conf.all.forwarding is 0, needed is 1",
+            "proxy check",
+        ),
         (|d| d.mesh.as_mut().unwrap().load_balancers.clear(), "lists no load balancer", "load balancers"),
         (
             |d| d.mesh.as_mut().unwrap().load_balancers[0].reach = "silent".into(),
@@ -49,7 +65,7 @@ fn the_first_problem_of_each_fault_is_its_cause() {
         ),
         (|d| d.mesh.as_mut().unwrap().load_balancers[0].links.clear(), "lb-1 has no link", "forwarder"),
         (
-            |d| d.services.nsmgr.as_mut().unwrap().last_error = Some("refused".into()),
+            |d| d.services.nsmgr.as_mut().unwrap().error = Some("refused".into()),
             "does not refresh the registration: refused",
             "nsmgr",
         ),
@@ -73,6 +89,17 @@ fn the_first_problem_of_each_fault_is_its_cause() {
         assert!(first["next"].as_str().unwrap().contains(next), "{next}: {text}");
         assert!(json["state"] == "degraded" && text.contains("\n1. "), "{text}");
     }
+}
+
+#[test]
+fn an_error_that_is_over_is_no_problem() {
+    let mut document = sample::well();
+    let services = &mut document.services;
+    for service in [&mut services.ipam, &mut services.nsp, &mut services.nsmgr, &mut services.registry] {
+        service.as_mut().unwrap().last_error = Some("refused".into());
+    }
+    let Answer { json, text, .. } = status(&document);
+    assert_eq!(json["state"], "well", "{text}");
 }
 
 #[test]
