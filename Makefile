@@ -28,7 +28,7 @@ chaos: ## Troubles that overlap, in twenty random sequences. LAB="--seed 21" goe
 	$(TARGET)/release/lab --chaos 20 $(LAB)
 
 test: ## Run every test that needs nothing but this machine.
-	@.ci/require rust cc namespaces
+	@.ci/require rust cc namespaces iproute2
 	$(CARGO) test --locked --no-run
 	$(AS_ROOT) $(CARGO) test --locked
 

@@ -81,7 +81,8 @@ pub fn run_inside(arguments: &[OsString]) -> Result<u8, EnterError> {
         let console = arguments.iter().any(|argument| argument == CONSOLE);
         let console = console.then(|| rustix::io::dup(io::stdin())).transpose()?;
         if console.is_none() {
-            command.process_group(0); // a terminal's Ctrl-C reaches only this process, so that it counts once
+            // A terminal's Ctrl-C reaches only this process, so that it counts once.
+            command.process_group(0);
         }
         let mut inner = command.spawn()?;
         let pid = inner.id();

@@ -86,7 +86,7 @@ impl World {
         self.proxies.first_mut().ok_or("there is no node").doing(|| "find the proxy".into())?.running()
     }
 
-    /// Runs a command of the proxy's program in the first node's pod, as `kubectl exec` does;
+    /// Runs a command of the proxy's program in the first node's pod, as `kubectl exec` does.
     /// `None` if the proxies are of another program.
     ///
     /// # Errors
