@@ -9,7 +9,7 @@ CYCLONEDX := 0.5.9
 # Tests make network namespaces: an ordinary user may do that as root of a user namespace. `cargo test --no-run` builds this program.
 AS_ROOT := $(TARGET)/debug/lab exec
 
-.PHONY: lab lab-full chaos test lint examples interop bench bench-twin image pictures docs sbom
+.PHONY: lab lab-full chaos test lint examples interop bench bench-twin image pictures docs public-api sbom
 
 # Not optimized: a first look must not wait for that.
 lab: ## Run the whole data path in namespaces: real mTLS, real traffic. LAB="--json --keep" passes arguments on.
@@ -71,6 +71,10 @@ docs: ## Build the book and the API documentation into one site, target/site.
 	$(CARGO) install --quiet --locked --root $(TARGET)/tools mdbook@$(MDBOOK)
 	$(CARGO) doc --locked --no-deps --lib
 	@.ci/docs $(TARGET)
+
+public-api: ## Write the public API of the library to docs/public-api.txt, which CI compares.
+	@.ci/require rust cc
+	@.ci/public-api --write
 
 pictures: ## Draw the README's picture of the lab from a run.
 	@.ci/require rust cc namespaces
