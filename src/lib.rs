@@ -115,6 +115,8 @@ mod guides {
     struct Kernel;
     #[doc = include_str!("../docs/write-an-element.md")]
     struct Element;
+    #[doc = include_str!("../docs/write-an-endpoint.md")]
+    struct Endpoint;
     #[doc = include_str!("../docs/coming-from-go.md")]
     struct Go;
     #[doc = include_str!("../docs/writing-tests.md")]

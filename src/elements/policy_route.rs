@@ -83,20 +83,20 @@ mod tests {
 
     #[tokio::test]
     async fn policies_and_their_sources_replace_the_former_ones() {
-        let table: [(&[&str], &[&str], &[&str], &[&str]); 5] = [
+        let table: [[&[&str]; 4]; 5] = [
             // Addresses and sources of the Request, sources of the element, addresses after it.
-            (&["10.0.0.1/32"], &[], &[], &["10.0.0.1/32"]),
-            (&["10.0.0.1/32"], &[], &["20.0.0.1/32"], &["10.0.0.1/32", "20.0.0.1/32"]),
-            (
+            [&["10.0.0.1/32"], &[], &[], &["10.0.0.1/32"]],
+            [&["10.0.0.1/32"], &[], &["20.0.0.1/32"], &["10.0.0.1/32", "20.0.0.1/32"]],
+            [
                 &["10.0.0.1/32", "20.0.0.1/32"],
                 &["20.0.0.1/32"],
                 &["20.0.0.2/32"],
                 &["10.0.0.1/32", "20.0.0.2/32"],
-            ),
-            (&["10.0.0.1/32", "20.0.0.1/32"], &["20.0.0.1/32"], &[], &["10.0.0.1/32"]),
-            (&["10.0.0.1/32"], &[], &["", "20.0.0.1/32", "20.0.0.1/32"], &["10.0.0.1/32", "20.0.0.1/32"]),
+            ],
+            [&["10.0.0.1/32", "20.0.0.1/32"], &["20.0.0.1/32"], &[], &["10.0.0.1/32"]],
+            [&["10.0.0.1/32"], &[], &["", "20.0.0.1/32", "20.0.0.1/32"], &["10.0.0.1/32", "20.0.0.1/32"]],
         ];
-        for (addresses, former, ours, expected) in table {
+        for [addresses, former, ours, expected] in table {
             let policies: Vec<_> = ours.iter().copied().map(from).collect();
             let chain = Chain::new().with(PolicyRoutes::new(policies.clone())).build().unwrap();
             let mut connection = Connection::named("a");
