@@ -27,7 +27,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         Some(endpoint) => endpoint,
         None => collector.listen(&tasks).await?,
     };
-    let telemetry = Telemetry::start("traced-chain", &Destination::at(endpoint))?;
+    let telemetry = Telemetry::start(env!("CARGO_CRATE_NAME"), "traced-chain-1", &Destination::at(endpoint))?;
     tracing_subscriber::registry().with(telemetry.layer()).try_init()?;
 
     let chain = Chain::new()

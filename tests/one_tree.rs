@@ -43,7 +43,7 @@ async fn one_request_is_one_tree_through_both_chains() {
     let collector = Collector::default();
     let tasks = nsm::task::Tasks::default();
     let endpoint = collector.listen(&tasks).await.unwrap();
-    let telemetry = Telemetry::start("px", &Destination::at(endpoint)).unwrap();
+    let telemetry = Telemetry::start("meridio-proxy", "px", &Destination::at(endpoint)).unwrap();
     let on = tracing::subscriber::set_default(tracing_subscriber::registry().with(telemetry.layer()));
 
     // The proxy's client chain, under another name, calls the proxy's endpoint chain.

@@ -18,7 +18,7 @@ pub mod endpoint;
 #[cfg(feature = "otlp")]
 pub mod log;
 #[cfg(feature = "otlp")]
-mod program;
+pub(crate) mod program;
 pub mod server;
 #[cfg(feature = "otlp")]
 pub mod signals;

@@ -13,6 +13,10 @@ use std::{
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 
+/// Number of descriptors that lets peers have as many connections as a listener keeps.
+#[cfg(feature = "otlp")]
+pub(crate) const NEEDED: u64 = 2176;
+
 /// Raises the number of descriptors that this process may have (`RLIMIT_NOFILE`) as far as an
 /// ordinary user can: to the hard limit. Returns the number.
 ///

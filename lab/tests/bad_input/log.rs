@@ -11,6 +11,6 @@ use tracing_subscriber::prelude::*;
 
 /// Collects the log of this thread at the most verbose level, in the format of the operator's log.
 pub(crate) fn of_this_thread(lines: &Lines) -> DefaultGuard {
-    let (layer, _verbosity) = log::layer(LogLevel::Trace, lines.clone());
+    let (layer, _verbosity) = log::layer("proxy", LogLevel::Trace, lines.clone());
     tracing::subscriber::set_default(tracing_subscriber::registry().with(layer))
 }

@@ -94,12 +94,15 @@ mod tests {
     use tracing_subscriber::prelude::*;
 
     use super::*;
-    use crate::app::log::{self, LogLevel};
+    use crate::app::{
+        log::{self, LogLevel},
+        program::Program,
+    };
 
     fn noted(with: impl FnOnce()) -> Vec<Event> {
         let events = Events::default();
         let (layer, _verbosity) =
-            log::layer_of(log::PROXY, LogLevel::Debug, std::io::sink, Some(events.clone()));
+            log::layer_of(Program::new("own"), LogLevel::Debug, std::io::sink, Some(events.clone()));
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), with);
         events.all()
     }

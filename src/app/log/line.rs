@@ -133,7 +133,7 @@ pub(crate) fn timestamp(now: SystemTime) -> String {
     prost_types::Timestamp::from(millis).to_string().replace('Z', "+00:00")
 }
 
-/// `Meridio-proxy.<floor>` for this crate; other crates are named as `subsystem`.
+/// `<service>.<floor>` for this crate; other crates are named as `subsystem`.
 fn service_id(service: &str, target: &str, extra: &mut Map<String, Value>) -> String {
     let mut modules = target.split("::");
     match (modules.next(), modules.next()) {

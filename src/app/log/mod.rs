@@ -36,29 +36,23 @@ pub use self::{
     level::LogLevel,
     line::{CRITICAL, JsonLines},
 };
+use super::program::Program;
 
-/// The program that logs.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Program {
-    /// Name of the service in every line.
-    pub(crate) service: &'static str,
-    /// The crate of the program, whose events and spans are logged like those of this crate.
-    pub(crate) own: &'static str,
-}
-
-/// Meridio's proxy.
-pub(crate) const PROXY: Program = Program { service: "Meridio-proxy", own: "proxy" };
-
-/// The layer that logs, and the switch for its level.
-pub fn layer<S, W>(level: LogLevel, writer: W) -> (impl Layer<S> + Send + Sync, Verbosity)
+/// The layer that logs, and the switch for its level. `program` is the crate of the program: it is
+/// in every line, and its events and spans are logged like those of this crate.
+pub fn layer<S, W>(
+    program: &'static str,
+    level: LogLevel,
+    writer: W,
+) -> (impl Layer<S> + Send + Sync, Verbosity)
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    layer_of(PROXY, level, writer, None)
+    layer_of(Program::new(program), level, writer, None)
 }
 
-/// The same for any program; also notes the last lines from INFO up in `events`.
+/// The same for a program of several names; also notes the last lines from INFO up in `events`.
 pub(crate) fn layer_of<S, W>(
     program: Program,
     level: LogLevel,
@@ -69,8 +63,8 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let verbosity = Verbosity { own: program.own, ..Verbosity::new(level) };
-    let lines = JsonLines::new(program.service, writer).noting(events);
+    let verbosity = Verbosity::new(program.own, level);
+    let lines = JsonLines::new(program.logged, writer).noting(events);
     (lines.with_filter(verbosity.clone()), verbosity)
 }
 
@@ -83,9 +77,9 @@ pub struct Verbosity {
 }
 
 impl Verbosity {
-    /// Starts at the configured level.
-    pub fn new(configured: LogLevel) -> Self {
-        Self { configured, current: Arc::new(AtomicU8::new(configured as u8)), own: PROXY.own }
+    /// Starts at the configured level. `program` is the crate of the program.
+    pub fn new(program: &'static str, configured: LogLevel) -> Self {
+        Self { configured, current: Arc::new(AtomicU8::new(configured as u8)), own: program }
     }
 
     /// The level in effect.
@@ -192,7 +186,7 @@ mod tests {
     /// Number of lines written for one event of each level and source, and for a row's span.
     fn written(level: LogLevel, trace: bool) -> [bool; 7] {
         let lines = Lines::default();
-        let (layer, verbosity) = layer(level, lines.clone());
+        let (layer, verbosity) = layer("own", level, lines.clone());
         let mut seen = Vec::new();
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
             verbosity.set(if trace { LogLevel::Trace } else { level });
@@ -224,7 +218,7 @@ mod tests {
 
     #[test]
     fn rows_of_chains_open_spans_for_the_log_only_at_trace() {
-        let (layer, verbosity) = layer(LogLevel::Debug, io::sink);
+        let (layer, verbosity) = layer("own", LogLevel::Debug, io::sink);
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
             let row = || tracing::debug_span!(target: "nsm::chain::element", "row");
             assert!(row().is_disabled());
@@ -237,7 +231,7 @@ mod tests {
 
     #[tokio::test]
     async fn sigusr2_switches_to_trace_and_sigusr1_back() {
-        let (_layer, verbosity) = layer::<tracing_subscriber::Registry, _>(LogLevel::Info, io::sink);
+        let (_layer, verbosity) = layer::<tracing_subscriber::Registry, _>("own", LogLevel::Info, io::sink);
         let tasks = crate::task::Tasks::default();
         tasks.spawn(verbosity.follow_signals().unwrap());
         let own = rustix::process::getpid();

@@ -22,7 +22,7 @@ pub(crate) fn ask_all_subscribers() {
 pub(crate) fn logged(with: impl FnOnce()) -> Vec<String> {
     ask_all_subscribers();
     let lines = Lines::default();
-    let (layer, _verbosity) = layer(LogLevel::Info, lines.clone());
+    let (layer, _verbosity) = layer("own", LogLevel::Info, lines.clone());
     tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), with);
     lines.all()
 }

@@ -3,6 +3,7 @@
 //! A program: configuration, identity, log, spans, signals, and an end in order.
 
 mod ending;
+mod names;
 mod settings;
 
 use std::{
@@ -10,25 +11,25 @@ use std::{
     fmt::Display,
     io::{self, Write},
     process::ExitCode,
+    sync::{Arc, OnceLock},
 };
 
 use tokio::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::prelude::*;
 
-use self::{
-    ending::{Ended, until_ended},
-    settings::Settings,
-};
+use self::ending::{Failed, exit_code, until_ended};
+pub(crate) use self::{names::Program, settings::Settings};
 use super::{
     Client, Endpoint, client,
     config::{Asked, Env, Mistakes, asked},
     endpoint,
-    log::{self, LogLevel, Program, Verbosity},
+    log::{self, Events, LogLevel, Verbosity},
     signals::Termination,
-    telemetry::Telemetry,
+    telemetry::{Losses, Telemetry},
 };
 use crate::{
+    chain::causes,
     task::Tasks,
     transport::{Address, Identity, descriptors},
 };
@@ -37,7 +38,7 @@ use crate::{
 const FLUSH: Duration = Duration::from_secs(1);
 
 /// The error of a program's own part.
-type BoxError = Box<dyn Error + Send + Sync>;
+pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
 
 /// A program of Network Service Mesh while it runs. Clones are handles of the same.
 ///
@@ -78,9 +79,11 @@ type BoxError = Box<dyn Error + Send + Sync>;
 #[derive(Clone, Debug)]
 pub struct App {
     settings: Settings,
-    identity: Identity,
+    identity: Arc<OnceLock<Identity>>,
     tasks: Tasks,
     stop: CancellationToken,
+    verbosity: Verbosity,
+    losses: Option<Arc<Losses>>,
 }
 
 impl App {
@@ -103,8 +106,11 @@ impl App {
             Some((settings?, config?))
         });
         match (asked(), config) {
-            (Asked::Run, Ok((settings, config))) => start(program, settings, config, main).await,
-            (Asked::Run, Err(mistakes)) => refuse(program, &mistakes),
+            (Asked::Run, Ok((settings, config))) => {
+                let main = async |app| main(app, config).await;
+                Self::start(Program::new(program), settings, None, main).await
+            }
+            (Asked::Run, Err(mistakes)) => refuse(Program::new(program), &mistakes),
             (Asked::Help, _) => print(&mut io::stdout(), help, ExitCode::SUCCESS),
             (Asked::Unknown(argument), _) => {
                 let text = format!("{program}: argument {argument:?} is not accepted (accepted: --help)\n");
@@ -113,14 +119,52 @@ impl App {
         }
     }
 
+    /// Runs a program that has read its variables. The last lines of its log are noted in `events`.
+    pub(crate) async fn start(
+        program: Program,
+        settings: Settings,
+        events: Option<Events>,
+        main: impl AsyncFnOnce(Self) -> Result<(), BoxError>,
+    ) -> ExitCode {
+        let to = settings.telemetry.as_ref();
+        let telemetry = to.map(|to| Telemetry::start_as(program, &settings.name, to)).transpose();
+        let (telemetry, unexported) = telemetry.map_or_else(|e| (None, Some(e)), |t| (t, None));
+        let (lines, verbosity) = log::layer_of(program, settings.log_level, io::stdout, events);
+        let spans = telemetry.as_ref().map(Telemetry::layer);
+        if let Err(error) = tracing_subscriber::registry().with(lines).with(spans).try_init() {
+            let text = format!("{}: cannot log: {}\n", program.own, causes(&error));
+            return print(&mut io::stderr(), text, ExitCode::FAILURE);
+        }
+        tracing::info!(version = program.version, name = settings.name, "{} starts", program.own);
+        raise_descriptors();
+        settings.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+        if let Some(error) = &unexported {
+            tracing::warn!(error = error as &(dyn Error + 'static), "no spans are exported");
+        }
+        let app = Self {
+            settings,
+            identity: Arc::default(),
+            tasks: Tasks::default(),
+            stop: CancellationToken::new(),
+            verbosity,
+            losses: telemetry.as_ref().map(Telemetry::losses),
+        };
+        let ended = live(app, main).await;
+        match telemetry {
+            Some(telemetry) if !matches!(ended, Err(Failed::Interrupted(_))) => telemetry.stop(FLUSH).await,
+            _ => {}
+        }
+        exit_code(program.own, ended)
+    }
+
     /// The name of the pod, `NSM_NAME`.
     pub fn name(&self) -> &str {
         &self.settings.name
     }
 
-    /// The identity, which follows the SPIFFE Workload API.
+    /// The identity, which follows the SPIFFE Workload API from the first use on.
     pub fn identity(&self) -> &Identity {
-        &self.identity
+        self.identity.get_or_init(|| Identity::follow(&self.settings.agent, &self.tasks))
     }
 
     /// The address of nsmgr, `NSM_CONNECT_TO`.
@@ -138,77 +182,65 @@ impl App {
         self.stop.clone().cancelled_owned()
     }
 
+    /// Asks the program to end, as a signal does. From then on, a signal ends it at once.
+    pub fn stop(&self) {
+        self.stop.cancel();
+    }
+
+    /// The level of the log.
+    #[cfg(feature = "proxy")]
+    pub(crate) fn verbosity(&self) -> &Verbosity {
+        &self.verbosity
+    }
+
+    /// Counters of the spans that were not exported; `None` if none are exported.
+    pub fn losses(&self) -> Option<&Arc<Losses>> {
+        self.losses.as_ref()
+    }
+
     /// Begins an endpoint of this name and identity, which is registered with nsmgr.
     pub fn endpoint(&self) -> endpoint::Builder {
-        Endpoint::builder(self.name(), self.identity.clone(), &self.tasks)
+        Endpoint::builder(self.name(), self.identity().clone(), &self.tasks)
             .register_with(self.nsmgr())
             .token_lifetime(self.settings.token_lifetime)
     }
 
     /// Begins a client of this name and identity, which calls nsmgr.
     pub fn client(&self) -> client::Builder {
-        Client::builder(self.name(), self.identity.clone(), self.nsmgr(), &self.tasks)
+        Client::builder(self.name(), self.identity().clone(), self.nsmgr(), &self.tasks)
             .token_lifetime(self.settings.token_lifetime)
     }
 }
 
-async fn start<C>(
-    program: &'static str,
-    settings: Settings,
-    config: C,
-    main: impl AsyncFnOnce(App, C) -> Result<(), BoxError>,
-) -> ExitCode {
-    let to = settings.telemetry.as_ref();
-    let telemetry = to.map(|to| Telemetry::start_as((program, program), &settings.name, to)).transpose();
-    let (telemetry, unexported) = telemetry.map_or_else(|e| (None, Some(e)), |t| (t, None));
-    let own = Program { service: program, own: program };
-    let (lines, verbosity) = log::layer_of(own, settings.log_level, io::stdout, None);
-    let spans = telemetry.as_ref().map(Telemetry::layer);
-    if let Err(error) = tracing_subscriber::registry().with(lines).with(spans).try_init() {
-        return print(&mut io::stderr(), format!("{program}: {error}\n"), ExitCode::FAILURE);
-    }
-    tracing::info!(name = settings.name, nsmgr = %settings.nsmgr, "starts");
-    settings.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-    if let Some(error) = &unexported {
-        tracing::warn!(error = error as &(dyn Error + 'static), "no spans are exported");
-    }
-    if let Err(error) = descriptors::raise() {
-        tracing::warn!(%error, "the limit of descriptors cannot be raised");
-    }
-    let ended = live(&verbosity, settings, config, main).await;
-    if let Some(telemetry) = telemetry {
-        telemetry.stop(FLUSH).await;
-    }
-    ended.exit_code()
-}
-
-async fn live<C>(
-    verbosity: &Verbosity,
-    settings: Settings,
-    config: C,
-    main: impl AsyncFnOnce(App, C) -> Result<(), BoxError>,
-) -> Ended {
-    let tasks = Tasks::default();
-    let (mut termination, levels) =
-        match Termination::catch().and_then(|t| Ok((t, verbosity.follow_signals()?))) {
-            Ok(caught) => caught,
-            Err(error) => return Ended::Failed(error.into()),
-        };
-    tasks.spawn(levels);
-    let identity = Identity::follow(&settings.agent, &tasks);
-    let app = App { settings, identity, tasks: tasks.clone(), stop: CancellationToken::new() };
-    let stop = app.stop.clone();
-    let ended = until_ended(main(app, config), &mut termination, &stop).await;
-    if !matches!(ended, Ended::Interrupted(_)) && tokio::time::timeout(FLUSH, tasks.stop()).await.is_err() {
+async fn live(app: App, main: impl AsyncFnOnce(App) -> Result<(), BoxError>) -> Result<(), Failed> {
+    let App { tasks, stop, verbosity, .. } = app.clone();
+    let mut termination = Termination::catch()?;
+    tasks.spawn(verbosity.follow_signals()?);
+    let ended = until_ended(main(app), &mut termination, &stop).await;
+    let interrupted = matches!(ended, Err(Failed::Interrupted(_)));
+    if !interrupted && tokio::time::timeout(FLUSH, tasks.stop()).await.is_err() {
         tracing::warn!(tasks = tasks.len(), "not every task has ended");
     }
     ended
 }
 
+/// Raises the limit of descriptors, and logs it.
+fn raise_descriptors() {
+    match descriptors::raise() {
+        Ok(limit) if limit < descriptors::NEEDED => {
+            tracing::warn!(limit, needed = descriptors::NEEDED, "few descriptors for connections");
+        }
+        Ok(limit) => tracing::info!(limit, "descriptors"),
+        Err(error) => {
+            let limit = descriptors::limit();
+            tracing::warn!(%error, limit, "the limit of descriptors cannot be raised");
+        }
+    }
+}
+
 /// Logs every mistake in a line of its own.
-fn refuse(program: &'static str, mistakes: &Mistakes) -> ExitCode {
-    let own = Program { service: program, own: program };
-    let (layer, _verbosity) = log::layer_of(own, LogLevel::Info, io::stdout, None);
+pub(crate) fn refuse(program: Program, mistakes: &Mistakes) -> ExitCode {
+    let (layer, _verbosity) = log::layer_of(program, LogLevel::Info, io::stdout, None);
     tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || mistakes.log());
     ExitCode::FAILURE
 }

@@ -28,18 +28,18 @@ const AGENT: Variable =
 
 /// The values.
 #[derive(Clone, Debug)]
-pub(super) struct Settings {
-    pub(super) name: String,
-    pub(super) nsmgr: Address,
-    pub(super) token_lifetime: Duration,
-    pub(super) log_level: LogLevel,
-    pub(super) agent: String,
-    pub(super) telemetry: Option<Destination>,
-    pub(super) warnings: Vec<String>,
+pub(crate) struct Settings {
+    pub(crate) name: String,
+    pub(crate) nsmgr: Address,
+    pub(crate) token_lifetime: Duration,
+    pub(crate) log_level: LogLevel,
+    pub(crate) agent: String,
+    pub(crate) telemetry: Option<Destination>,
+    pub(crate) warnings: Vec<String>,
 }
 
 impl Settings {
-    pub(super) fn read(env: &mut Env) -> Option<Self> {
+    pub(crate) fn read(env: &mut Env) -> Option<Self> {
         let name = env.name(NAME);
         let nsmgr = env.parsed(CONNECT_TO, "unix:///path or tcp://host:port");
         let token_lifetime = env.duration(MAX_TOKEN_LIFETIME);

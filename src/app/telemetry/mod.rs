@@ -28,9 +28,7 @@ pub use self::{
     destination::{ClientFiles, DEFAULT_ENDPOINT, Destination, FileError},
     losses::Losses,
 };
-
-/// `service.name`, unless `OTEL_SERVICE_NAME` or `OTEL_RESOURCE_ATTRIBUTES` sets another.
-pub const SERVICE_NAME: &str = "meridio-proxy";
+use super::program::Program;
 
 /// The export cannot be set up. Correct the named file or variable.
 #[derive(Debug, thiserror::Error)]
@@ -53,23 +51,29 @@ pub enum TelemetryError {
 pub struct Telemetry {
     provider: SdkTracerProvider,
     losses: Arc<Losses>,
-    own: &'static str,
+    program: Program,
 }
 
 impl Telemetry {
-    /// Sets up the export for the instance `name`. Connects when there is something to send.
+    /// Sets up the export for the instance `name` of a program, whose crate is `program`. That is
+    /// `service.name`, unless `OTEL_SERVICE_NAME` or `OTEL_RESOURCE_ATTRIBUTES` sets another.
+    /// Connects when there is something to send.
     ///
     /// Must be called inside a tokio runtime, which runs the connection.
     ///
     /// # Errors
     /// [`TelemetryError`] for a malformed variable or file, never for an unavailable collector.
-    pub fn start(name: &str, destination: &Destination) -> Result<Self, TelemetryError> {
-        Self::start_as((SERVICE_NAME, "proxy"), name, destination)
+    pub fn start(
+        program: &'static str,
+        name: &str,
+        destination: &Destination,
+    ) -> Result<Self, TelemetryError> {
+        Self::start_as(Program::new(program), name, destination)
     }
 
-    /// The same for any program: the name of its service, and its crate.
+    /// The same for a program of several names.
     pub(crate) fn start_as(
-        (service, own): (&'static str, &'static str),
+        program: Program,
         name: &str,
         destination: &Destination,
     ) -> Result<Self, TelemetryError> {
@@ -87,9 +91,9 @@ impl Telemetry {
         let exporter = Counted::new(exporter, Arc::clone(&losses));
         let provider = SdkTracerProvider::builder()
             .with_batch_exporter(exporter)
-            .with_resource(resource(service, name))
+            .with_resource(resource(program.traced, name))
             .build();
-        Ok(Self { provider, losses, own })
+        Ok(Self { provider, losses, program })
     }
 
     /// The layer that turns spans into exported spans.
@@ -97,8 +101,9 @@ impl Telemetry {
     where
         S: Subscriber + for<'a> LookupSpan<'a> + Send + Sync,
     {
-        let tracer: SdkTracer = self.provider.tracer(SERVICE_NAME);
-        let own = Targets::new().with_targets([("nsm", LevelFilter::DEBUG), (self.own, LevelFilter::DEBUG)]);
+        let tracer: SdkTracer = self.provider.tracer(self.program.traced);
+        let own = Targets::new()
+            .with_targets([("nsm", LevelFilter::DEBUG), (self.program.own, LevelFilter::DEBUG)]);
         tracing_opentelemetry::layer().with_tracer(tracer).with_threads(false).with_filter(own)
     }
 

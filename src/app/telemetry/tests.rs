@@ -20,8 +20,12 @@ async fn spans_reach_the_collector_as_a_tree_in_the_callers_trace() {
     const CALLER: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     let collector = Collector::default();
     let tasks = Tasks::default();
-    let telemetry =
-        Telemetry::start("proxy-1", &Destination::at(collector.listen(&tasks).await.unwrap())).unwrap();
+    let telemetry = Telemetry::start(
+        "meridio-proxy",
+        "proxy-1",
+        &Destination::at(collector.listen(&tasks).await.unwrap()),
+    )
+    .unwrap();
     let subscriber = tracing_subscriber::registry().with(telemetry.layer());
     let guard = tracing::subscriber::set_default(subscriber);
     let call = tracing::info_span!(target: "nsm::x", "call", id = "a");
@@ -56,7 +60,8 @@ async fn spans_reach_the_collector_as_a_tree_in_the_callers_trace() {
 async fn a_dead_collector_costs_spans_and_a_counter_but_no_time() {
     // A port that was free a moment ago: it has no listener.
     let address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    let telemetry = Telemetry::start("proxy-1", &Destination::at(format!("http://{address}"))).unwrap();
+    let telemetry =
+        Telemetry::start("meridio-proxy", "proxy-1", &Destination::at(format!("http://{address}"))).unwrap();
     let losses = telemetry.losses();
     let subscriber = tracing_subscriber::registry().with(telemetry.layer());
     let started = std::time::Instant::now();
@@ -74,9 +79,12 @@ async fn a_dead_collector_costs_spans_and_a_counter_but_no_time() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_silent_collector_delays_the_end_by_the_limit_at_most() {
     let mute = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let telemetry =
-        Telemetry::start("proxy-1", &Destination::at(format!("http://{}", mute.local_addr().unwrap())))
-            .unwrap();
+    let telemetry = Telemetry::start(
+        "meridio-proxy",
+        "proxy-1",
+        &Destination::at(format!("http://{}", mute.local_addr().unwrap())),
+    )
+    .unwrap();
     let subscriber = tracing_subscriber::registry().with(telemetry.layer());
     tracing::subscriber::with_default(subscriber, || {
         tracing::info_span!(target: "nsm::x", "call").in_scope(|| ());
@@ -119,7 +127,7 @@ async fn behind_tls(collector: &Collector, tasks: &Tasks, folder: &Path) -> Dest
 
 /// Exports one span; returns how many exports failed.
 async fn export(destination: &Destination) -> u64 {
-    let telemetry = Telemetry::start("proxy-1", destination).unwrap();
+    let telemetry = Telemetry::start("meridio-proxy", "proxy-1", destination).unwrap();
     let losses = telemetry.losses();
     let subscriber = tracing_subscriber::registry().with(telemetry.layer());
     tracing::subscriber::with_default(subscriber, || {
@@ -156,7 +164,7 @@ fn a_file_that_is_of_no_use_is_named() {
     for (file, text) in [(&missing, "cannot read"), (&empty, "no certificate in PEM")] {
         let destination =
             Destination { certificate: Some(file.clone()), ..Destination::at("https://localhost:4317") };
-        let error = Telemetry::start("proxy-1", &destination).unwrap_err();
+        let error = Telemetry::start("meridio-proxy", "proxy-1", &destination).unwrap_err();
         let error = std::error::Error::source(&error).unwrap().to_string();
         assert!(error.contains(text) && error.contains(file.to_str().unwrap()), "{error}");
     }

@@ -32,7 +32,7 @@ fn config() -> Config {
 fn admin(health: &Health) -> Admin {
     Admin {
         sources: Sources::new(&config(), health),
-        verbosity: Verbosity::new(LogLevel::Debug),
+        verbosity: Verbosity::new("proxy", LogLevel::Debug),
         metrics: None,
     }
 }

@@ -26,6 +26,7 @@ use super::{
     waits::{declare_registered, identity, leak_stop, registered},
 };
 use crate::{
+    App,
     app::Server,
     chain::Chain,
     elements::{
@@ -111,11 +112,12 @@ impl Up {
     pub(super) async fn bring(
         &mut self,
         (kernel, Kept { file, restored }): (&Kernel, Kept),
+        app: &App,
         config: &Config,
         health: &Health,
-        tasks: &Tasks,
     ) -> Result<(), Failure> {
-        let identity = identity(config, health, tasks).await;
+        let tasks = app.tasks();
+        let identity = identity(app, health).await;
         let _first = self.handles.identity.set(identity.clone());
         let services =
             Services::open(config, &identity, restored.leases, health, self.metrics.as_ref(), tasks);

@@ -5,40 +5,40 @@ mod bring_up;
 mod shut_down;
 mod waits;
 
-use std::{io, path::Path, process::ExitCode, sync::Arc, time::Duration};
+use std::{error::Error, io, path::Path, process::ExitCode, sync::Arc};
 
-use tokio::time::timeout;
-use tracing_subscriber::prelude::*;
-
-use self::{bring_up::Up, shut_down::unless_interrupted};
+use self::bring_up::Up;
 use super::{
     admin::{self, Admin},
     capabilities::{self, Capabilities, CapabilityError},
-    config::{Config, LogLevel, Mistakes},
+    config::Config,
     health::{self, Health},
-    log::{self, Events, Verbosity},
+    log::Events,
     metrics,
     state::Sources,
-    telemetry::Telemetry,
 };
 use crate::{
+    App,
     app::{
         ServeError,
-        signals::{Ending, Termination},
+        program::{self, BoxError, Program, Settings},
     },
     chain::{InvalidChain, causes},
     ipam::LeaseError,
     registry,
-    task::Tasks,
-    transport::{ListenError, descriptors},
+    transport::ListenError,
+};
+
+/// The names of the proxy.
+pub(super) const PROGRAM: Program = Program {
+    own: "proxy",
+    logged: "Meridio-proxy",
+    traced: "meridio-proxy",
+    version: Some(env!("CARGO_PKG_VERSION")),
 };
 
 /// Threads that run calls. The kernel has a separate one, so that calls cannot starve it.
 const WORKERS: usize = 2;
-/// Number of descriptors that lets peers have as many connections as the proxy keeps.
-pub(super) const NEEDED_DESCRIPTORS: u64 = 2176;
-/// Time for the remaining tasks at the end, and for the last spans.
-const FLUSH: Duration = Duration::from_secs(1);
 
 /// The reason why the proxy ends before it serves, or stops serving.
 #[derive(Debug, thiserror::Error)]
@@ -46,12 +46,10 @@ pub enum Failure {
     /// The proxy cannot work without NET_ADMIN.
     #[error("not permitted to configure the network")]
     Capabilities(#[from] CapabilityError),
-    /// The runtime, the signals or the log cannot be set up; the system lacks some resource.
+    /// The runtime cannot be set up, or the network namespace cannot be named; the system lacks
+    /// some resource.
     #[error("cannot start")]
     System(#[from] io::Error),
-    /// Another subscriber is installed: the proxy must be the only program in its process.
-    #[error("cannot log")]
-    Log(#[from] tracing_subscriber::util::TryInitError),
     /// The probes of the pod cannot be answered.
     #[error("cannot serve health")]
     Health(#[from] ListenError),
@@ -71,9 +69,6 @@ pub enum Failure {
     /// Another network service of this name is registered, so targets would not find this proxy.
     #[error("cannot be registered")]
     Refused(#[source] Arc<registry::Error>),
-    /// A second signal came during the shutdown. The remaining steps are skipped.
-    #[error("ended by {} before all was taken down", .0.name)]
-    Interrupted(Ending),
 }
 
 /// Runs until a signal ends it. Exit code 0 after an orderly shutdown, 128 plus the number of the
@@ -81,137 +76,92 @@ pub enum Failure {
 pub fn run() -> ExitCode {
     // Before the runtime: capabilities belong to threads, and its threads inherit them.
     let permitted = capabilities::raise();
-    match Config::from_environment() {
-        Ok(config) => run_with(config, permitted),
-        Err(mistakes) => refuse(&mistakes),
+    let config = match Config::from_environment() {
+        Ok(config) => config,
+        Err(mistakes) => return program::refuse(PROGRAM, &mistakes),
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build();
+    match runtime {
+        Ok(runtime) => {
+            let code = runtime.block_on(live(config, permitted));
+            // A name look-up may hang in its thread.
+            runtime.shutdown_background();
+            code
+        }
+        Err(error) => complain(&Failure::System(error)),
     }
 }
 
 /// Prints a line to stderr, for a failure before there is a log.
-fn complain(error: &(dyn std::error::Error + 'static)) {
+fn complain(error: &(dyn Error + 'static)) -> ExitCode {
     let _lost = io::Write::write_fmt(&mut io::stderr(), format_args!("proxy: {}\n", causes(error)));
-}
-
-/// Logs every mistake in a line of its own.
-fn refuse(mistakes: &Mistakes) -> ExitCode {
-    let (layer, _verbosity) = log::layer(LogLevel::Info, io::stdout);
-    tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
-        mistakes.log();
-    });
     ExitCode::FAILURE
 }
 
-fn run_with(config: Config, permitted: Result<Capabilities, CapabilityError>) -> ExitCode {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build();
-    let ended = runtime.map_err(Failure::from).and_then(|runtime| {
-        let ended = runtime.block_on(live(config, permitted));
-        // A name look-up may hang in its thread.
-        runtime.shutdown_background();
-        ended
-    });
-    match ended {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            let error: &(dyn std::error::Error + 'static) = &failure;
-            tracing::error!(critical = true, error, "proxy fails");
-            if matches!(failure, Failure::System(_) | Failure::Log(_)) {
-                complain(error); // there may be no log yet
-            }
-            match failure {
-                Failure::Interrupted(signal) => ExitCode::from(signal.exit_code()),
-                _ => ExitCode::FAILURE,
-            }
-        }
-    }
-}
-
-async fn live(config: Config, permitted: Result<Capabilities, CapabilityError>) -> Result<(), Failure> {
-    let telemetry = config.telemetry.as_ref().map(|to| Telemetry::start(&config.name, to));
-    let (telemetry, unexported) = telemetry.transpose().map_or_else(|e| (None, Some(e)), |t| (t, None));
+async fn live(config: Config, permitted: Result<Capabilities, CapabilityError>) -> ExitCode {
     let events = Events::default();
-    let (lines, verbosity) = log::layer_of(log::PROXY, config.log_level, io::stdout, Some(events.clone()));
-    let spans = telemetry.as_ref().map(Telemetry::layer);
-    tracing_subscriber::registry().with(lines).with(spans).try_init()?;
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), name = config.name, "proxy starts");
-    match descriptors::raise() {
-        Ok(limit) if limit < NEEDED_DESCRIPTORS => {
-            tracing::warn!(limit, needed = NEEDED_DESCRIPTORS, "few descriptors for connections")
+    let settings = Settings {
+        name: config.name.clone(),
+        nsmgr: config.connect_to.clone(),
+        token_lifetime: config.max_token_lifetime,
+        log_level: config.log_level,
+        agent: config.spiffe_endpoint_socket.clone(),
+        telemetry: config.telemetry.clone(),
+        warnings: config.warnings.clone(),
+    };
+    let sources = Sources::new(&config, &Health::default()).with_events(events.clone());
+    let main = async |app: App| {
+        if let Some(losses) = app.losses() {
+            let _first = sources.handles().losses.set(Arc::clone(losses));
         }
-        Ok(limit) => tracing::info!(limit, "descriptors"),
-        Err(error) => {
-            let limit = descriptors::limit();
-            tracing::warn!(%error, limit, "the limit of descriptors cannot be raised");
-        }
-    }
-    for warning in &config.warnings {
-        tracing::warn!("{warning}");
-    }
-    if let Some(error) = &unexported {
-        tracing::warn!(error = error as &(dyn std::error::Error + 'static), "no spans are exported");
-    }
-    let tasks = Tasks::default();
-    let mut termination = Termination::catch()?;
-    tasks.spawn(verbosity.follow_signals()?);
-    let sources = Sources::new(&config, &Health::default()).with_events(events);
-    if let Some(telemetry) = &telemetry {
-        let _first = sources.handles().losses.set(telemetry.losses());
-    }
-    let ended = serve(&config, &sources, verbosity, permitted, &tasks, &mut termination).await;
-    if let Err(Failure::Interrupted(_)) = ended {
-        return ended;
-    }
-    if timeout(FLUSH, tasks.stop()).await.is_err() {
-        tracing::warn!(tasks = tasks.len(), "not every task has ended");
-    }
-    if let Some(telemetry) = telemetry {
-        telemetry.stop(FLUSH).await;
-    }
-    ended
+        serve(&app, &config, &sources, permitted).await.map_err(BoxError::from)
+    };
+    App::start(PROGRAM, settings, Some(events), main).await
 }
 
 /// Brings everything up, waits for the end, and takes it down in reverse. A signal also ends a
 /// start that waits.
 async fn serve(
+    app: &App,
     config: &Config,
     sources: &Sources,
-    verbosity: Verbosity,
     permitted: Result<Capabilities, CapabilityError>,
-    tasks: &Tasks,
-    termination: &mut Termination,
 ) -> Result<(), Failure> {
+    let tasks = app.tasks();
     let health = sources.health();
     tasks.spawn(health.watch_start(health::STEP_TIMEOUT));
     let _served = health::serve(Path::new(health::SOCKET), health, tasks).await?;
     let metrics = metrics::start(config, sources);
     let _metrics = metrics::serve(config.metrics, metrics.as_ref(), tasks).await;
+    let verbosity = app.verbosity().clone();
     let admin = Admin { sources: sources.clone(), verbosity, metrics: metrics.clone() };
     let _admin = admin::start(config.admin.as_ref(), admin, tasks).await;
     let capabilities = permitted?;
     tracing::info!(net_raw = capabilities.net_raw, "permitted to configure the network");
     let mut up = Up { handles: Arc::clone(sources.handles()), metrics, ..Up::default() };
-    let ended = tokio::select! {
-        signal = termination.received() => Ok(signal.name),
-        failed = until_refused(&mut up, config, health, tasks) => Err(failed),
+    let failed = tokio::select! {
+        () = app.stopped() => None,
+        failure = until_refused(&mut up, app, config, health) => Some(failure),
     };
-    match &ended {
-        Ok(signal) => tracing::info!(signal, "going down"),
-        Err(failure) => tracing::error!(error = failure as &(dyn std::error::Error + 'static), "going down"),
+    if let Some(failure) = &failed {
+        tracing::error!(error = failure as &(dyn Error + 'static), "going down");
+        app.stop();
     }
-    match &ended {
-        Err(Failure::Kernel(_)) => up.abandon(health),
-        _ => unless_interrupted(up.down(health), termination).await?,
+    match &failed {
+        Some(Failure::Kernel(_)) => up.abandon(health),
+        _ => up.down(health).await,
     }
-    ended.map(drop)
+    failed.map_or(Ok(()), Err)
 }
 
 /// Brings everything up; returns only the reason why it cannot be, or cannot stay, up.
-async fn until_refused(up: &mut Up, config: &Config, health: &Health, tasks: &Tasks) -> Failure {
-    let (kernel, kept) = match up.kernel(config, health, tasks).await {
+async fn until_refused(up: &mut Up, app: &App, config: &Config, health: &Health) -> Failure {
+    let (kernel, kept) = match up.kernel(config, health, app.tasks()).await {
         Ok(first) => first,
         Err(failure) => return failure,
     };
     let others = async {
-        match up.bring((&kernel, kept), config, health, tasks).await {
+        match up.bring((&kernel, kept), app, config, health).await {
             Ok(()) => Failure::Refused(up.refused().await),
             Err(failure) => failure,
         }

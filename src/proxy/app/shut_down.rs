@@ -11,9 +11,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Failure, bring_up::Up};
+use super::bring_up::Up;
 use crate::{
-    app::signals::Termination,
     chain::causes,
     proxy::health::{Health, Part},
     registry::Registration,
@@ -34,20 +33,6 @@ mod by {
     pub(super) const LEASES: Duration = Duration::from_secs(17);
     pub(super) const SNAPSHOT: Duration = Duration::from_millis(17_500);
     pub(super) const KERNEL: Duration = Duration::from_secs(20);
-}
-
-/// Runs the shutdown to its end, or until a second signal.
-///
-/// # Errors
-/// [`Failure::Interrupted`] with the second signal.
-pub(super) async fn unless_interrupted(
-    down: impl Future<Output = ()>,
-    termination: &mut Termination,
-) -> Result<(), Failure> {
-    tokio::select! {
-        () = down => Ok(()),
-        signal = termination.received() => Err(Failure::Interrupted(signal)),
-    }
 }
 
 impl Up {
@@ -116,21 +101,5 @@ mod tests {
             assert_eq!(now == before, earlier, "{now:?}");
             assert_eq!(now.bridge(&Ours::default()).is_some(), earlier, "its own bridge is gone");
         }
-    }
-
-    #[tokio::test]
-    async fn a_second_signal_ends_the_shutdown_at_once() {
-        let mut termination = Termination::catch().unwrap();
-        let kill = |signal| rustix::process::kill_process(rustix::process::getpid(), signal).unwrap();
-        kill(rustix::process::Signal::HUP);
-        assert_eq!(termination.received().await.name, "SIGHUP");
-        let hangs = async {
-            kill(rustix::process::Signal::HUP);
-            std::future::pending::<()>().await;
-        };
-        let ended = tokio::time::timeout(Duration::from_secs(5), unless_interrupted(hangs, &mut termination));
-        let Ok(Err(Failure::Interrupted(signal))) = ended.await else { panic!("not interrupted") };
-        assert_eq!(signal.exit_code(), 128 + 1);
-        unless_interrupted(async {}, &mut termination).await.unwrap();
     }
 }

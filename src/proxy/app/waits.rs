@@ -7,23 +7,22 @@ use tokio::{sync::watch, time::Instant};
 
 use super::Failure;
 use crate::{
+    App,
     chain::causes,
     kernel::Kernel,
     proxy::{
-        config::Config,
         health::{Health, READINESS},
         mesh,
     },
     registry::{State, discovery::CompleteList},
-    task::Tasks,
     transport::Identity,
 };
 
 /// Time after which a continuing wait is logged again.
 const LOG_INTERVAL: Duration = Duration::from_secs(2);
 
-pub(super) async fn identity(config: &Config, health: &Health, tasks: &Tasks) -> Identity {
-    let identity = Identity::follow(&config.spiffe_endpoint_socket, tasks);
+pub(super) async fn identity(app: &App, health: &Health) -> Identity {
+    let identity = app.identity().clone();
     health.waits_on("the SPIFFE Workload API");
     loop {
         match identity.ready(Instant::now() + LOG_INTERVAL).await {

@@ -38,7 +38,7 @@ use tokio::{
 pub use self::calls::Timed;
 pub(crate) use self::serve::serve;
 use self::{calls::Calls, metric::Metric};
-use super::{config::Config, state::Sources, telemetry};
+use super::{app, config::Config, state::Sources, telemetry};
 use crate::chain::{causes, observe::Observer};
 
 /// Name of the meter, as in Meridio's other components.
@@ -107,7 +107,7 @@ impl Metrics {
         let config = sources.config();
         let provider = SdkMeterProvider::builder()
             .with_reader(exporter)
-            .with_resource(telemetry::resource(telemetry::SERVICE_NAME, &config.name))
+            .with_resource(telemetry::resource(app::PROGRAM.traced, &config.name))
             .with_view(bounds)
             .build();
         let meter = provider.meter(METER);

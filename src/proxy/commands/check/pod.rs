@@ -13,7 +13,7 @@ use rustix::fs::{Access, access};
 use super::Finding;
 use crate::{
     chain::causes,
-    proxy::{app::NEEDED_DESCRIPTORS, capabilities, config::Mistake, health, log::timestamp},
+    proxy::{capabilities, config::Mistake, health, log::timestamp},
     transport::descriptors,
 };
 
@@ -56,12 +56,12 @@ pub(super) fn seccomp() -> Finding {
 pub(super) fn descriptors() -> Finding {
     let limit = descriptors::raise().unwrap_or_else(|_| descriptors::limit());
     let found = format!("at most {limit} descriptors");
-    match limit >= NEEDED_DESCRIPTORS {
+    match limit >= descriptors::NEEDED {
         true => Finding::ok("descriptors", found),
         false => {
             let breaks = "peers share fewer connections: some are closed for newcomers";
-            let repair =
-                format!("raise the limit of the container runtime: LimitNOFILE={NEEDED_DESCRIPTORS}");
+            let needed = descriptors::NEEDED;
+            let repair = format!("raise the limit of the container runtime: LimitNOFILE={needed}");
             Finding::warning("descriptors", found, breaks, repair)
         }
     }
