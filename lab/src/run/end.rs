@@ -24,7 +24,7 @@ const AWAY: Duration = Duration::from_millis(500);
 /// How long connections to load balancers that left may stay.
 const LEAVE: Duration = Duration::from_secs(15);
 /// Maximum resident memory of the proxy, with its admin listener and metrics.
-const MEMORY: u64 = 16 * 1024 * 1024;
+const MEMORY: u64 = 14 * 1024 * 1024;
 
 /// Checks the proxy's resident memory. That of a debug build is larger, and only shown.
 pub(super) fn judge_memory(run: &mut Run) -> Result<(), LabError> {
