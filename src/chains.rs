@@ -32,7 +32,7 @@
 //!
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let nsmgr = Dialer {
-//!     target: "unix:///var/lib/networkservicemesh/nsm.io.sock".parse()?,
+//!     address: "unix:///var/lib/networkservicemesh/nsm.io.sock".parse()?,
 //!     identity: Authority::new("example.org").identity("shop-1"),
 //!     dial_timeout: Duration::from_secs(5),
 //!     token_lifetime: Duration::from_secs(600),

@@ -285,6 +285,29 @@ fn a_module_with_a_folder_has_its_text_in_mod_rs() {
     assert!(apart.is_empty(), "to be moved to mod.rs in the folder of the same name: {apart:?}");
 }
 
+/// An item is a module, type, trait, function, constant or re-export that a user names by its path;
+/// one with two paths counts twice. Methods, fields, variants and generated messages do not count.
+#[test]
+fn the_public_items_of_the_library_are_few() {
+    let list = read("docs/public-api.txt");
+    let kinds =
+        ["mod", "struct", "enum", "union", "trait", "type", "fn", "const", "static", "macro", "use", "async"];
+    let mut items = BTreeSet::new();
+    for line in list.lines() {
+        let words: Vec<_> = line.split(' ').skip_while(|word| *word != "pub").collect();
+        let named = words.iter().skip(1).find(|word| **word == "nsm" || word.contains("::"));
+        let Some(path) = named.filter(|word| word.starts_with("nsm")) else { continue };
+        let is_item = words.get(1).is_some_and(|word| kinds.contains(word));
+        let path = path.split(['(', '<', '{']).next().unwrap_or_default().trim_end_matches(':');
+        let parents = path.rsplit_once("::").map_or("", |(parents, _)| parents);
+        if is_item && !parents.contains(char::is_uppercase) {
+            items.insert(path);
+        }
+    }
+    assert!(items.contains("nsm::chain::Chain"), "the list has no chain: {items:?}");
+    assert!(items.len() <= 450, "{} public items", items.len());
+}
+
 /// A promise of SPECIFICATION.md: its number, its text, and the test that holds it or `pending`.
 struct Promise {
     number: String,

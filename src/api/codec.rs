@@ -21,11 +21,11 @@ const YIELD: usize = 32 << 10;
 
 /// Codec of all generated services and clients.
 #[derive(Clone, Debug)]
-pub struct Fitted<T, U>(PhantomData<(T, U)>);
+pub(crate) struct Fitted<T, U>(PhantomData<(T, U)>);
 
 /// Encodes messages of one type.
 #[derive(Clone, Debug)]
-pub struct FittedEncoder<T>(ProstEncoder<T>);
+pub(crate) struct FittedEncoder<T>(ProstEncoder<T>);
 
 fn settings() -> BufferSettings {
     BufferSettings::new(FIRST, YIELD)

@@ -8,13 +8,8 @@ use arrayvec::ArrayString;
 
 use super::pb::connection::Mechanism;
 
-/// Mechanism classes.
-pub mod cls {
-    /// Both ends are on one node.
-    pub const LOCAL: &str = "LOCAL";
-    /// The ends are on different nodes.
-    pub const REMOTE: &str = "REMOTE";
-}
+/// Mechanism class of two ends on one node.
+const LOCAL: &str = "LOCAL";
 
 /// Keys of mechanism parameters.
 pub mod parameter {
@@ -52,7 +47,7 @@ impl Mechanism {
 
     /// A `LOCAL` mechanism without parameters.
     pub fn local(kind: MechanismKind) -> Self {
-        Self { cls: cls::LOCAL.into(), r#type: kind.as_str().into(), parameters: Default::default() }
+        Self { cls: LOCAL.into(), r#type: kind.as_str().into(), parameters: Default::default() }
     }
 
     /// The interface name, if present and valid.

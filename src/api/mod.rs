@@ -17,12 +17,12 @@ pub mod pb;
 mod prefix;
 
 #[cfg(feature = "transport")]
-pub use self::codec::{Fitted, FittedEncoder};
+pub(crate) use self::codec::Fitted;
 #[cfg(feature = "transport")]
 pub use self::ns_url::{InvalidNsUrl, NsUrl};
 pub use self::{
     family::{Dual, Family},
-    mechanism::{Inode, InterfaceName, InvalidInode, InvalidInterfaceName, MechanismKind, cls, parameter},
+    mechanism::{Inode, InterfaceName, InvalidInode, InvalidInterfaceName, MechanismKind, parameter},
     pb::connection::{Connection, Mechanism, Path, PathSegment, State},
-    prefix::{InvalidPrefix, first_of, parse_prefix, parse_prefixes},
+    prefix::{InvalidPrefix, parse_prefix, parse_prefixes},
 };

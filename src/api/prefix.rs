@@ -30,11 +30,6 @@ pub fn parse_prefixes<'a>(texts: impl IntoIterator<Item = &'a String>) -> Vec<Ip
     texts.into_iter().filter_map(|text| parse_prefix(text).ok()).collect()
 }
 
-/// The first prefix of a family.
-pub fn first_of(nets: &[IpNet], family: Family) -> Option<IpNet> {
-    nets.iter().copied().find(|net| Family::of_net(net) == family)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

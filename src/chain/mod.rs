@@ -38,27 +38,28 @@
 //! ```
 
 pub mod begin;
-pub mod bounds;
-pub mod builder;
-pub mod call;
+#[cfg(feature = "transport")]
+pub(crate) mod bounds;
+pub(crate) mod builder;
+pub(crate) mod call;
 mod causes;
-pub mod element;
-pub mod error;
+pub(crate) mod element;
+pub(crate) mod error;
 pub mod laws;
 pub mod metadata;
 pub mod observe;
-pub mod order;
+pub(crate) mod order;
 mod owner;
-pub mod row;
-pub mod scope;
-pub mod tail;
+pub(crate) mod row;
+pub(crate) mod scope;
+pub(crate) mod tail;
 
 pub use self::{
-    begin::{Answered, Events},
+    begin::{Answered, Events, Outcome},
     builder::Chain,
     call::{Call, CallContext, Close, DEFAULT_TIMEOUT, EventKind, Origin, Request},
     causes::causes,
-    element::{Element, Next, ResponseFuture},
+    element::{CallService, Element, ElementLayer, Next, ResponseFuture},
     error::{Error, Reason, Result},
     order::{InvalidChain, Order},
     owner::Owner,

@@ -15,7 +15,7 @@ use crate::chain::{
 /// Every [`Element`] is a row. A layer of your own carries its name and its order if it is one:
 ///
 /// ```
-/// use nsm::chain::{Chain, Next, Order, Row, element::CallService};
+/// use nsm::chain::{CallService, Chain, Next, Order, Row};
 /// use tower::{Layer, limit::{ConcurrencyLimit, ConcurrencyLimitLayer}};
 ///
 /// /// Limits the calls in flight.

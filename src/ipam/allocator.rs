@@ -84,7 +84,7 @@ impl AllocateError {
 /// [`AllocateError::Garbage`] if the text is empty or not an address, the address is of another
 /// family or cannot be a host's, or the length is not within 1 and the number of bits of an
 /// address; and for the address of the network itself and that of its broadcast.
-pub fn parse_answer(address: &str, length: i32, family: Family) -> Result<IpNet, AllocateError> {
+pub(crate) fn parse_answer(address: &str, length: i32, family: Family) -> Result<IpNet, AllocateError> {
     let garbage = |problem: &'static str| {
         let address: String = address.chars().take(48).collect();
         AllocateError::Garbage { value: format!("{address}/{length}"), problem: problem.into(), family }

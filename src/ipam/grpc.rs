@@ -12,7 +12,10 @@ use tonic::{
     codegen::{Body, Bytes, StdError},
 };
 
-use super::{AllocateError, Allocator, Subnet, allocator::NO_MORE_PREFIX, parse_answer};
+use super::{
+    AllocateError, Allocator, Subnet,
+    allocator::{NO_MORE_PREFIX, parse_answer},
+};
 use crate::api::{
     Family,
     pb::{

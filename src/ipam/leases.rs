@@ -32,7 +32,7 @@ pub const PORTS: &str = "ports";
 /// Maximum number of leases.
 pub const MAX_LEASES: usize = 16_384;
 /// Maximum number of holders and waiting callers of all leases.
-pub const MAX_HOLDERS: usize = 4 * MAX_LEASES;
+pub(crate) const MAX_HOLDERS: usize = 4 * MAX_LEASES;
 
 /// Settings of all leases.
 #[derive(Clone, Debug)]

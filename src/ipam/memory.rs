@@ -4,7 +4,7 @@
 
 use ipnet::IpNet;
 
-use super::{AllocateError, Allocator, Faults, Subnet, Tree, TreeError, parse_answer};
+use super::{AllocateError, Allocator, Faults, Subnet, Tree, TreeError, allocator::parse_answer};
 use crate::api::Family;
 
 /// An allocator in memory. Clones share tree and faults.

@@ -29,11 +29,11 @@ mod worker;
 mod tests;
 
 pub use self::{
-    allocator::{AllocateError, Allocator, NO_MORE_PREFIX, Subnet, parse_answer},
+    allocator::{AllocateError, Allocator, NO_MORE_PREFIX, Subnet},
     faults::{Calls, Fault, Faults},
     grpc::GrpcAllocator,
     lease::{Lease, LeaseError, MAX_NAME},
-    leases::{BRIDGE, Leases, MAX_HOLDERS, MAX_LEASES, PORTS, Settings, Status},
+    leases::{BRIDGE, Leases, MAX_LEASES, PORTS, Settings, Status},
     memory::InMemory,
     restored::Record,
     tag::Tag,

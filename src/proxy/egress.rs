@@ -27,7 +27,7 @@ use crate::{
 const FAULTS: usize = 4;
 
 /// Reports the health of egress on every change of its inputs, until one of them ends.
-pub async fn report(
+pub(crate) async fn report(
     families: &'static [Family],
     egress: Egress,
     mut kernel: watch::Receiver<kernel::Status>,

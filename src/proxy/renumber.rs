@@ -33,7 +33,7 @@ const BALANCER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The state on which the order of moving depends.
 #[derive(Debug)]
-pub struct Sources {
+pub(crate) struct Sources {
     /// The leases, of which some may have moved.
     pub leases: watch::Receiver<ipam::Status>,
     /// The addresses of the bridge.
@@ -43,7 +43,7 @@ pub struct Sources {
 }
 
 /// Moves targets, until the leases end.
-pub async fn targets(mut sources: Sources, connections: Connections) {
+pub(crate) async fn targets(mut sources: Sources, connections: Connections) {
     while sources.leases.wait_for(has_moved).await.is_ok() {
         sleep(FOLLOWED).await;
         let gateways = sources.gateways.borrow().clone();

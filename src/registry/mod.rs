@@ -10,7 +10,7 @@ mod client;
 pub mod discovery;
 mod error;
 mod offer;
-pub mod path;
+pub(crate) mod path;
 mod port;
 mod registration;
 mod schedule;
@@ -18,14 +18,14 @@ mod service;
 mod state;
 mod worker;
 
+pub(crate) use self::schedule::{DEFAULT_LIFE, refresh_after};
 pub use self::{
     client::Client,
     error::Error,
     offer::{Offer, Settings},
-    path::TokenPath,
+    path::{InvalidPath, TokenPath},
     port::{Found, Registry},
     registration::Registration,
-    schedule::{DEFAULT_LIFE, LONGEST_INTERVAL, SHORTEST_INTERVAL, refresh_after},
     service::{Standing, ensure},
     state::State,
 };

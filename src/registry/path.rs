@@ -12,11 +12,11 @@ use serde::{Deserialize, Serialize};
 use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
 
 /// Key of the header, in requests and in the initial headers of answers.
-pub const HEADER: &str = "path";
+pub(crate) const HEADER: &str = "path";
 /// Maximum number of segments.
-pub const MAX_SEGMENTS: usize = 64;
+pub(crate) const MAX_SEGMENTS: usize = 64;
 /// Maximum size of the header in bytes.
-pub const MAX_BYTES: usize = 32 << 10;
+pub(crate) const MAX_BYTES: usize = 32 << 10;
 
 /// Tokens of the hops of a registration: JSON `{"Index":0,"PathSegments":[{"token":"…"}]}`, `null`
 /// instead of an empty list.
@@ -40,10 +40,10 @@ struct Segment {
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidPath {
-    /// The header is longer than [`MAX_BYTES`].
+    /// The header is longer than 32 KiB.
     #[error("the `path` header has {0} bytes (at most {MAX_BYTES})")]
     Long(usize),
-    /// The path has more than [`MAX_SEGMENTS`] segments.
+    /// The path has more than 64 segments.
     #[error("the `path` header has {0} segments (at most {MAX_SEGMENTS})")]
     Segments(usize),
     /// The index does not point at a segment of the caller.

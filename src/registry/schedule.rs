@@ -5,19 +5,19 @@
 use std::time::Duration;
 
 /// Lifetime of a registration if the answer has none.
-pub const DEFAULT_LIFE: Duration = Duration::from_secs(60);
+pub(crate) const DEFAULT_LIFE: Duration = Duration::from_secs(60);
 /// Shortest time between two refreshes, however short a registration lasts.
-pub const SHORTEST_INTERVAL: Duration = Duration::from_secs(1);
+pub(crate) const SHORTEST_INTERVAL: Duration = Duration::from_secs(1);
 /// Longest time between two refreshes, however long a registry promises: its clock may be ahead of
 /// ours, and 40 s are two thirds of the lifetime that NSM's registries give.
-pub const LONGEST_INTERVAL: Duration = Duration::from_secs(40);
+pub(crate) const LONGEST_INTERVAL: Duration = Duration::from_secs(40);
 
 /// Time to wait before the refresh of a registration that lasts another `left`.
 ///
 /// Two thirds of it, as NSM does. But nsmgr drops an entry one call deadline early, so with a short
 /// `left` two thirds is too late: then the refresh comes a `margin` before that. At least
 /// [`SHORTEST_INTERVAL`], at most [`LONGEST_INTERVAL`].
-pub fn refresh_after(left: Duration, deadline: Duration, margin: Duration) -> Duration {
+pub(crate) fn refresh_after(left: Duration, deadline: Duration, margin: Duration) -> Duration {
     (left.saturating_mul(2) / 3)
         .min(left.saturating_sub(deadline + margin))
         .clamp(SHORTEST_INTERVAL, LONGEST_INTERVAL)

@@ -11,10 +11,10 @@ use crate::chain::{DEFAULT_TIMEOUT, Reason, Result};
 /// Header with the time that the caller waits.
 const HEADER: &str = "grpc-timeout";
 /// Longest time that a call may take, even if the caller allows more.
-pub const MAX_TIMEOUT: Duration = Duration::from_secs(60);
+pub(crate) const MAX_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Time that a call may take: the value of `grpc-timeout`, [`DEFAULT_TIMEOUT`] without it, and
-/// [`MAX_TIMEOUT`] at most.
+/// 60 s at most.
 ///
 /// # Errors
 /// `Invalid` if the header is not 1 to 8 digits and one of `H M S m u n`.

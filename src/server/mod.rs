@@ -3,7 +3,7 @@
 //! Serves a chain to NSM peers: NetworkService, MonitorConnection and health.
 //!
 //! [`Endpoint`] translates; [`serve()`] runs it, and any other services, over a
-//! [`Listener`](crate::transport::Listener). Calls beyond the [`bounds`](crate::chain::bounds) are
+//! [`Listener`](crate::transport::Listener). Calls beyond the bounds of a connection are
 //! refused with a status that names the thing, its size and the limit.
 
 mod authority;
@@ -15,10 +15,10 @@ mod serve;
 mod trace;
 
 pub use self::{
-    deadline::{MAX_TIMEOUT, patience},
+    deadline::patience,
     endpoint::Endpoint,
     health::{NAMES, health},
-    serve::{HEADERS, STREAMS, Stopping, serve},
+    serve::{Stopping, serve},
     trace::TraceContext,
 };
 

@@ -42,9 +42,9 @@ use crate::transport::{
 
 /// Maximum size of the header list of one call in bytes: tokens of a registration's hops and of the
 /// caller.
-pub const HEADERS: u32 = 64 << 10;
+pub(crate) const HEADERS: u32 = 64 << 10;
 /// Maximum number of calls and streams open at once on one connection.
-pub const STREAMS: u32 = 256;
+pub(crate) const STREAMS: u32 = 256;
 
 /// The same on one without mTLS: a probe makes one.
 const PLAIN_STREAMS: u32 = 16;

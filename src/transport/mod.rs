@@ -2,27 +2,27 @@
 
 //! The edge: bytes, sockets, certificates and headers.
 
-pub mod address;
-pub mod caller;
-pub mod channel;
+pub(crate) mod address;
+pub(crate) mod caller;
+pub(crate) mod channel;
 pub mod descriptors;
-pub mod dial;
-pub mod fd;
-pub mod identity;
-pub mod listen;
+pub(crate) mod dial;
+pub(crate) mod fd;
+pub(crate) mod identity;
+pub(crate) mod listen;
 mod tally;
 pub mod token;
 pub mod trace_context;
-pub mod wire;
+pub(crate) mod wire;
 
 pub use self::{
-    address::{Address, InvalidAddress},
+    address::{Address, InvalidAddress, Socket},
     caller::Caller,
     channel::{Channel, ChannelSettings, Link},
     dial::{DialError, Dialer},
-    fd::{FdHub, FdStream, SendFds},
-    identity::{Identity, Peer, Svid},
-    listen::{Accepted, ListenError, Listener},
+    fd::{FdHub, FdStream, Queued, SendFds},
+    identity::{Identity, InvalidLeaf, NoIdentity, Peer, RefusedSvid, Standing, Svid, Trouble, Unverified},
+    listen::{Accepted, Calling, Calls, ListenError, Listener, Seat},
     token::{Denied, Token},
-    wire::{Wire, origin},
+    wire::{Ended, Wire, origin},
 };

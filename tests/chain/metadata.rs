@@ -10,8 +10,7 @@ use std::sync::{
 use nsm::{
     api::Connection,
     chain::{
-        Call, Chain, Element, Next, Request, Result, begin::BeginLayer, element::CallService,
-        metadata::MetadataLayer,
+        Call, CallService, Chain, Element, Next, Request, Result, begin::BeginLayer, metadata::MetadataLayer,
     },
     task::Tasks,
 };

@@ -5,7 +5,7 @@
 
 mod builder;
 mod link;
-pub mod recovery;
+pub(crate) mod recovery;
 mod report;
 pub(crate) mod retries;
 mod state;

@@ -33,7 +33,7 @@ const TIMES: usize = 3;
 ///
 /// # Errors
 /// nsmgr cannot be reached. The caller should try again.
-pub async fn find(nsmgr: &Dialer, id: &str) -> Result<Option<Box<Connection>>, DialError> {
+pub(crate) async fn find(nsmgr: &Dialer, id: &str) -> Result<Option<Box<Connection>>, DialError> {
     let segment = PathSegment { id: id.to_owned(), ..PathSegment::default() };
     let selector = MonitorScopeSelector { path_segments: vec![segment], ..MonitorScopeSelector::default() };
     for _ in 0..TIMES {
@@ -68,7 +68,7 @@ fn is_handled(connection: &Connection) -> bool {
 
 /// The Request that makes the link of a recovered connection again, at this endpoint; an empty name
 /// leaves the choice to nsmgr.
-pub fn reselect(mut connection: Box<Connection>, endpoint: &str) -> Box<Connection> {
+pub(crate) fn reselect(mut connection: Box<Connection>, endpoint: &str) -> Box<Connection> {
     connection.mechanism = None;
     connection.set_state(State::ReselectRequested);
     endpoint.clone_into(&mut connection.network_service_endpoint_name);

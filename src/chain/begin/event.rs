@@ -29,7 +29,7 @@ use crate::{
 /// A function called with the root span of every event of a connection, found in the extensions of
 /// its last Request. The trace element uses it to link the span to that Request.
 #[derive(Clone)]
-pub struct OnEvent(pub Arc<dyn Fn(&Span) + Send + Sync>);
+pub(crate) struct OnEvent(pub Arc<dyn Fn(&Span) + Send + Sync>);
 
 /// The call that an event requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

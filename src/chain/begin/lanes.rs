@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// Maximum number of connections per chain.
-pub const LANES: usize = 4096;
+pub(crate) const LANES: usize = 4096;
 
 /// Lanes of one chain.
 pub(crate) struct Lanes {

@@ -16,7 +16,7 @@
 use crate::api::{Connection, State, pb::connectioncontext::ConnectionContext};
 
 /// Rules 1 to 6.
-pub fn merge(
+pub(crate) fn merge(
     returned: Option<&Connection>,
     asked: Box<Connection>,
     current: Option<&Connection>,
@@ -55,7 +55,7 @@ fn changed(current: &mut ConnectionContext, was: ConnectionContext, asked: Conne
 }
 
 /// Turns a known connection into a reselect Request on the same path.
-pub fn reselect(connection: &mut Connection, keep_endpoint: bool) {
+pub(crate) fn reselect(connection: &mut Connection, keep_endpoint: bool) {
     connection.mechanism = None;
     connection.set_state(State::ReselectRequested);
     if !keep_endpoint {
@@ -66,7 +66,7 @@ pub fn reselect(connection: &mut Connection, keep_endpoint: bool) {
 /// Requests a connection again while its Close is still being retried: uses the requested content
 /// on the path being closed (otherwise the next hop would assign a new id and leak the old one) and
 /// requests a reselect, by which the hops close theirs first.
-pub fn reopen(asked: &mut Connection, closing: &Connection) {
+pub(crate) fn reopen(asked: &mut Connection, closing: &Connection) {
     asked.path = closing.path.clone();
     asked.set_state(State::ReselectRequested);
 }

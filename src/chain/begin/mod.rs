@@ -16,11 +16,11 @@
 mod answered;
 mod closing;
 mod cut;
-pub mod event;
+pub(crate) mod event;
 mod lane;
-pub mod lanes;
+pub(crate) mod lanes;
 pub(super) mod mailbox;
-pub mod merge;
+pub(crate) mod merge;
 
 use std::{
     future::Future,
@@ -51,13 +51,17 @@ use crate::{
     task::Tasks,
 };
 
-pub use self::{answered::Answered, event::Events};
+pub use self::{
+    answered::Answered,
+    event::{Events, Outcome},
+};
 
 /// Role of the chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Mode {
-    /// Client: a Request is merged with the known state (see [`merge`]).
+    /// Client: a Request is merged with the established connection: the changes of the
+    /// caller since its last answer are taken, and those that events have made are kept.
     Client,
     /// Endpoint: a Request is taken as it comes; a reselect closes the old connection first.
     Endpoint,

@@ -17,15 +17,15 @@ use crate::{
 
 /// Maximum number of entries of the lists that grow with the VIPs: addresses of the client, and
 /// policies.
-pub const VIPS: usize = 20_480;
+pub(crate) const VIPS: usize = 20_480;
 /// Maximum number of entries of any other list.
-pub const ENTRIES: usize = 1 << 10;
+pub(crate) const ENTRIES: usize = 1 << 10;
 /// Maximum length in bytes of an address, a prefix, a next hop, a protocol, a port range or a MAC.
-pub const TEXT: usize = 64;
+pub(crate) const TEXT: usize = 64;
 /// Maximum length of a domain in bytes.
-pub const DOMAIN: usize = 255;
+pub(crate) const DOMAIN: usize = 255;
 /// Maximum size of the whole context in bytes. Twenty thousand VIPs take 1.8 MiB.
-pub const CONTEXT: usize = 2 << 20;
+pub(crate) const CONTEXT: usize = 2 << 20;
 
 pub(crate) fn check(context: &ConnectionContext) -> Result<()> {
     within("bytes of connection context", context.encoded_len(), CONTEXT)?;

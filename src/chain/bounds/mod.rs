@@ -12,25 +12,24 @@ use crate::{
 };
 
 /// Maximum number of path segments of a connection.
-pub const SEGMENTS: usize = 64;
+pub(crate) const SEGMENTS: usize = 64;
 /// Maximum number of mechanism preferences of a Request.
-pub const PREFERENCES: usize = 64;
+pub(crate) const PREFERENCES: usize = 64;
 /// Maximum length of an id or a name in bytes.
-pub const NAME: usize = 1 << 10;
+pub(crate) const NAME: usize = 1 << 10;
 /// Maximum length of a token in bytes.
-pub const TOKEN: usize = 16 << 10;
+pub(crate) const TOKEN: usize = 16 << 10;
 /// Maximum size in bytes of all free maps of a call together: labels, extra context, metrics,
 /// mechanism parameters.
-pub const MAPS: usize = 64 << 10;
+pub(crate) const MAPS: usize = 64 << 10;
 /// Maximum size of a message in bytes, as in most gRPC peers.
-pub const MESSAGE: usize = 4 << 20;
-pub use context::{CONTEXT, DOMAIN, ENTRIES, TEXT, VIPS};
+pub(crate) const MESSAGE: usize = 4 << 20;
 
 /// Checks a connection, and the preferences that came with it.
 ///
 /// # Errors
 /// `Exhausted`, naming the thing, its size and the limit.
-pub fn check(connection: &Connection, preferences: &[Mechanism]) -> Result<()> {
+pub(crate) fn check(connection: &Connection, preferences: &[Mechanism]) -> Result<()> {
     let segments = connection.segments();
     within("path segments", segments.len(), SEGMENTS)?;
     within("mechanism preferences", preferences.len(), PREFERENCES)?;

@@ -3,13 +3,12 @@
 //! Detects that a connection is broken, and requests it again (NSM `heal`).
 //!
 //! Two things are watched after each Request: over the same wire, whether the peers still have the
-//! connection; and, if the settings have a [`Liveness`], whether traffic passes. [`rules`] decide
-//! how to heal. In short: while the link may carry traffic it is kept and the Request repeated, as
-//! a refresh would be; a dead link is made again, to any endpoint of the network service unless the
-//! settings keep the same. A link that answers again
-//! within 3 s is not dead. Traffic does not wait for any of it: the kernel's reconciler takes it
-//! off a link that is gone or silent, and while a peer reports that the connection is down, other
-//! links are preferred.
+//! connection; and, if the settings have a [`Liveness`], whether traffic passes. The rules in
+//! `heal/rules.rs` decide how to heal. In short: while the link may carry traffic it is kept and
+//! the Request repeated, as a refresh would be; a dead link is made again, to any endpoint of the
+//! network service unless the settings keep the same. A link that answers again within 3 s is not
+//! dead. Traffic does not wait for any of it: the kernel's reconciler takes it off a link that is
+//! gone or silent, and while a peer reports that the connection is down, other links are preferred.
 //!
 //! `pace` decides when attempts are made.
 //!
@@ -27,7 +26,7 @@
 mod control;
 mod liveness;
 mod pace;
-pub mod rules;
+pub(crate) mod rules;
 mod watcher;
 
 use std::{fmt, sync::Arc, time::Duration};

@@ -22,7 +22,7 @@ use crate::chain::{Error, Reason};
 
 /// The way to heal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
+pub(crate) enum Action {
     /// Repeat the last Request on the same path.
     Again,
     /// Close, then request a new link.
@@ -31,7 +31,7 @@ pub enum Action {
 
 /// The result of a failed attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// No peer answered.
     Unanswered,
     /// A peer refused.
@@ -40,7 +40,7 @@ pub enum Outcome {
 
 impl Outcome {
     /// The outcome of an attempt that failed with this error.
-    pub fn of(error: &Error) -> Self {
+    pub(crate) fn of(error: &Error) -> Self {
         match error.reason() {
             Reason::Status(status) => match status.code() {
                 Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled => Self::Unanswered,
@@ -53,7 +53,7 @@ impl Outcome {
 
 /// The state of a broken connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Observation {
+pub(crate) struct Observation {
     /// Whether traffic passes.
     pub verdict: Verdict,
     /// A hop reports that the link is gone.
@@ -67,7 +67,7 @@ pub struct Observation {
 }
 
 /// Rules 1 to 6.
-pub fn action(observation: &Observation, reselect_after: u32, keep_endpoint: bool) -> Action {
+pub(crate) fn action(observation: &Observation, reselect_after: u32, keep_endpoint: bool) -> Action {
     match observation {
         Observation { reselected: true, .. } => Action::Again,
         Observation { verdict: Verdict::Dead, .. } => Action::Reselect,
@@ -81,7 +81,7 @@ pub fn action(observation: &Observation, reselect_after: u32, keep_endpoint: boo
 
 impl Observation {
     /// Updates the state after a failed attempt.
-    pub fn learn(&mut self, error: &Error) {
+    pub(crate) fn learn(&mut self, error: &Error) {
         self.refusals += u32::from(Outcome::of(error) == Outcome::Refused);
         if let Reason::Status(status) = error.reason() {
             let message = status.message().to_ascii_lowercase();

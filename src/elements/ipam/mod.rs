@@ -8,7 +8,7 @@
 //! side of the link to a load balancer has the lease `<id>-dst`. The proxy's ports towards targets
 //! share one lease, [`PORTS`](crate::ipam::PORTS), so that a target that joins waits for its own
 //! addresses only. The Go proxy leases `<id>-dst` for each port and replaces existing addresses.
-//! [`rules`] decide the content.
+//! The rules in `ipam/rules` decide the content.
 //!
 //! # State
 //! Both leases, and towards a load balancer its former addresses and the task that requests the
@@ -24,7 +24,7 @@ mod endpoint;
 mod former;
 mod gateways;
 mod moving;
-pub mod rules;
+pub(crate) mod rules;
 
 #[cfg(test)]
 mod tests;

@@ -11,11 +11,15 @@
 
 mod client;
 mod endpoint;
-pub mod names;
-pub mod primary;
+pub(crate) mod names;
+pub(crate) mod primary;
 
-pub use self::{client::Client, endpoint::Endpoint, names::Names};
+pub use self::{
+    client::Client,
+    endpoint::Endpoint,
+    names::{Claim, Names, Taken},
+};
 
 /// Placeholder for the network namespace of this process; elements below replace it by a
 /// descriptor.
-pub const OWN_NETNS: &str = "file:///proc/thread-self/ns/net";
+pub(crate) const OWN_NETNS: &str = "file:///proc/thread-self/ns/net";

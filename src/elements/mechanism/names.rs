@@ -33,7 +33,7 @@ const FROM_SERVICE: usize = 10;
 /// assert!(names.claim(claim.name()).is_err(), "it is in use");
 /// drop(claim);
 /// assert!(names.is_empty());
-/// # Ok::<_, nsm::elements::mechanism::names::Taken>(())
+/// # Ok::<_, nsm::elements::mechanism::Taken>(())
 /// ```
 #[derive(Clone)]
 pub struct Names(Arc<Inner>);

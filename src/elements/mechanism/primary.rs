@@ -14,7 +14,7 @@ const MAX_TABLE: usize = 1 << 20;
 
 /// Whether a link of this name belongs to no connection. Reads two small files of `/proc` and does
 /// not wait.
-pub fn is_foreign(name: &InterfaceName) -> bool {
+pub(crate) fn is_foreign(name: &InterfaceName) -> bool {
     let name = name.as_str();
     if name == "lo" {
         return true;

@@ -3,6 +3,7 @@
 //! Tests the bounds.
 
 use super::*;
+use crate::ipam::leases::MAX_HOLDERS;
 
 #[tokio::test(start_paused = true)]
 async fn names_and_numbers_are_bounded() {

@@ -42,7 +42,7 @@ const WORKERS: usize = 2;
 
 /// The reason why the proxy ends before it serves, or stops serving.
 #[derive(Debug, thiserror::Error)]
-pub enum Failure {
+pub(crate) enum Failure {
     /// The proxy cannot work without NET_ADMIN.
     #[error("not permitted to configure the network")]
     Capabilities(#[from] CapabilityError),
@@ -73,7 +73,7 @@ pub enum Failure {
 
 /// Runs until a signal ends it. Exit code 0 after an orderly shutdown, 128 plus the number of the
 /// signal if a second one cut it short, 1 with the reason in the log otherwise.
-pub fn run() -> ExitCode {
+pub(crate) fn run() -> ExitCode {
     // Before the runtime: capabilities belong to threads, and its threads inherit them.
     let permitted = capabilities::raise();
     let config = match Config::from_environment() {

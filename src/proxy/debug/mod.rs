@@ -44,7 +44,7 @@ struct Export {
 ///
 /// # Errors
 /// The kernel cannot be read.
-pub async fn export() -> Result<String, Refusal> {
+pub(crate) async fn export() -> Result<String, Refusal> {
     let kernel::Dump { interfaces, rules, routes, neighbours } = kernel::dump().await?;
     let export = Export {
         version: FORMAT,

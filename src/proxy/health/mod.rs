@@ -15,9 +15,10 @@ use std::time::Duration;
 use tokio::{sync::watch, time::timeout};
 use tonic_health::pb::health_server::HealthServer;
 
+pub(crate) use self::board::LIVENESS;
 use self::board::{News, Progress, State};
 pub use self::{
-    board::{Board, LIVENESS, Part, READINESS, SERVER, Verdict},
+    board::{Board, Part, READINESS, SERVER, Verdict},
     probe::{ProbeError, probe},
     serve::{Served, serve},
     service::Service,
@@ -27,7 +28,7 @@ pub use self::{
 pub const SOCKET: &str = "/tmp/health.sock";
 
 /// Maximum duration of a step of the start that waits for nothing outside the process.
-pub const STEP_TIMEOUT: Duration = Duration::from_secs(600);
+pub(crate) const STEP_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// The health of the proxy. Clones share one board.
 #[derive(Clone, Debug)]

@@ -14,11 +14,11 @@ use crate::{
 };
 
 /// The links to load balancers, as seen by the kernel and by the probes of their addresses.
-pub struct Links(Kernel);
+pub(crate) struct Links(Kernel);
 
 impl Links {
     /// Links that are declared at this kernel.
-    pub fn new(kernel: Kernel) -> Self {
+    pub(crate) fn new(kernel: Kernel) -> Self {
         Self(kernel)
     }
 }

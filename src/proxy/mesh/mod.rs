@@ -27,7 +27,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use self::link::Link;
-pub use self::{
+pub(crate) use self::{
     links::Links,
     recovery::{Nsmgr, Recovery},
     status::{LinkState, Status},
@@ -43,7 +43,7 @@ const STRAGGLERS: Duration = Duration::from_secs(6);
 
 /// Settings of all connections of a mesh.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// Name of this proxy: the first part of every connection id.
     pub name: String,
     /// Network service of the load balancers.
@@ -54,7 +54,7 @@ pub struct Settings {
 
 impl Settings {
     /// The id of the connection to a load balancer: as in Meridio, and the same after a restart.
-    pub fn connection_id(&self, endpoint: &str) -> String {
+    pub(crate) fn connection_id(&self, endpoint: &str) -> String {
         format!("{}-{}-{endpoint}", self.name, self.network_service)
     }
 }
@@ -62,7 +62,7 @@ impl Settings {
 /// The connections to the load balancers. Dropping it leaves them in place and stops following
 /// discovery.
 #[derive(Debug)]
-pub struct Mesh {
+pub(crate) struct Mesh {
     status: watch::Receiver<Status>,
     stop: CancellationToken,
     ended: watch::Receiver<bool>,
@@ -72,7 +72,7 @@ pub struct Mesh {
 impl Mesh {
     /// Keeps a connection, requested and closed through `chain`, to each endpoint in `known`. The
     /// state is published to `status`.
-    pub fn start<R: Recovery>(
+    pub(crate) fn start<R: Recovery>(
         settings: Settings,
         chain: Next,
         recovery: R,
@@ -94,14 +94,14 @@ impl Mesh {
     }
 
     /// The state of every connection, and its changes.
-    pub fn status(&self) -> watch::Receiver<Status> {
+    pub(crate) fn status(&self) -> watch::Receiver<Status> {
         self.status.clone()
     }
 
     /// Closes all connections at once, and cancels the Requests in progress. Returns when all are
     /// closed, or at the deadline. Once one is closed, the others have until six seconds after the
     /// beginning: those that hang then will not answer.
-    pub async fn close(mut self, deadline: Instant) {
+    pub(crate) async fn close(mut self, deadline: Instant) {
         let stragglers = Instant::now() + STRAGGLERS;
         let mut status = self.status.clone();
         let open = self.status.borrow().links.len();

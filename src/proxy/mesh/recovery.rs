@@ -25,7 +25,7 @@ const PROBES: Duration = Duration::from_secs(1);
 const WITHDRAWAL: Duration = Duration::from_secs(2);
 
 /// The source of an earlier process's connections.
-pub trait Recovery: Clone + Send + Sync + 'static {
+pub(crate) trait Recovery: Clone + Send + Sync + 'static {
     /// The connection with this id, ready to be continued. `None` if there is none or the manager
     /// does not answer.
     ///
@@ -42,14 +42,14 @@ pub trait Recovery: Clone + Send + Sync + 'static {
 
 /// Recovery from nsmgr, with the next hops in the kernel.
 #[derive(Clone)]
-pub struct Nsmgr {
+pub(crate) struct Nsmgr {
     dialer: Dialer,
     kernel: Kernel,
 }
 
 impl Nsmgr {
     /// Queries the manager at the other end of `dialer`.
-    pub fn new(dialer: Dialer, kernel: Kernel) -> Self {
+    pub(crate) fn new(dialer: Dialer, kernel: Kernel) -> Self {
         Self { dialer, kernel }
     }
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt};
 
 /// State of the connection to one load balancer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LinkState {
+pub(crate) enum LinkState {
     /// Requests are being made.
     Requesting {
         /// Why the last one failed.
@@ -19,7 +19,7 @@ pub enum LinkState {
 
 /// States of the connections to the load balancers, by endpoint name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Status {
+pub(crate) struct Status {
     /// Whether discovery has listed the load balancers.
     pub known: bool,
     /// Every load balancer that is wanted or being closed.
@@ -28,7 +28,7 @@ pub struct Status {
 
 impl Status {
     /// Number of established connections.
-    pub fn connected(&self) -> usize {
+    pub(crate) fn connected(&self) -> usize {
         self.links.values().filter(|state| **state == LinkState::Connected).count()
     }
 }

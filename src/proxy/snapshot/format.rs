@@ -57,7 +57,7 @@ pub enum Refusal {
     /// It is of another conduit or node.
     #[error("it is of {0} (accepted: {1})")]
     Foreign(String, String),
-    /// It is older than [`MAX_AGE`].
+    /// It is older than half an hour.
     #[error("it is {} s old (accepted: {} s)", .0.as_secs(), MAX_AGE.as_secs())]
     Old(Duration),
 }

@@ -7,7 +7,7 @@
 //!
 //! The services have precedence: restored values are used until they answer, and then replaced by
 //! their answers. A snapshot that is damaged, of another version, conduit or node, or older than
-//! [`MAX_AGE`] is set aside and named in one line of the log; the start then waits for the
+//! half an hour is set aside and named in one line of the log; the start then waits for the
 //! services, as it does without a snapshot.
 
 mod file;
@@ -32,7 +32,7 @@ use crate::{
 
 /// Maximum age of a snapshot. IPAM collects a lease that was not renewed for 40 minutes, and the
 /// leases in a snapshot were renewed in the last 10 minutes before it was written.
-pub const MAX_AGE: Duration = Duration::from_secs(30 * 60);
+pub(crate) const MAX_AGE: Duration = Duration::from_secs(30 * 60);
 
 /// The state of a conduit on a node that an earlier process had from IPAM and NSP.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -16,12 +16,11 @@ mod ours;
 mod selector;
 mod subscription;
 
+pub(crate) use self::ours::Ours;
 pub use self::{
     client::{Events, SnapshotError, snapshot, watch},
     connections::Connections,
     limits::{Limits, Refused},
-    ours::Ours,
-    selector::matches,
     subscription::Subscription,
 };
 

@@ -12,7 +12,7 @@ use crate::api::{Connection, PathSegment, pb::connection::MonitorScopeSelector};
 
 /// The own segment of an answered connection, and the id that the next hop has given it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ours {
+pub(crate) struct Ours {
     id: String,
     name: String,
     index: usize,
@@ -21,7 +21,7 @@ pub struct Ours {
 
 impl Ours {
     /// The connection of an answer; `None` if its path lacks the own segment.
-    pub fn of(answer: &Connection) -> Option<Self> {
+    pub(crate) fn of(answer: &Connection) -> Option<Self> {
         let own = answer.own_segment()?;
         let index = answer.index();
         let next = answer.segments().get(index + 1).map(|next| next.id.clone());
@@ -29,23 +29,23 @@ impl Ours {
     }
 
     /// The own id.
-    pub fn id(&self) -> &str {
+    pub(crate) fn id(&self) -> &str {
         &self.id
     }
 
     /// The own index in the path.
-    pub fn index(&self) -> usize {
+    pub(crate) fn index(&self) -> usize {
         self.index
     }
 
     /// Selects the events of the connection.
-    pub fn selector(&self) -> MonitorScopeSelector {
+    pub(crate) fn selector(&self) -> MonitorScopeSelector {
         let segment = PathSegment { id: self.id.clone(), name: self.name.clone(), ..PathSegment::default() };
         MonitorScopeSelector { path_segments: vec![segment], ..MonitorScopeSelector::default() }
     }
 
     /// Whether a connection of an event is this one.
-    pub fn is(&self, connection: &Connection) -> bool {
+    pub(crate) fn is(&self, connection: &Connection) -> bool {
         let id = |index: usize| connection.segments().get(index).map(|segment| &segment.id);
         let ours = id(self.index) == Some(&self.id);
         let at_next = connection.index() == self.index + 1;

@@ -10,7 +10,7 @@
 use crate::api::{Connection, PathSegment, pb::connection::MonitorScopeSelector};
 
 /// Whether the selector selects the connection. An empty selector selects every connection.
-pub fn matches(selector: &MonitorScopeSelector, connection: &Connection) -> bool {
+pub(crate) fn matches(selector: &MonitorScopeSelector, connection: &Connection) -> bool {
     let services = &selector.network_services;
     let wanted = &selector.path_segments;
     let service = services.is_empty() || services.contains(&connection.network_service);

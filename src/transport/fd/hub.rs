@@ -21,14 +21,14 @@ use super::stream::MAX_PER_MESSAGE;
 use crate::{api::Inode, transport::descriptors};
 
 /// Maximum number of descriptors that wait to be sent on one connection.
-pub const MAX_QUEUED: usize = 256;
+pub(crate) const MAX_QUEUED: usize = 256;
 
 /// Maximum number of received descriptors that one connection keeps unclaimed. One more closes the
 /// oldest; the first time, this is logged.
-pub const MAX_UNCLAIMED: usize = 256;
+pub(crate) const MAX_UNCLAIMED: usize = 256;
 
 /// How long a received descriptor is kept unclaimed: longer than the longest call.
-pub const UNCLAIMED: Duration = Duration::from_secs(90);
+pub(crate) const UNCLAIMED: Duration = Duration::from_secs(90);
 
 /// Which descriptors a connection receives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -88,8 +88,8 @@ impl FdHub {
     /// Queues a descriptor. It leaves with the next bytes that the connection writes.
     ///
     /// # Errors
-    /// `BrokenPipe` when the connection is closed; `QuotaExceeded` when [`MAX_QUEUED`] descriptors
-    /// wait already.
+    /// `BrokenPipe` when the connection is closed; `QuotaExceeded` when 256 descriptors wait
+    /// already.
     pub fn send(&self, fd: Arc<OwnedFd>) -> io::Result<()> {
         self.push(&[fd]).map(drop)
     }

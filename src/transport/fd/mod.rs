@@ -18,6 +18,6 @@ mod tests;
 
 pub(crate) use self::{hub::Receives, stream::peek};
 pub use self::{
-    hub::{FdHub, MAX_QUEUED, MAX_UNCLAIMED, Queued, SendFds, UNCLAIMED},
-    stream::{FdStream, MAX_PER_MESSAGE},
+    hub::{FdHub, Queued, SendFds},
+    stream::FdStream,
 };

@@ -25,7 +25,7 @@ use tokio::{
 use super::{FdHub, Receives};
 
 /// Maximum number of descriptors sent in one message: NSM's Go peers have room for as many.
-pub const MAX_PER_MESSAGE: usize = 64;
+pub(crate) const MAX_PER_MESSAGE: usize = 64;
 
 /// Maximum number of descriptors that Linux passes in one message.
 const MAX_RECEIVED: usize = 253;

@@ -15,7 +15,10 @@ use tokio::{
     time::Instant,
 };
 
-use super::*;
+use super::{
+    hub::{MAX_QUEUED, MAX_UNCLAIMED, UNCLAIMED},
+    *,
+};
 use crate::{
     api::Inode,
     testing::{eventually, soon},

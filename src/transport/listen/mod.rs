@@ -51,21 +51,21 @@ use super::{address::Address, descriptors, identity::Identity, tally::Tally};
 use crate::chain::causes;
 
 /// Timeout of a handshake, counted from the arrival of a connection.
-pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Maximum number of connections before the end of their handshakes. Fewer if this process may have
 /// few descriptors when it begins to listen.
-pub const MAX_NEWCOMERS: usize = 128;
+pub(crate) const MAX_NEWCOMERS: usize = 128;
 /// Maximum number of open connections. A forwarder keeps one for each link. Fewer if this process
 /// may have few descriptors when it begins to listen.
-pub const MAX_CONNECTIONS: usize = 1024;
+pub(crate) const MAX_CONNECTIONS: usize = 1024;
 /// Number of connections of this process to itself that are kept beside all others.
 const OWN: usize = 8;
 /// Maximum number of open connections without TLS, and of those before their first byte.
-pub const MAX_PLAIN: usize = 32;
+pub(crate) const MAX_PLAIN: usize = 32;
 /// How long a connection without TLS may be idle.
-pub const PLAIN_IDLE: Duration = Duration::from_secs(60);
+pub(crate) const PLAIN_IDLE: Duration = Duration::from_secs(60);
 /// How long a connection may be open before its first call.
-pub const UNCALLED: Duration = Duration::from_secs(30);
+pub(crate) const UNCALLED: Duration = Duration::from_secs(30);
 
 /// A listening socket, as a stream of connections that have passed the handshake.
 pub struct Listener {

@@ -43,7 +43,7 @@ use super::{
 
 /// Maximum size of a received header list, in bytes: a registry path carries one token for each
 /// hop.
-pub const MAX_HEADER_LIST: u32 = 64 * 1024;
+pub(crate) const MAX_HEADER_LIST: u32 = 64 * 1024;
 
 /// Timeout of the answer to a ping.
 const PING_TIMEOUT: Duration = Duration::from_secs(20);

@@ -18,7 +18,7 @@ use tonic::{Request, Response, Status};
 use super::Store;
 use nsm::{
     api::PathSegment,
-    registry::path::TokenPath,
+    registry::TokenPath,
     transport::{
         Caller,
         token::{issue, verify_received},

@@ -41,7 +41,7 @@ use crate::{
 
 /// The addresses of a target's link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ours {
+pub(crate) struct Ours {
     /// Addresses of the target.
     pub src: Dual<IpNet>,
     /// Addresses of the proxy's port.
@@ -52,7 +52,7 @@ pub struct Ours {
 
 impl Ours {
     /// The first address without a gateway: that of a target needs one in its subnet.
-    pub fn without_gateway(&self) -> Option<IpNet> {
+    pub(crate) fn without_gateway(&self) -> Option<IpNet> {
         let without = |(family, own): &(Family, &IpNet)| {
             self.gateways.get(*family).is_none_or(|gateway| !gateway.contains(&own.addr()))
         };
@@ -63,7 +63,7 @@ impl Ours {
 }
 
 /// Rule 1.
-pub fn client(ip: &mut IpContext, src_lease: &Dual<IpNet>, dst_lease: &Dual<IpNet>, former: &[IpNet]) {
+pub(crate) fn client(ip: &mut IpContext, src_lease: &Dual<IpNet>, dst_lease: &Dual<IpNet>, former: &[IpNet]) {
     ip.src_ip_addrs = texts(dst_lease);
     ip.dst_ip_addrs = texts(src_lease);
     ip.dst_ip_addrs.extend(former.iter().map(ToString::to_string));
@@ -75,20 +75,7 @@ pub fn client(ip: &mut IpContext, src_lease: &Dual<IpNet>, dst_lease: &Dual<IpNe
 /// # Errors
 /// [`Reason::Invalid`] with the value that cannot be parsed, [`Reason::Refused`] by rule 8. Nothing
 /// has changed then.
-///
-/// ```
-/// # use nsm::{api::{Dual, pb::connectioncontext::IpContext}, elements::ipam::rules::{self, Ours}};
-/// let v4 = |text: &str| Dual { v4: text.parse().ok(), v6: None };
-/// let ours = Ours { src: v4("172.16.1.6/24"), dst: v4("172.16.1.7/24"), gateways: v4("172.16.1.1/24") };
-/// let mut ip = IpContext::default();
-/// rules::endpoint(&mut ip, &ours, None)?;
-/// assert_eq!(ip.src_ip_addrs, ["172.16.1.6/24"]);
-/// ip.src_ip_addrs.push("20.0.0.1/32".into()); // the target adds a VIP
-/// rules::endpoint(&mut ip, &ours, None)?;
-/// assert_eq!((ip.src_ip_addrs.len(), &*ip.extra_prefixes), (2, &["172.16.1.1/24".to_owned()][..]));
-/// # Ok::<_, nsm::chain::Reason>(())
-/// ```
-pub fn endpoint(ip: &mut IpContext, ours: &Ours, vips: Option<&[IpNet]>) -> Result<(), Reason> {
+pub(crate) fn endpoint(ip: &mut IpContext, ours: &Ours, vips: Option<&[IpNet]>) -> Result<(), Reason> {
     let src = read("src_ip_addrs", &ip.src_ip_addrs)?;
     let dst = read("dst_ip_addrs", &ip.dst_ip_addrs)?;
     let excluded = read("excluded_prefixes", &ip.excluded_prefixes)?;
@@ -110,7 +97,7 @@ pub fn endpoint(ip: &mut IpContext, ours: &Ours, vips: Option<&[IpNet]>) -> Resu
 
 /// Prefixes of a target that could be VIPs, but that the list does not have. Empty if there is no
 /// list.
-pub fn unlisted(ip: &IpContext, ours: &Ours, vips: Option<&[IpNet]>) -> Vec<IpNet> {
+pub(crate) fn unlisted(ip: &IpContext, ours: &Ours, vips: Option<&[IpNet]>) -> Vec<IpNet> {
     let subnets = subnets(&ip.extra_prefixes, &ours.gateways);
     let own: Vec<IpNet> = ours.src.iter().map(|(_, net)| *net).collect();
     let told = ip.src_ip_addrs.iter().filter_map(|text| parse_prefix(text).ok());

@@ -53,7 +53,7 @@ impl Part {
 /// Name of the aggregate that readiness probes query.
 pub const READINESS: &str = "Readiness";
 /// Name of the aggregate that liveness probes query.
-pub const LIVENESS: &str = "Liveness";
+pub(crate) const LIVENESS: &str = "Liveness";
 /// Name that startup probes query: the server itself.
 pub const SERVER: &str = "";
 
