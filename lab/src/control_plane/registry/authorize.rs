@@ -34,11 +34,11 @@ const TOKEN_LIFETIME: Duration = Duration::from_secs(600);
 pub struct Owners(Mutex<HashMap<String, String>>);
 
 /// A call that may proceed.
-pub struct Authorized {
+pub(super) struct Authorized {
     /// The caller.
-    pub caller: Caller,
+    pub(super) caller: Caller,
     /// SPIFFE ids of the hops: caller and registry.
-    pub path_ids: Vec<String>,
+    pub(super) path_ids: Vec<String>,
     path: TokenPath,
 }
 
@@ -54,7 +54,7 @@ impl Owners {
     /// # Errors
     /// `PermissionDenied` with the rule that does not hold; `InvalidArgument` for malformed
     /// headers.
-    pub fn authorize<T>(&self, request: &Request<T>, name: &str) -> Result<Authorized, Status> {
+    pub(super) fn authorize<T>(&self, request: &Request<T>, name: &str) -> Result<Authorized, Status> {
         let caller = Caller::of(request)?;
         let path = TokenPath::read(request.metadata())
             .map_err(|error| Status::invalid_argument(error.to_string()))?;
@@ -99,7 +99,7 @@ impl Owners {
 
 impl Authorized {
     /// An answer with the path in its headers.
-    pub fn answer<M>(&self, message: M) -> Response<M> {
+    pub(super) fn answer<M>(&self, message: M) -> Response<M> {
         let mut response = Response::new(message);
         self.path.write(response.metadata_mut());
         response
