@@ -83,7 +83,7 @@ impl Owners {
     /// Removes an entry of the store, whose name its owner gives up.
     ///
     /// # Errors
-    /// Those of [`authorize`](Self::authorize).
+    /// Those of `authorize`.
     pub fn unregister<M, T: Clone>(
         &self,
         request: &Request<M>,
