@@ -64,6 +64,11 @@ pub(crate) async fn measure(place: &mut Place, plan: Plan, figures: &mut Figures
     figures.add(format!("{at_once} idle targets: processor ms in a second"), each(idle, seconds));
 }
 
+/// Connects these targets, some at a time.
+async fn timed_each(targets: &mut [Target]) -> Vec<Duration> {
+    stream::iter(targets.iter_mut().map(timed)).buffer_unordered(AT_A_TIME).collect().await
+}
+
 /// Number of targets that join at the same time, of many.
 const AT_A_TIME: usize = 10;
 
@@ -75,10 +80,9 @@ pub(crate) async fn many(place: &mut Place, count: usize, figures: &mut Figures)
     let processor = place.processor();
     // The first tenth loads the program's text: the memory of the others is that of their links.
     let first = count / 10;
-    let joining = |targets| stream::iter(targets).map(timed).buffer_unordered(AT_A_TIME).collect::<Vec<_>>();
-    let mut times = joining(place.world.targets[..first].iter_mut()).await;
+    let mut times = timed_each(&mut place.world.targets[..first]).await;
     let resident = place.resident();
-    times.extend(joining(place.world.targets[first..].iter_mut()).await);
+    times.extend(timed_each(&mut place.world.targets[first..]).await);
     let took = start.elapsed();
     let processor = place.processor() - processor;
     let name = format!("{count} targets join, {AT_A_TIME} at a time");

@@ -116,7 +116,8 @@ async fn measure(ground: &Ground, program: &'static str, plan: Plan) -> Figures 
 
 fn inside(plan: Plan) -> Result<(), String> {
     let _outside = Outside::meet().map_err(|error| error.to_string())?;
-    let programs = [(Path::new(env!("CARGO_BIN_EXE_lab")).with_file_name("proxy"), PROXY), (twin()?, OTHER)];
+    let proxy = Path::new(env!("CARGO_BIN_EXE_lab")).with_file_name("proxy");
+    let programs = [(proxy, PROXY.into()), (twin()?, OTHER.into())];
     let ground = Ground::prepare(&programs).map_err(|error| causes(&error))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let table = runtime.map_err(|error| error.to_string())?.block_on(async {
