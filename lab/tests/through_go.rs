@@ -28,7 +28,7 @@ use nsm::{
         send_fd::{self, Netns},
     },
     task::Tasks,
-    transport::Target,
+    transport::Address,
 };
 
 /// Longest wait for each step.
@@ -65,7 +65,7 @@ struct Stage {
     tasks: Tasks,
     peers: Peers,
     forwarder: Forwarder,
-    nsmgr: Target,
+    nsmgr: Address,
     server: Pod,
     visitor: Pod,
     _node: Pod,
@@ -80,7 +80,7 @@ impl Stage {
         let node = Pod::new("forwarder", &ground).await.expect("root, or a user namespace (`lab exec`)");
         let server = Pod::new("server", &ground).await.unwrap();
         let visitor = Pod::new("visitor", &ground).await.unwrap();
-        let nsmgr = Target::Unix(node.folder.join("nsm.io.sock"));
+        let nsmgr = Address::Unix(node.folder.join("nsm.io.sock"));
         let peers = Peers::start(&programs(), &node, &nsmgr, &mut agent).unwrap();
         let identity = agent.identity(&node.name, &node.folder, &tasks).unwrap();
         let forwarder = Forwarder::start(&node, &nsmgr, identity).unwrap();
