@@ -92,7 +92,8 @@ impl Stage {
     async fn new() -> Self {
         let folder = tempfile::tempdir_in(PODS).unwrap();
         let ground = Ground::unnamed(folder.path());
-        let (tasks, mut agent) = (Tasks::default(), Agent::new().unwrap());
+        let tasks = Tasks::default();
+        let mut agent = Agent::new().unwrap();
         let node = Pod::new("forwarder", &ground).await.expect("root, or a user namespace (`lab exec`)");
         let manager = Pod::new("nsmgr", &ground).await.unwrap();
         let responder = Pod::new("responder", &ground).await.unwrap();

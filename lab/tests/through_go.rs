@@ -76,7 +76,8 @@ impl Stage {
     async fn new() -> Self {
         let folder = tempfile::tempdir_in(PODS).unwrap();
         let ground = Ground::unnamed(folder.path());
-        let (tasks, mut agent) = (Tasks::default(), Agent::new().unwrap());
+        let tasks = Tasks::default();
+        let mut agent = Agent::new().unwrap();
         let node = Pod::new("forwarder", &ground).await.expect("root, or a user namespace (`lab exec`)");
         let server = Pod::new("server", &ground).await.unwrap();
         let visitor = Pod::new("visitor", &ground).await.unwrap();
@@ -107,7 +108,8 @@ impl Stage {
 
     /// A Go endpoint of the network service `service`.
     fn go_endpoint(&mut self) -> Process {
-        let (connect, client) = (self.nsmgr.to_string(), format!("{CLIENTS}/32"));
+        let connect = self.nsmgr.to_string();
+        let client = format!("{CLIENTS}/32");
         let address = format!("{ENDPOINTS}/32");
         let arguments = ["-connect", &connect, "-client-address", &client, "-address", &address];
         run(&programs(), ENDPOINT, &self.server, &mut self.agent, &arguments).unwrap()

@@ -150,7 +150,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn it_is_idle_when_the_last_connection_is_long_gone() {
-        let (on_idle, tasks) = (OnIdle::new(AFTER), Tasks::default());
+        let on_idle = OnIdle::new(AFTER);
+        let tasks = Tasks::default();
         let chain = chain(&on_idle, &tasks);
         let start = Instant::now();
         let idle = tokio::spawn(on_idle.idle());
@@ -171,7 +172,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_short_connection_counts_as_well() {
-        let (on_idle, tasks) = (OnIdle::new(AFTER), Tasks::default());
+        let on_idle = OnIdle::new(AFTER);
+        let tasks = Tasks::default();
         let chain = chain(&on_idle, &tasks);
         let start = Instant::now();
         let mut idle = std::pin::pin!(on_idle.idle());

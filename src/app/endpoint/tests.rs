@@ -22,7 +22,8 @@ fn builder(folder: &Path, tasks: &Tasks, authority: &Authority) -> Builder {
 #[tokio::test]
 async fn it_serves_health_until_it_is_stopped() {
     let folder = tempfile::tempdir().unwrap();
-    let (tasks, authority) = (Tasks::default(), Authority::new("a.test"));
+    let tasks = Tasks::default();
+    let authority = Authority::new("a.test");
     let endpoint = builder(folder.path(), &tasks, &authority).serve().await.unwrap();
     let dialer = Dialer {
         address: endpoint.address().clone(),
@@ -47,7 +48,8 @@ async fn it_serves_health_until_it_is_stopped() {
 #[tokio::test]
 async fn it_is_registered_while_it_runs() {
     let folder = tempfile::tempdir().unwrap();
-    let (tasks, authority) = (Tasks::default(), Authority::new("a.test"));
+    let tasks = Tasks::default();
+    let authority = Authority::new("a.test");
     let address = Address::Unix(folder.path().join("nsm.sock"));
     let nsmgr = Nsmgr::start(&authority, &address).await;
     let endpoint = builder(folder.path(), &tasks, &authority).offer("shop").label("app", "a");
@@ -72,7 +74,8 @@ async fn it_is_registered_while_it_runs() {
 #[tokio::test]
 async fn a_service_of_others_is_offered_and_not_registered() {
     let folder = tempfile::tempdir().unwrap();
-    let (tasks, authority) = (Tasks::default(), Authority::new("a.test"));
+    let tasks = Tasks::default();
+    let authority = Authority::new("a.test");
     let target = Address::Unix(folder.path().join("nsm.sock"));
     let nsmgr = Nsmgr::start(&authority, &target).await;
     let endpoint = Endpoint::builder("web-1", authority.identity("web-1"), &tasks).sockets(folder.path());
@@ -89,7 +92,8 @@ async fn a_service_of_others_is_offered_and_not_registered() {
 #[tokio::test]
 async fn an_endpoint_that_the_registry_refuses_ends() {
     let folder = tempfile::tempdir().unwrap();
-    let (tasks, authority) = (Tasks::default(), Authority::new("a.test"));
+    let tasks = Tasks::default();
+    let authority = Authority::new("a.test");
     let address = Address::Unix(folder.path().join("nsm.sock"));
     let nsmgr = Nsmgr::start(&authority, &address).await;
     let payload = |payload: &str| NetworkService {
@@ -113,7 +117,8 @@ async fn an_endpoint_that_the_registry_refuses_ends() {
 #[tokio::test]
 async fn what_cannot_be_served_is_named() {
     let folder = tempfile::tempdir().unwrap();
-    let (tasks, authority) = (Tasks::default(), Authority::new("a.test"));
+    let tasks = Tasks::default();
+    let authority = Authority::new("a.test");
     let nsmgr = Address::Unix("/nonexistent".into());
     let nothing = Endpoint::builder("web-1", authority.identity("web-1"), &tasks).register_with(&nsmgr);
     let nothing = nothing.serve().await.err().unwrap();

@@ -90,20 +90,15 @@ fn made(netns: &Netns) -> usize {
     netns.run(count).unwrap()
 }
 
-/// The namespaces of both ends.
-struct World {
-    ends: Ends,
-}
-
-impl World {
+impl Ends {
     fn new() -> Self {
         let netns = || Netns::new().expect(NEEDS);
-        Self { ends: Ends { client: netns(), endpoint: netns() } }
+        Self { client: netns(), endpoint: netns() }
     }
 
     fn layer(&self, tasks: &Tasks) -> impl Layer<Next, Service = Next> + use<> {
         let veth = Veth::new(Wirer::new(tasks.clone()));
-        let ends = self.ends.clone();
+        let ends = self.clone();
         layer_fn(move |next| {
             let below = Answers(ends.endpoint.clone()).layer().layer(next);
             Given(veth.clone(), ends.clone()).layer().layer(below)
@@ -111,24 +106,24 @@ impl World {
     }
 
     fn made(&self) -> usize {
-        [&self.ends.client, &self.ends.endpoint].map(made).iter().sum()
+        [&self.client, &self.endpoint].map(made).iter().sum()
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn it_keeps_the_laws_with_links_and_policies_of_both_families() {
-    let world = World::new();
+    let ends = Ends::new();
     let tasks = Tasks::default();
-    laws::check_layer(|| world.layer(&tasks), || world.made()).await.unwrap();
+    laws::check_layer(|| ends.layer(&tasks), || ends.made()).await.unwrap();
     tasks.stop().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_stop_of_the_forwarder_removes_the_links_of_its_lanes() {
-    let world = World::new();
+    let ends = Ends::new();
     let chain = |tasks: &Tasks| {
         let begin = BeginLayer::endpoint(tasks.clone());
-        Chain::new().with(begin).with(MetadataLayer).layer("veth", world.layer(tasks))
+        Chain::new().with(begin).with(MetadataLayer).layer("veth", ends.layer(tasks))
     };
-    laws::check_chain(chain, || world.made()).await.unwrap();
+    laws::check_chain(chain, || ends.made()).await.unwrap();
 }
