@@ -28,7 +28,7 @@ use self::{
 use crate::{
     error::{Doing, LabError},
     identity::agent::Agent,
-    pods::{ground::Ground, pod::Pod},
+    pods::{ground::Ground, pod::Pod, simulated::Simulated},
     topology::NODE,
 };
 use nsm::{
@@ -123,6 +123,14 @@ impl ControlPlane {
     /// Kills nsmgr and registry.
     pub fn kill(&mut self) {
         self.running = None;
+    }
+
+    /// The process of the lab's own nsmgr, if it runs.
+    pub fn process(&mut self) -> Option<&mut Simulated> {
+        match &mut self.running {
+            Some(Running::Ours(nsmgr)) => Some(nsmgr.process()),
+            Some(Running::Peers(_)) | None => None,
+        }
     }
 
     /// Names of the endpoints that are registered.

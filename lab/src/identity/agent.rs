@@ -69,6 +69,11 @@ impl Agent {
         }
     }
 
+    /// Its process, unless it is killed.
+    pub fn process(&mut self) -> Option<&mut Simulated> {
+        self.process.as_mut()
+    }
+
     /// Starts it again, with the issued identities.
     ///
     /// # Errors

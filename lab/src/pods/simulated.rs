@@ -68,6 +68,11 @@ impl Simulated {
     pub fn resume(&mut self) {
         self.stopped = None;
     }
+
+    /// Stops the process, or lets it continue.
+    pub fn hang(&mut self, hangs: bool) {
+        if hangs { self.stop() } else { self.resume() }
+    }
 }
 
 impl Drop for Simulated {

@@ -58,19 +58,19 @@ impl World {
         }
     }
 
-    /// Stops IPAM or NSP, which then does not answer while its connections stay, or lets it
+    /// Stops a component, which then does not answer while its connections stay, or lets it
     /// continue.
     ///
     /// # Errors
-    /// It does not run, or is another component.
+    /// It does not run, or is a program of NSM's sdk.
     pub fn hang(&mut self, component: Component, hangs: bool) -> Result<(), LabError> {
-        let service = self.services.get_mut(&component).ok_or("it is not there");
-        let process = &mut service.doing(|| format!("stop {component:?}"))?.process;
-        if hangs {
-            process.stop()
-        } else {
-            process.resume()
-        }
+        let process = match component {
+            Component::Nsmgr => self.control.process(),
+            Component::Forwarder => self.forwarder.as_mut().map(Forwarder::process),
+            Component::Ipam | Component::Nsp => self.services.get_mut(&component).map(|it| &mut it.process),
+            Component::WorkloadApi => self.agent.process(),
+        };
+        process.ok_or("it is not there").doing(|| format!("stop {component:?}"))?.hang(hangs);
         Ok(())
     }
 

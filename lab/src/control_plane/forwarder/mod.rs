@@ -69,6 +69,11 @@ impl Forwarder {
         self.registration.registered(patience).await
     }
 
+    /// Its process.
+    pub fn process(&mut self) -> &mut Simulated {
+        &mut self.process
+    }
+
     /// Number of clients with a connection.
     pub fn clients(&self) -> usize {
         clients(&self.connections)

@@ -84,6 +84,11 @@ impl Nsmgr {
         Ok((target, endpoints, connections, services, hop, hosted))
     }
 
+    /// Its process.
+    pub fn process(&mut self) -> &mut Simulated {
+        &mut self.process
+    }
+
     /// Ends it: streams end, everything registered is forgotten.
     pub async fn stop(self) {
         self.endpoints.stop.cancel();

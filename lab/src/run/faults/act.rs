@@ -41,7 +41,7 @@ pub(in crate::run) enum Act {
     Kill(Component),
     /// It starts again.
     Start(Component),
-    /// IPAM or NSP stops answering, or answers again.
+    /// Stops a component, or lets it continue.
     Hang(Component, bool),
     /// Another program changes the proxy's part of the kernel.
     Meddle(Hand),

@@ -134,7 +134,7 @@ pub(in crate::run) const FAULTS: &[Fault] = &[
     },
     Fault {
         name: "proxy-terminated-amid-hung",
-        promise: "a proxy ends within 25 seconds though load balancers and IPAM and NSP hang",
+        promise: "a proxy ends within 25 seconds though everything around it hangs",
         stages: &[
             Stage {
                 name: "gone",
@@ -143,6 +143,9 @@ pub(in crate::run) const FAULTS: &[Fault] = &[
                     Act::LoseLb(1, Mishap::Hangs),
                     Act::Hang(Component::Ipam, true),
                     Act::Hang(Component::Nsp, true),
+                    Act::Hang(Component::Forwarder, true),
+                    Act::Hang(Component::Nsmgr, true),
+                    Act::Hang(Component::WorkloadApi, true),
                     Act::EndProxy(END),
                 ],
                 bounds: [Any, Any],
@@ -150,6 +153,9 @@ pub(in crate::run) const FAULTS: &[Fault] = &[
             },
             back(
                 &[
+                    Act::Hang(Component::WorkloadApi, false),
+                    Act::Hang(Component::Nsmgr, false),
+                    Act::Hang(Component::Forwarder, false),
                     Act::Hang(Component::Ipam, false),
                     Act::Hang(Component::Nsp, false),
                     Act::StartProxy,
