@@ -96,9 +96,12 @@ pub mod testing;
 pub mod transport;
 
 #[cfg(feature = "otlp")]
-pub use self::app::App;
+pub use self::app::program::App;
 #[cfg(feature = "transport")]
-pub use self::app::{Client, Endpoint, Link, LinkState};
+pub use self::app::{
+    client::{Client, Link, LinkState},
+    endpoint::Endpoint,
+};
 
 /// The Rust of the guides, compiled and run by `cargo test --doc`.
 #[cfg(doctest)]

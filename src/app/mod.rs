@@ -3,23 +3,23 @@
 //! Runs chains as programs: an endpoint that is served and registered, a client that keeps its
 //! connections.
 //!
-//! - [`Endpoint`] has the rows that every endpoint of NSM needs, and those of its author below
+//! - [`Endpoint`](crate::Endpoint) has the rows that every endpoint of NSM needs, and those of its author below
 //!   them. It listens, registers its network services, and stops in order.
-//! - [`Client`] has the rows that every client of NSM needs, and those of its author between them.
-//!   Each [`Link`] is one connection, which is kept until it is closed.
-//! - `App` (feature `otlp`) runs a program: configuration, identity, log, spans, signals, end.
+//! - [`Client`](crate::Client) has the rows that every client of NSM needs, and those of its author between them.
+//!   Each [`Link`](crate::Link) is one connection, which is kept until it is closed.
+//! - `App` (feature `otlp`), at the root of the crate like these two, runs a program: configuration, identity, log, spans, signals, end.
 //! - [`Server`] listens on a socket in a directory of its own.
 
 mod changes;
-pub mod client;
+pub(crate) mod client;
 #[cfg(feature = "otlp")]
 pub mod config;
-pub mod endpoint;
+pub(crate) mod endpoint;
 #[cfg(feature = "otlp")]
 pub mod log;
 #[cfg(feature = "otlp")]
 pub(crate) mod program;
-pub mod server;
+mod server;
 #[cfg(feature = "otlp")]
 pub mod signals;
 #[cfg(feature = "otlp")]
@@ -27,10 +27,9 @@ pub mod telemetry;
 
 #[cfg(feature = "proxy")]
 pub(crate) use self::changes::PAYLOAD;
-#[cfg(feature = "otlp")]
-pub use self::program::App;
+use self::{client::Client, endpoint::Endpoint};
 pub use self::{
-    client::{Client, Link, LinkState},
-    endpoint::{Endpoint, EndpointError},
+    client::ClientBuilder,
+    endpoint::{EndpointBuilder, EndpointError},
     server::{ServeError, Server},
 };

@@ -71,22 +71,24 @@ pub struct Metadata {
 impl Service<Call> for Metadata {
     type Response = Box<Connection>;
     type Error = Error;
-    type Future = Committing;
+    type Future = MetadataFuture;
 
     /// Always ready, as every row of a chain is.
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<()>> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, call: Call) -> Committing {
+    fn call(&mut self, call: Call) -> MetadataFuture {
         match call {
             Call::Request(mut request) => {
                 let first = Answered::of(&request.context.scope).is_none();
                 let frame = request.context.scope.frame();
                 request.context.scope = frame.scope();
-                Committing { answer: self.next.request(request), frame: Some(frame), first }
+                MetadataFuture { answer: self.next.request(request), frame: Some(frame), first }
             }
-            Call::Close(close) => Committing { answer: self.next.close(close), frame: None, first: false },
+            Call::Close(close) => {
+                MetadataFuture { answer: self.next.close(close), frame: None, first: false }
+            }
         }
     }
 }
@@ -94,7 +96,7 @@ impl Service<Call> for Metadata {
 /// Future of a call: commits the frame of a Request on success, and drops it otherwise unless a
 /// Close is owed.
 #[pin_project(PinnedDrop)]
-pub struct Committing {
+pub struct MetadataFuture {
     #[pin]
     answer: ResponseFuture,
     frame: Option<Frame>,
@@ -108,7 +110,7 @@ fn undo(frame: Frame, first: bool) {
     }
 }
 
-impl Future for Committing {
+impl Future for MetadataFuture {
     type Output = Result<Box<Connection>>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
@@ -124,7 +126,7 @@ impl Future for Committing {
 }
 
 #[pinned_drop]
-impl PinnedDrop for Committing {
+impl PinnedDrop for MetadataFuture {
     fn drop(self: Pin<&mut Self>) {
         let this = self.project();
         if let Some(frame) = this.frame.take() {

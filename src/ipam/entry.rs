@@ -29,14 +29,14 @@ const RETRY_MAX: Duration = Duration::from_secs(60);
 const RETRY_IN_FLUSH: Duration = Duration::from_millis(200);
 
 /// A caller that waits for a lease.
-pub(super) struct Waiting {
+pub(super) struct Waiter {
     pub(super) slot: Slot,
     pub(super) reply: oneshot::Sender<Result<Lease, LeaseError>>,
     /// The span of the caller.
     pub(super) span: Span,
 }
 
-impl Waiting {
+impl Waiter {
     pub(super) fn refuse(self, error: LeaseError) {
         let _left = self.reply.send(Err(error));
     }
@@ -57,7 +57,7 @@ pub(super) struct Entry {
     pub(super) state: State,
     /// When the task checks it next.
     pub(super) scheduled: Option<Instant>,
-    waiting: Vec<Waiting>,
+    waiting: Vec<Waiter>,
     renew: Duration,
     pauses: Backoff,
 }
@@ -90,7 +90,7 @@ impl Entry {
         }
     }
 
-    pub(super) fn acquire(&mut self, waiting: Waiting) {
+    pub(super) fn acquire(&mut self, waiting: Waiter) {
         if let Some(addresses) = self.state.moved() {
             tracing::warn!(child = %self.child, ?addresses, "hands out the addresses that a renewal answered");
         }

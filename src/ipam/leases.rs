@@ -17,10 +17,10 @@ use tracing::Span;
 
 use super::{
     AllocateError, Allocator, Lease, LeaseError,
-    entry::Waiting,
+    entry::Waiter,
     lease::MAX_NAME,
     restored::{Record, Restored},
-    worker::{Ask, Worker},
+    worker::{Command, Worker},
 };
 use crate::{api::Family, chain::Owner, task::Tasks};
 
@@ -106,7 +106,7 @@ pub struct Status {
 /// ```
 #[derive(Clone, Debug)]
 pub struct Leases {
-    asks: mpsc::Sender<Ask>,
+    commands: mpsc::Sender<Command>,
     slots: mpsc::Sender<Arc<str>>,
     status: watch::Receiver<Status>,
 }
@@ -127,12 +127,12 @@ impl Leases {
         records: Vec<Record>,
         tasks: &Tasks,
     ) -> Self {
-        let (asks, asked) = mpsc::channel(1_024);
+        let (commands, received) = mpsc::channel(1_024);
         let (slots, dropped) = mpsc::channel(MAX_HOLDERS);
         let (publish, status) = watch::channel(Status::default());
         let restored = Restored::new(records, &settings.families);
-        tasks.spawn(Worker::new(allocator, settings, restored, asked, dropped, publish).run());
-        Self { asks, slots, status }
+        tasks.spawn(Worker::new(allocator, settings, restored, received, dropped, publish).run());
+        Self { commands, slots, status }
     }
 
     /// Gets the addresses of a child of the proxy itself. All families are allocated at once; if
@@ -190,13 +190,13 @@ impl Leases {
         let (reply, answer) = oneshot::channel();
         let child = child.into();
         let owner = owner.cloned();
-        let ask =
-            Ask::Acquire { child, owner, renew, waiting: Waiting { slot, reply, span: Span::current() } };
-        let asked = async {
-            self.asks.send(ask).await.map_err(|_| LeaseError::Stopped)?;
+        let command =
+            Command::Acquire { child, owner, renew, waiting: Waiter { slot, reply, span: Span::current() } };
+        let acquired = async {
+            self.commands.send(command).await.map_err(|_| LeaseError::Stopped)?;
             answer.await.map_err(|_| LeaseError::Stopped)?
         };
-        timeout_at(deadline, asked).await.map_err(|_| LeaseError::Deadline)?
+        timeout_at(deadline, acquired).await.map_err(|_| LeaseError::Deadline)?
     }
 
     /// The present state of the leases, and its changes.
@@ -209,7 +209,7 @@ impl Leases {
     /// acquired yet. `None` after a [`flush`](Self::flush).
     pub async fn records(&self) -> Option<Vec<Record>> {
         let (reply, answer) = oneshot::channel();
-        self.asks.send(Ask::Records(reply)).await.ok()?;
+        self.commands.send(Command::Records(reply)).await.ok()?;
         answer.await.ok()
     }
 
@@ -220,7 +220,7 @@ impl Leases {
     pub async fn flush(&self, deadline: Instant) -> Option<Vec<Record>> {
         let (done, flushed) = oneshot::channel();
         let flushed = async {
-            self.asks.send(Ask::Flush { deadline, done }).await.ok()?;
+            self.commands.send(Command::Flush { deadline, done }).await.ok()?;
             flushed.await.ok()
         };
         // The task keeps the deadline; the margin only matters if it is overloaded.

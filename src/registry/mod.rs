@@ -26,7 +26,7 @@ pub use self::{
     path::{InvalidPath, TokenPath},
     port::{Found, Registry},
     registration::Registration,
-    service::{Standing, ensure},
+    service::{ServiceOwner, ensure},
     state::State,
 };
 

@@ -12,7 +12,7 @@ use crate::api::pb::registry::NetworkService;
 /// The origin of a registered network service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Standing {
+pub enum ServiceOwner {
     /// We registered it.
     Ours,
     /// Another client registered it, and it is the same.
@@ -25,9 +25,9 @@ pub enum Standing {
 /// # Errors
 /// The registry's refusal if there is none of this name; [`Error::Differs`] if it is another one;
 /// otherwise the error of the call.
-pub async fn ensure<R: Registry>(registry: &R, service: &NetworkService) -> Result<Standing, Error> {
+pub async fn ensure<R: Registry>(registry: &R, service: &NetworkService) -> Result<ServiceOwner, Error> {
     let denied = match registry.register_service(service.clone()).await {
-        Ok(()) => return Ok(Standing::Ours),
+        Ok(()) => return Ok(ServiceOwner::Ours),
         Err(error) if error.is_denied() => error,
         Err(error) => return Err(error),
     };
@@ -36,7 +36,7 @@ pub async fn ensure<R: Registry>(registry: &R, service: &NetworkService) -> Resu
         return Err(Error::Differs { name: service.name.clone(), thing, theirs, ours });
     }
     tracing::warn!(name = service.name, reason = %denied, "the network service is registered by somebody else; it is the same");
-    Ok(Standing::Theirs)
+    Ok(ServiceOwner::Theirs)
 }
 
 fn difference(theirs: &NetworkService, ours: &NetworkService) -> Option<(&'static str, String, String)> {
@@ -75,8 +75,8 @@ mod tests {
         let same = NetworkService { path_ids: vec![], ..service("ETHERNET", 1) };
         #[rustfmt::skip]
         let table = [
-            ("nobody denies", None, Some(service("IP", 0)), Ok(Standing::Ours)),
-            ("the same is there", Some(Code::PermissionDenied), Some(same), Ok(Standing::Theirs)),
+            ("nobody denies", None, Some(service("IP", 0)), Ok(ServiceOwner::Ours)),
+            ("the same is there", Some(Code::PermissionDenied), Some(same), Ok(ServiceOwner::Theirs)),
             ("nothing is there", Some(Code::PermissionDenied), None, Err("answered PermissionDenied")),
             ("another payload", Some(Code::PermissionDenied), Some(service("IP", 1)), Err("belongs to somebody else and has payload `IP` (ours: `ETHERNET`)")),
             ("other matches", Some(Code::PermissionDenied), Some(service("ETHERNET", 2)), Err("belongs to somebody else and has matches")),

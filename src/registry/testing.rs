@@ -38,7 +38,7 @@ use crate::{
 
 /// A Register or Unregister that arrived.
 #[derive(Clone, Debug)]
-pub(crate) struct Arrived {
+pub(crate) struct ReceivedCall {
     pub(crate) what: &'static str,
     pub(crate) url: String,
     /// The header, with tokens replaced by a letter.
@@ -54,7 +54,7 @@ type Watches = Vec<(NetworkServiceEndpoint, mpsc::Sender<Result<NetworkServiceEn
 pub(crate) struct State {
     pub(crate) endpoints: BTreeMap<String, (NetworkServiceEndpoint, Arc<OwnedFd>)>,
     pub(crate) services: HashMap<String, (NetworkService, String)>,
-    pub(crate) arrived: Vec<Arrived>,
+    pub(crate) arrived: Vec<ReceivedCall>,
     /// Returned instead of the path.
     pub(crate) odd_path: Option<String>,
     /// Register never answers.
@@ -158,7 +158,7 @@ impl Manager {
         }
         let connection = caller.hub.as_ref().map_or(0, |hub| Arc::as_ptr(hub).addr());
         let timeout = header("grpc-timeout");
-        self.lock().arrived.push(Arrived { what, url: url.to_owned(), path, timeout, connection });
+        self.lock().arrived.push(ReceivedCall { what, url: url.to_owned(), path, timeout, connection });
     }
 
     fn answer<T>(&self, message: T, path: &TokenPath) -> Response<T> {

@@ -31,12 +31,12 @@ pub(super) struct Worker<R> {
     registry: R,
     offer: Arc<Offer>,
     settings: Settings,
-    last: Arc<Mutex<Last>>,
+    last: Arc<Mutex<NextCall>>,
 }
 
 /// The content of the next call.
 #[derive(Clone)]
-struct Last {
+struct NextCall {
     endpoint: NetworkServiceEndpoint,
     path: TokenPath,
     /// Whether a Register has gone out, so that there may be something to unregister.
@@ -44,14 +44,14 @@ struct Last {
 }
 
 /// The reason why a registration is repeated.
-enum Again {
+enum RenewReason {
     Due,
     Lost(String),
 }
 
 impl<R: Registry> Worker<R> {
     pub(super) fn new(registry: R, offer: Offer, settings: Settings) -> Self {
-        let last = Last { endpoint: offer.endpoint.clone(), path: TokenPath::default(), sent: false };
+        let last = NextCall { endpoint: offer.endpoint.clone(), path: TokenPath::default(), sent: false };
         Self { registry, offer: Arc::new(offer), settings, last: Arc::new(Mutex::new(last)) }
     }
 
@@ -82,11 +82,11 @@ impl<R: Registry> Worker<R> {
             failures.reset();
             self.succeeded(left, &state);
             match self.hold(left, &mut found).await {
-                Again::Due => {
+                RenewReason::Due => {
                     losses.reset();
                     anew = false;
                 }
-                Again::Lost(why) => {
+                RenewReason::Lost(why) => {
                     tracing::warn!(
                         name = self.offer.endpoint.name,
                         why,
@@ -104,12 +104,12 @@ impl<R: Registry> Worker<R> {
         for service in self.offer.services.iter().filter(|_| anew) {
             ensure(&self.registry, service).await?;
         }
-        let Last { endpoint, path, .. } = {
+        let NextCall { endpoint, path, .. } = {
             let mut last = self.last();
             last.sent = true;
             // A path that failed is not sent again: the next attempt starts like the first.
             let path = std::mem::take(&mut last.path);
-            Last { path, ..last.clone() }
+            NextCall { path, ..last.clone() }
         };
         let (answer, path) = self.registry.register(endpoint, self.socket(), path).await?;
         let mut last = self.last();
@@ -121,13 +121,13 @@ impl<R: Registry> Worker<R> {
     }
 
     /// Waits until the refresh is due, or the entry is gone, or the watch on it ends.
-    async fn hold(&self, left: Duration, found: &mut Option<Found>) -> Again {
+    async fn hold(&self, left: Duration, found: &mut Option<Found>) -> RenewReason {
         let Settings { deadline, margin, .. } = self.settings;
         let due = Instant::now() + refresh_after(left, deadline, margin);
         tokio::select! {
             biased;
-            () = sleep_until(due) => Again::Due,
-            why = self.watch(found) => Again::Lost(why),
+            () = sleep_until(due) => RenewReason::Due,
+            why = self.watch(found) => RenewReason::Lost(why),
         }
     }
 
@@ -197,7 +197,7 @@ impl<R: Registry> Worker<R> {
     }
 
     pub(super) async fn unregister(&self) -> Result<(), Error> {
-        let Last { endpoint, path, sent } = self.last().clone();
+        let NextCall { endpoint, path, sent } = self.last().clone();
         if !sent {
             return Ok(());
         }
@@ -226,7 +226,7 @@ impl<R: Registry> Worker<R> {
         self.offer.socket.as_deref()
     }
 
-    fn last(&self) -> MutexGuard<'_, Last> {
+    fn last(&self) -> MutexGuard<'_, NextCall> {
         self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

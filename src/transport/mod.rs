@@ -21,8 +21,10 @@ pub use self::{
     channel::{Channel, ChannelSettings, Link},
     dial::{DialError, Dialer},
     fd::{FdHub, FdStream, Queued, SendFds},
-    identity::{Identity, InvalidLeaf, NoIdentity, Peer, RefusedSvid, Standing, Svid, Trouble, Unverified},
-    listen::{Accepted, Calling, Calls, ListenError, Listener, Seat},
+    identity::{
+        Identity, IdentityState, InvalidLeaf, NoIdentity, Peer, RefusedSvid, Svid, SvidError, Unverified,
+    },
+    listen::{Accepted, CallInProgress, Calls, ListenError, Listener, Seat},
     token::{Denied, Token},
     wire::{Ended, Wire, origin},
 };

@@ -50,7 +50,7 @@ impl Rig {
         self.begin.clone().call(Call::Close(close(id))).await
     }
 
-    fn ask(&self, request: Request) -> nsm::chain::begin::Waiting {
+    fn ask(&self, request: Request) -> nsm::chain::begin::BeginFuture {
         self.begin.clone().call(Call::Request(request))
     }
 

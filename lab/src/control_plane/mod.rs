@@ -33,7 +33,7 @@ use crate::{
 };
 use nsm::{
     api::pb::registry::{NetworkService, NetworkServiceEndpoint},
-    registry::{Client, Registry, Standing, ensure},
+    registry::{Client, Registry, ServiceOwner, ensure},
     server::monitor::Connections,
     task::Tasks,
     transport::Address,
@@ -148,7 +148,7 @@ impl ControlPlane {
     ///
     /// # Errors
     /// That pod could not continue.
-    pub async fn register_again(&self, service: &NetworkService) -> Result<Standing, LabError> {
+    pub async fn register_again(&self, service: &NetworkService) -> Result<ServiceOwner, LabError> {
         ensure(&self.registry, service).await.doing(|| format!("register {} again", service.name))
     }
 

@@ -16,7 +16,7 @@ use crate::{
 use nsm::chain::causes;
 use nsm::{
     proxy::health::{READINESS, probe},
-    registry::Standing,
+    registry::ServiceOwner,
 };
 
 /// Timeout of the proxy's registration.
@@ -156,7 +156,7 @@ pub(super) async fn start_lbs(run: &mut Run) -> Result<(), LabError> {
     // One SPIFFE id per pod and NSM's policies: only the first load balancer may replace the
     // network service.
     let verdict =
-        Verdict::new("a network service of another pod is taken as it is", standing == Standing::Theirs);
+        Verdict::new("a network service of another pod is taken as it is", standing == ServiceOwner::Theirs);
     run.judge(verdict.figure("standing", format!("{standing:?}")));
     let verdict = talkers.judge(&run.world, "nothing leaks while load balancers come");
     run.judge(verdict);

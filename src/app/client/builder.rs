@@ -23,7 +23,7 @@ const REQUEST: Duration = Duration::from_secs(15);
 
 /// A client that does not connect yet. See [`Client::builder`].
 #[must_use = "a client does nothing until it is built"]
-pub struct Builder {
+pub struct ClientBuilder {
     name: String,
     nsmgr: Dialer,
     tasks: Tasks,
@@ -31,7 +31,7 @@ pub struct Builder {
     request_timeout: Duration,
 }
 
-impl Builder {
+impl ClientBuilder {
     pub(super) fn new(name: String, identity: Identity, nsmgr: Address, tasks: Tasks) -> Self {
         let nsmgr = Dialer { address: nsmgr, identity, dial_timeout: DIAL, token_lifetime: TOKEN_LIFETIME };
         Self { name, nsmgr, tasks, changes: Changes::default(), request_timeout: REQUEST }

@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-pub use self::{builder::Builder, link::Link, state::LinkState};
+pub use self::{builder::ClientBuilder, link::Link, state::LinkState};
 use crate::{
     api::NsUrl,
     chain::Next,
@@ -49,8 +49,13 @@ impl Client {
     /// Begins a client with the standard rows. The name is that of its pod: it is the beginning of
     /// the ids of connections, by which they are found again after a restart. `tasks` own the
     /// links; stop them after the last one is closed.
-    pub fn builder(name: impl Into<String>, identity: Identity, nsmgr: &Address, tasks: &Tasks) -> Builder {
-        Builder::new(name.into(), identity, nsmgr.clone(), tasks.clone())
+    pub fn builder(
+        name: impl Into<String>,
+        identity: Identity,
+        nsmgr: &Address,
+        tasks: &Tasks,
+    ) -> ClientBuilder {
+        ClientBuilder::new(name.into(), identity, nsmgr.clone(), tasks.clone())
     }
 
     /// Starts to connect to a network service, in a task of its own: continues the connection that

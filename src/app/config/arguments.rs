@@ -4,7 +4,7 @@
 
 /// The meaning of the arguments.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Asked {
+pub(crate) enum Action {
     /// There are none.
     Run,
     /// `--help`.
@@ -14,10 +14,10 @@ pub(crate) enum Asked {
 }
 
 /// Reads the arguments of the process.
-pub(crate) fn asked() -> Asked {
+pub(crate) fn action() -> Action {
     match std::env::args_os().nth(1).map(|argument| argument.to_string_lossy().into_owned()).as_deref() {
-        None => Asked::Run,
-        Some("--help" | "-help" | "-h") => Asked::Help,
-        Some(other) => Asked::Unknown(other.to_owned()),
+        None => Action::Run,
+        Some("--help" | "-help" | "-h") => Action::Help,
+        Some(other) => Action::Unknown(other.to_owned()),
     }
 }

@@ -13,7 +13,7 @@ pub(crate) mod variables;
 #[cfg(feature = "proxy")]
 pub(crate) use self::reader::{ABSOLUTE, Get, absolute, without_user};
 pub(crate) use self::{
-    arguments::{Asked, asked},
+    arguments::{Action, action},
     reader::Reader,
     telemetry::destination,
 };

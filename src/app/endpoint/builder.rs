@@ -29,7 +29,7 @@ const SOCKETS: &str = "/tmp";
 
 /// An endpoint that is not served yet. See [`Endpoint::builder`].
 #[must_use = "an endpoint does nothing until it is served"]
-pub struct Builder {
+pub struct EndpointBuilder {
     name: String,
     identity: Identity,
     tasks: Tasks,
@@ -43,7 +43,7 @@ pub struct Builder {
     token_lifetime: Duration,
 }
 
-impl Builder {
+impl EndpointBuilder {
     pub(super) fn new(name: String, identity: Identity, tasks: Tasks) -> Self {
         Self {
             name,

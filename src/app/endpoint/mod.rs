@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::watch, time::Instant};
 
-pub use self::builder::Builder;
+pub use self::builder::EndpointBuilder;
 use super::{ServeError, Server};
 use crate::{
     chain::{InvalidChain, causes},
@@ -87,8 +87,8 @@ impl Endpoint {
     /// Begins an endpoint with the standard rows. The name is that of its pod: it identifies the
     /// endpoint in the registry and in the paths of connections. `tasks` own the timers and calls
     /// of connections; stop them after the endpoint.
-    pub fn builder(name: impl Into<String>, identity: Identity, tasks: &Tasks) -> Builder {
-        Builder::new(name.into(), identity, tasks.clone())
+    pub fn builder(name: impl Into<String>, identity: Identity, tasks: &Tasks) -> EndpointBuilder {
+        EndpointBuilder::new(name.into(), identity, tasks.clone())
     }
 
     /// The address at which peers call it.

@@ -15,7 +15,7 @@ use crate::{
 
 const LIMIT: Duration = Duration::from_secs(5);
 
-fn builder(folder: &Path, tasks: &Tasks, authority: &Authority) -> Builder {
+fn builder(folder: &Path, tasks: &Tasks, authority: &Authority) -> EndpointBuilder {
     Endpoint::builder("web-1", authority.identity("web-1"), tasks).sockets(folder).offer("web")
 }
 

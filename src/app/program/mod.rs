@@ -21,9 +21,8 @@ use tracing_subscriber::prelude::*;
 use self::ending::{Failed, exit_code, until_ended};
 pub(crate) use self::{names::Program, settings::Settings};
 use super::{
-    Client, Endpoint, client,
-    config::{Asked, Env, Mistakes, asked},
-    endpoint,
+    Client, ClientBuilder, Endpoint, EndpointBuilder,
+    config::{Action, Env, Mistakes, action},
     log::{self, Events, LogLevel, Verbosity},
     signals::Termination,
     telemetry::{Losses, Telemetry},
@@ -105,14 +104,14 @@ impl App {
             help = env.help();
             Some((settings?, config?))
         });
-        match (asked(), config) {
-            (Asked::Run, Ok((settings, config))) => {
+        match (action(), config) {
+            (Action::Run, Ok((settings, config))) => {
                 let main = async |app| main(app, config).await;
                 Self::start(Program::new(program), settings, None, main).await
             }
-            (Asked::Run, Err(mistakes)) => refuse(Program::new(program), &mistakes),
-            (Asked::Help, _) => print(&mut io::stdout(), help, ExitCode::SUCCESS),
-            (Asked::Unknown(argument), _) => {
+            (Action::Run, Err(mistakes)) => refuse(Program::new(program), &mistakes),
+            (Action::Help, _) => print(&mut io::stdout(), help, ExitCode::SUCCESS),
+            (Action::Unknown(argument), _) => {
                 let text = format!("{program}: argument {argument:?} is not accepted (accepted: --help)\n");
                 print(&mut io::stderr(), text, ExitCode::from(2))
             }
@@ -199,14 +198,14 @@ impl App {
     }
 
     /// Begins an endpoint of this name and identity, which is registered with nsmgr.
-    pub fn endpoint(&self) -> endpoint::Builder {
+    pub fn endpoint(&self) -> EndpointBuilder {
         Endpoint::builder(self.name(), self.identity().clone(), &self.tasks)
             .register_with(self.nsmgr())
             .token_lifetime(self.settings.token_lifetime)
     }
 
     /// Begins a client of this name and identity, which calls nsmgr.
-    pub fn client(&self) -> client::Builder {
+    pub fn client(&self) -> ClientBuilder {
         Client::builder(self.name(), self.identity().clone(), self.nsmgr(), &self.tasks)
             .token_lifetime(self.settings.token_lifetime)
     }

@@ -33,7 +33,7 @@ pub(crate) struct OnEvent(pub Arc<dyn Fn(&Span) + Send + Sync>);
 
 /// The call that an event requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ask {
+pub(crate) enum EventCall {
     /// Repeat the last Request.
     Request,
     /// Close, then Request again on the same path, with or without the same endpoint.
@@ -57,17 +57,17 @@ impl Events {
 
     /// Repeats the last successful Request.
     pub fn request(&self, kind: EventKind) -> Outcome {
-        self.fire(kind, Ask::Request)
+        self.fire(kind, EventCall::Request)
     }
 
     /// Closes the connection and requests it again.
     pub fn reselect(&self, kind: EventKind, keep_endpoint: bool) -> Outcome {
-        self.fire(kind, Ask::Reselect { keep_endpoint })
+        self.fire(kind, EventCall::Reselect { keep_endpoint })
     }
 
     /// Closes the connection.
     pub fn close(&self, kind: EventKind) -> Outcome {
-        self.fire(kind, Ask::Close)
+        self.fire(kind, EventCall::Close)
     }
 
     /// Spawns a task with its own handle. Dropping the guard aborts the task and discards its
@@ -83,10 +83,10 @@ impl Events {
         Task { handle: lane.map(|lane| lane.tasks.spawn(work(events))), alive: Some(alive) }
     }
 
-    fn fire(&self, kind: EventKind, ask: Ask) -> Outcome {
+    fn fire(&self, kind: EventKind, call: EventCall) -> Outcome {
         let (reply, answer) = oneshot::channel();
         let under = self.under.clone();
-        let work = Work::Event { kind, ask, under };
+        let work = Work::Event { kind, call, under };
         let span = Span::current();
         let job = Job { work, reply, span };
         Outcome(match &self.lane {

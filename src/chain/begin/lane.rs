@@ -37,7 +37,7 @@ use crate::{
             Mode,
             closing::{self, Closing},
             cut::cut,
-            event::{Ask, OnEvent},
+            event::{EventCall, OnEvent},
             lanes::Lanes,
             mailbox::{Job, Mailbox, Reply, Work},
             merge,
@@ -107,14 +107,14 @@ impl Lane {
         let answer = match work {
             Work::Call(Call::Request(request)) => self.request(request).instrument(span).await,
             Work::Call(Call::Close(close)) => self.close(close).instrument(span).await,
-            Work::Event { kind, ask, .. } => {
+            Work::Event { kind, call, .. } => {
                 let root = tracing::info_span!(parent: None, "event", ?kind, id = self.id);
                 if let Some(on) =
                     self.established.as_ref().and_then(|established| established.extensions.get::<OnEvent>())
                 {
                     (on.0)(&root);
                 }
-                self.event(kind, ask).instrument(root).await
+                self.event(kind, call).instrument(root).await
             }
         };
         Some((reply, origin, answer))
@@ -224,15 +224,15 @@ impl Lane {
     }
 
     /// Handle an event.
-    async fn event(&mut self, kind: EventKind, ask: Ask) -> Result<Box<Connection>> {
+    async fn event(&mut self, kind: EventKind, call: EventCall) -> Result<Box<Connection>> {
         let mut established = self.established.clone().ok_or(Reason::Ended)?;
-        if ask == Ask::Close {
+        if call == EventCall::Close {
             return self.close(self.close_for(kind, &established)).await;
         }
         if self.closing.is_some() {
             return Err(Reason::Ended.into());
         }
-        if let Ask::Reselect { keep_endpoint } = ask {
+        if let EventCall::Reselect { keep_endpoint } = call {
             self.let_go(&mut established, keep_endpoint).await;
         }
         let request = Request {

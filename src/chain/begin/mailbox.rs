@@ -17,7 +17,7 @@ use tracing::Span;
 
 use crate::{
     api::Connection,
-    chain::{Call, EventKind, Reason, Result, begin::event::Ask},
+    chain::{Call, EventKind, Reason, Result, begin::event::EventCall},
     task::Tasks,
 };
 
@@ -34,7 +34,7 @@ pub(crate) struct Job {
 
 pub(crate) enum Work {
     Call(Call),
-    Event { kind: EventKind, ask: Ask, under: Option<Weak<()>> },
+    Event { kind: EventKind, call: EventCall, under: Option<Weak<()>> },
 }
 
 impl Job {

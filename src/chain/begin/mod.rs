@@ -124,14 +124,14 @@ impl Begin {
 impl Service<Call> for Begin {
     type Response = Box<Connection>;
     type Error = Error;
-    type Future = Waiting;
+    type Future = BeginFuture;
 
     /// Always ready: a full mailbox refuses that call without delaying others.
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<()>> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, call: Call) -> Waiting {
+    fn call(&mut self, call: Call) -> BeginFuture {
         let deadline = call.context().deadline + GRACE;
         let id = call.connection().id.clone();
         let owner = call.context().extensions.get::<Owner>().cloned();
@@ -146,7 +146,7 @@ impl Service<Call> for Begin {
         let (reply, answer) = oneshot::channel();
         let job = Job { work: Work::Call(call), reply, span: tracing::Span::current() };
         let refused = self.lanes.offer(&id, owner, job).err();
-        Waiting { id, outer, refused, answer, deadline: sleep_until(deadline) }
+        BeginFuture { id, outer, refused, answer, deadline: sleep_until(deadline) }
     }
 }
 
@@ -156,7 +156,7 @@ const GRACE: Duration = Duration::from_millis(100);
 /// Future of a call: the lane's answer, or `Deadline` if the lane is still busy with another call
 /// shortly after the deadline.
 #[pin_project]
-pub struct Waiting {
+pub struct BeginFuture {
     id: String,
     outer: Option<Scope>,
     refused: Option<Error>,
@@ -166,7 +166,7 @@ pub struct Waiting {
     deadline: Sleep,
 }
 
-impl Future for Waiting {
+impl Future for BeginFuture {
     type Output = Result<Box<Connection>>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {

@@ -99,7 +99,7 @@ impl Connect {
         let Request { connection, preferences, mut context } = request;
         let deadline = earlier(context.deadline);
         let wire = self.dial(deadline).await?;
-        let asked = Asked((*connection).clone());
+        let asked = Requested((*connection).clone());
         let body =
             NetworkServiceRequest { connection: Some(*connection), mechanism_preferences: preferences };
         let message = self.message(&wire, body, deadline, context.extensions.remove())?;
@@ -126,9 +126,9 @@ impl Connect {
 }
 
 /// The connection as requested from the peer.
-struct Asked(Connection);
+struct Requested(Connection);
 
-impl Asked {
+impl Requested {
     /// The answer is within bounds, and the segment at our index still is ours.
     fn accepts(&self, answer: &Connection) -> Result<()> {
         bounds::check(answer, &[])?;
@@ -176,21 +176,21 @@ fn failed(status: Status) -> Error {
 impl Service<Call> for Connect {
     type Response = Box<Connection>;
     type Error = Error;
-    type Future = Calling;
+    type Future = ConnectFuture;
 
     /// Always ready: each call dials for itself.
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<()>> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, call: Call) -> Calling {
+    fn call(&mut self, call: Call) -> ConnectFuture {
         let deadline = sleep_until(call.context().deadline);
         let connect = self.clone();
         let work: ResponseFuture = match call {
             Call::Request(request) => Box::pin(connect.request(request)),
             Call::Close(close) => Box::pin(connect.close(close)),
         };
-        Calling { work, deadline }
+        ConnectFuture { work, deadline }
     }
 }
 
@@ -203,14 +203,14 @@ impl End for Connect {
 /// Future of a call: the peer's answer, or [`Reason::Deadline`] if the peer does not keep the
 /// deadline.
 #[pin_project]
-pub struct Calling {
+pub struct ConnectFuture {
     #[pin]
     work: ResponseFuture,
     #[pin]
     deadline: Sleep,
 }
 
-impl Future for Calling {
+impl Future for ConnectFuture {
     type Output = Result<Box<Connection>>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {

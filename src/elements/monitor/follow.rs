@@ -20,22 +20,22 @@ use crate::{
 
 /// The meaning of an event for a connection.
 #[derive(Debug, PartialEq)]
-enum Heard<'a> {
+enum Effect<'a> {
     /// Rule 1.
     Lost,
     /// Rule 2.
-    News(&'a Connection),
+    Changed(&'a Connection),
     /// It is about other connections.
     Nothing,
 }
 
 /// Rules 1 and 2.
-fn hear<'a>(ours: &Ours, event: &'a ConnectionEvent) -> Heard<'a> {
+fn effect<'a>(ours: &Ours, event: &'a ConnectionEvent) -> Effect<'a> {
     match event.connections.values().find(|connection| ours.is(connection)) {
-        None => Heard::Nothing,
-        Some(_) if event.r#type() == ConnectionEventType::Delete => Heard::Lost,
-        Some(connection) if connection.state() == State::Down => Heard::Lost,
-        Some(connection) => Heard::News(connection),
+        None => Effect::Nothing,
+        Some(_) if event.r#type() == ConnectionEventType::Delete => Effect::Lost,
+        Some(connection) if connection.state() == State::Down => Effect::Lost,
+        Some(connection) => Effect::Changed(connection),
     }
 }
 
@@ -53,10 +53,10 @@ fn take_over(ours: &Ours, known: &mut Connection, news: &Connection) {
 pub(super) async fn follow(ours: Ours, wire: Wire, lifetime: Duration, connections: Connections) {
     let mut events = watch(&wire, ours.selector(), lifetime);
     while let Some(Ok(event)) = events.next().await {
-        match hear(&ours, &event) {
-            Heard::Nothing => {}
-            Heard::Lost => break,
-            Heard::News(news) => {
+        match effect(&ours, &event) {
+            Effect::Nothing => {}
+            Effect::Lost => break,
+            Effect::Changed(news) => {
                 let Some(known) = connections.get(ours.id()) else { return };
                 let mut connection = Connection::clone(&known);
                 take_over(&ours, &mut connection, news);
@@ -105,11 +105,11 @@ mod tests {
             ("no connection", ConnectionEvent::default(), None),
         ];
         for (rule, event, lost) in table {
-            let heard = match hear(&ours(), &event) {
-                Heard::Nothing => None,
-                heard => Some(heard == Heard::Lost),
+            let effect = match effect(&ours(), &event) {
+                Effect::Nothing => None,
+                effect => Some(effect == Effect::Lost),
             };
-            assert_eq!(heard, lost, "{rule}");
+            assert_eq!(effect, lost, "{rule}");
         }
     }
 

@@ -26,7 +26,7 @@ use tracing::Instrument;
 use super::{
     Allocator, BRIDGE, LeaseError, PORTS, Settings, Status,
     call::{Caller, Done, Outcome},
-    entry::{Entry, Waiting},
+    entry::{Entry, Waiter},
     leases::MAX_LEASES,
     restored::{Record, Restored},
     state::{Phase, State},
@@ -35,8 +35,8 @@ use super::{
 use crate::{api::Dual, chain::Owner};
 
 /// The requests of a handle to the task.
-pub(super) enum Ask {
-    Acquire { child: Arc<str>, owner: Option<Owner>, renew: Option<Duration>, waiting: Waiting },
+pub(super) enum Command {
+    Acquire { child: Arc<str>, owner: Option<Owner>, renew: Option<Duration>, waiting: Waiter },
     Records(oneshot::Sender<Vec<Record>>),
     Flush { deadline: Instant, done: oneshot::Sender<Vec<Record>> },
 }
@@ -44,7 +44,7 @@ pub(super) enum Ask {
 pub(super) struct Worker<A> {
     caller: Caller<A>,
     settings: Settings,
-    asks: mpsc::Receiver<Ask>,
+    commands: mpsc::Receiver<Command>,
     dropped: mpsc::Receiver<Arc<str>>,
     publish: watch::Sender<Status>,
     status: Status,
@@ -63,14 +63,14 @@ impl<A: Allocator> Worker<A> {
         allocator: A,
         settings: Settings,
         restored: Restored,
-        asks: mpsc::Receiver<Ask>,
+        commands: mpsc::Receiver<Command>,
         dropped: mpsc::Receiver<Arc<str>>,
         publish: watch::Sender<Status>,
     ) -> Self {
         Self {
             caller: Caller::new(allocator, settings.families.clone(), settings.rpc_timeout),
             settings,
-            asks,
+            commands,
             dropped,
             publish,
             status: Status::default(),
@@ -95,7 +95,7 @@ impl<A: Allocator> Worker<A> {
                 biased;
                 Some(child) = self.dropped.recv() => self.holder_gone(&child),
                 Some(done) = self.calls.next() => self.ended(done),
-                Some(ask) = self.asks.recv() => self.asked(ask),
+                Some(command) = self.commands.recv() => self.handle(command),
                 () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {}
                 else => break,
             }
@@ -106,18 +106,18 @@ impl<A: Allocator> Worker<A> {
         }
     }
 
-    fn asked(&mut self, ask: Ask) {
-        match ask {
-            Ask::Acquire { waiting, .. } if self.flush.is_some() => waiting.refuse(LeaseError::Stopped),
-            Ask::Acquire { child, owner, renew, waiting } => self.acquire(child, owner, renew, waiting),
-            Ask::Records(reply) => {
+    fn handle(&mut self, command: Command) {
+        match command {
+            Command::Acquire { waiting, .. } if self.flush.is_some() => waiting.refuse(LeaseError::Stopped),
+            Command::Acquire { child, owner, renew, waiting } => self.acquire(child, owner, renew, waiting),
+            Command::Records(reply) => {
                 let _left = reply.send(self.records());
             }
-            Ask::Flush { deadline, done } => self.start_flush(deadline, done),
+            Command::Flush { deadline, done } => self.start_flush(deadline, done),
         }
     }
 
-    fn acquire(&mut self, child: Arc<str>, owner: Option<Owner>, renew: Option<Duration>, waiting: Waiting) {
+    fn acquire(&mut self, child: Arc<str>, owner: Option<Owner>, renew: Option<Duration>, waiting: Waiter) {
         let child = self.name_for(child, owner.as_ref());
         if self.entries.len() >= MAX_LEASES && !self.entries.contains_key(&child) {
             return waiting.refuse(LeaseError::TooMany { limit: MAX_LEASES });

@@ -54,25 +54,25 @@ impl Rig {
     }
 
     /// The answer to a request with this first line.
-    async fn ask(&self, line: &str) -> Answer {
+    async fn ask(&self, line: &str) -> Response {
         self.send(&format!("{line} HTTP/1.1\r\nhost: localhost\r\n\r\n")).await
     }
 
-    async fn send(&self, bytes: &str) -> Answer {
+    async fn send(&self, bytes: &str) -> Response {
         let mut stream = self.connect().await;
         stream.write_all(bytes.as_bytes()).await.unwrap();
-        Answer::read(&mut stream).await
+        Response::read(&mut stream).await
     }
 }
 
 #[derive(Debug)]
-struct Answer {
+struct Response {
     status: u16,
     head: String,
     body: String,
 }
 
-impl Answer {
+impl Response {
     async fn read(stream: &mut (impl tokio::io::AsyncRead + Unpin)) -> Self {
         let mut text = String::new();
         stream.read_to_string(&mut text).await.unwrap();
@@ -188,7 +188,7 @@ async fn a_unix_socket_is_open_to_the_own_user_alone() {
     assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o600, 0o700));
     let mut stream = UnixStream::connect(&path).await.unwrap();
     stream.write_all(b"GET /log-level HTTP/1.0\r\n\r\n").await.unwrap();
-    assert_eq!(Answer::read(&mut stream).await.body, "DEBUG\n");
+    assert_eq!(Response::read(&mut stream).await.body, "DEBUG\n");
     drop(served);
     tasks.stop().await;
     assert!(!path.exists());

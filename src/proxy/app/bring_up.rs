@@ -83,7 +83,7 @@ pub(super) struct Up {
 }
 
 /// The snapshot of an earlier process, and its file.
-pub(super) struct Kept {
+pub(super) struct SnapshotFile {
     file: Option<snapshot::File>,
     restored: snapshot::Snapshot,
 }
@@ -95,7 +95,7 @@ impl Up {
         config: &Config,
         health: &Health,
         tasks: &Tasks,
-    ) -> Result<(Kernel, Kept), Failure> {
+    ) -> Result<(Kernel, SnapshotFile), Failure> {
         let file = config.snapshot_path.as_ref().map(|path| snapshot::File::new(path, subnet(config)));
         let restored = file.as_ref().and_then(snapshot::File::load).unwrap_or_default();
         let kernel = kernel(config, restored.vips.as_deref(), tasks).await?;
@@ -105,13 +105,13 @@ impl Up {
         self.watches.push(tasks.guarded(faults::report(kernel.status(), health.clone())));
         let _first = (self.handles.kernel.set(kernel.status()), self.handles.work.set(kernel.work()));
         self.kernel = Some(kernel.clone());
-        Ok((kernel, Kept { file, restored }))
+        Ok((kernel, SnapshotFile { file, restored }))
     }
 
     /// All other stages. When this ends or is dropped, `self` holds the guards so far.
     pub(super) async fn bring(
         &mut self,
-        (kernel, Kept { file, restored }): (&Kernel, Kept),
+        (kernel, SnapshotFile { file, restored }): (&Kernel, SnapshotFile),
         app: &App,
         config: &Config,
         health: &Health,

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{
     output::{Cell, Colour, Style, Table, cell},
-    read::Answer,
+    read::Report,
 };
 use crate::proxy::state::{Document, Service};
 
@@ -42,7 +42,7 @@ impl Part {
 }
 
 /// A part as a table.
-pub(super) fn answer(part: Part, document: &Document, style: Style) -> Answer {
+pub(super) fn answer(part: Part, document: &Document, style: Style) -> Report {
     let mut table = Table::new(style);
     let json = match part {
         Part::Links => links(document, &mut table),
@@ -52,7 +52,7 @@ pub(super) fn answer(part: Part, document: &Document, style: Style) -> Answer {
         Part::Services => services(document, &mut table),
         Part::Events => events(document, &mut table),
     };
-    Answer { text: table.to_string(), json, code: 0 }
+    Report { text: table.to_string(), json, code: 0 }
 }
 
 /// Green if it is as desired, red otherwise.

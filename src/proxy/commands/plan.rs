@@ -6,18 +6,18 @@ use std::fmt::Write;
 
 use serde_json::json;
 
-use super::{output::printable, read::Answer};
+use super::{output::printable, read::Report};
 use crate::proxy::state::Document;
 
 /// Exit code if the states differ.
 const DIFFERS: u8 = 2;
 
 /// The differences, one per line.
-pub(super) fn answer(document: &Document) -> Answer {
+pub(super) fn answer(document: &Document) -> Report {
     let Some(kernel) = &document.kernel else {
         let step = document.start.step.as_deref().unwrap_or("the kernel is not read yet");
         let text = format!("nothing is declared yet: {}\n", printable(step));
-        return Answer { text, json: json!({"known": false, "waits": step}), code: DIFFERS };
+        return Report { text, json: json!({"known": false, "waits": step}), code: DIFFERS };
     };
     let differs = !kernel.difference.is_empty() || !kernel.failures.is_empty();
     let json = json!({
@@ -45,7 +45,7 @@ pub(super) fn answer(document: &Document) -> Answer {
             printable(link)
         );
     }
-    Answer { text, json, code: if differs { DIFFERS } else { 0 } }
+    Report { text, json, code: if differs { DIFFERS } else { 0 } }
 }
 
 #[cfg(test)]

@@ -43,7 +43,7 @@ pub(super) struct Options {
 }
 
 /// An answer in both forms, with the exit code.
-pub(super) struct Answer {
+pub(super) struct Report {
     pub(super) text: String,
     pub(super) json: Value,
     pub(super) code: u8,
@@ -78,7 +78,7 @@ async fn once(view: View, options: &Options) -> Result<ExitCode, AdminError> {
     Ok(if answer.code == 0 { printed } else { ExitCode::from(answer.code) })
 }
 
-fn answer(view: View, document: &Document, style: Style) -> Answer {
+fn answer(view: View, document: &Document, style: Style) -> Report {
     match view {
         View::Status => status::answer(document, style),
         View::Plan => plan::answer(document),

@@ -9,7 +9,7 @@ use crate::{
     chain::{Call, Chain, Error},
     proxy::health::LIVENESS,
     testing::Authority,
-    transport::{Address, descriptors, identity::Standing},
+    transport::{Address, descriptors, identity::IdentityState},
 };
 
 #[test]
@@ -140,7 +140,7 @@ async fn an_endpoint_without_identity_is_not_checked_but_alive() {
     let tasks = Tasks::default();
     let health = Health::default();
     health.set(Part::Endpoint, true, "answers");
-    let (known, standing) = watch::channel(Standing::default());
+    let (known, standing) = watch::channel(IdentityState::default());
     let dialer = Dialer {
         address: Address::Unix("/nowhere/listen.on".into()),
         identity: Identity::of(standing),
@@ -152,7 +152,7 @@ async fn an_endpoint_without_identity_is_not_checked_but_alive() {
     let lacking = board.wait_for(|board| !board.part(Part::Endpoint).serving).await.unwrap().clone();
     assert!(lacking.part(Part::Endpoint).reason.contains("no identity yet"), "{lacking:?}");
     assert!(lacking.of(LIVENESS).unwrap().serving);
-    known.send_replace(Standing { svid: Some(Authority::new("a.test").svid("px")), trouble: None });
+    known.send_replace(IdentityState { svid: Some(Authority::new("a.test").svid("px")), error: None });
     let unanswered = board.wait_for(|board| !board.of(LIVENESS).is_some_and(|liveness| liveness.serving));
     assert!(unanswered.await.unwrap().part(Part::Endpoint).reason.contains("listen.on"));
     tasks.stop().await;

@@ -16,7 +16,7 @@ use tokio::{sync::watch, time::timeout};
 use tonic_health::pb::health_server::HealthServer;
 
 pub(crate) use self::board::LIVENESS;
-use self::board::{News, Progress, State};
+use self::board::{Changes, Progress, State};
 pub use self::{
     board::{Board, Part, READINESS, SERVER, Verdict},
     probe::{ProbeError, probe},
@@ -69,7 +69,7 @@ impl Health {
     /// values that change all the time, such as a count.
     pub fn degrade(&self, part: Part, source: &'static str, found: impl IntoIterator<Item = String>) {
         let found = found.into_iter().collect();
-        let mut news = News::default();
+        let mut news = Changes::default();
         self.0.send_if_modified(|board| {
             news = board.degrade(part, source, found);
             !news.is_empty()

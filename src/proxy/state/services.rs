@@ -9,7 +9,7 @@ use crate::{
     ipam,
     proxy::{log::timestamp, vips},
     registry::{self, discovery::Discovered},
-    transport::{Link, Svid, identity::Standing},
+    transport::{Link, Svid, identity::IdentityState},
 };
 
 /// Maximum number of VIPs in a document.
@@ -30,7 +30,7 @@ pub(super) fn discovery(known: &Discovered) -> (bool, Option<String>) {
     (known.complete && known.failure.is_none(), known.failure.clone())
 }
 
-pub(super) fn identity(standing: &Standing) -> Identity {
+pub(super) fn identity(standing: &IdentityState) -> Identity {
     let svid = standing.svid.as_deref();
     let left = |expires: SystemTime| expires.duration_since(SystemTime::now()).unwrap_or_default().as_secs();
     Identity {
@@ -40,7 +40,7 @@ pub(super) fn identity(standing: &Standing) -> Identity {
         expires_in_seconds: svid.map(|svid| left(svid.not_after())),
         received: svid.map(|svid| timestamp(svid.received())),
         bundles: svid.map(bundles).unwrap_or_default(),
-        error: standing.trouble.as_ref().map(|trouble| causes(trouble)),
+        error: standing.error.as_ref().map(|error| causes(error)),
     }
 }
 

@@ -21,12 +21,12 @@ const MAX_TEXT: usize = 64;
 pub(super) struct List {
     /// Sorted, each once.
     pub(super) vips: Vec<IpNet>,
-    pub(super) complaints: Vec<Complaint>,
+    pub(super) complaints: Vec<InvalidVip>,
 }
 
 /// An invalid entry.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Complaint {
+pub(super) struct InvalidVip {
     pub(super) name: String,
     pub(super) value: String,
     pub(super) problem: &'static str,
@@ -40,10 +40,10 @@ impl List {
             let text = |text: &str| text.chars().take(MAX_TEXT).collect();
             match complaints.len() {
                 ..MAX_COMPLAINTS => {
-                    complaints.push(Complaint { name: text(&vip.name), value: text(&vip.address), problem })
+                    complaints.push(InvalidVip { name: text(&vip.name), value: text(&vip.address), problem })
                 }
                 MAX_COMPLAINTS => {
-                    complaints.push(Complaint { name: String::new(), value: String::new(), problem: OTHERS })
+                    complaints.push(InvalidVip { name: String::new(), value: String::new(), problem: OTHERS })
                 }
                 _ => {}
             }

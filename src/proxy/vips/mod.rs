@@ -27,7 +27,7 @@ use tonic::{
     codegen::{Body, Bytes, StdError},
 };
 
-use self::list::{Complaint, List};
+use self::list::{InvalidVip, List};
 use crate::{
     api::pb::nsp::v1::{Trench, Vip, configuration_manager_client::ConfigurationManagerClient},
     elements::ipam::Listed,
@@ -121,7 +121,7 @@ struct Subscriber<T> {
     client: ConfigurationManagerClient<T>,
     trench: Trench,
     publish: watch::Sender<Vips>,
-    reported: HashSet<Complaint>,
+    reported: HashSet<InvalidVip>,
     backoff: Backoff,
     failure: Option<Code>,
 }

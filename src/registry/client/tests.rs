@@ -11,8 +11,8 @@ use super::*;
 use crate::{
     api::pb::registry::NetworkServiceEndpointResponse,
     registry::{
-        Offer, Registration, Settings, Standing, State, ensure,
-        testing::{Arrived, Nsmgr},
+        Offer, Registration, ServiceOwner, Settings, State, ensure,
+        testing::{Nsmgr, ReceivedCall},
     },
     testing::{Authority, eventually},
     transport::{Address, Listener},
@@ -115,10 +115,10 @@ async fn register_sends_path_token_and_descriptor_on_a_new_wire() {
     let arrived = nsmgr.state().arrived.clone();
     let expected = [("register", FIRST), ("register", LATER), ("unregister", LATER)];
     assert_eq!(
-        arrived.iter().map(|Arrived { what, path, .. }| (*what, &**path)).collect::<Vec<_>>(),
+        arrived.iter().map(|ReceivedCall { what, path, .. }| (*what, &**path)).collect::<Vec<_>>(),
         expected
     );
-    for Arrived { url, timeout, .. } in &arrived {
+    for ReceivedCall { url, timeout, .. } in &arrived {
         assert_eq!(*url, world.inode());
         assert!(timeout.ends_with(['m', 'u', 'n', 'S']), "grpc-timeout is `{timeout}`");
     }
@@ -207,9 +207,9 @@ async fn the_same_service_of_another_pod_is_used() {
     let world = World::new().await;
     let _nsmgr = world.nsmgr().await;
     let other = world.client("other", Duration::from_secs(5));
-    assert_eq!(ensure(&other, &service("ETHERNET")).await.unwrap(), Standing::Ours);
-    assert_eq!(ensure(&other, &service("ETHERNET")).await.unwrap(), Standing::Ours, "its own");
-    assert_eq!(ensure(&world.px(), &service("ETHERNET")).await.unwrap(), Standing::Theirs);
+    assert_eq!(ensure(&other, &service("ETHERNET")).await.unwrap(), ServiceOwner::Ours);
+    assert_eq!(ensure(&other, &service("ETHERNET")).await.unwrap(), ServiceOwner::Ours, "its own");
+    assert_eq!(ensure(&world.px(), &service("ETHERNET")).await.unwrap(), ServiceOwner::Theirs);
     let error = ensure(&world.px(), &service("IP")).await.unwrap_err();
     assert!(error.to_string().contains("payload `ETHERNET` (ours: `IP`)"), "{error}");
 }

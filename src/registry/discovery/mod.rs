@@ -10,7 +10,7 @@
 //! An endpoint that is registered again without this network service stays known until its last
 //! expiration.
 
-mod known;
+mod rules;
 #[cfg(test)]
 mod tests;
 mod watcher;
@@ -20,7 +20,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use tokio::{sync::watch, time::Instant};
 use tokio_util::task::AbortOnDropHandle;
 
-pub use self::known::{Endpoints, Rules};
+pub use self::rules::{Endpoints, Rules};
 use super::Registry;
 
 /// Returns whether an endpoint that the registry no longer lists is dead: it is not monitored, or

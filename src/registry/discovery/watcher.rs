@@ -15,7 +15,7 @@ use tokio::{
 
 use super::{
     CompleteList, Dead, Discovered, Settings,
-    known::{Now, State},
+    rules::{EndpointSet, Now},
 };
 use crate::{
     api::pb::registry::NetworkServiceEndpoint,
@@ -29,7 +29,7 @@ pub(super) struct Watcher<R> {
     service: String,
     dead: Dead,
     settings: Settings,
-    state: Mutex<State>,
+    state: Mutex<EndpointSet>,
     known: watch::Sender<Discovered>,
     lists: watch::Sender<Option<CompleteList>>,
     /// A watch has ended: read a list now.
@@ -44,7 +44,7 @@ impl<R: Registry> Watcher<R> {
         settings: Settings,
         (known, lists): (watch::Sender<Discovered>, watch::Sender<Option<CompleteList>>),
     ) -> Self {
-        let state = Mutex::new(State::new(settings.rules));
+        let state = Mutex::new(EndpointSet::new(settings.rules));
         let service = service.to_owned();
         let look = Notify::new();
         Self { registry, service, dead, settings, state, known, lists, look }
@@ -170,7 +170,7 @@ impl<R: Registry> Watcher<R> {
         NetworkServiceEndpoint { network_service_names, ..NetworkServiceEndpoint::default() }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, EndpointSet> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -10,7 +10,7 @@ use super::*;
 use crate::{
     chain::causes,
     testing::{Authority, echo::Endpoint, soon},
-    transport::{Identity, Listener, identity::Standing},
+    transport::{Identity, Listener, identity::IdentityState},
 };
 
 fn dialer(address: Address, identity: Identity) -> Dialer {
@@ -73,12 +73,13 @@ async fn a_peer_that_never_shakes_hands_costs_one_attempt_not_more() {
 async fn without_an_identity_there_is_no_dial() {
     let authority = Authority::new("a.test");
     let folder = tempfile::tempdir().unwrap();
-    let (known, standing) = watch::channel(Standing::default());
+    let (known, standing) = watch::channel(IdentityState::default());
     let endpoint = Endpoint::of(&authority).await;
     let dialer = dialer(endpoint.address.clone(), Identity::of(standing));
     let error = dialer.dial(shortly()).await.unwrap_err();
     assert!(causes(&error).contains("the Workload API has not been heard"), "{error:?}");
-    let late = async { known.send_replace(Standing { svid: Some(authority.svid("client")), trouble: None }) };
+    let late =
+        async { known.send_replace(IdentityState { svid: Some(authority.svid("client")), error: None }) };
     let (wire, _) = tokio::join!(dialer.dial(soon()), late);
     wire.unwrap();
     drop(folder);

@@ -57,7 +57,7 @@ pub struct FdHub {
 
 #[derive(Default)]
 struct State {
-    queue: VecDeque<Waiting>,
+    queue: VecDeque<Outgoing>,
     tickets: u64,
     unclaimed: VecDeque<Unclaimed>,
     receives: Receives,
@@ -66,7 +66,7 @@ struct State {
     closed: bool,
 }
 
-struct Waiting {
+struct Outgoing {
     ticket: u64,
     fd: Arc<OwnedFd>,
 }
@@ -196,7 +196,7 @@ impl FdHub {
             state.queue.iter().take(count).map(|waiting| waiting.fd.as_fd()).collect();
         let written = write(&fds, more)?;
         drop(fds);
-        let left: Vec<Waiting> = state.queue.drain(..count).collect();
+        let left: Vec<Outgoing> = state.queue.drain(..count).collect();
         drop(state);
         drop(left);
         Ok(written)
@@ -226,7 +226,7 @@ impl FdHub {
         }
         state.tickets += 1;
         let ticket = state.tickets;
-        state.queue.extend(fds.iter().map(|fd| Waiting { ticket, fd: Arc::clone(fd) }));
+        state.queue.extend(fds.iter().map(|fd| Outgoing { ticket, fd: Arc::clone(fd) }));
         Ok(ticket)
     }
 

@@ -13,7 +13,7 @@
 //! refused ([`RefusedSvid`]); the previous one stays in use until it expires.
 
 mod peer;
-mod standing;
+mod state;
 mod svid;
 #[cfg(test)]
 mod tests;
@@ -30,7 +30,7 @@ use tokio::{
 
 pub use self::{
     peer::{InvalidLeaf, Peer},
-    standing::{NoIdentity, Standing, Trouble},
+    state::{IdentityState, NoIdentity, SvidError},
     svid::{RefusedSvid, Svid},
     trust::Unverified,
 };
@@ -40,30 +40,30 @@ use crate::task::Tasks;
 /// Our identity from the Workload API. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Identity {
-    standing: watch::Receiver<Standing>,
+    state: watch::Receiver<IdentityState>,
 }
 
 impl Identity {
     /// Follows the Workload API at `socket` (`unix:///path`) in a task of `tasks`.
     pub fn follow(socket: &str, tasks: &Tasks) -> Self {
-        let (known, standing) = watch::channel(Standing::default());
+        let (known, state) = watch::channel(IdentityState::default());
         tasks.spawn(watcher::Watcher::new(socket, known).run());
-        Self::of(standing)
+        Self::of(state)
     }
 
     /// An identity that does not change, for programs without a Workload API.
     pub fn fixed(svid: Arc<Svid>) -> Self {
-        Self::of(watch::channel(Standing { svid: Some(svid), trouble: None }).1)
+        Self::of(watch::channel(IdentityState { svid: Some(svid), error: None }).1)
     }
 
     /// An identity that another task updates.
-    pub(crate) fn of(standing: watch::Receiver<Standing>) -> Self {
-        Self { standing }
+    pub(crate) fn of(state: watch::Receiver<IdentityState>) -> Self {
+        Self { state }
     }
 
     /// The SVID for a new connection; `None` while there is no valid one.
     pub fn current(&self) -> Option<Arc<Svid>> {
-        self.standing.borrow().valid()
+        self.state.borrow().valid()
     }
 
     /// Waits for a valid SVID.
@@ -74,21 +74,18 @@ impl Identity {
         if let Some(svid) = self.current() {
             return Ok(svid);
         }
-        let mut standing = self.standing.clone();
-        match timeout_at(deadline, standing.wait_for(|standing| standing.valid().is_some())).await {
-            Ok(Ok(standing)) => standing.valid().ok_or(NoIdentity::Waiting(Trouble::Expired)),
+        let mut state = self.state.clone();
+        match timeout_at(deadline, state.wait_for(|state| state.valid().is_some())).await {
+            Ok(Ok(state)) => state.valid().ok_or(NoIdentity::Waiting(SvidError::Expired)),
             Ok(Err(_stopped)) => Err(NoIdentity::Stopped),
-            Err(_elapsed) => Err(self
-                .standing
-                .borrow()
-                .trouble
-                .clone()
-                .map_or(NoIdentity::Unanswered, NoIdentity::Waiting)),
+            Err(_elapsed) => {
+                Err(self.state.borrow().error.clone().map_or(NoIdentity::Unanswered, NoIdentity::Waiting))
+            }
         }
     }
 
-    /// Every change of the state: rotations, troubles and their end.
-    pub fn subscribe(&self) -> watch::Receiver<Standing> {
-        self.standing.clone()
+    /// Every change of the state: rotations, errors and their end.
+    pub fn subscribe(&self) -> watch::Receiver<IdentityState> {
+        self.state.clone()
     }
 }

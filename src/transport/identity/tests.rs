@@ -119,26 +119,25 @@ fn follow(begin: impl FnOnce(&Workload)) -> (Identity, Workload, crate::task::Ta
     (Identity::follow(&agent.url(), &tasks), agent, tasks, folder)
 }
 
-async fn trouble(standing: &mut watch::Receiver<Standing>, like: &str) -> Standing {
-    let found =
-        |standing: &Standing| standing.trouble.as_ref().is_some_and(|it| it.to_string().contains(like));
-    let standing = standing.clone();
-    eventually(|| standing.borrow().clone(), found).await
+async fn error_like(state: &mut watch::Receiver<IdentityState>, like: &str) -> IdentityState {
+    let found = |state: &IdentityState| state.error.as_ref().is_some_and(|it| it.to_string().contains(like));
+    let state = state.clone();
+    eventually(|| state.borrow().clone(), found).await
 }
 
 #[tokio::test]
 async fn a_workload_gets_its_identity_soon_after_its_entry() {
     let authority = Authority::new("a.test");
     let (identity, agent, tasks, _folder) = follow(Workload::refuse);
-    trouble(&mut identity.subscribe(), "refuses: no identity issued").await;
+    error_like(&mut identity.subscribe(), "refuses: no identity issued").await;
     assert!(identity.current().is_none());
     let error = identity.ready(Instant::now()).await.unwrap_err();
-    assert!(matches!(error, NoIdentity::Waiting(Trouble::Refused(_))), "{error:?}");
+    assert!(matches!(error, NoIdentity::Waiting(SvidError::Refused(_))), "{error:?}");
     agent.grant(authority.leaf("x"));
     let start = Instant::now();
     assert_eq!(identity.ready(soon()).await.unwrap().id(), "spiffe://a.test/x");
     assert!(start.elapsed().as_secs() < 5, "asked again within a second: {:?}", start.elapsed());
-    assert_eq!(identity.subscribe().borrow().trouble, None);
+    assert_eq!(identity.subscribe().borrow().error, None);
     tasks.stop().await;
     assert!(tasks.is_empty());
 }
@@ -162,12 +161,12 @@ async fn a_rotation_replaces_the_svid_an_unusable_one_does_not() {
     ];
     for (issued, reason) in table {
         agent.grant(issued);
-        trouble(&mut identity.subscribe(), reason).await;
+        error_like(&mut identity.subscribe(), reason).await;
         assert!(Arc::ptr_eq(&identity.current().unwrap(), &second), "{reason}");
     }
     agent.grant(authority.leaf("x"));
     eventually(|| identity.current().unwrap(), |now| now.serial() != second.serial()).await;
-    assert_eq!(identity.subscribe().borrow().trouble, None);
+    assert_eq!(identity.subscribe().borrow().error, None);
 }
 
 #[tokio::test]
@@ -176,7 +175,7 @@ async fn an_svid_that_expires_without_a_successor_is_no_longer_used() {
     let (identity, agent, _tasks, _folder) = follow(|agent| agent.grant(authority.leaf_until("x", 3)));
     identity.ready(soon()).await.unwrap();
     agent.silence();
-    trouble(&mut identity.subscribe(), "has expired").await;
+    error_like(&mut identity.subscribe(), "has expired").await;
     assert!(identity.current().is_none());
     agent.grant(authority.leaf("x"));
     identity.ready(soon() + std::time::Duration::from_secs(5)).await.unwrap();
@@ -186,9 +185,9 @@ async fn an_svid_that_expires_without_a_successor_is_no_longer_used() {
 #[tokio::test(start_paused = true)]
 async fn a_silent_agent_is_named_and_so_is_a_missing_one() {
     let (identity, agent, _tasks, folder) = follow(Workload::silence);
-    trouble(&mut identity.subscribe(), "silent").await;
+    error_like(&mut identity.subscribe(), "silent").await;
     drop((agent, folder));
-    trouble(&mut identity.subscribe(), "cannot be reached").await;
+    error_like(&mut identity.subscribe(), "cannot be reached").await;
     assert!(identity.ready(Instant::now()).await.is_err());
 }
 
@@ -203,7 +202,7 @@ async fn the_svid_stays_while_the_agent_restarts() {
     let identity = Identity::follow(&format!("unix://{}", socket.display()), &tasks);
     let first = identity.ready(soon()).await.unwrap();
     drop(agent);
-    trouble(&mut identity.subscribe(), "cannot be reached").await;
+    error_like(&mut identity.subscribe(), "cannot be reached").await;
     assert!(Arc::ptr_eq(&identity.current().unwrap(), &first));
     let agent = Workload::listen(&socket).unwrap();
     agent.grant(authority.leaf("x"));

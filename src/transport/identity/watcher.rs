@@ -20,59 +20,61 @@ use tokio::{
 };
 use tracing::{debug, info, warn};
 
-use super::{Standing, Svid, Trouble};
+use super::{IdentityState, Svid, SvidError};
 use crate::task::Backoff;
 
 /// Timeout of the agent's answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
-type Answers = Pin<Box<dyn Stream<Item = Result<X509Context, WorkloadApiError>> + Send>>;
+type SvidStream = Pin<Box<dyn Stream<Item = Result<X509Context, WorkloadApiError>> + Send>>;
 
 /// The task behind an [`Identity`](super::Identity).
 pub(super) struct Watcher {
     socket: String,
-    known: watch::Sender<Standing>,
+    known: watch::Sender<IdentityState>,
     backoff: Backoff,
 }
 
 impl Watcher {
-    pub(super) fn new(socket: &str, known: watch::Sender<Standing>) -> Self {
+    pub(super) fn new(socket: &str, known: watch::Sender<IdentityState>) -> Self {
         Self { socket: socket.to_owned(), known, backoff: eager() }
     }
 
     /// Asks, takes answers while they come, and asks again. Does not return.
     pub(super) async fn run(mut self) {
         loop {
-            let trouble = match timeout(ANSWER_TIMEOUT, ask(&self.socket)).await {
-                Err(_elapsed) => Trouble::Silent,
+            let error = match timeout(ANSWER_TIMEOUT, ask(&self.socket)).await {
+                Err(_elapsed) => SvidError::Silent,
                 Ok(Err(error)) => match error.into() {
-                    Trouble::Unreachable(why) => Trouble::Unreachable(format!("{}: {why}", self.socket)),
+                    SvidError::Unreachable(why) => SvidError::Unreachable(format!("{}: {why}", self.socket)),
                     other => other,
                 },
                 Ok(Ok((first, answers))) => self.listen(first, answers).await,
             };
-            self.report(trouble);
+            self.report(error);
             self.pause().await;
         }
     }
 
     /// Takes answers until the stream ends or the SVID expires; returns which. An SVID that cannot
     /// be used is reported while there is another; without one, the agent is asked again.
-    async fn listen(&mut self, first: X509Context, mut answers: Answers) -> Trouble {
+    async fn listen(&mut self, first: X509Context, mut answers: SvidStream) -> SvidError {
         let mut answer = Ok(first);
         loop {
-            match answer.map_err(Trouble::from).and_then(|context| Svid::new(&context).map_err(Trouble::from))
+            match answer
+                .map_err(SvidError::from)
+                .and_then(|context| Svid::new(&context).map_err(SvidError::from))
             {
                 Ok(svid) => self.accept(svid),
-                Err(trouble @ Trouble::Unusable(_)) if self.known.borrow().svid.is_some() => {
-                    self.report(trouble)
+                Err(error @ SvidError::Unusable(_)) if self.known.borrow().svid.is_some() => {
+                    self.report(error)
                 }
-                Err(trouble) => return trouble,
+                Err(error) => return error,
             }
             answer = tokio::select! {
                 next = answers.next() => match next {
                     Some(next) => next,
-                    None => return Trouble::Unreachable("the stream ended".into()),
+                    None => return SvidError::Unreachable("the stream ended".into()),
                 },
                 () = self.expiry() => return self.expire(),
             }
@@ -86,8 +88,8 @@ impl Watcher {
             tokio::select! {
                 () = &mut pause => return,
                 () = self.expiry() => {
-                    let trouble = self.expire();
-                    self.report(trouble);
+                    let error = self.expire();
+                    self.report(error);
                 }
             }
         }
@@ -107,25 +109,25 @@ impl Watcher {
     fn accept(&mut self, svid: Svid) {
         info!(id = svid.id(), serial = svid.serial(), "new SVID");
         self.backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
-        self.known.send_replace(Standing { svid: Some(Arc::new(svid)), trouble: None });
+        self.known.send_replace(IdentityState { svid: Some(Arc::new(svid)), error: None });
     }
 
-    fn expire(&mut self) -> Trouble {
+    fn expire(&mut self) -> SvidError {
         self.backoff = eager();
-        self.known.send_modify(|standing| standing.svid = None);
-        Trouble::Expired
+        self.known.send_modify(|state| state.svid = None);
+        SvidError::Expired
     }
 
-    /// Publishes a trouble, and logs it once for as long as it lasts.
-    fn report(&self, trouble: Trouble) {
-        let news = self.known.send_if_modified(|standing| {
-            let news = standing.trouble.as_ref() != Some(&trouble);
-            standing.trouble = Some(trouble.clone());
+    /// Publishes an error, and logs it once for as long as it lasts.
+    fn report(&self, error: SvidError) {
+        let news = self.known.send_if_modified(|state| {
+            let news = state.error.as_ref() != Some(&error);
+            state.error = Some(error.clone());
             news
         });
         match news {
-            true => warn!(%trouble, "no newer SVID"),
-            false => debug!(%trouble, "still no newer SVID"),
+            true => warn!(%error, "no newer SVID"),
+            false => debug!(%error, "still no newer SVID"),
         }
     }
 }
@@ -136,9 +138,9 @@ fn eager() -> Backoff {
 }
 
 /// Opens the stream and waits for its first answer.
-async fn ask(socket: &str) -> Result<(X509Context, Answers), WorkloadApiError> {
+async fn ask(socket: &str) -> Result<(X509Context, SvidStream), WorkloadApiError> {
     let client = WorkloadApiClient::connect_to(socket).await?;
-    let mut answers: Answers = Box::pin(client.stream_x509_contexts().await?);
+    let mut answers: SvidStream = Box::pin(client.stream_x509_contexts().await?);
     let first = answers.next().await.ok_or(WorkloadApiError::EmptyResponse)??;
     Ok((first, answers))
 }

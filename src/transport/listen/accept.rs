@@ -12,7 +12,7 @@ use std::{
 use tokio::time::{Instant, Sleep, sleep_until};
 use tracing::warn;
 
-use super::socket::{Arrived, Listening};
+use super::socket::{Incoming, Listening};
 use crate::transport::{address::Address, tally::Tally};
 
 /// Pause after an error of accept, which lasts: most likely no descriptor is left.
@@ -37,7 +37,7 @@ impl Accepting {
     }
 
     /// Accepts a connection. An error has been logged, and a pause follows it.
-    pub(super) fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Arrived>> {
+    pub(super) fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Incoming>> {
         while let Poll::Ready((reason, more)) = self.failures.poll_recurred(cx) {
             warn!(reason, more, "connections could not be accepted in the last minute");
         }

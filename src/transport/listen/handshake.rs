@@ -10,8 +10,8 @@ use tokio_util::either::Either;
 
 use super::{
     Accepted, HANDSHAKE_TIMEOUT,
-    room::{Full, Room, Who},
-    socket::Arrived,
+    room::{Full, PeerKey, Room},
+    socket::Incoming,
 };
 use crate::transport::{
     address::Socket,
@@ -45,7 +45,7 @@ pub(super) enum Rejected {
 
 /// A connection with its place, and the peer of the one that was closed for it; or the reason of
 /// the rejection.
-pub(super) type Shaken = Result<(Accepted, Option<Who>), Rejected>;
+pub(super) type HandshakeResult = Result<(Accepted, Option<PeerKey>), Rejected>;
 
 /// Completes handshakes. Clones share the listener.
 #[derive(Clone)]
@@ -60,13 +60,13 @@ pub(super) struct Handshakes {
 impl Handshakes {
     /// Completes a handshake by a deadline, with the SVID of this moment. `own`: the peer is this
     /// process.
-    pub(super) async fn shake(self, arrived: Arrived, own: bool, deadline: Instant) -> Shaken {
+    pub(super) async fn shake(self, arrived: Incoming, own: bool, deadline: Instant) -> HandshakeResult {
         timeout_at(deadline, self.accept(arrived, own)).await.unwrap_or(Err(Rejected::Slow))
     }
 
-    async fn accept(self, Arrived { socket, pid }: Arrived, own: bool) -> Shaken {
+    async fn accept(self, Incoming { socket, pid }: Incoming, own: bool) -> HandshakeResult {
         let (stream, caller, who) = match &self.identity {
-            None => (Either::Right(socket), None, Who::Process(pid)),
+            None => (Either::Right(socket), None, PeerKey::Process(pid)),
             Some(identity) => {
                 if let (true, Some(hub)) = (self.descriptors, socket.hub()) {
                     hub.receive(Receives::Later);
@@ -75,7 +75,7 @@ impl Handshakes {
                 if let (true, Some(hub)) = (self.descriptors, &caller.hub) {
                     hub.keep_received();
                 }
-                let who = Who::Svid(Arc::clone(&caller.peer));
+                let who = PeerKey::Svid(Arc::clone(&caller.peer));
                 (Either::Left(tls), Some(caller), who)
             }
         };

@@ -37,14 +37,14 @@ use tracing::{info, warn};
 
 use self::{
     accept::Accepting,
-    handshake::{Handshakes, Shaken},
+    handshake::{HandshakeResult, Handshakes},
     newcomers::Newcomers,
     room::{Bounds, Room},
     socket::Listening,
 };
 pub use self::{
     accepted::Accepted,
-    room::{Calling, Calls, Seat},
+    room::{CallInProgress, Calls, Seat},
     socket::ListenError,
 };
 use super::{address::Address, descriptors, identity::Identity, tally::Tally};
@@ -157,7 +157,7 @@ impl Listener {
     }
 
     /// The connection of a completed handshake; failed ones are logged.
-    fn settle(&mut self, shaken: Shaken) -> Option<Accepted> {
+    fn settle(&mut self, shaken: HandshakeResult) -> Option<Accepted> {
         match shaken {
             Ok((accepted, displaced)) => {
                 let displaced = displaced.and_then(|peer| self.displaced.note(&peer.to_string()));

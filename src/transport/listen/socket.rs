@@ -50,13 +50,13 @@ pub(super) struct SocketFile {
 }
 
 /// A connection whose peer has not sent anything.
-pub(super) struct Arrived {
+pub(super) struct Incoming {
     pub(super) socket: Socket,
     /// The process that connected; 0 if it is not visible from here.
     pub(super) pid: i32,
 }
 
-impl Arrived {
+impl Incoming {
     fn over_unix(stream: UnixStream) -> io::Result<Self> {
         let pid = stream.peer_cred()?.pid().unwrap_or(0);
         Ok(Self { socket: stream.into(), pid })
@@ -93,14 +93,14 @@ impl Listening {
         }
     }
 
-    pub(super) fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<Arrived>> {
+    pub(super) fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<Incoming>> {
         Poll::Ready(match self {
             Self::Unix(listener, _) => {
-                ready!(listener.poll_accept(cx)).and_then(|(stream, _)| Arrived::over_unix(stream))
+                ready!(listener.poll_accept(cx)).and_then(|(stream, _)| Incoming::over_unix(stream))
             }
             Self::Tcp(listener) => {
                 let accepted = ready!(listener.poll_accept(cx));
-                accepted.and_then(|(stream, _)| Ok(Arrived { socket: stream.try_into()?, pid: 0 }))
+                accepted.and_then(|(stream, _)| Ok(Incoming { socket: stream.try_into()?, pid: 0 }))
             }
         })
     }

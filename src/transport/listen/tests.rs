@@ -12,7 +12,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tonic::service::Routes;
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
-use super::{room::Who, socket::Arrived, *};
+use super::{room::PeerKey, socket::Incoming, *};
 use crate::{
     server::{health, serve},
     testing::{Authority, Stranger, soon},
@@ -116,7 +116,7 @@ fn silent_strangers(listener: &mut Listener, count: usize) -> Vec<UnixStream> {
     let mut ends = Vec::new();
     for _ in 0..count {
         let (peer, ours) = UnixStream::pair().unwrap();
-        listener.newcomers.push(Arrived { socket: ours.into(), pid: 0 });
+        listener.newcomers.push(Incoming { socket: ours.into(), pid: 0 });
         ends.push(peer);
     }
     ends
@@ -160,7 +160,7 @@ async fn this_process_gets_in_while_strangers_fill_the_rest() {
     let mut listener = Listener::bind(&address, authority.identity("nse")).await.unwrap();
     let mut calling = Vec::new();
     for _ in 0..MAX_CONNECTIONS {
-        let (seat, _) = listener.room.enter(Who::Process(0), false).await.unwrap();
+        let (seat, _) = listener.room.enter(PeerKey::Process(0), false).await.unwrap();
         calling.push((seat.calls().begin(), seat));
     }
     let mut strangers = silent_strangers(&mut listener, MAX_NEWCOMERS);

@@ -43,17 +43,17 @@ pub(super) async fn receive(
         },
     };
     drop(queued);
-    Ok(response?.map(|body| Body::new(Answer { body, late, _driver: driver })))
+    Ok(response?.map(|body| Body::new(ResponseBody { body, late, _driver: driver })))
 }
 
 /// The body of an answer. It keeps the connection open while it is read.
-struct Answer {
+struct ResponseBody {
     body: Incoming,
     late: Option<Pin<Box<Sleep>>>,
     _driver: Arc<Driver>,
 }
 
-impl HttpBody for Answer {
+impl HttpBody for ResponseBody {
     type Data = Bytes;
     type Error = BoxError;
 

@@ -17,7 +17,7 @@ use crate::{
         },
     },
     testing::{Authority, echo::Endpoint, eventually, soon},
-    transport::{Address, Identity, Listener, identity::Standing},
+    transport::{Address, Identity, Listener, identity::IdentityState},
 };
 
 const LIFETIME: Duration = Duration::from_secs(600);
@@ -145,7 +145,7 @@ async fn a_wire_does_not_reconnect() {
 #[tokio::test]
 async fn both_sides_of_a_wire_keep_their_svid_through_a_rotation() {
     let authority = Authority::new("a.test");
-    let server = |svid| Standing { svid: Some(svid), trouble: None };
+    let server = |svid| IdentityState { svid: Some(svid), error: None };
     let [before, after] = [authority.svid("endpoint"), authority.svid("endpoint")];
     let (standing, watched) = watch::channel(server(Arc::clone(&before)));
     let endpoint = Endpoint::unix(Identity::of(watched)).await;

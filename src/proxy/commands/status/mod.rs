@@ -12,7 +12,7 @@ use self::problems::{Problem, problems};
 use super::{
     inspect::named,
     output::{Colour, Style, Table, cell, printable},
-    read::Answer,
+    read::Report,
 };
 use crate::proxy::{
     health::{LIVENESS, READINESS},
@@ -25,7 +25,7 @@ const NOT_READY: u8 = 1;
 const SHOWN: usize = 8;
 
 /// A summary on one screen.
-pub(super) fn answer(document: &Document, style: Style) -> Answer {
+pub(super) fn answer(document: &Document, style: Style) -> Report {
     let ready = serving(document, READINESS);
     let problems = problems(document);
     let state = match (ready, problems.is_empty()) {
@@ -41,7 +41,7 @@ pub(super) fn answer(document: &Document, style: Style) -> Answer {
         "problems": listed,
     });
     let text = text(document, state, &problems, style);
-    Answer { text, json, code: if ready { 0 } else { NOT_READY } }
+    Report { text, json, code: if ready { 0 } else { NOT_READY } }
 }
 
 fn serving(document: &Document, service: &str) -> bool {

@@ -6,13 +6,13 @@ use crate::proxy::{
     state::{Sysctl, Verdict},
 };
 
-fn status(document: &Document) -> Answer {
+fn status(document: &Document) -> Report {
     answer(document, Style::PLAIN)
 }
 
 #[test]
 fn a_proxy_that_is_well_has_a_screen_without_problems() {
-    let Answer { text, json, code } = status(&sample::well());
+    let Report { text, json, code } = status(&sample::well());
     assert_eq!((code, &json["state"]), (0, &"well".into()), "{text}");
     assert!(text.starts_with("px on node-1, conduit blue of trench red: well\n"), "{text}");
     for line in ["load balancers  2 of 2 carry packets", "targets         1", "kernel          as declared"] {
@@ -83,7 +83,7 @@ fn the_first_problem_of_each_fault_is_its_cause() {
     for (change, what, next) in table {
         let mut document = sample::well();
         change(&mut document);
-        let Answer { text, json, .. } = status(&document);
+        let Report { text, json, .. } = status(&document);
         let first = &json["problems"][0];
         assert!(first["problem"].as_str().unwrap().contains(what), "{what}: {text}");
         assert!(first["next"].as_str().unwrap().contains(next), "{next}: {text}");
@@ -98,7 +98,7 @@ fn an_error_that_is_over_is_no_problem() {
     for service in [&mut services.ipam, &mut services.nsp, &mut services.nsmgr, &mut services.registry] {
         service.as_mut().unwrap().last_error = Some("refused".into());
     }
-    let Answer { json, text, .. } = status(&document);
+    let Report { json, text, .. } = status(&document);
     assert_eq!(json["state"], "well", "{text}");
 }
 
@@ -114,7 +114,7 @@ fn a_reason_of_health_that_nothing_else_names_is_listed_once() {
     };
     document.health =
         vec![verdict("Readiness", &[&why]), verdict("NSPCli", &[&why]), verdict("NSMEndpoint", &[&why])];
-    let Answer { text, .. } = status(&document);
+    let Report { text, .. } = status(&document);
     assert_eq!(text.matches(&why).count(), 1, "{text}");
     assert!(text.contains("next: proxy check"), "{text}");
 }
@@ -125,13 +125,13 @@ fn a_degradation_of_a_load_balancer_that_is_named_already_is_left_out() {
     document.mesh.as_mut().unwrap().load_balancers[0].links[0].state = "missing".into();
     document.health[2].degraded.push("load balancer px-lb-1: link nsm-1 does not exist".into());
     document.health[2].degraded.push("load balancer px-lb-2: link nsm-2 does not exist".into());
-    let Answer { json, text, .. } = status(&document);
+    let Report { json, text, .. } = status(&document);
     assert_eq!(json["problems"].as_array().unwrap().len(), 2, "{text}");
 }
 
 #[test]
 fn a_proxy_that_starts_is_not_ready_and_shows_its_step() {
-    let Answer { text, code, .. } = status(&sample::starting());
+    let Report { text, code, .. } = status(&sample::starting());
     assert_eq!(code, 1);
     assert!(text.contains(": not ready\n") && text.contains("start    "), "{text}");
 }
@@ -144,7 +144,7 @@ fn many_problems_still_fit_a_screen() {
     balancers[0].reach = "silent".into();
     let one = balancers[0].clone();
     balancers.resize(64, one);
-    let Answer { text, json, .. } = status(&document);
+    let Report { text, json, .. } = status(&document);
     assert!(text.lines().count() < 48 && text.contains("and 56 more"), "{text}");
     assert_eq!(json["problems"].as_array().unwrap().len(), 64);
 }

@@ -12,19 +12,19 @@ pub(super) struct Degraded(BTreeMap<&'static str, Vec<String>>);
 
 /// Degradations that a source reports for the first time, and those that it no longer reports.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(in crate::proxy::health) struct News {
+pub(in crate::proxy::health) struct Changes {
     pub(in crate::proxy::health) begun: Vec<String>,
     pub(in crate::proxy::health) over: Vec<String>,
 }
 
-impl News {
+impl Changes {
     pub(in crate::proxy::health) fn is_empty(&self) -> bool {
         self.begun.is_empty() && self.over.is_empty()
     }
 }
 
 impl Degraded {
-    pub(super) fn replace(&mut self, source: &'static str, mut found: Vec<String>) -> News {
+    pub(super) fn replace(&mut self, source: &'static str, mut found: Vec<String>) -> Changes {
         if found.len() > MAX_PER_SOURCE {
             let more = found.len() - MAX_PER_SOURCE;
             found.truncate(MAX_PER_SOURCE);
@@ -34,7 +34,7 @@ impl Degraded {
             these.iter().filter(|what| !those.contains(what)).cloned().collect()
         };
         let before = self.0.remove(source).unwrap_or_default();
-        let news = News { begun: without(&found, &before), over: without(&before, &found) };
+        let news = Changes { begun: without(&found, &before), over: without(&before, &found) };
         if !found.is_empty() {
             self.0.insert(source, found);
         }

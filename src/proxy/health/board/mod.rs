@@ -19,7 +19,7 @@ mod tests;
 use std::{fmt, mem};
 
 use self::start::Start;
-pub(super) use self::{degraded::News, start::Progress};
+pub(super) use self::{degraded::Changes, start::Progress};
 use crate::{proxy::health::board::degraded::Degraded, server};
 
 /// A part of the proxy whose health is reported under its own name.
@@ -116,7 +116,7 @@ impl Board {
 
     /// Replaces the degradations that one source has found in a part; returns those that begin and
     /// those that end.
-    pub(super) fn degrade(&mut self, part: Part, source: &'static str, found: Vec<String>) -> News {
+    pub(super) fn degrade(&mut self, part: Part, source: &'static str, found: Vec<String>) -> Changes {
         self.degraded[part as usize].replace(source, found)
     }
 

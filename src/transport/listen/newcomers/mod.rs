@@ -24,8 +24,8 @@ use tokio::{
 
 use super::{
     HANDSHAKE_TIMEOUT,
-    handshake::{Handshakes, Rejected, Shaken},
-    socket::Arrived,
+    handshake::{HandshakeResult, Handshakes, Rejected},
+    socket::Incoming,
 };
 
 /// Time for a peer's first byte before other connections are preferred to it.
@@ -37,19 +37,19 @@ pub(super) struct Newcomers {
     limit: usize,
     /// In the order of their arrival.
     silent: VecDeque<Silent>,
-    shaking: JoinSet<Shaken>,
+    shaking: JoinSet<HandshakeResult>,
     /// The handshakes in `shaking`, in the order of their beginning.
-    order: VecDeque<Shaking>,
+    order: VecDeque<Handshake>,
     patience: Pin<Box<Sleep>>,
 }
 
 struct Silent {
-    arrived: Arrived,
+    arrived: Incoming,
     own: bool,
     since: Instant,
 }
 
-struct Shaking {
+struct Handshake {
     task: AbortHandle,
     own: bool,
 }
@@ -63,7 +63,7 @@ impl Newcomers {
     }
 
     /// Lets a connection in. Returns why another was closed for it.
-    pub(super) fn push(&mut self, arrived: Arrived) -> Option<Rejected> {
+    pub(super) fn push(&mut self, arrived: Incoming) -> Option<Rejected> {
         let own = arrived.pid == own_pid() && self.count(true) < self.handshakes.room.own();
         let crowded = !own && self.count(false) >= self.limit;
         let closed = if crowded { self.close_one() } else { None };
@@ -72,7 +72,7 @@ impl Newcomers {
     }
 
     /// The next handshake that is done or has failed. Pending when there is none.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Shaken> {
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<HandshakeResult> {
         let mut at = 0;
         while let Some(silent) = self.silent.get(at) {
             match silent.arrived.socket.poll_heard(cx) {
@@ -127,7 +127,7 @@ impl Newcomers {
     fn begin(&mut self, Silent { arrived, own, since }: Silent) {
         let shake = self.handshakes.clone().shake(arrived, own, since + HANDSHAKE_TIMEOUT);
         let task = self.shaking.spawn(shake);
-        self.order.push_back(Shaking { task, own });
+        self.order.push_back(Handshake { task, own });
     }
 
     /// Waits until the oldest silent connection has been silent for too long, and closes it.

@@ -40,7 +40,7 @@ impl Crowd {
         let mut peer = peer.into_std().unwrap();
         peer.write_all(bytes).unwrap();
         self.peers.push(peer);
-        self.newcomers.push(Arrived { socket: ours.into(), pid })
+        self.newcomers.push(Incoming { socket: ours.into(), pid })
     }
 
     /// Whether each connection is open, in the order of arrival.
@@ -52,7 +52,7 @@ impl Crowd {
         self.peers.iter().map(open).collect()
     }
 
-    async fn next(&mut self) -> Shaken {
+    async fn next(&mut self) -> HandshakeResult {
         poll_fn(|cx| self.newcomers.poll(cx)).await
     }
 }

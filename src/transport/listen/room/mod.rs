@@ -25,12 +25,12 @@ use std::{
 
 use tokio::{sync::oneshot, time::Instant};
 
-pub use self::seat::{Calling, Calls, Seat};
+pub use self::seat::{CallInProgress, Calls, Seat};
 use crate::transport::identity::Peer;
 
 /// The peer of a connection, as far as connections are distinguished by it.
 #[derive(Clone, Debug)]
-pub(super) enum Who {
+pub(super) enum PeerKey {
     /// The SPIFFE id of its certificate.
     Svid(Arc<Peer>),
     /// Its process; 0 if it is not visible from here.
@@ -54,7 +54,7 @@ pub(super) struct Bounds {
 #[derive(Debug, thiserror::Error)]
 #[error("{peer} has {found} of {limit} connections, all of them with calls in progress")]
 pub(super) struct Full {
-    peer: Who,
+    peer: PeerKey,
     found: usize,
     limit: usize,
 }
@@ -75,23 +75,23 @@ struct Places {
 /// The state of an open connection.
 #[derive(Debug)]
 struct Taken {
-    who: Who,
+    who: PeerKey,
     /// It is in the reserve of this process.
     own: bool,
-    doing: Doing,
+    activity: Activity,
     displace: oneshot::Sender<oneshot::Sender<()>>,
 }
 
 /// A connection that makes room for another.
 struct Displaced {
-    who: Who,
+    who: PeerKey,
     /// Ends when the connection has.
     end: oneshot::Receiver<()>,
 }
 
 /// The activity of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Doing {
+enum Activity {
     /// None, since it was opened.
     Nothing(Instant),
     /// This many calls.
@@ -110,7 +110,11 @@ impl Room {
     ///
     /// # Errors
     /// [`Full`].
-    pub(super) async fn enter(self: &Arc<Self>, who: Who, own: bool) -> Result<(Seat, Option<Who>), Full> {
+    pub(super) async fn enter(
+        self: &Arc<Self>,
+        who: PeerKey,
+        own: bool,
+    ) -> Result<(Seat, Option<PeerKey>), Full> {
         let (seat, displaced) = self.take(who, own)?;
         let Some(Displaced { who, end }) = displaced else { return Ok((seat, None)) };
         // An error means that the sender is dropped, which is the end of the displaced connection.
@@ -118,7 +122,7 @@ impl Room {
         Ok((seat, Some(who)))
     }
 
-    fn take(self: &Arc<Self>, who: Who, own: bool) -> Result<(Seat, Option<Displaced>), Full> {
+    fn take(self: &Arc<Self>, who: PeerKey, own: bool) -> Result<(Seat, Option<Displaced>), Full> {
         let mut places = self.lock();
         let own = own && places.of(true).count() < self.bounds.own;
         let displaced = match !own && places.of(false).count() >= self.bounds.connections {
@@ -128,8 +132,8 @@ impl Room {
         let (displace, displacing) = oneshot::channel();
         let number = places.next;
         places.next += 1;
-        let doing = Doing::Nothing(Instant::now());
-        places.taken.insert(number, Taken { who, own, doing, displace });
+        let activity = Activity::Nothing(Instant::now());
+        places.taken.insert(number, Taken { who, own, activity, displace });
         drop(places);
         Ok((Seat::new(Arc::clone(self), number, displacing), displaced))
     }
@@ -138,11 +142,11 @@ impl Room {
     async fn idle(&self, number: u64) {
         let Bounds { uncalled, idle, .. } = self.bounds;
         loop {
-            let doing = self.lock().taken.get(&number).map(|taken| taken.doing);
-            let until = match doing {
-                Some(Doing::Nothing(since)) => Some(since + uncalled),
-                Some(Doing::Idle(since)) => idle.map(|idle| since + idle),
-                Some(Doing::Calls(_)) => idle.map(|idle| Instant::now() + idle),
+            let activity = self.lock().taken.get(&number).map(|taken| taken.activity);
+            let until = match activity {
+                Some(Activity::Nothing(since)) => Some(since + uncalled),
+                Some(Activity::Idle(since)) => idle.map(|idle| since + idle),
+                Some(Activity::Calls(_)) => idle.map(|idle| Instant::now() + idle),
                 None => None,
             };
             match until {
@@ -158,9 +162,9 @@ impl Room {
         self.bounds.own
     }
 
-    fn change(&self, number: u64, change: impl FnOnce(Doing) -> Doing) {
+    fn change(&self, number: u64, change: impl FnOnce(Activity) -> Activity) {
         if let Some(taken) = self.lock().taken.get_mut(&number) {
-            taken.doing = change(taken.doing);
+            taken.activity = change(taken.activity);
         }
     }
 
@@ -179,7 +183,7 @@ impl Room {
     }
 }
 
-impl Who {
+impl PeerKey {
     fn is(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Svid(this), Self::Svid(other)) => this.id() == other.id(),
@@ -189,7 +193,7 @@ impl Who {
     }
 }
 
-impl fmt::Display for Who {
+impl fmt::Display for PeerKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Svid(peer) => write!(f, "`{}`", peer.id()),

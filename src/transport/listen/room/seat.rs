@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tokio::{sync::oneshot, time::Instant};
 
-use super::{Doing, Room};
+use super::{Activity, Room};
 
 /// The place of an open connection among those that its listener keeps. Dropping it frees the
 /// place: drop the connection first.
@@ -28,7 +28,7 @@ pub struct Calls {
 
 /// A call in progress, until it is dropped.
 #[derive(Debug)]
-pub struct Calling(Calls);
+pub struct CallInProgress(Calls);
 
 impl Seat {
     pub(super) fn new(
@@ -62,20 +62,20 @@ impl Drop for Seat {
 
 impl Calls {
     /// Counts one more call.
-    pub fn begin(&self) -> Calling {
-        self.room.change(self.number, |doing| match doing {
-            Doing::Calls(calls) => Doing::Calls(calls + 1),
-            Doing::Nothing(_) | Doing::Idle(_) => Doing::Calls(1),
+    pub fn begin(&self) -> CallInProgress {
+        self.room.change(self.number, |activity| match activity {
+            Activity::Calls(calls) => Activity::Calls(calls + 1),
+            Activity::Nothing(_) | Activity::Idle(_) => Activity::Calls(1),
         });
-        Calling(self.clone())
+        CallInProgress(self.clone())
     }
 }
 
-impl Drop for Calling {
+impl Drop for CallInProgress {
     fn drop(&mut self) {
-        self.0.room.change(self.0.number, |doing| match doing {
-            Doing::Calls(calls) if calls > 1 => Doing::Calls(calls - 1),
-            _ => Doing::Idle(Instant::now()),
+        self.0.room.change(self.0.number, |activity| match activity {
+            Activity::Calls(calls) if calls > 1 => Activity::Calls(calls - 1),
+            _ => Activity::Idle(Instant::now()),
         });
     }
 }

@@ -6,7 +6,7 @@ use std::{cmp::Reverse, collections::HashMap};
 
 use tokio::{sync::oneshot, time::Instant};
 
-use super::{Displaced, Doing, Full, Places, Taken, Who};
+use super::{Activity, Displaced, Full, PeerKey, Places, Taken};
 
 /// The order in which connections that may be displaced are chosen: the least first.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
@@ -26,7 +26,7 @@ impl Places {
     }
 
     /// Displaces a connection for one of `newcomer`.
-    pub(super) fn displace(&mut self, newcomer: &Who, limit: usize) -> Result<Displaced, Full> {
+    pub(super) fn displace(&mut self, newcomer: &PeerKey, limit: usize) -> Result<Displaced, Full> {
         let found = self.of(false).filter(|(_, taken)| taken.who.is(newcomer)).count();
         let full = || Full { peer: newcomer.clone(), found, limit };
         let number = self.least(newcomer, found).ok_or_else(full)?;
@@ -38,7 +38,7 @@ impl Places {
     }
 
     /// The connection that goes for one more of a peer that has `found`.
-    fn least(&self, newcomer: &Who, found: usize) -> Option<u64> {
+    fn least(&self, newcomer: &PeerKey, found: usize) -> Option<u64> {
         let mut counts = HashMap::<_, usize>::new();
         for (_, taken) in self.of(false) {
             *counts.entry(key(&taken.who)).or_default() += 1;
@@ -49,24 +49,25 @@ impl Places {
             true => taken.who.is(newcomer),
             false => counts.get(&key(&taken.who)) == Some(&most),
         });
-        let (rank, number) = candidates.map(|(number, taken)| (rank(number, taken.doing), number)).min()?;
+        let (rank, number) =
+            candidates.map(|(number, taken)| (rank(number, taken.activity), number)).min()?;
         // Two peers with as many must not cut each other's calls in turn.
         let may_cut = !greediest && most > found + 1;
         (may_cut || !matches!(rank, Rank::Calls(_))).then_some(number)
     }
 }
 
-fn key(who: &Who) -> Result<&str, i32> {
+fn key(who: &PeerKey) -> Result<&str, i32> {
     match who {
-        Who::Svid(peer) => Ok(peer.id()),
-        Who::Process(pid) => Err(*pid),
+        PeerKey::Svid(peer) => Ok(peer.id()),
+        PeerKey::Process(pid) => Err(*pid),
     }
 }
 
-fn rank(number: u64, doing: Doing) -> Rank {
-    match doing {
-        Doing::Nothing(_) => Rank::Nothing(Reverse(number)),
-        Doing::Idle(since) => Rank::Idle(since, number),
-        Doing::Calls(_) => Rank::Calls(Reverse(number)),
+fn rank(number: u64, activity: Activity) -> Rank {
+    match activity {
+        Activity::Nothing(_) => Rank::Nothing(Reverse(number)),
+        Activity::Idle(since) => Rank::Idle(since, number),
+        Activity::Calls(_) => Rank::Calls(Reverse(number)),
     }
 }

@@ -13,16 +13,16 @@ fn room(connections: usize) -> Arc<Room> {
 
 /// Enters a room in which no connection has to leave first.
 fn enter(room: &Arc<Room>, process: i32) -> Seat {
-    room.enter(Who::Process(process), false).now_or_never().unwrap().unwrap().0
+    room.enter(PeerKey::Process(process), false).now_or_never().unwrap().unwrap().0
 }
 
 /// Lets connections of two peers in, each with the activity of its letter (`n`othing, `i`dle,
 /// `c`alls). Returns which one is displaced by another of `newcomer`.
-async fn displaced(peers: [i32; 4], doing: &str, newcomer: i32) -> Option<usize> {
+async fn displaced(peers: [i32; 4], activity: &str, newcomer: i32) -> Option<usize> {
     let room = room(4);
     let mut seats = Vec::new();
     let mut calls = Vec::new();
-    for (peer, letter) in peers.into_iter().zip(doing.chars()) {
+    for (peer, letter) in peers.into_iter().zip(activity.chars()) {
         let seat = enter(&room, peer);
         match letter {
             'c' => calls.push(seat.calls().begin()),
@@ -32,7 +32,7 @@ async fn displaced(peers: [i32; 4], doing: &str, newcomer: i32) -> Option<usize>
         seats.push(seat);
         advance(S).await;
     }
-    let mut entering = Box::pin(room.enter(Who::Process(newcomer), false));
+    let mut entering = Box::pin(room.enter(PeerKey::Process(newcomer), false));
     if let Some(entered) = entering.as_mut().now_or_never() {
         assert!(entered.is_err(), "somebody must leave first");
         return None;
@@ -67,8 +67,8 @@ async fn a_newcomer_displaces_by_the_table() {
         ([1, 2, 3, 4], "cccc", 5, None),
         ([1, 2, 3, 4], "ccic", 5, Some(2)),
     ];
-    for (peers, doing, newcomer, expected) in table {
-        assert_eq!(displaced(peers, doing, newcomer).await, expected, "{peers:?} {doing} {newcomer}");
+    for (peers, activity, newcomer, expected) in table {
+        assert_eq!(displaced(peers, activity, newcomer).await, expected, "{peers:?} {activity} {newcomer}");
     }
 }
 
@@ -103,7 +103,7 @@ async fn without_an_idle_limit_a_connection_that_has_called_stays() {
 fn the_reserve_of_this_process_is_beside_the_others_and_bounded() {
     let room = room(1);
     let _stranger = enter(&room, 1);
-    let own = || room.enter(Who::Process(2), true).now_or_never();
+    let own = || room.enter(PeerKey::Process(2), true).now_or_never();
     let seats: Vec<_> = (0..2).map(|_| own().unwrap().unwrap().0).collect();
     assert_eq!(room.len(), 3);
     assert!(own().is_none(), "one more is as any other: it waits for the stranger to leave");
@@ -116,6 +116,6 @@ fn a_refusal_names_the_peer_its_connections_and_the_limit() {
     let room = room(2);
     let seats = [enter(&room, 7), enter(&room, 7)];
     let _calls = seats.each_ref().map(|seat| seat.calls().begin());
-    let full = room.enter(Who::Process(7), false).now_or_never().unwrap().unwrap_err();
+    let full = room.enter(PeerKey::Process(7), false).now_or_never().unwrap().unwrap_err();
     assert_eq!(full.to_string(), "process 7 has 2 of 2 connections, all of them with calls in progress");
 }

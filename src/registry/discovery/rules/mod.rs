@@ -92,7 +92,7 @@ struct Entry {
 }
 
 /// The endpoints known so far.
-pub(super) struct State {
+pub(super) struct EndpointSet {
     rules: Rules,
     entries: BTreeMap<String, Entry>,
     /// Endpoints set aside, with their expirations (rule 6).
@@ -102,7 +102,7 @@ pub(super) struct State {
     left_out: u64,
 }
 
-impl State {
+impl EndpointSet {
     pub(super) fn new(rules: Rules) -> Self {
         let entries = BTreeMap::new();
         let aside = BTreeMap::new();

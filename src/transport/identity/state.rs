@@ -11,17 +11,17 @@ use crate::chain::causes;
 
 /// The state of our identity at one moment.
 #[derive(Clone, Debug, Default)]
-pub struct Standing {
+pub struct IdentityState {
     /// The newest SVID that was accepted, until it expires.
     pub svid: Option<Arc<Svid>>,
     /// Why the next SVID is missing, if it is.
-    pub trouble: Option<Trouble>,
+    pub error: Option<SvidError>,
 }
 
 /// The reason why there is no SVID, or no newer one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum Trouble {
+pub enum SvidError {
     /// The socket is missing or refuses, or the stream ended. The agent does not run.
     #[error("the Workload API cannot be reached: {0}")]
     Unreachable(String),
@@ -45,7 +45,7 @@ pub enum Trouble {
 pub enum NoIdentity {
     /// The Workload API returned none.
     #[error("no identity yet")]
-    Waiting(#[source] Trouble),
+    Waiting(#[source] SvidError),
     /// The deadline came before an answer of the Workload API.
     #[error("no identity yet: the Workload API has not been heard")]
     Unanswered,
@@ -54,14 +54,14 @@ pub enum NoIdentity {
     Stopped,
 }
 
-impl Standing {
+impl IdentityState {
     /// The SVID, if it is valid at this moment.
     pub fn valid(&self) -> Option<Arc<Svid>> {
         self.svid.clone().filter(|svid| svid.left(SystemTime::now()).is_some())
     }
 }
 
-impl From<WorkloadApiError> for Trouble {
+impl From<WorkloadApiError> for SvidError {
     fn from(error: WorkloadApiError) -> Self {
         use WorkloadApiError::*;
         match &error {
@@ -76,7 +76,7 @@ impl From<WorkloadApiError> for Trouble {
     }
 }
 
-impl From<RefusedSvid> for Trouble {
+impl From<RefusedSvid> for SvidError {
     fn from(why: RefusedSvid) -> Self {
         Self::Unusable(causes(&why))
     }

@@ -26,11 +26,11 @@ impl Clock {
 }
 
 /// A report at the start.
-fn report(known: &mut State, clock: &Clock, endpoint: NetworkServiceEndpoint, deleted: bool) {
+fn report(known: &mut EndpointSet, clock: &Clock, endpoint: NetworkServiceEndpoint, deleted: bool) {
     known.report(endpoint, deleted, clock.after(S(0)));
 }
 
-fn names(known: &State) -> String {
+fn names(known: &EndpointSet) -> String {
     known.endpoints().into_keys().collect::<Vec<_>>().join(" ")
 }
 
@@ -40,7 +40,7 @@ const ALIVE: &(dyn Fn(&str) -> bool + Send + Sync) = &|_| false;
 #[test]
 fn reports_add_update_and_remove() {
     let clock = Clock::start();
-    let mut known = State::new(Rules::default());
+    let mut known = EndpointSet::new(Rules::default());
     report(&mut known, &clock, clock.endpoint("a", S(0)), false);
     report(&mut known, &clock, clock.endpoint("b", S(0)), false);
     assert_eq!(names(&known), "a b");
@@ -62,7 +62,7 @@ fn reports_add_update_and_remove() {
 #[test]
 fn an_expiration_before_1970_is_how_old_registries_delete() {
     let clock = Clock::start();
-    let mut known = State::new(Rules::default());
+    let mut known = EndpointSet::new(Rules::default());
     report(&mut known, &clock, clock.endpoint("a", S(0)), false);
     let expiration_time = Some(prost_types::Timestamp { seconds: -1, nanos: 0 });
     report(
@@ -90,7 +90,7 @@ fn an_endpoint_leaves_by_lists_only_by_the_table() {
     ];
     for (rule, lists, is_dead, stays) in table {
         let clock = Clock::start();
-        let mut known = State::new(Rules::default());
+        let mut known = EndpointSet::new(Rules::default());
         report(&mut known, &clock, clock.endpoint("a", S(0)), false);
         for at in lists {
             known.list(vec![], true, clock.after(S(*at)), if is_dead { DEAD } else { ALIVE });
@@ -103,7 +103,7 @@ fn an_endpoint_leaves_by_lists_only_by_the_table() {
 fn absences_count_only_if_nothing_reported_it_in_between() {
     for by_watch in [true, false] {
         let clock = Clock::start();
-        let mut known = State::new(Rules::default());
+        let mut known = EndpointSet::new(Rules::default());
         report(&mut known, &clock, clock.endpoint("a", S(0)), false);
         known.list(vec![], true, clock.after(S(30)), DEAD);
         if by_watch {
@@ -132,7 +132,7 @@ fn refreshed(clock: &Clock, at: u64, skew: i64) -> NetworkServiceEndpoint {
 fn clocks_that_differ_neither_remove_nor_hide_an_endpoint() {
     for skew in [0, 30, 90, 240, -90, -3600] {
         let clock = Clock::start();
-        let mut known = State::new(Rules::default());
+        let mut known = EndpointSet::new(Rules::default());
         for at in (0..600).step_by(10) {
             if at % 40 == 0 {
                 known.report(refreshed(&clock, at, skew), false, clock.after(S(at)));
@@ -149,7 +149,7 @@ fn clocks_that_differ_neither_remove_nor_hide_an_endpoint() {
 fn a_jump_of_the_clock_by_an_hour_removes_nothing() {
     for jump in [3600, -3600] {
         let clock = Clock::start();
-        let mut known = State::new(Rules::default());
+        let mut known = EndpointSet::new(Rules::default());
         known.report(refreshed(&clock, 0, 0), false, clock.after(S(0)));
         for at in (10..600).step_by(10) {
             if at % 40 == 0 {
@@ -166,9 +166,9 @@ fn a_jump_of_the_clock_by_an_hour_removes_nothing() {
 fn a_long_expired_endpoint_is_taken_when_it_is_refreshed() {
     for by_watch in [true, false] {
         let clock = Clock::start();
-        let mut known = State::new(Rules::default());
+        let mut known = EndpointSet::new(Rules::default());
         let hour = S(3600);
-        let show = |known: &mut State, endpoint, at: Duration| match by_watch {
+        let show = |known: &mut EndpointSet, endpoint, at: Duration| match by_watch {
             true => known.report(endpoint, false, clock.after(at)),
             false => known.list(vec![endpoint], true, clock.after(at), DEAD),
         };
@@ -189,7 +189,7 @@ fn a_dead_endpoint_that_is_never_refreshed_is_set_aside() {
         [(DEAD, None, Some(330)), (ALIVE, None, None), (DEAD, Some(300), Some(630))]
     {
         let clock = Clock::start();
-        let mut known = State::new(Rules::default());
+        let mut known = EndpointSet::new(Rules::default());
         report(&mut known, &clock, clock.endpoint("a", S(0)), false);
         for at in (30..=900).step_by(30) {
             match interrupted == Some(at) {
@@ -207,7 +207,7 @@ fn a_dead_endpoint_that_is_never_refreshed_is_set_aside() {
 #[test]
 fn a_list_without_an_endpoint_that_is_set_aside_forgets_it() {
     let clock = Clock::start();
-    let mut known = State::new(Rules::default());
+    let mut known = EndpointSet::new(Rules::default());
     known.list(vec![clock.endpoint("a", S(0))], true, clock.after(S(3600)), ALIVE);
     known.list(vec![], false, clock.after(S(3630)), ALIVE);
     assert_eq!(known.aside().collect::<Vec<_>>(), ["a"], "a part of a list removes nothing");
@@ -218,7 +218,7 @@ fn a_list_without_an_endpoint_that_is_set_aside_forgets_it() {
 #[test]
 fn the_dead_are_judged_one_by_one() {
     let clock = Clock::start();
-    let mut known = State::new(Rules::default());
+    let mut known = EndpointSet::new(Rules::default());
     for name in ["a", "b"] {
         report(&mut known, &clock, clock.endpoint(name, S(0)), false);
     }
@@ -231,7 +231,7 @@ fn the_dead_are_judged_one_by_one() {
 #[test]
 fn an_endpoint_without_an_expiration_never_expires() {
     let clock = Clock::start();
-    let mut known = State::new(Rules::default());
+    let mut known = EndpointSet::new(Rules::default());
     report(
         &mut known,
         &clock,
@@ -247,7 +247,7 @@ fn an_endpoint_without_an_expiration_never_expires() {
 #[test]
 fn what_is_malformed_or_too_much_is_left_out_and_counted() {
     let clock = Clock::start();
-    let mut known = State::new(Rules { endpoints: 2, ..Rules::default() });
+    let mut known = EndpointSet::new(Rules { endpoints: 2, ..Rules::default() });
     let far = Some(prost_types::Timestamp { seconds: i64::MAX, nanos: 0 });
     report(
         &mut known,
@@ -276,7 +276,7 @@ fn what_is_malformed_or_too_much_is_left_out_and_counted() {
 #[test]
 fn a_list_does_not_restore_endpoints_deleted_meanwhile() {
     let clock = Clock::start();
-    let mut known = State::new(Rules::default());
+    let mut known = EndpointSet::new(Rules::default());
     report(&mut known, &clock, clock.endpoint("a", S(0)), false);
     known.ask();
     report(&mut known, &clock, clock.endpoint("a", S(0)), true);
@@ -290,7 +290,7 @@ fn a_list_does_not_restore_endpoints_deleted_meanwhile() {
 #[test]
 fn an_endpoint_missing_from_a_partial_list_is_not_absent() {
     let clock = Clock::start();
-    let mut known = State::new(Rules::default());
+    let mut known = EndpointSet::new(Rules::default());
     report(&mut known, &clock, clock.endpoint("a", S(0)), false);
     for at in [100, 200, 300] {
         known.list(vec![], false, clock.after(S(at)), DEAD);
