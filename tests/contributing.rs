@@ -35,8 +35,11 @@ fn copy(from: &Path, to: &Path) {
 fn blocks(page: &str, language: &str) -> Vec<String> {
     let start = format!("   ```{language}\n");
     let blocks = page.split(&start).skip(1).filter_map(|rest| rest.split("   ```").next());
-    let plain = |line: &str| line.strip_prefix("   ").unwrap_or(line).to_owned() + "\n";
-    blocks.map(|block| block.lines().map(plain).collect()).collect()
+    blocks
+        .map(|block| {
+            block.lines().map(|line| line.strip_prefix("   ").unwrap_or(line).to_owned() + "\n").collect()
+        })
+        .collect()
 }
 
 /// Runs a program in a folder, with some text as its input.

@@ -285,6 +285,85 @@ fn a_module_with_a_folder_has_its_text_in_mod_rs() {
     assert!(apart.is_empty(), "to be moved to mod.rs in the folder of the same name: {apart:?}");
 }
 
+/// Local closures with one use that are left, by folder. A number may only go down.
+const CLOSURES: [(&str, usize); 2] = [("src/kernel", 26), ("src/proxy/state", 9)];
+
+#[test]
+fn a_local_closure_has_two_uses_or_is_the_value() {
+    let mut left = CLOSURES.map(|(folder, _)| (folder, 0));
+    let mut found = Vec::new();
+    for file in ["src", "lab/src", "examples"].into_iter().flat_map(|folder| files(folder, &["rs"])) {
+        let names = closures_with_one_use(&product_code(&file));
+        match left.iter_mut().find(|(folder, _)| file.starts_with(folder)) {
+            Some((_, count)) => *count += names.len(),
+            None => found.extend(names.iter().map(|name| format!("{}: `{name}`", file.display()))),
+        }
+    }
+    assert!(found.is_empty(), "to be written where they are used, or as functions:\n{}", found.join("\n"));
+    let more: Vec<_> = left.iter().zip(CLOSURES).filter(|(now, then)| now.1 > then.1).collect();
+    assert!(more.is_empty(), "closures with one use, now and before: {more:?}");
+}
+
+#[test]
+fn closures_with_one_use_are_found() {
+    let code = |rest: &str| format!("fn f() {{\n    let twice = |x| x + 1;\n{rest}\n}}\n");
+    #[rustfmt::skip]
+    let table = [
+        ("    twice(twice(1))", None),
+        ("    twice", None),
+        ("    all.map(twice)", Some("twice")),
+        ("    all.twice(1)", Some("twice")),
+        ("    twice(twice(1));\n    let other =\n        async move |x: u8| {\n            twice(x);\n        };\n    other(1)", Some("other")),
+        ("    let none = twice(twice(1));\n    none", None),
+    ];
+    for (rest, expected) in table {
+        assert_eq!(closures_with_one_use(&code(rest)).first().map(String::as_str), expected, "{rest}");
+    }
+}
+
+/// The names of closures, `let name = |..| ..;`, that the code behind them uses once or never. A
+/// closure is the value of its block if its name is the last line. The ends of a statement and of a
+/// scope are where rustfmt puts them.
+fn closures_with_one_use(code: &str) -> Vec<String> {
+    let lines: Vec<&str> = code.lines().collect();
+    let indent = |line: &str| line.len() - line.trim_start().len();
+    let mut found = Vec::new();
+    for (at, line) in lines.iter().enumerate() {
+        let Some((name, value)) =
+            line.trim_start().strip_prefix("let ").and_then(|rest| rest.split_once(" ="))
+        else {
+            continue;
+        };
+        let name = name.trim_start_matches("mut ").split(':').next().unwrap_or_default();
+        let next = if value.is_empty() { lines.get(at + 1).copied().unwrap_or_default() } else { value };
+        if !next.trim_start().trim_start_matches("async ").trim_start_matches("move ").starts_with('|') {
+            continue;
+        }
+        let last = indent(line) + if value.is_empty() { 4 } else { 0 };
+        let inside = lines[at..].iter().take_while(|end| !end.ends_with(';') || indent(end) > last);
+        let statement = inside.count() + 1;
+        let scope = lines.iter().skip(at + statement);
+        let scope: Vec<_> =
+            scope.take_while(|next| next.trim().is_empty() || indent(next) >= indent(line)).collect();
+        let uses: usize = scope.iter().map(|line| uses(line, name)).sum();
+        if uses < 2 && !scope.iter().any(|line| line.trim() == name) {
+            found.push(name.to_owned());
+        }
+    }
+    found
+}
+
+/// How often a line uses a variable. A method or a field of its name is none.
+fn uses(line: &str, name: &str) -> usize {
+    let word = |c: char| c.is_alphanumeric() || c == '_';
+    let all = line.match_indices(name).filter(|(at, _)| {
+        let before = line[..*at].chars().next_back();
+        let after = line[at + name.len()..].chars().next();
+        !before.is_some_and(|c| word(c) || c == '.') && !after.is_some_and(|c| word(c) || c == ':')
+    });
+    all.count()
+}
+
 /// An item is a module, type, trait, function, constant or re-export that a user names by its path;
 /// one with two paths counts twice. Methods, fields, variants and generated messages do not count.
 #[test]
@@ -393,12 +472,11 @@ fn every_row_of_the_compatibility_page_names_its_test() {
 /// The codes at the beginning of a test's name: B16 of `b16_a_name`, L12 and G21 of
 /// `l12_g21_a_name`.
 fn codes(name: &str) -> impl Iterator<Item = String> {
-    let code = |part: &str| {
+    name.split('_').map_while(|part| {
         let (letter, digits) = part.split_at_checked(1)?;
         let number = digits.parse::<u8>().ok().filter(|_| digits.len() == 2)?;
         ["b", "e", "g", "l"].contains(&letter).then(|| format!("{}{number}", letter.to_uppercase()))
-    };
-    name.split('_').map_while(code)
+    })
 }
 
 #[test]
@@ -463,16 +541,13 @@ fn prose(path: &Path) -> String {
 /// The anchors of a document's headings, as GitHub writes them.
 fn anchors(path: &Path) -> BTreeSet<String> {
     let text = read(path);
-    let headings = text.lines().filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#'));
-    let anchor = |heading: &str| {
-        heading
-            .trim()
-            .to_lowercase()
-            .chars()
-            .filter(|c| c.is_alphanumeric() || ['-', '_', ' '].contains(c))
-            .collect::<String>()
-    };
-    headings.map(|heading| anchor(heading).replace(' ', "-")).collect()
+    let headings = text.lines().filter(|line| line.starts_with('#'));
+    headings.map(|heading| anchor(heading.trim_start_matches('#').trim())).collect()
+}
+
+fn anchor(heading: &str) -> String {
+    let kept = heading.chars().filter(|c| c.is_alphanumeric() || ['-', '_', ' '].contains(c));
+    kept.collect::<String>().to_lowercase().replace(' ', "-")
 }
 
 #[test]
@@ -543,12 +618,12 @@ fn comments_end_at_column_100() {
 #[test]
 fn the_configuration_page_has_every_variable() {
     let page = read("docs/configuration.md");
-    let escaped = |text: &str| text.replace('<', "&lt;").replace('>', "&gt;");
     let missing = nsm::proxy::config::VARIABLES.iter().filter_map(|variable| {
         let alias = variable.alias.map(|alias| format!(", `{alias}`")).unwrap_or_default();
         let default =
             if variable.default.is_empty() { String::new() } else { format!("`{}`", variable.default) };
-        let row = format!("| `{}`{alias} | {default} | {} |", variable.name, escaped(variable.meaning));
+        let meaning = variable.meaning.replace('<', "&lt;").replace('>', "&gt;");
+        let row = format!("| `{}`{alias} | {default} | {meaning} |", variable.name);
         (!page.contains(&row)).then_some(row)
     });
     let missing: Vec<_> = missing.collect();

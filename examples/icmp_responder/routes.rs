@@ -92,16 +92,19 @@ impl Port {
 
 impl From<Policy> for PolicyRoute {
     fn from(policy: Policy) -> Self {
-        let route = |way: Way| Route {
-            prefix: way.prefix.0.to_string(),
-            next_hop: way.nexthop.map(|hop| hop.to_string()).unwrap_or_default(),
-        };
         Self {
             from: policy.from.map(|source| source.0.to_string()).unwrap_or_default(),
             proto: policy.proto,
             dst_port: policy.dstport.text(),
             src_port: policy.srcport.text(),
-            routes: policy.routes.into_iter().map(route).collect(),
+            routes: policy
+                .routes
+                .into_iter()
+                .map(|way| Route {
+                    prefix: way.prefix.0.to_string(),
+                    next_hop: way.nexthop.map(|hop| hop.to_string()).unwrap_or_default(),
+                })
+                .collect(),
         }
     }
 }

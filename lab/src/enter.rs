@@ -74,24 +74,26 @@ pub fn run_inside(arguments: &[OsString]) -> Result<u8, EnterError> {
     let signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGCHLD]);
     signals.thread_block().map_err(|errno| failed("block signals")(errno.into()))?;
     make_namespaces()?;
-    let start = || {
-        let mut command = Command::new("/proc/self/exe");
-        command.arg(INSIDE).args(arguments).stdin(Stdio::piped());
-        // The copy is inherited.
-        let console = arguments.iter().any(|argument| argument == CONSOLE);
-        let console = console.then(|| rustix::io::dup(io::stdin())).transpose()?;
-        if console.is_none() {
-            // A terminal's Ctrl-C reaches only this process, so that it counts once.
-            command.process_group(0);
-        }
-        let mut inner = command.spawn()?;
-        let pid = inner.id();
-        let number = console.map_or(-1, |console| console.as_raw_fd());
-        writeln!(inner.stdin.as_mut().ok_or(io::ErrorKind::BrokenPipe)?, "{pid} {number}")?;
-        Ok(inner)
-    };
-    let status = wait(start().map_err(failed("run the lab inside its namespaces"))?, &signals);
+    let inner = start_inside(arguments).map_err(failed("run the lab inside its namespaces"))?;
+    let status = wait(inner, &signals);
     Ok(exit_code(status.map_err(failed("wait for the lab"))?))
+}
+
+fn start_inside(arguments: &[OsString]) -> io::Result<Child> {
+    let mut command = Command::new("/proc/self/exe");
+    command.arg(INSIDE).args(arguments).stdin(Stdio::piped());
+    // The copy is inherited.
+    let console = arguments.iter().any(|argument| argument == CONSOLE);
+    let console = console.then(|| rustix::io::dup(io::stdin())).transpose()?;
+    if console.is_none() {
+        // A terminal's Ctrl-C reaches only this process, so that it counts once.
+        command.process_group(0);
+    }
+    let mut inner = command.spawn()?;
+    let pid = inner.id();
+    let number = console.map_or(-1, |console| console.as_raw_fd());
+    writeln!(inner.stdin.as_mut().ok_or(io::ErrorKind::BrokenPipe)?, "{pid} {number}")?;
+    Ok(inner)
 }
 
 /// Replaces this process by `program` with its `arguments`, as root: directly if the user is root,
@@ -132,12 +134,14 @@ fn make_user_namespace() -> Result<(), EnterError> {
     let uid = getuid().as_raw();
     let gid = getgid().as_raw();
     unshare(CloneFlags::CLONE_NEWUSER).map_err(|errno| refused(errno.into()))?;
-    let map = || {
-        std::fs::write("/proc/self/setgroups", "deny")?;
-        std::fs::write("/proc/self/uid_map", format!("0 {uid} 1"))?;
-        std::fs::write("/proc/self/gid_map", format!("0 {gid} 1"))
-    };
-    map().map_err(refused)
+    map_root_to(uid, gid).map_err(refused)
+}
+
+/// Makes a user of the outside root in here.
+fn map_root_to(uid: u32, gid: u32) -> io::Result<()> {
+    std::fs::write("/proc/self/setgroups", "deny")?;
+    std::fs::write("/proc/self/uid_map", format!("0 {uid} 1"))?;
+    std::fs::write("/proc/self/gid_map", format!("0 {gid} 1"))
 }
 
 /// Names the setting that denies ordinary users their own namespaces.
@@ -147,8 +151,9 @@ fn refused(error: io::Error) -> EnterError {
         ("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1", "0"),
         ("/proc/sys/user/max_user_namespaces", "0", "10000"),
     ];
-    let is = |file: &str, value: &str| std::fs::read_to_string(file).is_ok_and(|now| now.trim() == value);
-    let found = settings.iter().find(|(file, value, _)| is(file, value));
+    let found = settings
+        .iter()
+        .find(|(file, denied, _)| std::fs::read_to_string(file).is_ok_and(|value| value.trim() == *denied));
     let why = match found {
         Some((file, _, wanted)) => {
             let name = file.trim_start_matches("/proc/sys/").replace('/', ".");

@@ -67,9 +67,10 @@ impl Topology {
 
     /// The VIPs, by family and number.
     pub fn vips(&self) -> Vec<IpAddr> {
-        let of =
-            |family: &Family| (1..=self.vips).map(move |number| vip(*family, number)).collect::<Vec<_>>();
-        self.families.iter().flat_map(of).collect()
+        self.families
+            .iter()
+            .flat_map(|family| (1..=self.vips).map(move |number| vip(*family, number)).collect::<Vec<_>>())
+            .collect()
     }
 
     /// One more VIP in each family, for a run to add.
@@ -191,11 +192,11 @@ fn corner(row: usize, count: usize, [only, first, middle, last]: [char; 4]) -> O
 impl Topology {
     /// The column between load balancers and targets, by row.
     fn middle(&self) -> Vec<String> {
-        let first_target = |node: usize| (0..self.targets).find(|target| self.node_of(*target) == node);
         let rows = self.targets.max(3);
         let mut middle = vec![" ".repeat(12); rows];
         for node in self.node_numbers() {
-            if let Some(row) = first_target(node).and_then(|row| middle.get_mut(row)) {
+            let first_target = (0..self.targets).find(|target| self.node_of(*target) == node);
+            if let Some(row) = first_target.and_then(|row| middle.get_mut(row)) {
                 *row = format!("── {:<6} ──", proxy_pod(node));
             }
         }

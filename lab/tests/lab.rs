@@ -123,13 +123,17 @@ fn an_interrupt_or_a_kill_at_any_point_leaves_nothing() {
 
 /// The output of `lab exec` for a user who may not create namespaces.
 fn exec_without_privileges(command: &[&str]) -> Output {
-    let run = || {
-        // A capability belongs to a thread and its children. Root without it has no more rights
-        // than an ordinary user.
-        remove_capability_from_bounding_set(CapabilitySet::SYS_ADMIN).unwrap();
-        lab(&[&["exec"], command].concat()).output().unwrap()
-    };
-    std::thread::scope(|scope| scope.spawn(run).join().unwrap())
+    std::thread::scope(|scope| {
+        scope
+            .spawn(|| {
+                // A capability belongs to a thread and its children. Root without it has no more
+                // rights than an ordinary user.
+                remove_capability_from_bounding_set(CapabilitySet::SYS_ADMIN).unwrap();
+                lab(&[&["exec"], command].concat()).output().unwrap()
+            })
+            .join()
+            .unwrap()
+    })
 }
 
 #[test]

@@ -85,8 +85,8 @@ impl FromStr for InterfaceName {
     type Err = InvalidInterfaceName;
 
     fn from_str(name: &str) -> Result<Self, InvalidInterfaceName> {
-        let bad = |c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control();
-        if name.is_empty() || name.len() > Self::MAX || name.contains(bad) || name == "." || name == ".." {
+        let refused = ["", ".", ".."].contains(&name) || name.len() > Self::MAX;
+        if refused || name.contains(|c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control()) {
             return Err(InvalidInterfaceName(name.chars().take(64).collect()));
         }
         let mut text = ArrayString::new();
@@ -138,12 +138,13 @@ impl FromStr for Inode {
     type Err = InvalidInode;
 
     fn from_str(url: &str) -> Result<Self, InvalidInode> {
-        let parse = || {
-            let (dev, ino) = url.strip_prefix("inode://")?.split_once('/')?;
-            Some(Self { dev: dev.parse().ok()?, ino: ino.parse().ok()? })
-        };
-        parse().ok_or_else(|| InvalidInode(url.chars().take(64).collect()))
+        parse_inode(url).ok_or_else(|| InvalidInode(url.chars().take(64).collect()))
     }
+}
+
+fn parse_inode(url: &str) -> Option<Inode> {
+    let (dev, ino) = url.strip_prefix("inode://")?.split_once('/')?;
+    Some(Inode { dev: dev.parse().ok()?, ino: ino.parse().ok()? })
 }
 
 impl fmt::Display for Inode {

@@ -20,9 +20,13 @@ pub struct InvalidPrefix(pub String);
 /// # Errors
 /// [`InvalidPrefix`] with the text.
 pub fn parse_prefix(text: &str) -> Result<IpNet, InvalidPrefix> {
-    let invalid = || InvalidPrefix(text.chars().take(64).collect());
-    let host = |address: IpAddr| IpNet::new(address, Family::of(address).bits()).ok();
-    text.parse().ok().or_else(|| text.parse().ok().and_then(host)).ok_or_else(invalid)
+    let prefix = text.parse().ok().or_else(|| host(text.parse().ok()?));
+    prefix.ok_or_else(|| InvalidPrefix(text.chars().take(64).collect()))
+}
+
+/// The prefix of one address.
+fn host(address: IpAddr) -> Option<IpNet> {
+    IpNet::new(address, Family::of(address).bits()).ok()
 }
 
 /// The prefixes among some texts. Like the Go helpers, it skips texts that do not parse.

@@ -95,8 +95,11 @@ impl Scope {
     /// Type names and addresses of the values of this frame, in order of insertion. For tests and
     /// `Debug`.
     pub fn contents(&self) -> Vec<(&'static str, usize)> {
-        let address = |slot: &Slot| Some((slot.name, Arc::as_ptr(slot.value.as_ref()?).addr()));
-        self.lock().iter().flatten().filter_map(address).collect()
+        self.lock()
+            .iter()
+            .flatten()
+            .filter_map(|slot| Some((slot.name, Arc::as_ptr(slot.value.as_ref()?).addr())))
+            .collect()
     }
 
     /// Whether values that are inserted stay.

@@ -88,8 +88,13 @@ impl Answers {
         let at = SystemTime::now();
         let path = hops(connection);
         let mut known = self.lock();
-        let first = || Answer { since: at, at, refreshes: 0, heals: 0, path: Vec::new() };
-        let answer = known.entry(id.to_owned()).or_insert_with(first);
+        let answer = known.entry(id.to_owned()).or_insert_with(|| Answer {
+            since: at,
+            at,
+            refreshes: 0,
+            heals: 0,
+            path: Vec::new(),
+        });
         answer.at = at;
         answer.path = path;
         answer.refreshes += u64::from(origin == Origin::Event(EventKind::Refresh));

@@ -110,8 +110,8 @@ impl Client {
 
 /// Name of the connection's link; `None` if its mechanism makes no link.
 fn link(connection: &Connection) -> Result<Option<InterfaceName>> {
-    let kernel = |kind| kind == Some(MechanismKind::Kernel);
-    let Some(mechanism) = connection.mechanism.as_ref().filter(|mechanism| kernel(mechanism.kind())) else {
+    let agreed = connection.mechanism.as_ref();
+    let Some(mechanism) = agreed.filter(|agreed| agreed.kind() == Some(MechanismKind::Kernel)) else {
         return Ok(None);
     };
     let name = mechanism.parameters.get(parameter::NAME).map_or("", String::as_str);
@@ -244,9 +244,10 @@ mod tests {
         let chain = rows.with(endpoint).build().unwrap();
         chain.request(Request::new(named("nsm-1"))).await.unwrap();
         let rules = linux.observed(&settings.ours).rules;
-        let of_link =
-            |rule: &crate::kernel::Rule| rule.input.as_ref().is_some_and(|link| link.as_str() == "nsm-1");
-        assert!(rules.iter().any(of_link), "{rules:?}");
+        assert!(
+            rules.iter().any(|rule| rule.input.as_ref().is_some_and(|link| link.as_str() == "nsm-1")),
+            "{rules:?}"
+        );
 
         linux.refuse_all(Some(1));
         let start = tokio::time::Instant::now();

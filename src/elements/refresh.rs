@@ -44,8 +44,10 @@ struct Timer(#[expect(dead_code, reason = "a guard")] Task);
 
 /// Rules 1, 2 and 4; `earlier` is the share of rule 3, from 0 to 0.1.
 fn delay(connection: &Connection, now: SystemTime, earlier: f64) -> Duration {
-    let left = |expires: SystemTime| expires.duration_since(now).unwrap_or_default();
-    let lives = connection.expires().map_or(ASSUMED_LIFETIME, left).min(10 * LONGEST_DELAY);
+    let lives = connection
+        .expires()
+        .map_or(ASSUMED_LIFETIME, |expires| expires.duration_since(now).unwrap_or_default())
+        .min(10 * LONGEST_DELAY);
     let index = connection.index();
     let len = connection.segments().len();
     let share = match len {

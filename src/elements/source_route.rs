@@ -52,14 +52,17 @@ fn next_hops(connection: &Connection) -> Vec<IpAddr> {
     let Some(ip) = connection.ip_context() else { return Vec::new() };
     let own: Vec<IpAddr> = parse_prefixes(&ip.src_ip_addrs).iter().map(IpNet::addr).collect();
     let theirs: Vec<IpAddr> = parse_prefixes(&ip.dst_ip_addrs).iter().map(IpNet::addr).collect();
-    let can = |address: &IpAddr| {
+    let theirs = theirs.into_iter().filter(|address| {
         !own.contains(address)
             && !address.is_unspecified()
             && !address.is_loopback()
             && !address.is_multicast()
-    };
-    let first = |family| theirs.iter().copied().filter(can).find(|address| Family::of(*address) == family);
-    Family::BOTH.into_iter().filter_map(first).collect()
+    });
+    let theirs: Vec<_> = theirs.collect();
+    Family::BOTH
+        .into_iter()
+        .filter_map(|family| theirs.iter().copied().find(|address| Family::of(*address) == family))
+        .collect()
 }
 
 impl Element for SourceRoute {
@@ -81,8 +84,7 @@ impl Element for SourceRoute {
             }
         } else {
             let peer = PeerId::load_balancer(connection.client_id());
-            let declare = |address: &IpAddr| self.kernel.next_hop(&peer, *address);
-            let _guards = addresses.iter().map(declare).collect();
+            let _guards = addresses.iter().map(|address| self.kernel.next_hop(&peer, *address)).collect();
             scope.insert(NextHops { addresses, _guards });
         }
         Ok(connection)
@@ -240,9 +242,16 @@ mod tests {
     async fn it_keeps_the_laws() {
         let tasks = Tasks::default();
         let kernel = kernel(&Memory::default(), &tasks).await;
-        let given = |c: &mut Connection, _: &mut _| addressed(c, &[], &["172.16.1.2/24"]);
-        let hops = || kernel.status().borrow().declared_next_hops().len();
-        laws::check_with(|| Given(SourceRoute::new(kernel.clone()), given), hops).await.unwrap();
+        laws::check_with(
+            || {
+                Given(SourceRoute::new(kernel.clone()), |c: &mut Connection, _: &mut _| {
+                    addressed(c, &[], &["172.16.1.2/24"])
+                })
+            },
+            || kernel.status().borrow().declared_next_hops().len(),
+        )
+        .await
+        .unwrap();
         tasks.stop().await;
     }
 }

@@ -160,7 +160,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn it_keeps_the_laws() {
-        let given = |c: &mut Connection, _: &mut _| testing::path(c, 1, &[Some(60), None]);
-        laws::check(|| Given(Timeout, given)).await.unwrap();
+        laws::check(|| {
+            Given(Timeout, |c: &mut Connection, _: &mut _| testing::path(c, 1, &[Some(60), None]))
+        })
+        .await
+        .unwrap();
     }
 }

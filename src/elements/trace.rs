@@ -42,8 +42,8 @@ fn open(method: &'static str, connection: &Connection, context: &CallContext) ->
 /// Links the spans of events to this call.
 fn link_events(context: &mut CallContext, span: &Span) {
     if let Some((parent, state)) = trace_context::current(span) {
-        let link = move |root: &Span| trace_context::link(root, &parent, &state);
-        context.extensions.insert(OnEvent(Arc::new(link)));
+        let link = OnEvent(Arc::new(move |root: &Span| trace_context::link(root, &parent, &state)));
+        context.extensions.insert(link);
     }
 }
 

@@ -43,8 +43,13 @@ impl Allocator for InMemory {
             self.tree.configured(&self.subnet).await;
             Ok(self.tree.allocate(&self.subnet, child, family)?)
         };
-        let garble = |address: &str, length| Some(parse_answer(address, length, family));
-        self.faults.around(|calls| calls.allocate += 1, effect, garble).await
+        self.faults
+            .around(
+                |calls| calls.allocate += 1,
+                effect,
+                |address: &str, length| Some(parse_answer(address, length, family)),
+            )
+            .await
     }
 
     async fn release(&self, child: &str, family: Family) -> Result<(), AllocateError> {

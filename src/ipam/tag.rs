@@ -25,8 +25,8 @@ impl Tag {
 
     /// Parses a tag; `None` if the text is not one.
     pub fn read(text: &str) -> Option<Self> {
-        let hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
-        (text.len() == 2 * BYTES && text.bytes().all(hex)).then(|| Self(text.into()))
+        (text.len() == 2 * BYTES && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')))
+            .then(|| Self(text.into()))
     }
 }
 

@@ -129,8 +129,9 @@ impl Tree {
     pub async fn configured(&self, subnet: &Subnet) {
         loop {
             let changed = self.0.configured.notified();
-            let unknown = |(_, trench): (Family, &Branch)| !trench.below.contains_key(&subnet.conduit);
-            if subnet.trench != self.0.name || !self.roots().iter().any(unknown) {
+            if subnet.trench != self.0.name
+                || !self.roots().iter().any(|(_, trench)| !trench.below.contains_key(&subnet.conduit))
+            {
                 return;
             }
             changed.await;
@@ -147,8 +148,10 @@ impl Tree {
         let node = self.node(&mut roots, subnet, family, pool)?;
         let first = node.prefix.network();
         let last = node.prefix.broadcast();
-        let edge = move |net: IpNet| net.addr() == first || net.addr() == last;
-        let address = node.branch(child, family.bits(), edge)?.prefix.addr();
+        let address = node
+            .branch(child, family.bits(), move |net: IpNet| net.addr() == first || net.addr() == last)?
+            .prefix
+            .addr();
         Ok(IpNet::new(address, pool.node).unwrap_or(node.prefix))
     }
 
@@ -189,8 +192,10 @@ impl Tree {
             return Err(TreeError::UnknownTrench);
         }
         let trench = roots.slot(family).as_mut().ok_or(TreeError::UnknownFamily)?;
-        let unknown = || TreeError::UnknownConduit(subnet.conduit.clone());
-        let conduit = trench.below.get_mut(&subnet.conduit).ok_or_else(unknown)?;
+        let conduit = trench
+            .below
+            .get_mut(&subnet.conduit)
+            .ok_or_else(|| TreeError::UnknownConduit(subnet.conduit.clone()))?;
         conduit.branch(&subnet.node, pool.node, |_| false)
     }
 

@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use crate::{
-    api::{Connection, State},
+    api::State,
     elements::ipam::{Gateways, names},
     ipam::{self, BRIDGE},
     kernel::{self, Role},
@@ -82,11 +82,13 @@ fn all_reach(status: &kernel::Status, gateways: &Gateways) -> bool {
 
 /// A target with moved addresses whose connection has not been reported as down.
 fn next(moved: &BTreeSet<Arc<str>>, connections: &Connections) -> Option<String> {
-    let concerned = |connection: &Connection| {
-        let mut names = names(connection.client_id()).into_iter();
-        connection.state() != State::Down && names.any(|name| contains(moved, &name))
-    };
-    connections.ids(concerned).into_iter().next()
+    connections
+        .ids(|connection| {
+            let mut names = names(connection.client_id()).into_iter();
+            connection.state() != State::Down && names.any(|name| contains(moved, &name))
+        })
+        .into_iter()
+        .next()
 }
 
 /// Whether leases under a name have moved, for any owner.
@@ -102,7 +104,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        api::Dual,
+        api::{Connection, Dual},
         kernel::{Peer, PeerId},
         task::Tasks,
         testing,

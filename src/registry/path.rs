@@ -74,10 +74,8 @@ impl TokenPath {
             return Err(InvalidPath::Long(value.len()));
         }
         // The position alone, because the text may contain tokens.
-        let json = |e: serde_json::Error| {
-            InvalidPath::Json(format!("{:?} error in column {}", e.classify(), e.column()))
-        };
-        let path: Self = serde_json::from_slice(value.as_bytes()).map_err(json)?;
+        let path: Self = serde_json::from_slice(value.as_bytes())
+            .map_err(|e| InvalidPath::Json(format!("{:?} error in column {}", e.classify(), e.column())))?;
         let index = path.index;
         let len = path.len();
         match len {

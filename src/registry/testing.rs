@@ -229,14 +229,16 @@ impl NetworkServiceEndpointRegistry for Manager {
         let now = futures::stream::iter(found.into_iter().map(move |(endpoint, _)| event(endpoint)));
         // Each endpoint comes with its descriptor, also when it is refreshed.
         let manager = self.clone();
-        let with_descriptor = move |event: Result<NetworkServiceEndpointResponse, Status>| {
-            let name =
-                event.as_ref().ok().and_then(|e| Some(e.network_service_endpoint.as_ref()?.name.clone()));
-            let fd = name.and_then(|name| Some(manager.lock().endpoints.get(&name)?.1.clone()));
-            fd.map(|fd| hub.send(fd));
-            event
-        };
-        let mut all = now.chain(ReceiverStream::new(later)).map(with_descriptor).boxed();
+        let mut all = now
+            .chain(ReceiverStream::new(later))
+            .map(move |event| {
+                let name =
+                    event.as_ref().ok().and_then(|e| Some(e.network_service_endpoint.as_ref()?.name.clone()));
+                let fd = name.and_then(|name| Some(manager.lock().endpoints.get(&name)?.1.clone()));
+                fd.map(|fd| hub.send(fd));
+                event
+            })
+            .boxed();
         // Go's servers send the headers with the first message.
         let first = all.next().await;
         Ok(Response::new(futures::stream::iter(first).chain(all).boxed()))
@@ -276,9 +278,12 @@ impl NetworkServiceRegistry for Manager {
         let like = request.into_inner().network_service.unwrap_or_default();
         let found: Vec<_> =
             self.lock().services.values().filter(|(s, _)| s.name == like.name).cloned().collect();
-        let event =
-            |(service, _)| Ok(NetworkServiceResponse { network_service: Some(service), deleted: false });
-        Ok(Response::new(futures::stream::iter(found.into_iter().map(event)).boxed()))
+        Ok(Response::new(
+            futures::stream::iter(found.into_iter().map(|(service, _)| {
+                Ok(NetworkServiceResponse { network_service: Some(service), deleted: false })
+            }))
+            .boxed(),
+        ))
     }
 
     async fn unregister(&self, _: Request<NetworkService>) -> Result<Response<()>, Status> {

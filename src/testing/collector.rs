@@ -101,11 +101,13 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 fn texts(attributes: &[KeyValue]) -> HashMap<String, String> {
-    let text = |attribute: &KeyValue| match attribute.value.as_ref()?.value.as_ref()? {
-        Value::StringValue(text) => Some((attribute.key.clone(), text.clone())),
-        _ => None,
-    };
-    attributes.iter().filter_map(text).collect()
+    attributes
+        .iter()
+        .filter_map(|attribute| match attribute.value.as_ref()?.value.as_ref()? {
+            Value::StringValue(text) => Some((attribute.key.clone(), text.clone())),
+            _ => None,
+        })
+        .collect()
 }
 
 #[tonic::async_trait]

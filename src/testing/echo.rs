@@ -76,13 +76,12 @@ impl NetworkService for Echo {
     /// goes back with the answer.
     async fn request(&self, request: Request<NetworkServiceRequest>) -> Result<Response<Connection>, Status> {
         let caller = Caller::of(&request)?;
-        let header =
-            |key| request.metadata().get(key).and_then(|value| value.to_str().ok()).unwrap_or("").to_owned();
+        let timeout = request.metadata().get("grpc-timeout").and_then(|value| value.to_str().ok());
         let signed = caller.token.as_ref().is_some_and(|token| caller.peer.signed(token.jwt()));
         let labels = [
             ("caller", caller.peer.id().to_owned()),
             ("signed", signed.to_string()),
-            ("timeout", header("grpc-timeout")),
+            ("timeout", timeout.unwrap_or_default().to_owned()),
             ("serial", caller.svid.serial().to_owned()),
         ];
         let mut connection = request.into_inner().connection.unwrap_or_default();

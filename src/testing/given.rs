@@ -48,13 +48,17 @@ impl<E: Element, F: Fn(&mut Connection, &mut CallContext) + Send + Sync + 'stati
 /// A path whose segments expire so many seconds from now; `None` is a segment without an expiry.
 /// Segment 0 has the connection's id.
 pub fn path(connection: &mut Connection, index: u32, expiries: &[Option<u64>]) {
-    let segment = |(at, expires): (usize, &Option<u64>)| PathSegment {
-        name: format!("hop{at}"),
-        id: if at == index as usize { connection.id.clone() } else { format!("id{at}") },
-        expires: expires.map(|seconds| (std::time::SystemTime::now() + Duration::from_secs(seconds)).into()),
-        ..PathSegment::default()
-    };
-    let path_segments = expiries.iter().enumerate().map(segment).collect();
+    let path_segments = expiries
+        .iter()
+        .enumerate()
+        .map(|(at, expires)| PathSegment {
+            name: format!("hop{at}"),
+            id: if at == index as usize { connection.id.clone() } else { format!("id{at}") },
+            expires: expires
+                .map(|seconds| (std::time::SystemTime::now() + Duration::from_secs(seconds)).into()),
+            ..PathSegment::default()
+        })
+        .collect();
     connection.path = Some(Path { index, path_segments });
 }
 
@@ -107,9 +111,12 @@ impl Counted {
     pub fn open(&self) -> usize {
         let own = self.inode();
         let all = fs::read_dir("/proc/self/fd").unwrap();
-        let ours = |file: fs::Metadata| (file.dev(), file.ino()) == (own.dev, own.ino);
-        all.filter(|entry| entry.as_ref().is_ok_and(|entry| fs::metadata(entry.path()).is_ok_and(ours)))
-            .count()
+        all.filter(|entry| {
+            entry.as_ref().is_ok_and(|entry| {
+                fs::metadata(entry.path()).is_ok_and(|file| (file.dev(), file.ino()) == (own.dev, own.ino))
+            })
+        })
+        .count()
     }
 }
 
@@ -197,8 +204,7 @@ impl Below {
 
     /// Number of descriptors that were sent and are still open.
     pub fn open(&self) -> usize {
-        let open = |(_, end): &&(Inode, UnixStream)| (&mut &*end).read(&mut [0]).is_err();
-        self.sent.lock().unwrap().iter().filter(open).count()
+        self.sent.lock().unwrap().iter().filter(|(_, end)| (&mut &*end).read(&mut [0]).is_err()).count()
     }
 
     /// The descriptor that was sent last.

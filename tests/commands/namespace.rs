@@ -22,13 +22,14 @@ const SYSCTLS: [(&str, &str); 7] = [
 
 /// Runs on a thread in such a namespace.
 pub(crate) fn within<T: Send + 'static>(run: impl FnOnce() -> T + Send + 'static) -> T {
-    let inside = || {
+    thread::spawn(|| {
         unshare(CloneFlags::CLONE_NEWNET).expect("this test needs root, or `lab exec`");
         SYSCTLS.iter().for_each(|(key, value)| fs::write(format!("/proc/sys/{key}"), value).unwrap());
         objects();
         run()
-    };
-    thread::spawn(inside).join().unwrap()
+    })
+    .join()
+    .unwrap()
 }
 
 fn objects() {

@@ -26,7 +26,7 @@ fn rows() -> impl Iterator<Item = (Side, &'static str, &'static str)> {
 
 /// Checks one promise on a separate thread, so that it has its own spans.
 fn run(setup: Setup) -> Checked {
-    let check = move || {
+    thread::spawn(move || {
         let spans = spans::Names::default();
         let ours = Targets::new().with_target("nsm", tracing::Level::DEBUG);
         let subscriber = tracing_subscriber::registry().with(spans.clone().with_filter(ours));
@@ -44,8 +44,9 @@ fn run(setup: Setup) -> Checked {
             rig.end().await;
             checked.unwrap_or_else(|_| Err("not done in time".into()))
         })
-    };
-    thread::spawn(check).join().unwrap_or_else(|_| Err("panicked".into()))
+    })
+    .join()
+    .unwrap_or_else(|_| Err("panicked".into()))
 }
 
 const LIMIT: Duration = Duration::from_secs(20);

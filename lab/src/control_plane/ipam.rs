@@ -75,9 +75,16 @@ impl Service for Ipam {
             let net = self.tree.allocate(&subnet, &child.name, family)?;
             Ok(Prefix { address: net.addr().to_string(), prefix_length: net.prefix_len().into() })
         };
-        let garble =
-            |address: &str, prefix_length| Some(Ok(Prefix { address: address.to_owned(), prefix_length }));
-        let answer = self.faults.around(|calls| calls.allocate += 1, effect, garble).await;
+        let answer = self
+            .faults
+            .around(
+                |calls| calls.allocate += 1,
+                effect,
+                |address: &str, prefix_length| {
+                    Some(Ok(Prefix { address: address.to_owned(), prefix_length }))
+                },
+            )
+            .await;
         answer.map(Response::new).map_err(|error| status_of(&error))
     }
 

@@ -101,11 +101,9 @@ impl Agent {
         let process = process.doing(|| format!("attest pod {pod}"))?;
         let issued = self.issue(pod, LIFETIME);
         let mut attested = Attested { socket: folder.join(SOCKET), issued, workload: None };
-        let mut serve = || {
-            std::fs::create_dir_all(folder)?;
-            attested.serve(process)
-        };
-        serve().doing(|| format!("serve the Workload API of pod {pod}"))?;
+        let made = std::fs::create_dir_all(folder);
+        made.and_then(|()| attested.serve(process))
+            .doing(|| format!("serve the Workload API of pod {pod}"))?;
         let url = url(&attested.socket);
         self.workloads.insert(pod.to_owned(), attested);
         Ok(url)

@@ -80,9 +80,14 @@ impl Netlink {
     /// # Errors
     /// There is no such link.
     pub async fn index(&self, name: &str) -> Result<u32, NetlinkError> {
-        let gone =
-            || NetlinkError { doing: format!("find link {name}"), source: rustix::io::Errno::NODEV.into() };
-        Ok(self.link(name).await?.ok_or_else(gone)?.index)
+        Ok(self
+            .link(name)
+            .await?
+            .ok_or_else(|| NetlinkError {
+                doing: format!("find link {name}"),
+                source: rustix::io::Errno::NODEV.into(),
+            })?
+            .index)
     }
 
     /// Creates a pair of links: `name` here, `peer` in another namespace.

@@ -86,12 +86,15 @@ impl Netns {
     /// The namespace cannot be entered, the function failed, or it panicked.
     pub fn run<T: Send>(&self, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
         let runtime = tokio::runtime::Handle::try_current().ok();
-        let inside = || {
-            move_into_link_name_space(self.0.as_fd(), Some(LinkNameSpaceType::Network))?;
-            let _entered = runtime.as_ref().map(|runtime| runtime.enter());
-            work()
-        };
-        let done = std::thread::scope(|scope| scope.spawn(inside).join());
+        let done = std::thread::scope(|scope| {
+            scope
+                .spawn(|| {
+                    move_into_link_name_space(self.0.as_fd(), Some(LinkNameSpaceType::Network))?;
+                    let _entered = runtime.as_ref().map(|runtime| runtime.enter());
+                    work()
+                })
+                .join()
+        });
         done.map_err(|_| io::Error::other("the work inside a namespace panicked"))?
     }
 

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Rules that choose the routing table of a packet.
 
-use std::net::IpAddr;
-
 use futures::TryStreamExt;
 use ipnet::IpNet;
 use rtnetlink::{
@@ -96,10 +94,11 @@ fn message(rule: &Rule) -> RuleMessage {
 
 fn seen(family: Family, message: &RuleMessage) -> Rule {
     let mut rule = Rule { family, from: None, input: None, table: message.header.table.into(), priority: 0 };
-    let source = |address: &IpAddr| IpNet::new(*address, message.header.src_len).ok();
     for attribute in &message.attributes {
         match attribute {
-            RuleAttribute::Source(address) => rule.from = source(address),
+            RuleAttribute::Source(address) => {
+                rule.from = IpNet::new(*address, message.header.src_len).ok();
+            }
             RuleAttribute::Iifname(name) => rule.input = Some(name.clone()),
             RuleAttribute::Table(table) => rule.table = *table,
             RuleAttribute::Priority(priority) => rule.priority = *priority,

@@ -49,12 +49,8 @@ impl Ground {
         })?;
         mount_new("tmpfs", "/run").doing(|| "mount a tmpfs on /run".into())?;
         fs::create_dir(netns::NAMED).doing(|| format!("make {}", netns::NAMED))?;
-        for (mut file, to) in found {
-            let mut place = || {
-                io::copy(&mut file, &mut File::create(to)?)?;
-                fs::set_permissions(to, Permissions::from_mode(0o755))
-            };
-            place().doing(|| format!("write {}", to.display()))?;
+        for (file, to) in found {
+            place(file, to).doing(|| format!("write {}", to.display()))?;
         }
         Ok(Self { pods: "/run/pods".into(), named: true })
     }
@@ -92,6 +88,12 @@ impl Ground {
         fs::set_permissions(&folder, Permissions::from_mode(0o777))?;
         Ok(folder)
     }
+}
+
+/// Copies a program to its place.
+fn place(mut program: File, to: &Path) -> io::Result<()> {
+    io::copy(&mut program, &mut File::create(to)?)?;
+    fs::set_permissions(to, Permissions::from_mode(0o755))
 }
 
 fn private_mounts() -> io::Result<()> {

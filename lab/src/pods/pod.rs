@@ -59,20 +59,21 @@ impl Pod {
     /// # Errors
     /// The kernel refuses namespaces, or the name is not a file name.
     pub async fn new(name: &str, ground: &Ground) -> Result<Self, LabError> {
-        let make = || {
-            let netns = Netns::new()?;
-            ground.name(&netns, name)?;
-            let netlink = Netlink::connect(&netns)?;
-            let folder = ground.folder(name)?;
-            match fs::remove_dir_all(folder.join(STATE)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
-            Ok::<_, io::Error>(Self { name: name.to_owned(), netns, netlink, folder, ground: ground.clone() })
-        };
-        let pod = make().doing(|| format!("make pod {name}"))?;
+        let pod = Self::make(name, ground).doing(|| format!("make pod {name}"))?;
         pod.netlink.set_loopback_up().await?;
         Ok(pod)
+    }
+
+    fn make(name: &str, ground: &Ground) -> io::Result<Self> {
+        let netns = Netns::new()?;
+        ground.name(&netns, name)?;
+        let netlink = Netlink::connect(&netns)?;
+        let folder = ground.folder(name)?;
+        match fs::remove_dir_all(folder.join(STATE)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        Ok(Self { name: name.to_owned(), netns, netlink, folder, ground: ground.clone() })
     }
 
     /// A folder that the processes of this pod may write, one after the other.
@@ -143,6 +144,12 @@ impl Start<'_> {
         child.wait_with_output().await.doing(|| self.name(pod))
     }
 
+    /// Spawns the process in the namespaces of a pod, with its output at the end of `log`.
+    fn spawn_with_log(&self, pod: &Pod, log: &Path) -> io::Result<Child> {
+        let output = File::options().create(true).append(true).open(log)?;
+        self.spawn(pod, [output.try_clone()?.into(), output.into()])
+    }
+
     /// Spawns the process in the namespaces of a pod, with this stdout and stderr.
     fn spawn(&self, pod: &Pod, output: [Stdio; 2]) -> io::Result<Child> {
         let [stdout, stderr] = output;
@@ -184,11 +191,7 @@ impl Process {
     /// A mount or the start was refused.
     pub fn start(pod: &Pod, start: &Start<'_>) -> Result<Self, LabError> {
         let log = pod.folder.join(start.log);
-        let spawn = || {
-            let output = File::options().create(true).append(true).open(&log)?;
-            start.spawn(pod, [output.try_clone()?.into(), output.into()])
-        };
-        let child = spawn().doing(|| start.name(pod))?;
+        let child = start.spawn_with_log(pod, &log).doing(|| start.name(pod))?;
         let pid = child.id().unwrap_or_default();
         Ok(Self { child, pid, log })
     }

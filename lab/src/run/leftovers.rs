@@ -9,7 +9,6 @@ use super::verdict::Verdict;
 use crate::{
     control_plane::ipam::Ipam,
     error::{Doing, LabError},
-    network::rules::Rule,
     world::{Stopped, fabric::Fabric},
 };
 
@@ -51,11 +50,10 @@ async fn in_kernel(fabric: &Fabric) -> Result<[usize; 3], LabError> {
     let mut routes = 0;
     for pod in fabric.pods() {
         links += pod.netlink.links().await?.iter().filter(|link| !link.alias.is_empty()).count();
-        let lab = |rule: &Rule| {
-            fabric.lbs.iter().any(|lb| lb.name == pod.name) && [99, 100].contains(&rule.priority)
-        };
-        rules += pod.netlink.extra_rules().await?.iter().filter(|rule| !lab(rule)).count();
-        if !fabric.lbs.iter().any(|lb| lb.name == pod.name) {
+        let is_lb = fabric.lbs.iter().any(|lb| lb.name == pod.name);
+        let extra = pod.netlink.extra_rules().await?;
+        rules += extra.iter().filter(|rule| !is_lb || ![99, 100].contains(&rule.priority)).count();
+        if !is_lb {
             routes += pod.netlink.count_extra_routes().await?;
         }
     }

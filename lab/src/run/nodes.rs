@@ -63,8 +63,11 @@ async fn sent_to_proxies(run: &Run) -> Result<Vec<u64>, LabError> {
     let mut sent = vec![0; run.world.proxies.len()];
     for pod in &run.world.fabric.lbs {
         for link in pod.netlink.links().await? {
-            let to = |name: &str| link.alias.starts_with(&format!("{FROM_PROXY}{name}-"));
-            if let Some(proxy) = run.world.proxies.iter().position(|proxy| to(&proxy.name())) {
+            let to = run.world.proxies.iter().position(|proxy| {
+                let name = proxy.name();
+                link.alias.starts_with(&format!("{FROM_PROXY}{name}-"))
+            });
+            if let Some(proxy) = to {
                 sent[proxy] += link.sent;
             }
         }
@@ -101,8 +104,10 @@ async fn judge_ways(run: &mut Run) -> Result<(), LabError> {
 fn flows_of(run: &Run, traffic: &Traffic, node: usize) -> [Vec<bool>; 2] {
     Direction::BOTH.map(|direction| {
         let targets = traffic.targets(direction);
-        let of_node = |target: Option<usize>| target.is_some_and(|t| run.world.topology.node_of(t) == node);
-        targets.into_iter().map(of_node).collect()
+        targets
+            .into_iter()
+            .map(|target| target.is_some_and(|t| run.world.topology.node_of(t) == node))
+            .collect()
     })
 }
 

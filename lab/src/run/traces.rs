@@ -31,22 +31,28 @@ const ALLOCATE: &str = "ipam.v1.Ipam/Allocate";
 
 /// Brings everything up, and connects the target.
 pub(super) async fn story(run: &mut Run) -> Result<(), LabError> {
-    let listens = async || if Collector::listens() { Ok(()) } else { Err("no socket".into()) };
-    eventually("the collector listens", START, listens).await?;
+    eventually("the collector listens", START, async || {
+        if Collector::listens() { Ok(()) } else { Err("no socket".into()) }
+    })
+    .await?;
     bring_up::everything(run).await?;
     let pod = run.world.guest("go-target").await?;
     let World { control, agent, .. } = &mut run.world;
     let mut client = peers::start_client(&pod, &control.target, agent, &proxy_service())?;
-    let ended = async || if client.is_running() { Err(client.tail(5)) } else { Ok(()) };
-    eventually("the Go target is done", DONE, ended).await?;
+    eventually(
+        "the Go target is done",
+        DONE,
+        async || if client.is_running() { Err(client.tail(5)) } else { Ok(()) },
+    )
+    .await?;
 
     let mut seen = Vec::new();
-    let complete = async || {
+    let waited = eventually("both traces are complete", DONE, async || {
         seen = run.world.collector.as_ref().map(Collector::spans).unwrap_or_default();
         trace_of_target(&seen)?;
         trace_of_load_balancer(&seen).map(drop)
-    };
-    let waited = eventually("both traces are complete", DONE, complete).await;
+    })
+    .await;
     if let Err(error) = &waited {
         eprintln!("{error:?}");
     }
@@ -75,9 +81,8 @@ struct Tree {
 /// of nsmgr, and the call to IPAM is below that.
 fn trace_of_target(spans: &[Span]) -> Result<Tree, String> {
     let request = request(spans, |span| {
-        let same = |other: &Span| other.trace == span.trace && other.service == TARGET;
         span.attributes.get("network_service").is_some_and(|service| *service == proxy_service())
-            && spans.iter().any(same)
+            && spans.iter().any(|other| other.trace == span.trace && other.service == TARGET)
     })?;
     let (tree, members) = tree(spans, &request.trace)?;
     let above = ancestors(&members, request);
@@ -180,11 +185,13 @@ mod tests {
     fn a_trace_is_judged_by_the_table() {
         let without = |id: &str| whole().into_iter().filter(|span| span.id != id).collect::<Vec<_>>();
         let with_parent = |id: &str, parent: &str| {
-            let moved = |span: Span| match span.id == id {
-                true => Span { parent: parent.to_owned(), ..span },
-                false => span,
-            };
-            whole().into_iter().map(moved).collect::<Vec<_>>()
+            whole()
+                .into_iter()
+                .map(|span| match span.id == id {
+                    true => Span { parent: parent.to_owned(), ..span },
+                    false => span,
+                })
+                .collect::<Vec<_>>()
         };
         let table = [
             (without("c"), "no such Request"),

@@ -88,8 +88,9 @@ impl Traffic {
         let talkers = Talkers::start(world, vips)?;
         let from_client = vips.iter().flat_map(|vip| std::iter::repeat_n(*vip, TO_VIP)).collect::<Vec<_>>();
         let targets = 0..world.fabric.targets.len();
-        let of_target = |target: usize| vips.iter().map(move |vip| (target, *vip));
-        let senders = targets.flat_map(of_target).flat_map(|sender| std::iter::repeat_n(sender, FROM_VIP));
+        let senders = targets
+            .flat_map(|target| vips.iter().map(move |vip| (target, *vip)))
+            .flat_map(|sender| std::iter::repeat_n(sender, FROM_VIP));
         let senders: Vec<_> = senders.collect();
         Ok(Self {
             ingress: ingress(world, &from_client, vips)?,
@@ -154,10 +155,11 @@ impl Traffic {
         let of = |names: Vec<String>| losers(&record, period, &names).join("\n          ");
         match direction {
             Direction::Ingress => of(self.vips.iter().map(|vip| format!("to {vip}")).collect()),
-            Direction::Egress => {
-                let sender = |(target, vip): &(usize, IpAddr)| format!("from {vip} of t{}", target + 1);
-                of(self.senders.iter().map(sender).collect())
-            }
+            Direction::Egress => of(self
+                .senders
+                .iter()
+                .map(|(target, vip)| format!("from {vip} of t{}", target + 1))
+                .collect()),
         }
     }
 
@@ -192,22 +194,26 @@ fn losers(record: &Record, period: &Range<Instant>, names: &[String]) -> Vec<Str
 
 fn ingress(world: &World, to: &[IpAddr], vips: &[IpAddr]) -> Result<Stream, LabError> {
     let client_netns = &world.fabric.client.netns;
-    let flow = |vip: &IpAddr| {
-        let from = bind(client_netns, SocketAddr::new(client(Family::of(*vip)), 0))?;
-        Ok(Flow { from, to: SocketAddr::new(*vip, PORT) })
-    };
-    let flows = to.iter().map(flow).collect::<Result<_, LabError>>()?;
+    let flows = to
+        .iter()
+        .map(|vip| {
+            let from = bind(client_netns, SocketAddr::new(client(Family::of(*vip)), 0))?;
+            Ok(Flow { from, to: SocketAddr::new(*vip, PORT) })
+        })
+        .collect::<Result<_, LabError>>()?;
     let pods = world.fabric.targets.iter();
     let receivers = pods.flat_map(|pod| vips.iter().map(|vip| bind(&pod.netns, SocketAddr::new(*vip, PORT))));
     Ok(Stream::start(flows, receivers.collect::<Result<_, _>>()?, PACE))
 }
 
 fn egress(world: &World, senders: &[(usize, IpAddr)]) -> Result<Stream, LabError> {
-    let flow = |(target, vip): &(usize, IpAddr)| {
-        let from = bind(&world.fabric.targets[*target].netns, SocketAddr::new(*vip, 0))?;
-        Ok(Flow { from, to: SocketAddr::new(client(Family::of(*vip)), PORT) })
-    };
-    let flows = senders.iter().map(flow).collect::<Result<_, LabError>>()?;
+    let flows = senders
+        .iter()
+        .map(|(target, vip)| {
+            let from = bind(&world.fabric.targets[*target].netns, SocketAddr::new(*vip, 0))?;
+            Ok(Flow { from, to: SocketAddr::new(client(Family::of(*vip)), PORT) })
+        })
+        .collect::<Result<_, LabError>>()?;
     let families = world.topology.families.iter();
     let receivers =
         families.map(|family| bind(&world.fabric.client.netns, SocketAddr::new(client(*family), PORT)));

@@ -45,8 +45,7 @@ pub struct Targets(pub Vec<watch::Receiver<Answered>>);
 impl Targets {
     /// Their addresses, now.
     fn addresses(&self) -> Vec<IpAddr> {
-        let of = |target: &watch::Receiver<Answered>| target.borrow().addresses();
-        self.0.iter().flat_map(of).map(|net| net.addr()).collect()
+        self.0.iter().flat_map(|target| target.borrow().addresses()).map(|net| net.addr()).collect()
     }
 }
 
@@ -60,8 +59,11 @@ struct Wanted {
 impl Wanted {
     /// Whether there are targets, and every VIP has a route to each of its family.
     fn is_met_by(&self, ways: &[(IpAddr, Vec<Via>)]) -> bool {
-        let targets = |vip: &IpAddr| self.targets.iter().filter(|t| t.is_ipv4() == vip.is_ipv4()).count();
-        !self.targets.is_empty() && ways.iter().all(|(vip, ways)| ways.len() == targets(vip))
+        let met = ways.iter().all(|(vip, ways)| {
+            let targets = self.targets.iter().filter(|target| target.is_ipv4() == vip.is_ipv4());
+            ways.len() == targets.count()
+        });
+        met && !self.targets.is_empty()
     }
 }
 
@@ -177,14 +179,17 @@ async fn balance(
 /// several the newest counts: a killed forwarder may have left the others.
 fn ways(vip: IpAddr, targets: &[IpAddr], links: &[(u32, Vec<IpNet>)]) -> Vec<Via> {
     let targets = targets.iter().filter(|target| target.is_ipv4() == vip.is_ipv4());
-    let link_of = |target: &IpAddr| {
-        links
-            .iter()
-            .filter(|(_, addresses)| addresses.iter().any(|net| net.contains(target)))
-            .map(|(link, _)| *link)
-            .max()
-    };
-    targets.filter_map(|target| Some(Via { gateway: Some(*target), link: link_of(target)? })).collect()
+    targets
+        .filter_map(|target| Some(Via { gateway: Some(*target), link: link_of(*target, links)? }))
+        .collect()
+}
+
+fn link_of(target: IpAddr, links: &[(u32, Vec<IpNet>)]) -> Option<u32> {
+    links
+        .iter()
+        .filter(|(_, addresses)| addresses.iter().any(|net| net.contains(&target)))
+        .map(|(link, _)| *link)
+        .max()
 }
 
 #[cfg(test)]

@@ -6,10 +6,7 @@ use ipnet::IpNet;
 
 use crate::{
     error::{Doing, LabError},
-    network::{
-        netns::Netns,
-        routes::{MAIN, Via},
-    },
+    network::routes::{MAIN, Via},
     pods::{
         ground::Ground,
         pod::{End, Pod},
@@ -158,7 +155,7 @@ impl Fabric {
 
 async fn pod(name: &str, ground: &Ground, parameters: &[&[(&str, &str)]]) -> Result<Pod, LabError> {
     let pod = Pod::new(name, ground).await?;
-    let set = |netns: &Netns| parameters.iter().try_for_each(|parameters| netns.configure(parameters));
-    set(&pod.netns).doing(|| format!("set kernel parameters of pod {name}"))?;
+    let set = parameters.iter().try_for_each(|parameters| pod.netns.configure(parameters));
+    set.doing(|| format!("set kernel parameters of pod {name}"))?;
     Ok(pod)
 }

@@ -7,7 +7,6 @@ use super::{
 };
 use crate::{
     error::{Doing, LabError},
-    network::rules::Rule,
     topology::everything,
 };
 
@@ -34,9 +33,9 @@ impl World {
         let netlink = &pod.netlink;
         match hand {
             Hand::DeleteRules => {
-                let of_vip = |rule: &&Rule| rule.from.is_some() && rule.table == NEXT_HOPS;
                 let rules = netlink.extra_rules().await?;
-                let rules: Vec<_> = rules.iter().filter(of_vip).collect();
+                let rules: Vec<_> =
+                    rules.iter().filter(|rule| rule.from.is_some() && rule.table == NEXT_HOPS).collect();
                 something(&rules, "rule of a VIP")?;
                 for rule in rules {
                     netlink.delete_rule(rule).await?;

@@ -77,9 +77,8 @@ impl Lb {
     ) -> Result<Self, LabError> {
         balance::prepare(&pod.netlink, client, &vips).await?;
         let process = Simulated::start(&pod.name).doing(|| format!("start {}", pod.name))?;
-        let serve = || Self::serve(pod, nsmgr, identity, vips);
         let name = pod.name.clone();
-        let (served, registration) = process.within(serve)?;
+        let (served, registration) = process.within(|| Self::serve(pod, nsmgr, identity, vips))?;
         Ok(Self { name, process, served, registration })
     }
 

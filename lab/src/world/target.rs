@@ -122,9 +122,11 @@ impl Target {
         let connection = self.connection().ok_or("it is not connected");
         let mut connection = connection.doing(|| format!("give VIPs to {}", self.name))?;
         let ip = connection.ip_context_mut();
-        let text = |net: &IpNet| net.to_string();
-        ip.src_ip_addrs =
-            own.iter().map(text).chain(vips.iter().map(|vip| IpNet::from(*vip).to_string())).collect();
+        ip.src_ip_addrs = own
+            .iter()
+            .map(|net| net.to_string())
+            .chain(vips.iter().map(|vip| IpNet::from(*vip).to_string()))
+            .collect();
         ip.policies = vips.iter().filter_map(|vip| policy(*vip, &gateways)).collect();
         self.request(connection).await
     }

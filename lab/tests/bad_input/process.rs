@@ -149,11 +149,15 @@ impl Place {
     /// its bounding set.
     pub(crate) fn proxy_without_net_admin(&self) -> Proxy {
         let command = self.command(&[]);
-        let start = || {
-            remove_capability_from_bounding_set(CapabilitySet::NET_ADMIN).unwrap();
-            Proxy::of(command)
-        };
-        thread::scope(|scope| scope.spawn(start).join().unwrap())
+        thread::scope(|scope| {
+            scope
+                .spawn(|| {
+                    remove_capability_from_bounding_set(CapabilitySet::NET_ADMIN).unwrap();
+                    Proxy::of(command)
+                })
+                .join()
+                .unwrap()
+        })
     }
 }
 

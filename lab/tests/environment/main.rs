@@ -113,23 +113,34 @@ fn check(environment: &Environment) {
     }
     let program = program();
     let (host, _) = environment["NSM_IPAM_SERVICE"].split_once(':').unwrap();
-    let start = || {
-        enter_pod();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            let agent = Workload::listen("/run/spire/sockets/agent.sock").unwrap();
-            let authority = Authority::new("a.test");
-            agent.grant(authority.issue(&authority.pod("red", &environment["NSM_NAME"]), HOUR));
-            let mut proxy = Proxy::start(&program, environment);
-            let log = proxy.log_until("permitted to configure the network", "").await;
-            let complaints: Vec<_> =
-                log.iter().filter(|line| line["severity"] != "info" && line["severity"] != "debug").collect();
-            assert!(complaints.is_empty(), "{complaints:#?}");
-            assert_eq!(log[0]["extra_data"]["name"], environment["NSM_NAME"].as_str(), "{:#?}", log[0]);
-            proxy.log_until("start waits", host).await;
-        });
-    };
-    thread::scope(|scope| scope.spawn(start).join().unwrap());
+    thread::scope(|scope| {
+        scope
+            .spawn(|| {
+                enter_pod();
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+                runtime.block_on(async {
+                    let agent = Workload::listen("/run/spire/sockets/agent.sock").unwrap();
+                    let authority = Authority::new("a.test");
+                    agent.grant(authority.issue(&authority.pod("red", &environment["NSM_NAME"]), HOUR));
+                    let mut proxy = Proxy::start(&program, environment);
+                    let log = proxy.log_until("permitted to configure the network", "").await;
+                    let complaints: Vec<_> = log
+                        .iter()
+                        .filter(|line| line["severity"] != "info" && line["severity"] != "debug")
+                        .collect();
+                    assert!(complaints.is_empty(), "{complaints:#?}");
+                    assert_eq!(
+                        log[0]["extra_data"]["name"],
+                        environment["NSM_NAME"].as_str(),
+                        "{:#?}",
+                        log[0]
+                    );
+                    proxy.log_until("start waits", host).await;
+                });
+            })
+            .join()
+            .unwrap()
+    });
 }
 
 #[test]

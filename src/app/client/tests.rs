@@ -89,8 +89,11 @@ async fn a_link_waits_for_its_peer_with_the_reason() {
     let world = World::new();
     let client = world.client(&world.tasks);
     let link = client.connect(&url());
-    let failed = |state: &LinkState| matches!(state, LinkState::Requesting { error: Some(_) });
-    let LinkState::Requesting { error: Some(error) } = until(&link, failed).await else { unreachable!() };
+    let LinkState::Requesting { error: Some(error) } =
+        until(&link, |state: &LinkState| matches!(state, LinkState::Requesting { error: Some(_) })).await
+    else {
+        unreachable!()
+    };
     assert!(error.contains("web.sock"), "{error}");
     let endpoint = world.endpoint().await;
     until(&link, |state| matches!(state, LinkState::Up(_))).await;
@@ -127,8 +130,7 @@ async fn a_link_whose_peer_restarts_is_healed() {
     let link = world.client(&world.tasks).connect(&url());
     link.up().await.unwrap();
     endpoint.stop(LIMIT).await;
-    let failed = |state: &LinkState| matches!(state, LinkState::Healing { error: Some(_) });
-    until(&link, failed).await;
+    until(&link, |state: &LinkState| matches!(state, LinkState::Healing { error: Some(_) })).await;
     let endpoint = world.endpoint().await;
     until(&link, |state| matches!(state, LinkState::Up(_))).await;
     assert_eq!(endpoint.connections().len(), 1);

@@ -90,11 +90,12 @@ impl Env {
     pub fn labels(&mut self, variable: Variable) -> Option<Vec<(String, String)>> {
         self.value(variable, "labels such as app:web,zone:a", |text| {
             let pairs = text.split(',').map(str::trim).filter(|pair| !pair.is_empty());
-            let label = |pair: &str| {
-                let (name, value) = pair.split_once(':')?;
-                (!name.is_empty()).then(|| (name.trim().to_owned(), value.trim().to_owned()))
-            };
-            pairs.map(label).collect()
+            pairs
+                .map(|pair| {
+                    let (name, value) = pair.split_once(':')?;
+                    (!name.is_empty()).then(|| (name.trim().to_owned(), value.trim().to_owned()))
+                })
+                .collect()
         })
     }
 
@@ -129,12 +130,17 @@ impl Env {
 
     /// The variables that were read, each with its default and its meaning.
     pub(crate) fn help(&self) -> String {
-        let line = |variable: &Variable| {
-            let default =
-                if variable.default.is_empty() { String::new() } else { format!(" [{}]", variable.default) };
-            format!("{}{default}\n    {}\n", variable.name, variable.meaning)
-        };
-        self.read.iter().map(line).collect()
+        self.read
+            .iter()
+            .map(|variable| {
+                let default = if variable.default.is_empty() {
+                    String::new()
+                } else {
+                    format!(" [{}]", variable.default)
+                };
+                format!("{}{default}\n    {}\n", variable.name, variable.meaning)
+            })
+            .collect()
     }
 }
 
@@ -164,8 +170,9 @@ mod tests {
             (services, labels.len(), wait, on),
             (vec!["a".into(), "b".into()], 0, Duration::from_secs(60), true)
         );
-        let set = |name: &str| (name == "LABELS").then(|| "app: web,zone:a".to_owned());
-        let (_, labels, ..) = Env::of(set).read(read).unwrap();
+        let (_, labels, ..) = Env::of(|name: &str| (name == "LABELS").then(|| "app: web,zone:a".to_owned()))
+            .read(read)
+            .unwrap();
         assert_eq!(labels, [("app".into(), "web".into()), ("zone".into(), "a".into())]);
     }
 
@@ -178,8 +185,9 @@ mod tests {
 
     #[test]
     fn every_mistake_is_reported_at_once() {
-        let set = |name: &str| Some(if name == "SERVICES" { "a,,b" } else { "?" }.to_owned());
-        let mistakes = Env::of(set).read(read).unwrap_err();
+        let mistakes = Env::of(|name: &str| Some(if name == "SERVICES" { "a,,b" } else { "?" }.to_owned()))
+            .read(read)
+            .unwrap_err();
         let named: Vec<_> = mistakes.0.iter().map(|mistake| mistake.variable).collect();
         assert_eq!(named, ["SERVICES", "LABELS", "WAIT", "ON"]);
     }
@@ -187,12 +195,13 @@ mod tests {
     #[test]
     fn the_help_has_every_variable_that_is_read() {
         let mut help = String::new();
-        let read = |env: &mut Env| {
-            let read = read(env);
-            help = env.help();
-            read
-        };
-        Env::of(|_| None).read(read).unwrap();
+        Env::of(|_| None)
+            .read(|env: &mut Env| {
+                let read = read(env);
+                help = env.help();
+                read
+            })
+            .unwrap();
         assert_eq!(
             help.lines().step_by(2).collect::<Vec<_>>(),
             ["SERVICES [a, b]", "LABELS", "WAIT [1m]", "ON [true]"]

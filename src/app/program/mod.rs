@@ -106,8 +106,7 @@ impl App {
         });
         match (action(), config) {
             (Action::Run, Ok((settings, config))) => {
-                let main = async |app| main(app, config).await;
-                Self::start(Program::new(program), settings, None, main).await
+                Self::start(Program::new(program), settings, None, async |app| main(app, config).await).await
             }
             (Action::Run, Err(mistakes)) => refuse(Program::new(program), &mistakes),
             (Action::Help, _) => print(&mut io::stdout(), help, ExitCode::SUCCESS),

@@ -64,13 +64,16 @@ fn in_path(name: &str) -> &str {
 }
 
 fn of_predecessors(parent: &Path, name: &str) -> Vec<PathBuf> {
-    let is_ours = |entry: &fs::DirEntry| {
-        let file = entry.file_name();
-        let digits = file.to_str().and_then(|file| file.strip_prefix(name));
-        digits.is_some_and(|rest| rest.len() == DIGITS && rest.bytes().all(|byte| byte.is_ascii_digit()))
-    };
     let entries = fs::read_dir(parent).into_iter().flatten().filter_map(Result::ok);
-    entries.filter(is_ours).map(|entry| entry.path()).take(MAX_PREDECESSORS).collect()
+    entries
+        .filter(|entry| {
+            let file = entry.file_name();
+            let digits = file.to_str().and_then(|file| file.strip_prefix(name));
+            digits.is_some_and(|rest| rest.len() == DIGITS && rest.bytes().all(|byte| byte.is_ascii_digit()))
+        })
+        .map(|entry| entry.path())
+        .take(MAX_PREDECESSORS)
+        .collect()
 }
 
 async fn is_left(path: &Path) -> bool {

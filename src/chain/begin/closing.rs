@@ -25,11 +25,9 @@ impl Closing {
     /// Next state after another failure.
     pub(crate) fn after(before: Option<Closing>, connection: &Connection) -> Self {
         let now = Instant::now();
-        let left = |expires: SystemTime| expires.duration_since(SystemTime::now()).unwrap_or_default();
-        let expires = || now + connection.expires().map_or(GIVE_UP, left).min(LONGEST_PATH);
         let (mut pauses, until) = match before {
             Some(before) => (before.pauses, before.until),
-            None => (Backoff::new(FIRST, LONGEST), expires()),
+            None => (Backoff::new(FIRST, LONGEST), now + lifetime(connection)),
         };
         let again = (now + pauses.delay()).min(until.max(now));
         Self { pauses, again, until }
@@ -43,6 +41,12 @@ impl Closing {
     pub(crate) fn is_over(&self) -> bool {
         Instant::now() >= self.until
     }
+}
+
+/// How long the tokens of a connection's path live.
+fn lifetime(connection: &Connection) -> Duration {
+    let Some(expires) = connection.expires() else { return GIVE_UP };
+    expires.duration_since(SystemTime::now()).unwrap_or_default().min(LONGEST_PATH)
 }
 
 /// Waits until the next retry; pending forever if nothing is closing.

@@ -48,6 +48,16 @@ impl Job {
     }
 }
 
+impl Work {
+    fn is_event(&self, of: EventKind) -> bool {
+        matches!(self, Self::Event { kind, .. } if *kind == of)
+    }
+
+    fn is_close(&self) -> bool {
+        matches!(self, Self::Call(Call::Close(_)))
+    }
+}
+
 /// Input queue of a lane.
 pub(crate) struct Mailbox {
     queue: Mutex<Option<VecDeque<Job>>>, // none: ended
@@ -105,12 +115,10 @@ impl Mailbox {
 /// Rules 1 and 2.
 fn admit(jobs: &VecDeque<Job>, work: &Work) -> Result<(), Reason> {
     let calls = jobs.iter().filter(|j| matches!(j.work, Work::Call(_)));
-    let closes = |j: &Job| matches!(j.work, Work::Call(Call::Close(_)));
-    let same = |j: &Job, new| matches!(j.work, Work::Event { kind, .. } if kind == new);
     match work {
-        Work::Event { kind, .. } if jobs.iter().any(|j| same(j, *kind)) => Err(Reason::Pending),
+        Work::Event { kind, .. } if jobs.iter().any(|j| j.work.is_event(*kind)) => Err(Reason::Pending),
         Work::Event { .. } => Ok(()),
-        Work::Call(Call::Close(_)) if !jobs.iter().any(closes) => Ok(()),
+        Work::Call(Call::Close(_)) if !jobs.iter().any(|j| j.work.is_close()) => Ok(()),
         Work::Call(_) if calls.count() < CALLS => Ok(()),
         Work::Call(_) => {
             let text = format!("{CALLS} calls of this connection wait already (at most {CALLS})");

@@ -150,11 +150,11 @@ mod tests {
     fn the_whole_context_is_bounded_and_twenty_thousand_vips_fit() {
         let hop = Route { prefix: "::/0".into(), next_hop: "fd00:0:0:1::1".into() };
         let vip = |n: usize| format!("2001:db8:20::{n:x}/128");
-        let policy =
-            |n: usize| PolicyRoute { from: vip(n), routes: vec![hop.clone()], ..PolicyRoute::default() };
         let carries = IpContext {
             src_ip_addrs: (0..20_000).map(vip).collect(),
-            policies: (0..20_000).map(policy).collect(),
+            policies: (0..20_000)
+                .map(|n| PolicyRoute { from: vip(n), routes: vec![hop.clone()], ..PolicyRoute::default() })
+                .collect(),
             ..IpContext::default()
         };
         check(&of_ip(carries)).unwrap();

@@ -64,10 +64,14 @@ fn within(thing: &str, found: usize, limit: usize) -> Result<()> {
 fn maps(connection: &Connection, preferences: &[Mechanism]) -> usize {
     let bytes =
         |map: &HashMap<String, String>| map.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>();
-    let mechanism = |m: &Mechanism| m.cls.len() + m.r#type.len() + bytes(&m.parameters);
     let metrics: usize = connection.segments().iter().map(|segment| bytes(&segment.metrics)).sum();
     let extra = connection.context.as_ref().map_or(0, |context| bytes(&context.extra_context));
-    let mechanisms: usize = connection.mechanism.iter().chain(preferences).map(mechanism).sum();
+    let mechanisms: usize = connection
+        .mechanism
+        .iter()
+        .chain(preferences)
+        .map(|m| m.cls.len() + m.r#type.len() + bytes(&m.parameters))
+        .sum();
     bytes(&connection.labels) + extra + metrics + mechanisms
 }
 

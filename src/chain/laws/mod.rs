@@ -148,8 +148,10 @@ pub async fn check_layer<L>(make: impl Fn() -> L, witness: impl Fn() -> usize) -
 where
     L: Layer<Next, Service: CallService>,
 {
-    let wrap = |inner| Ok(Next::of("layer", make().layer(inner)));
-    check_all(async || Rig::new(wrap, Owner::rig(), &witness).await).await
+    check_all(async || {
+        Rig::new(|inner| Ok(Next::of("layer", make().layer(inner))), Owner::rig(), &witness).await
+    })
+    .await
 }
 
 /// Checks a chain from its `begin` on, as seen by a caller. Its lanes finish the calls that they

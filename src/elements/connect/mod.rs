@@ -149,8 +149,9 @@ impl Requested {
     fn held(self, answer: &Connection) -> Connection {
         let Self(mut held) = self;
         let next = held.index() + 1;
-        let within = |segment: &&PathSegment| segment.id.len().max(segment.name.len()) <= bounds::NAME;
-        if let (Some(path), Some(added)) = (&mut held.path, answer.segments().get(next).filter(within)) {
+        let added = answer.segments().get(next);
+        let added = added.filter(|segment| segment.id.len().max(segment.name.len()) <= bounds::NAME);
+        if let (Some(path), Some(added)) = (&mut held.path, added) {
             let name = added.name.clone();
             let id = added.id.clone();
             path.path_segments.truncate(next);

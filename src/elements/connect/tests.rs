@@ -255,15 +255,20 @@ async fn one_that_breaks_a_law_is_told() {
     ] {
         let connect = Connect::new(peer.dialer.clone()).keep_descriptors();
         let kept = Kept::default();
-        let service = || {
-            let below = below.clone();
-            let connect = connect.clone();
-            let kept = kept.clone();
-            tower::service_fn(move |call| {
-                wrongly(what, below.clone(), connect.clone(), call, Arc::clone(&kept))
-            })
-        };
-        let checked = laws::check_layer(|| below.under(service), || below.open()).await;
+        let checked = laws::check_layer(
+            || {
+                below.under(|| {
+                    let below = below.clone();
+                    let connect = connect.clone();
+                    let kept = kept.clone();
+                    tower::service_fn(move |call| {
+                        wrongly(what, below.clone(), connect.clone(), call, Arc::clone(&kept))
+                    })
+                })
+            },
+            || below.open(),
+        )
+        .await;
         assert_eq!(checked.err().map(|broken| broken.law), expected, "{what}");
     }
 }

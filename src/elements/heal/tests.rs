@@ -421,6 +421,10 @@ async fn it_keeps_the_laws() {
             Some(silent.inspect(move |_| _ = &open).boxed())
         }
     }
-    let make = || Heal { settings: Settings::default(), peers: Arc::new(Counted(Arc::clone(&opened))) };
-    laws::check_with(make, || opened.load(SeqCst)).await.unwrap();
+    laws::check_with(
+        || Heal { settings: Settings::default(), peers: Arc::new(Counted(Arc::clone(&opened))) },
+        || opened.load(SeqCst),
+    )
+    .await
+    .unwrap();
 }

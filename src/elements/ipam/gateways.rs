@@ -4,7 +4,7 @@
 
 use ipnet::IpNet;
 
-use crate::api::{Dual, Family};
+use crate::api::Dual;
 
 /// Maximum number of former addresses, of both families.
 const FORMER: usize = 8;
@@ -53,12 +53,11 @@ impl Gateways {
 
     /// The gateways of a link with these addresses.
     pub fn of(&self, link: &Dual<IpNet>) -> Dual<IpNet> {
-        let choose = |family: Family, now: IpNet| {
+        self.now.map(|family, now| {
             let Some(address) = link.get(family).map(IpNet::addr) else { return now };
             let mut all = std::iter::once(&now).chain(&self.former);
             all.find(|net| net.contains(&address)).copied().unwrap_or(now)
-        };
-        self.now.map(choose)
+        })
     }
 }
 

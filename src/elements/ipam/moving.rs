@@ -51,11 +51,10 @@ impl Moving {
 /// Waits until a lease of a connection has other addresses and the bridge is in their subnet
 /// already.
 async fn moved(mut status: watch::Receiver<ipam::Status>, names: &[String; 2]) {
-    let due = |status: &ipam::Status| {
-        let moved = |name: &str| status.moved.contains(name);
-        !moved(ipam::BRIDGE) && names.iter().any(|name| moved(name))
-    };
-    if status.wait_for(due).await.is_err() {
+    let due = status.wait_for(|ipam::Status { moved, .. }| {
+        !moved.contains(ipam::BRIDGE) && names.iter().any(|name| moved.contains(name.as_str()))
+    });
+    if due.await.is_err() {
         std::future::pending().await
     }
 }

@@ -220,7 +220,15 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn it_keeps_the_laws() {
         let names = Names::new(|_| false);
-        let given = |c: &mut Connection, _: &mut _| c.mechanism = Some(mechanism("KERNEL", "nsm-1"));
-        laws::check_with(|| Given(Endpoint::new(names.clone()), given), || names.len()).await.unwrap();
+        laws::check_with(
+            || {
+                Given(Endpoint::new(names.clone()), |c: &mut Connection, _: &mut _| {
+                    c.mechanism = Some(mechanism("KERNEL", "nsm-1"))
+                })
+            },
+            || names.len(),
+        )
+        .await
+        .unwrap();
     }
 }

@@ -134,8 +134,11 @@ impl Drop for Claim {
 
 /// Rules 1 and 2.
 fn candidate(service: &str, random: &mut impl Rng) -> String {
-    let fits = |c: &char| c.is_ascii_graphic() && *c != '/' && *c != ':';
-    let mut name: String = service.chars().filter(fits).take(FROM_SERVICE).collect();
+    let mut name: String = service
+        .chars()
+        .filter(|c| c.is_ascii_graphic() && *c != '/' && *c != ':')
+        .take(FROM_SERVICE)
+        .collect();
     if name.is_empty() {
         name.push_str("nsm");
     }

@@ -152,8 +152,9 @@ async fn both_keep_the_laws() {
     let below = Below::default();
     let peer = below.served().await;
     let connect = Connect::new(peer.dialer.clone()).keep_descriptors();
-    let service = || Client.layer().layer(connect.clone());
-    laws::check_layer(|| below.under(service), || below.open()).await.unwrap();
+    laws::check_layer(|| below.under(|| Client.layer().layer(connect.clone())), || below.open())
+        .await
+        .unwrap();
 }
 
 /// A caller that names the file in each call; its descriptor arrives a little later.
@@ -189,14 +190,22 @@ impl Element for Misses {
 #[tokio::test(start_paused = true)]
 async fn the_endpoint_keeps_the_laws_with_and_without_descriptors() {
     let sends = Sends(Counted::new(), testing::caller());
-    let given = || {
-        let sends = sends.clone();
-        Given(Endpoint, move |connection: &mut _, context: &mut _| sends.prepare(connection, context))
-    };
-    laws::check_with(given, || sends.0.open()).await.unwrap();
-    let misses = || {
-        let sends = sends.clone();
-        layer_fn(move |next| Misses(sends.clone()).layer().layer(Endpoint.layer().layer(next)))
-    };
-    laws::check_layer(misses, || sends.0.open()).await.unwrap();
+    laws::check_with(
+        || {
+            let sends = sends.clone();
+            Given(Endpoint, move |connection: &mut _, context: &mut _| sends.prepare(connection, context))
+        },
+        || sends.0.open(),
+    )
+    .await
+    .unwrap();
+    laws::check_layer(
+        || {
+            let sends = sends.clone();
+            layer_fn(move |next| Misses(sends.clone()).layer().layer(Endpoint.layer().layer(next)))
+        },
+        || sends.0.open(),
+    )
+    .await
+    .unwrap();
 }

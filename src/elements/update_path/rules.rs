@@ -140,8 +140,8 @@ mod tests {
     }
 
     fn walk(connection: &mut Connection, hops: usize, mut fresh: impl FnMut() -> String) {
-        let enter = |hop| enter(connection, &format!("hop{hop}"), &mut fresh).unwrap();
-        let back: Vec<usize> = (0..hops).map(enter).collect();
+        let back: Vec<usize> =
+            (0..hops).map(|hop| enter(connection, &format!("hop{hop}"), &mut fresh).unwrap()).collect();
         let segments = connection.segments();
         assert_eq!(connection.id, segments[hops - 1].id, "rule 7");
         for index in back.into_iter().rev() {

@@ -178,9 +178,7 @@ impl State {
             .map(|(family, answer)| Ok((family, answer.clone().map_err(|e| (family, e))?)))
             .collect();
         (self.addresses, self.unverified) = (whole.as_ref().ok().copied(), false);
-        let allocated =
-            |answer: &Result<IpNet, AllocateError>| answer.as_ref().err().is_none_or(|e| e.is_doubtful());
-        self.owed |= answers.iter().any(|(_, answer)| allocated(answer));
+        self.owed |= answers.iter().any(|(_, answer)| answer.as_ref().err().is_none_or(|e| e.is_doubtful()));
         self.phase = match waiting {
             holders if whole.is_ok() && holders > 0 => Phase::Held { holders },
             _ if self.owed => Phase::Releasing { at: release_at },

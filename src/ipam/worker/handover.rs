@@ -9,7 +9,6 @@ use tokio::time::Instant;
 use super::Worker;
 use crate::ipam::{
     Allocator, BRIDGE,
-    entry::Entry,
     restored::Record,
     state::{Answers, Phase, State},
 };
@@ -20,12 +19,15 @@ const SOON: Duration = Duration::from_secs(5);
 impl<A: Allocator> Worker<A> {
     /// The leases that a later process may continue.
     pub(super) fn records(&self) -> Vec<Record> {
-        let record = |(child, entry): (&Arc<str>, &Entry)| {
-            let addresses = entry.state.recorded()?;
-            Some(Record { child: Arc::clone(child), owner: entry.tag.clone(), addresses })
-        };
-        let mut records: Vec<_> =
-            self.entries.iter().filter_map(record).chain(self.restored.records()).collect();
+        let mut records: Vec<_> = self
+            .entries
+            .iter()
+            .filter_map(|(child, entry)| {
+                let addresses = entry.state.recorded()?;
+                Some(Record { child: Arc::clone(child), owner: entry.tag.clone(), addresses })
+            })
+            .chain(self.restored.records())
+            .collect();
         records.sort_unstable_by(|a, b| a.child.cmp(&b.child));
         records
     }
@@ -52,11 +54,10 @@ impl<A: Allocator> Worker<A> {
             return;
         }
         self.hurried = Some(now);
-        let held = |entry: &Entry| matches!(entry.state.phase, Phase::Held { .. }) && which(&entry.state);
         let children: Vec<_> = self
             .entries
             .iter()
-            .filter(|(_, entry)| held(entry))
+            .filter(|(_, entry)| matches!(entry.state.phase, Phase::Held { .. }) && which(&entry.state))
             .map(|(child, _)| Arc::clone(child))
             .collect();
         for child in children {

@@ -110,13 +110,13 @@ async fn live(config: Config, permitted: Result<Capabilities, CapabilityError>) 
         warnings: config.warnings.clone(),
     };
     let sources = Sources::new(&config, &Health::default()).with_events(events.clone());
-    let main = async |app: App| {
+    App::start(PROGRAM, settings, Some(events), async |app: App| {
         if let Some(losses) = app.losses() {
             let _first = sources.handles().losses.set(Arc::clone(losses));
         }
         serve(&app, &config, &sources, permitted).await.map_err(BoxError::from)
-    };
-    App::start(PROGRAM, settings, Some(events), main).await
+    })
+    .await
 }
 
 /// Brings everything up, waits for the end, and takes it down in reverse. A signal also ends a

@@ -175,7 +175,7 @@ mod tests {
     fn a_full_disk_leaves_no_file() {
         let folder = tempfile::tempdir().unwrap();
         let disk = folder.path().to_owned();
-        let on_a_small_disk = move || {
+        thread::spawn(move || {
             unshare(CloneFlags::CLONE_NEWNS).expect("this test needs root, or `lab exec`");
             mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
                 .unwrap();
@@ -184,8 +184,9 @@ mod tests {
             assert_eq!(error.kind(), io::ErrorKind::StorageFull);
             assert_eq!(fs::read_dir(&disk).unwrap().count(), 0);
             write(&disk.join("diags.tar"), &[part(3)]).unwrap();
-        };
-        thread::spawn(on_a_small_disk).join().unwrap();
+        })
+        .join()
+        .unwrap();
     }
 
     #[tokio::test]

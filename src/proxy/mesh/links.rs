@@ -38,7 +38,7 @@ impl Liveness for Links {
         let addresses: Vec<IpAddr> = next_hops(answer).collect();
         let mut status = self.0.status();
         status.mark_changed();
-        let next = move |mut status: watch::Receiver<Status>| {
+        stream::unfold(status, move |mut status: watch::Receiver<Status>| {
             let peer = peer.clone();
             let addresses = addresses.clone();
             async move {
@@ -46,8 +46,8 @@ impl Liveness for Links {
                 let reach = status.borrow_and_update().reach(&peer, &addresses);
                 Some((verdict(reach), status))
             }
-        };
-        stream::unfold(status, next).boxed()
+        })
+        .boxed()
     }
 
     fn doubt(&self, answer: &Connection) -> Doubt {

@@ -92,19 +92,23 @@ struct Lease {
 /// # Errors
 /// [`Refusal::TooLarge`].
 pub(super) fn encode(snapshot: &Snapshot, of: &Subnet, written: SystemTime) -> Result<Vec<u8>, Refusal> {
-    let lease = |record: &Record| Lease {
-        name: record.child.to_string(),
-        owner: record.owner.as_ref().map(Tag::to_string),
-        v4: record.addresses.v4.map(|net| net.to_string()),
-        v6: record.addresses.v6.map(|net| net.to_string()),
-    };
     let body = Body {
         trench: of.trench.clone(),
         conduit: of.conduit.clone(),
         node: of.node.clone(),
         written: seconds(written),
         vips: snapshot.vips.as_deref().map(|vips| vips.iter().map(IpNet::to_string).collect()),
-        leases: snapshot.leases.iter().filter(|record| is_plain(record)).map(lease).collect(),
+        leases: snapshot
+            .leases
+            .iter()
+            .filter(|record| is_plain(record))
+            .map(|record| Lease {
+                name: record.child.to_string(),
+                owner: record.owner.as_ref().map(Tag::to_string),
+                v4: record.addresses.v4.map(|net| net.to_string()),
+                v6: record.addresses.v6.map(|net| net.to_string()),
+            })
+            .collect(),
     };
     let body = serde_json::to_vec(&body).map_err(content)?;
     let mut bytes = format!("{MAGIC}{VERSION} {}\n", checksum(&body)).into_bytes();
@@ -163,10 +167,9 @@ fn record(lease: Lease) -> Result<Record, Refusal> {
     let parse = |text: Option<String>| text.map(|text| net(&text)).transpose();
     let addresses = Dual { v4: parse(lease.v4)?, v6: parse(lease.v6)? };
     let owner = lease.owner.map(|text| {
-        let wrong = || {
+        Tag::read(&text).ok_or_else(|| {
             Refusal::Content(format!("`{}` is no owner", text.chars().take(MAX_SHOWN).collect::<String>()))
-        };
-        Tag::read(&text).ok_or_else(wrong)
+        })
     });
     Ok(Record { child: lease.name.into(), owner: owner.transpose()?, addresses })
 }

@@ -2,7 +2,7 @@
 
 //! Calls the registry behind nsmgr.
 
-use std::{os::fd::OwnedFd, path::Path, sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use futures::{StreamExt, TryStreamExt};
 use rustix::fs::{Mode, OFlags};
@@ -65,10 +65,8 @@ impl Client {
 /// time: a socket that was created again has another inode.
 fn pass(socket: &Path, endpoint: &mut NetworkServiceEndpoint) -> Result<SendFds, Error> {
     let failed = |source| Error::Socket { path: socket.to_owned(), source };
-    let open = || -> std::io::Result<OwnedFd> {
-        Ok(rustix::fs::open(socket, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?)
-    };
-    let fd = open().map_err(failed)?;
+    let opened = rustix::fs::open(socket, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+    let fd = opened.map_err(|errno| failed(errno.into()))?;
     endpoint.url = Inode::of(&fd).map_err(failed)?.to_string();
     Ok(SendFds(vec![Arc::new(fd)]))
 }

@@ -47,11 +47,13 @@ fn seen(message: &AddressMessage) -> Address {
 }
 
 pub(super) fn messages() -> Vec<AddressMessage> {
-    let address = |answer| match answer {
-        NewAddress(address) => address,
-        other => panic!("not an address: {other:?}"),
-    };
-    dump(&GetAddress(AddressMessage::default())).into_iter().map(address).collect()
+    dump(&GetAddress(AddressMessage::default()))
+        .into_iter()
+        .map(|answer| match answer {
+            NewAddress(address) => address,
+            other => panic!("not an address: {other:?}"),
+        })
+        .collect()
 }
 
 /// Adds an address that is usable at once.

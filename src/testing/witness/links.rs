@@ -29,9 +29,11 @@ pub struct Link {
 /// All links, by index.
 pub fn links() -> Vec<Link> {
     let (links, controllers): (Vec<_>, Vec<_>) = messages().iter().map(seen).unzip();
-    let named = |controller: Option<u32>| controller.map(|index| name_in(&links, index));
-    let with = links.iter().zip(controllers);
-    with.map(|(link, controller)| Link { controller: named(controller), ..link.clone() }).collect()
+    let with = links.iter().zip(controllers).map(|(link, controller)| {
+        let controller = controller.map(|index| name_in(&links, index));
+        Link { controller, ..link.clone() }
+    });
+    with.collect()
 }
 
 fn seen(message: &LinkMessage) -> (Link, Option<u32>) {
@@ -51,11 +53,13 @@ fn seen(message: &LinkMessage) -> (Link, Option<u32>) {
 }
 
 pub(super) fn messages() -> Vec<LinkMessage> {
-    let link = |answer| match answer {
-        NewLink(link) => link,
-        other => panic!("not a link: {other:?}"),
-    };
-    dump(&GetLink(LinkMessage::default())).into_iter().map(link).collect()
+    dump(&GetLink(LinkMessage::default()))
+        .into_iter()
+        .map(|answer| match answer {
+            NewLink(link) => link,
+            other => panic!("not a link: {other:?}"),
+        })
+        .collect()
 }
 
 /// The link with a name.

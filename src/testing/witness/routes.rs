@@ -125,11 +125,13 @@ fn table_of(message: &RouteMessage) -> u32 {
 }
 
 pub(super) fn messages(family: Family) -> Vec<RouteMessage> {
-    let route = |answer| match answer {
-        NewRoute(route) => route,
-        other => panic!("not a route: {other:?}"),
-    };
-    dump(&GetRoute(empty(family))).into_iter().map(route).collect()
+    dump(&GetRoute(empty(family)))
+        .into_iter()
+        .map(|answer| match answer {
+            NewRoute(route) => route,
+            other => panic!("not a route: {other:?}"),
+        })
+        .collect()
 }
 
 fn empty(family: Family) -> RouteMessage {
@@ -152,17 +154,22 @@ pub fn replace_route(table: u32, hops: &[(&str, Option<&str>)]) {
 }
 
 fn default_route(table: u32, hops: &[(&str, Option<&str>)]) -> RouteMessage {
-    let one = |(via, dev): &(&str, Option<&str>)| {
-        let mut hop = RouteNextHop::default();
-        hop.interface_index = dev.map_or(0, index);
-        hop.attributes = vec![RouteAttribute::Gateway(via.parse::<IpAddr>().unwrap().into())];
-        hop
-    };
     let mut message = empty(Family::of(hops[0].0.parse().unwrap()));
     message.header.protocol = RouteProtocol::Boot;
     message.header.kind = RouteType::Unicast;
-    message.attributes =
-        vec![RouteAttribute::Table(table), RouteAttribute::MultiPath(hops.iter().map(one).collect())];
+    message.attributes = vec![
+        RouteAttribute::Table(table),
+        RouteAttribute::MultiPath(
+            hops.iter()
+                .map(|(via, dev)| {
+                    let mut hop = RouteNextHop::default();
+                    hop.interface_index = dev.map_or(0, index);
+                    hop.attributes = vec![RouteAttribute::Gateway(via.parse::<IpAddr>().unwrap().into())];
+                    hop
+                })
+                .collect(),
+        ),
+    ];
     message
 }
 

@@ -95,16 +95,18 @@ fn seen(message: &RuleMessage) -> Rule {
 }
 
 pub(super) fn messages() -> Vec<RuleMessage> {
-    let rule = |answer| match answer {
-        NewRule(rule) => rule,
-        other => panic!("not a rule: {other:?}"),
-    };
-    let of = |family| {
-        let mut request = RuleMessage::default();
-        request.header.family = family;
-        dump(&GetRule(request))
-    };
-    [AddressFamily::Inet, AddressFamily::Inet6].into_iter().flat_map(of).map(rule).collect()
+    [AddressFamily::Inet, AddressFamily::Inet6]
+        .into_iter()
+        .flat_map(|family| {
+            let mut request = RuleMessage::default();
+            request.header.family = family;
+            dump(&GetRule(request))
+        })
+        .map(|answer| match answer {
+            NewRule(rule) => rule,
+            other => panic!("not a rule: {other:?}"),
+        })
+        .collect()
 }
 
 /// Adds a rule. The kernel chooses the priority if it is 0.

@@ -112,8 +112,7 @@ async fn the_interval_of_pings_doubles_as_often_as_it_is_refused() {
     let channel = Channel::open(server.address.clone(), authority.identity("proxy"), settings(), &tasks);
     let mut link = channel.subscribe();
     until(&mut link, Link::is_up).await;
-    let fourth = |link: &Link| server.connections() == 4 && link.wire().is_some();
-    let states = until(&mut link, fourth).await;
+    let states = until(&mut link, |link: &Link| server.connections() == 4 && link.wire().is_some()).await;
     assert!(states.iter().all(|up| *up), "it is up all the time: {states:?}");
     assert_eq!(link.borrow().keepalive(), settings().keepalive * 8);
     tasks.stop().await;
@@ -142,8 +141,7 @@ async fn the_link_stays_up_while_a_connection_that_held_is_re_made() {
     let channel = Channel::open(server.address.clone(), authority.identity("proxy"), settings, &tasks);
     let mut link = channel.subscribe();
     until(&mut link, Link::is_up).await;
-    let fourth = |link: &Link| server.connections() == 4 && link.wire().is_some();
-    let states = until(&mut link, fourth).await;
+    let states = until(&mut link, |link: &Link| server.connections() == 4 && link.wire().is_some()).await;
     assert!(states.len() > 3 && states.iter().all(|up| *up), "{states:?}");
     tasks.stop().await;
 }

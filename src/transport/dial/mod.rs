@@ -41,8 +41,9 @@ impl Wire {
         deadline: Instant,
         keepalive: Option<Duration>,
     ) -> Result<Self, DialError> {
-        let late = |_| DialError::Deadline { address: address.clone(), last: None };
-        timeout_at(deadline, connect(address, svid, keepalive)).await.map_err(late)?
+        timeout_at(deadline, connect(address, svid, keepalive))
+            .await
+            .map_err(|_| DialError::Deadline { address: address.clone(), last: None })?
     }
 }
 

@@ -204,10 +204,13 @@ impl fmt::Debug for Svid {
 }
 
 fn anchors(domain: &TrustDomain, bundle: &X509Bundle) -> Result<Vec<TrustAnchor<'static>>, RefusedSvid> {
-    let anchor = |authority: &spiffe::cert::Certificate| {
-        let der = CertificateDer::from(authority.as_bytes());
-        webpki::anchor_from_trusted_cert(&der).map(|anchor| anchor.to_owned())
-    };
-    let unreadable = |error| RefusedSvid::Bundle(domain.to_string(), error);
-    bundle.authorities().iter().map(anchor).collect::<Result<_, _>>().map_err(unreadable)
+    bundle
+        .authorities()
+        .iter()
+        .map(|authority| {
+            let der = CertificateDer::from(authority.as_bytes());
+            webpki::anchor_from_trusted_cert(&der).map(|anchor| anchor.to_owned())
+        })
+        .collect::<Result<_, _>>()
+        .map_err(|error| RefusedSvid::Bundle(domain.to_string(), error))
 }

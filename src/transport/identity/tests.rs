@@ -120,9 +120,12 @@ fn follow(begin: impl FnOnce(&Workload)) -> (Identity, Workload, crate::task::Ta
 }
 
 async fn error_like(state: &mut watch::Receiver<IdentityState>, like: &str) -> IdentityState {
-    let found = |state: &IdentityState| state.error.as_ref().is_some_and(|it| it.to_string().contains(like));
     let state = state.clone();
-    eventually(|| state.borrow().clone(), found).await
+    eventually(
+        || state.borrow().clone(),
+        |state: &IdentityState| state.error.as_ref().is_some_and(|it| it.to_string().contains(like)),
+    )
+    .await
 }
 
 #[tokio::test]

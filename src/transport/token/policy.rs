@@ -105,9 +105,11 @@ pub fn verify_answer(
 /// Rules 1 to 3; the claims of each token.
 fn common(segments: &[PathSegment], now: SystemTime) -> Result<Vec<Claims>, Denied> {
     let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-    let read =
-        |(index, segment): (usize, &PathSegment)| Claims::decode(&segment.token).ok_or(Denied::Valid(index));
-    let tokens: Vec<Claims> = segments.iter().enumerate().map(read).collect::<Result<_, _>>()?;
+    let tokens: Vec<Claims> = segments
+        .iter()
+        .enumerate()
+        .map(|(index, segment)| Claims::decode(&segment.token).ok_or(Denied::Valid(index)))
+        .collect::<Result<_, _>>()?;
     if let Some(index) = tokens.iter().position(|token| token.expiry().is_none_or(|expiry| now >= expiry)) {
         return Err(Denied::Expired(index));
     }

@@ -73,13 +73,12 @@ impl Ended {
     fn by(error: &hyper::Error) -> Self {
         let goaway = error.source().and_then(|source| source.downcast_ref::<h2::Error>());
         // h2 shows the debug data only in its text.
-        let too_many_pings = |error: &h2::Error| {
+        match goaway.is_some_and(|error| {
             error.is_go_away()
                 && error.is_remote()
                 && error.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM)
                 && error.to_string().contains(TOO_MANY_PINGS)
-        };
-        match goaway.is_some_and(too_many_pings) {
+        }) {
             true => Self::TooManyPings,
             false => Self::Broken(causes(error)),
         }

@@ -164,12 +164,20 @@ mod tests {
         let routes = Routes::new(ServiceServer::new(services)).add_service(EndpointServer::new(endpoints));
         let nsmgr = testing::serve_routes(routes).await;
         for name in ["", "lb-1"] {
-            let given = move |connection: &mut Connection, _: &mut CallContext| {
-                connection.network_service = "lb".into();
-                connection.network_service_endpoint_name = name.into();
-            };
-            let find = || Given(FindEndpoint::new(nsmgr.dialer.clone()), given);
-            laws::check_with(find, || socket.open()).await.unwrap();
+            laws::check_with(
+                || {
+                    Given(
+                        FindEndpoint::new(nsmgr.dialer.clone()),
+                        move |connection: &mut Connection, _: &mut CallContext| {
+                            connection.network_service = "lb".into();
+                            connection.network_service_endpoint_name = name.into();
+                        },
+                    )
+                },
+                || socket.open(),
+            )
+            .await
+            .unwrap();
         }
         tasks.stop().await;
     }

@@ -50,10 +50,16 @@ impl Policy {
             return None;
         }
         let from = parse_prefix(&policy.from).ok()?;
-        let route = |route: &nsm::api::pb::connectioncontext::Route| {
-            Some((parse_prefix(&route.prefix).ok()?.trunc(), route.next_hop.parse().ok()?))
-        };
-        Some(Self { from, routes: policy.routes.iter().filter_map(route).collect() })
+        Some(Self {
+            from,
+            routes: policy
+                .routes
+                .iter()
+                .filter_map(|route| {
+                    Some((parse_prefix(&route.prefix).ok()?.trunc(), route.next_hop.parse().ok()?))
+                })
+                .collect(),
+        })
     }
 
     fn rule(&self, table: u32) -> Rule {

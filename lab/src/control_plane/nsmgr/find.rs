@@ -36,9 +36,9 @@ impl FindForwarder {
         if self.services.get(service).is_none() {
             return Err(Reason::Refused(format!("network service {service} is not found")).into());
         }
-        let all = self.endpoints.all();
-        let serves = |services: &[String]| services.iter().any(|service| service == FORWARDER_SERVICE);
-        let found = all.into_iter().find(|registered| serves(&registered.endpoint.network_service_names));
+        let found = self.endpoints.all().into_iter().find(|registered| {
+            registered.endpoint.network_service_names.iter().any(|service| service == FORWARDER_SERVICE)
+        });
         Ok(found.ok_or_else(|| Reason::Refused("no candidates found".into()))?)
     }
 
@@ -99,10 +99,17 @@ mod tests {
             ..NetworkServiceEndpoint::default()
         };
         endpoints.put(forwarder, Arc::clone(&socket));
-        let given =
-            |connection: &mut Connection, _: &mut CallContext| connection.network_service = "lb".into();
         let find = || FindForwarder::new("node", services.clone(), endpoints.clone());
-        laws::check_with(|| Given(find(), given), || Arc::strong_count(&socket)).await.unwrap();
+        laws::check_with(
+            || {
+                Given(find(), |connection: &mut Connection, _: &mut CallContext| {
+                    connection.network_service = "lb".into()
+                })
+            },
+            || Arc::strong_count(&socket),
+        )
+        .await
+        .unwrap();
         tasks.stop().await;
     }
 }

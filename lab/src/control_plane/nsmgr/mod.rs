@@ -60,8 +60,8 @@ impl Nsmgr {
     /// The socket is taken.
     pub fn start(pod: &Pod, folder: &Path, node: &str, identity: Identity) -> Result<Self, LabError> {
         let process = Simulated::start("nsmgr").doing(|| "start nsmgr".into())?;
-        let serve = || Self::serve(pod, folder, node, identity);
-        let (target, endpoints, connections, services, hop, hosted) = process.within(serve)?;
+        let (target, endpoints, connections, services, hop, hosted) =
+            process.within(|| Self::serve(pod, folder, node, identity))?;
         Ok(Self { target, endpoints, connections, services, process, hop, hosted })
     }
 

@@ -19,19 +19,17 @@ impl ConfigurationManager for Nsp {
         request: Request<Conduit>,
     ) -> Result<Response<Self::WatchConduitStream>, Status> {
         let wanted = request.into_inner();
-        let matching = move |conduits: &Vec<Conduit>| {
+        Ok(Response::new(self.watch(&self.conduits, move |conduits: &Vec<Conduit>| {
             let conduits = conduits.iter().filter(|conduit| filter::conduit(Some(&wanted), Some(conduit)));
             ConduitResponse { conduits: conduits.cloned().collect() }
-        };
-        Ok(Response::new(self.watch(&self.conduits, matching)))
+        })))
     }
 
     async fn watch_vip(&self, request: Request<Vip>) -> Result<Response<Self::WatchVipStream>, Status> {
         let wanted = request.into_inner();
-        let matching = move |vips: &Vec<Vip>| VipResponse {
+        Ok(Response::new(self.watch(&self.vips, move |vips: &Vec<Vip>| VipResponse {
             vips: vips.iter().filter(|vip| filter::vip(&wanted, vip)).cloned().collect(),
-        };
-        Ok(Response::new(self.watch(&self.vips, matching)))
+        })))
     }
 }
 

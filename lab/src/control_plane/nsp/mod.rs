@@ -51,19 +51,26 @@ impl Nsp {
     /// Replaces the VIPs, given as name and prefix in CIDR notation. Nothing is checked.
     pub fn set_vips<N: Into<String>, A: Into<String>>(&self, vips: impl IntoIterator<Item = (N, A)>) {
         let trench = Some(&self.trench);
-        let vip = |(name, address): (N, A)| Vip {
-            name: name.into(),
-            address: address.into(),
-            trench: trench.cloned(),
-        };
-        self.vips.send_replace(vips.into_iter().map(vip).collect());
+        self.vips.send_replace(
+            vips.into_iter()
+                .map(|(name, address)| Vip {
+                    name: name.into(),
+                    address: address.into(),
+                    trench: trench.cloned(),
+                })
+                .collect(),
+        );
     }
 
     /// Replaces the conduits, given by name.
     pub fn set_conduits<N: Into<String>>(&self, names: impl IntoIterator<Item = N>) {
         let trench = Some(&self.trench);
-        let conduit = |name: N| Conduit { name: name.into(), trench: trench.cloned(), ..Conduit::default() };
-        self.conduits.send_replace(names.into_iter().map(conduit).collect());
+        self.conduits.send_replace(
+            names
+                .into_iter()
+                .map(|name| Conduit { name: name.into(), trench: trench.cloned(), ..Conduit::default() })
+                .collect(),
+        );
     }
 
     /// Ends all watches with `Unavailable`, as a restart does. The lists stay.

@@ -35,10 +35,9 @@ impl TargetRegistry for Nsp {
 
     async fn watch(&self, request: Request<Target>) -> Result<Response<Self::WatchStream>, Status> {
         let wanted = request.into_inner();
-        let matching = move |targets: &Vec<Target>| TargetResponse {
+        Ok(Response::new(self.watch(&self.targets, move |targets: &Vec<Target>| TargetResponse {
             targets: targets.iter().filter(|target| filter::target(&wanted, target)).cloned().collect(),
-        };
-        Ok(Response::new(self.watch(&self.targets, matching)))
+        })))
     }
 }
 

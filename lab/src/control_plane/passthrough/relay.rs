@@ -132,16 +132,23 @@ mod tests {
         let file = Counted::new();
         let peer = below.served().await;
         let hop = NextHop { target: peer.dialer.address.clone(), socket: Arc::new(file.descriptor()) };
-        let service = || {
-            let file = file.clone();
-            let hop = hop.clone();
-            let given = move |_: &mut Connection, context: &mut CallContext| {
-                context.extensions.insert(hop.clone());
-                context.extensions.insert(SendFds(vec![Arc::new(file.descriptor())]));
-            };
-            let relay = Relay::new(peer.dialer.identity.clone(), peer.dialer.token_lifetime);
-            Given(relay, given).layer().layer(Tail)
-        };
-        laws::check_layer(|| below.under(service), || below.open() + file.open()).await.unwrap();
+        laws::check_layer(
+            || {
+                below.under(|| {
+                    let file = file.clone();
+                    let hop = hop.clone();
+                    let relay = Relay::new(peer.dialer.identity.clone(), peer.dialer.token_lifetime);
+                    Given(relay, move |_: &mut Connection, context: &mut CallContext| {
+                        context.extensions.insert(hop.clone());
+                        context.extensions.insert(SendFds(vec![Arc::new(file.descriptor())]));
+                    })
+                    .layer()
+                    .layer(Tail)
+                })
+            },
+            || below.open() + file.open(),
+        )
+        .await
+        .unwrap();
     }
 }

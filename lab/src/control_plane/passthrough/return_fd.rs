@@ -66,18 +66,22 @@ mod tests {
     async fn it_keeps_the_laws() {
         let file = Counted::new();
         let caller = testing::caller();
-        let layer = || {
-            let file = file.clone();
-            let caller = caller.clone();
-            let given = move |connection: &mut Connection, context: &mut CallContext| {
-                connection.mechanism = Some(kernel(file.inode()));
-                context.extensions.insert(Caller { hub: Some(file.arriving()), ..caller.clone() });
-            };
-            layer_fn(move |next| {
-                let below = recv_fd::Endpoint.layer().layer(next);
-                Given(Returns, given.clone()).layer().layer(below)
-            })
-        };
-        laws::check_layer(layer, || file.open()).await.unwrap();
+        laws::check_layer(
+            || {
+                let file = file.clone();
+                let caller = caller.clone();
+                let given = move |connection: &mut Connection, context: &mut CallContext| {
+                    connection.mechanism = Some(kernel(file.inode()));
+                    context.extensions.insert(Caller { hub: Some(file.arriving()), ..caller.clone() });
+                };
+                layer_fn(move |next| {
+                    let below = recv_fd::Endpoint.layer().layer(next);
+                    Given(Returns, given.clone()).layer().layer(below)
+                })
+            },
+            || file.open(),
+        )
+        .await
+        .unwrap();
     }
 }

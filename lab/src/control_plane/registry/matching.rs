@@ -19,13 +19,17 @@ pub fn service_matches(query: &NetworkService, service: &NetworkService) -> bool
 /// services and labels of the query.
 pub fn endpoint_matches(query: &NetworkServiceEndpoint, endpoint: &NetworkServiceEndpoint) -> bool {
     let services = &query.network_service_names;
-    let labelled = |(service, wanted): (&String, &nsm::api::pb::registry::NetworkServiceLabels)| {
-        let has = endpoint.network_service_labels.get(service);
-        wanted.labels.iter().all(|(key, value)| has.is_some_and(|has| has.labels.get(key) == Some(value)))
-    };
     (query.name.is_empty() || query.name == endpoint.name)
         && services.iter().all(|service| endpoint.network_service_names.contains(service))
-        && query.network_service_labels.iter().all(labelled)
+        && query.network_service_labels.iter().all(
+            |(service, wanted): (&String, &nsm::api::pb::registry::NetworkServiceLabels)| {
+                let has = endpoint.network_service_labels.get(service);
+                wanted
+                    .labels
+                    .iter()
+                    .all(|(key, value)| has.is_some_and(|has| has.labels.get(key) == Some(value)))
+            },
+        )
         && endpoint.url.contains(&query.url)
 }
 
@@ -40,12 +44,15 @@ pub fn candidates(
         return endpoints;
     }
     for rule in service.matches.iter().filter(|rule| fits(&rule.source_selector, client, client)) {
-        let serves = |endpoint: &&NetworkServiceEndpoint| {
-            let has = endpoint.network_service_labels.get(&service.name).map(|labels| &labels.labels);
-            let has = has.cloned().unwrap_or_default();
-            rule.routes.iter().any(|route| fits(&route.destination_selector, &has, client))
-        };
-        let found: Vec<_> = endpoints.iter().filter(serves).cloned().collect();
+        let found: Vec<_> = endpoints
+            .iter()
+            .filter(|endpoint| {
+                let has = endpoint.network_service_labels.get(&service.name).map(|labels| &labels.labels);
+                let has = has.cloned().unwrap_or_default();
+                rule.routes.iter().any(|route| fits(&route.destination_selector, &has, client))
+            })
+            .cloned()
+            .collect();
         if !found.is_empty() || !rule.fallthrough {
             return found;
         }

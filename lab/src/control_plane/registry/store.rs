@@ -103,9 +103,11 @@ impl<T: Clone> Store<T> {
     /// Drops expired entries; returns the time of the next expiry.
     pub fn expire(&self, now: Instant) -> Option<Instant> {
         let mut entries = self.lock();
-        let due = |entry: &Entry<T>| entry.until.is_some_and(|until| until <= now);
-        let names: Vec<_> =
-            entries.iter().filter(|(_, entry)| due(entry)).map(|(name, _)| name.clone()).collect();
+        let names: Vec<_> = entries
+            .iter()
+            .filter(|(_, entry)| entry.until.is_some_and(|until| until <= now))
+            .map(|(name, _)| name.clone())
+            .collect();
         for name in names {
             if let Some(entry) = entries.remove(&name) {
                 let _ = self.changes.send(Change { value: entry.value, deleted: true });

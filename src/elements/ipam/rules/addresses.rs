@@ -31,12 +31,11 @@ pub(super) fn renew(
 
 /// Rule 2. `vips` is sorted; `None` if unknown.
 pub(super) fn is_vip(net: &IpNet, vips: Option<&[IpNet]>, subnets: &HashSet<IpNet>) -> bool {
-    let of_a_node = |subnet: &IpNet| subnet.contains(&net.addr()) || net.contains(subnet);
     let listed = match vips {
         Some(vips) => vips.binary_search(&net.trunc()).is_ok(),
         None => net.prefix_len() == net.max_prefix_len(),
     };
-    listed && !subnets.iter().any(of_a_node)
+    listed && !subnets.iter().any(|subnet| subnet.contains(&net.addr()) || net.contains(subnet))
 }
 
 /// Rule 8. A target that has an address of its lease already keeps its link. `src` are the target's
@@ -47,8 +46,8 @@ pub(super) fn not_excluded(src: &[IpNet], ours: &Ours, excluded: &[IpNet]) -> Re
     }
     for (_, own) in ours.src.iter().chain(ours.dst.iter()) {
         let subnet = own.trunc();
-        let overlaps = |net: &&IpNet| net.contains(&own.addr()) || subnet.contains(*net);
-        if let Some(overlap) = excluded.iter().find(overlaps) {
+        if let Some(overlap) = excluded.iter().find(|net| net.contains(&own.addr()) || subnet.contains(*net))
+        {
             return Err(Reason::Refused(format!(
                 "the lease {own} overlaps the excluded prefix {overlap} (accepted: prefixes outside of {subnet})"
             )));

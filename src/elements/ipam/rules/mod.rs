@@ -35,7 +35,7 @@ use std::collections::HashSet;
 use ipnet::IpNet;
 
 use crate::{
-    api::{Dual, Family, parse_prefix, pb::connectioncontext::IpContext},
+    api::{Dual, parse_prefix, pb::connectioncontext::IpContext},
     chain::Reason,
 };
 
@@ -53,11 +53,13 @@ pub(crate) struct Ours {
 impl Ours {
     /// The first address without a gateway: that of a target needs one in its subnet.
     pub(crate) fn without_gateway(&self) -> Option<IpNet> {
-        let without = |(family, own): &(Family, &IpNet)| {
-            self.gateways.get(*family).is_none_or(|gateway| !gateway.contains(&own.addr()))
-        };
-        let lone = |(family, _): &(Family, &IpNet)| self.gateways.get(*family).is_none();
-        let target = self.src.iter().find(without).or_else(|| self.dst.iter().find(lone));
+        let target = self
+            .src
+            .iter()
+            .find(|(family, own)| {
+                self.gateways.get(*family).is_none_or(|gateway| !gateway.contains(&own.addr()))
+            })
+            .or_else(|| self.dst.iter().find(|(family, _)| self.gateways.get(*family).is_none()));
         target.map(|(_, net)| *net)
     }
 }

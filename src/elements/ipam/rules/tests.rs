@@ -229,19 +229,17 @@ proptest! {
         endpoint(&mut context, &ours(), None).unwrap();
 
         let subnets: Vec<IpNet> = old.iter().chain(&texts(&ours().gateways)).map(|net| net.parse().unwrap()).collect();
-        let is_vip = |text: &&String| {
+        let mut vips: Vec<_> = src.iter().filter(|text| {
             let net = parse_prefix(text).unwrap();
             net.prefix_len() == net.max_prefix_len() && !subnets.iter().any(|subnet| subnet.contains(&net))
-        };
-        let mut vips: Vec<_> = src.iter().filter(is_vip).collect();
+        }).collect();
         let mut seen = HashSet::new();
         vips.retain(|vip| seen.insert(*vip));
         let own = texts(&ours().src);
         let others = context.src_ip_addrs.iter().filter(|text| !own.contains(text));
         prop_assert_eq!(others.collect::<Vec<_>>(), vips);
         for (list, own) in [(&context.src_ip_addrs, own), (&context.dst_ip_addrs, texts(&ours().dst))] {
-            let held = |address: &String| list.iter().filter(|text| *text == address).count() == 1;
-            prop_assert!(own.iter().all(held), "{:?}", list);
+            prop_assert!(own.iter().all(|address| list.iter().filter(|text| *text == address).count() == 1), "{:?}", list);
         }
         prop_assert_eq!(context.dst_ip_addrs.len(), 2);
         let gateways: HashSet<_> = context.extra_prefixes.iter().cloned().collect();

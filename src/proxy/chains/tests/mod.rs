@@ -116,13 +116,17 @@ async fn the_chain_that_targets_call_keeps_the_laws() {
     let own = hop(&authority, "proxy");
     let token = token::issue(&target.0, &own.1, LIFETIME).unwrap();
     let target = Target(Caller { hub: None, svid: own.0, peer: target.1, token: Some(token) });
-    let chain = |tasks: &Tasks| {
-        let parts = proxy.parts(tasks);
-        let rows = layer_fn(move |next: Next| endpoint(&parts).end(next).build().unwrap());
-        Chain::new().with(target.clone()).layer("rows", rows)
-    };
     let most = Most::default();
-    laws::check_chain(chain, || most.sum(proxy.held())).await.unwrap();
+    laws::check_chain(
+        |tasks: &Tasks| {
+            let parts = proxy.parts(tasks);
+            let rows = layer_fn(move |next: Next| endpoint(&parts).end(next).build().unwrap());
+            Chain::new().with(target.clone()).layer("rows", rows)
+        },
+        || most.sum(proxy.held()),
+    )
+    .await
+    .unwrap();
     assert_eq!(most.0.get(), [3, 1, 0, 1, 1, 0], "two leases beside the bridge's, a port, a name");
     proxy.parts.tasks.stop().await;
 }
@@ -174,19 +178,23 @@ async fn the_chain_that_calls_load_balancers_keeps_the_laws() {
         .with(authorize::Endpoint)
         .with(LoadBalancer(connections.clone(), proxy.linux.clone()));
     let peer = below.served_below(rows, connections).await;
-    let chain = |tasks: &Tasks| {
-        let parts = proxy.parts(tasks);
-        let below = below.clone();
-        let dialer = peer.dialer.clone();
-        let rows = layer_fn(move |next: Next| {
-            let connect = Connect::new(dialer.clone());
-            let last = below.under(move || connect.clone());
-            client(&parts).end(last.layer(next)).build().unwrap()
-        });
-        Chain::new().with(Mesh).layer("rows", rows)
-    };
     let most = Most::default();
-    laws::check_chain(chain, || most.sum(proxy.held()) + below.open()).await.unwrap();
+    laws::check_chain(
+        |tasks: &Tasks| {
+            let parts = proxy.parts(tasks);
+            let below = below.clone();
+            let dialer = peer.dialer.clone();
+            let rows = layer_fn(move |next: Next| {
+                let connect = Connect::new(dialer.clone());
+                let last = below.under(move || connect.clone());
+                client(&parts).end(last.layer(next)).build().unwrap()
+            });
+            Chain::new().with(Mesh).layer("rows", rows)
+        },
+        || most.sum(proxy.held()) + below.open(),
+    )
+    .await
+    .unwrap();
     assert_eq!(most.0.get(), [3, 1, 2, 1, 0, 1], "two leases beside the bridge's, a port, next hops, a name");
     proxy.parts.tasks.stop().await;
 }

@@ -107,9 +107,9 @@ fn facts(document: &Document) -> Table {
             cell(if vips.known { vips.count.to_string() } else { "unknown".to_owned() }),
         ]);
     }
-    let up = |up| if up { "up" } else { "down" };
-    let services: Vec<_> =
-        named(document).map(|(name, service)| format!("{name} {}", up(service.up))).collect();
+    let services: Vec<_> = named(document)
+        .map(|(name, service)| format!("{name} {}", if service.up { "up" } else { "down" }))
+        .collect();
     if !services.is_empty() {
         table.row([cell("services"), cell(services.join(", "))]);
     }

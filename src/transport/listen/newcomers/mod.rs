@@ -111,9 +111,10 @@ impl Newcomers {
     /// The silent connection to close first.
     fn least_silent(&self) -> Option<usize> {
         let now = Instant::now();
-        let late = |silent: &Silent| !silent.own && silent.since + GRACE <= now;
-        let oldest = || self.silent.iter().position(|silent| !silent.own);
-        self.silent.iter().rposition(late).or_else(oldest)
+        self.silent
+            .iter()
+            .rposition(|silent| !silent.own && silent.since + GRACE <= now)
+            .or_else(|| self.silent.iter().position(|silent| !silent.own))
     }
 
     fn begin_or_wait(&mut self, newcomer: Silent) {

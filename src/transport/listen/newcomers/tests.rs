@@ -45,11 +45,13 @@ impl Crowd {
 
     /// Whether each connection is open, in the order of arrival.
     fn open(&self) -> Vec<bool> {
-        let open = |mut peer: &UnixStream| match peer.read(&mut [0]) {
-            Err(error) => error.kind() == ErrorKind::WouldBlock,
-            Ok(_) => false,
-        };
-        self.peers.iter().map(open).collect()
+        self.peers
+            .iter()
+            .map(|mut peer| match peer.read(&mut [0]) {
+                Err(error) => error.kind() == ErrorKind::WouldBlock,
+                Ok(_) => false,
+            })
+            .collect()
     }
 
     async fn next(&mut self) -> HandshakeResult {

@@ -48,14 +48,15 @@ impl Element for Given {
         let ip = request.connection.ip_context_mut();
         ip.src_ip_addrs = vec!["172.16.1.6/24".into(), "fd00:0:0:1::6/64".into()];
         ip.dst_ip_addrs = vec!["172.16.1.7/24".into(), "fd00:0:0:1::7/64".into()];
-        let policy = |(from, to, via): (&str, &str, &str)| PolicyRoute {
-            from: from.into(),
-            routes: vec![Route { prefix: to.into(), next_hop: via.into() }],
-            ..PolicyRoute::default()
-        };
         let v4 = ("20.0.0.1/32", "0.0.0.0/0", "172.16.1.7");
         let v6 = ("2000::1/128", "::/0", "fd00:0:0:1::7");
-        ip.policies = [v4, v6].map(policy).into();
+        ip.policies = [v4, v6]
+            .map(|(from, to, via)| PolicyRoute {
+                from: from.into(),
+                routes: vec![Route { prefix: to.into(), next_hop: via.into() }],
+                ..PolicyRoute::default()
+            })
+            .into();
         self.0.request(request, next).await
     }
 
@@ -80,14 +81,16 @@ impl Element for Answers {
 
 /// Number of links, rules and routes that were made in a namespace.
 fn made(netns: &Netns) -> usize {
-    let count = || {
-        let links = links().iter().filter(|link| link.name != "lo").count();
-        let rules = rules().iter().filter(|rule| rule.from.is_some()).count();
-        let of_table = |table| Family::BOTH.map(|family| routes(family, table).len()).iter().sum::<usize>();
-        let routes: usize = (1000..1004).map(of_table).sum();
-        Ok(links + rules + routes)
-    };
-    netns.run(count).unwrap()
+    netns
+        .run(|| {
+            let links = links().iter().filter(|link| link.name != "lo").count();
+            let rules = rules().iter().filter(|rule| rule.from.is_some()).count();
+            let routes: usize = (1000..1004)
+                .map(|table| Family::BOTH.map(|family| routes(family, table).len()).iter().sum::<usize>())
+                .sum();
+            Ok(links + rules + routes)
+        })
+        .unwrap()
 }
 
 impl Ends {
@@ -121,9 +124,13 @@ async fn it_keeps_the_laws_with_links_and_policies_of_both_families() {
 #[tokio::test(start_paused = true)]
 async fn a_stop_of_the_forwarder_removes_the_links_of_its_lanes() {
     let ends = Ends::new();
-    let chain = |tasks: &Tasks| {
-        let begin = BeginLayer::endpoint(tasks.clone());
-        Chain::new().with(begin).with(MetadataLayer).layer("veth", ends.layer(tasks))
-    };
-    laws::check_chain(chain, || ends.made()).await.unwrap();
+    laws::check_chain(
+        |tasks: &Tasks| {
+            let begin = BeginLayer::endpoint(tasks.clone());
+            Chain::new().with(begin).with(MetadataLayer).layer("veth", ends.layer(tasks))
+        },
+        || ends.made(),
+    )
+    .await
+    .unwrap();
 }
