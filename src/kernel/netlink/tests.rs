@@ -9,9 +9,11 @@ use std::{
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     thread,
+    time::Duration,
 };
 
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage::GetRule, rule::RuleMessage};
+use tokio::time::sleep;
 
 use super::*;
 use crate::{
@@ -49,6 +51,19 @@ async fn crowd(real: &mut Netlink) {
     for table in [MAIN, 7] {
         add_route(table, &[("192.0.2.1", None)]);
         add_route(table, &[("2001:db8:9::1", None)]);
+    }
+    running(&["eth0", "far"]).await;
+}
+
+/// Waits until links carry frames, which is a moment after both ends are up.
+async fn running(links: &[&str]) {
+    let mut kernel = Netlink::open().unwrap();
+    loop {
+        let seen = kernel.dump(&Ours::default()).await.unwrap();
+        if links.iter().all(|link| seen.link(&link.parse().unwrap()).is_some_and(|link| link.running)) {
+            return;
+        }
+        sleep(Duration::from_millis(5)).await;
     }
 }
 
