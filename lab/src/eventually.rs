@@ -14,7 +14,7 @@ const PACE: Duration = Duration::from_millis(20);
 ///
 /// # Errors
 /// It did not become true; with the last observation.
-pub(super) async fn eventually(
+pub async fn eventually(
     what: &str,
     within: Duration,
     mut look: impl AsyncFnMut() -> Result<(), String>,

@@ -8,7 +8,7 @@
 //!
 //! | module | contents |
 //! | --- | --- |
-//! | [`error`], [`topology`] | used by all: errors; names and addresses |
+//! | [`error`], [`topology`], [`eventually`] | used by all: errors; names and addresses; waiting |
 //! | [`network`] | namespaces; the links, addresses, routes and rules in them |
 //! | [`pods`] | pods: mounts, processes and their privileges, servers |
 //! | [`identity`] | an authority, an agent that attests pods, the Workload API |
@@ -21,6 +21,7 @@
 pub mod control_plane;
 pub mod enter;
 pub mod error;
+pub mod eventually;
 pub mod identity;
 pub mod network;
 pub mod pods;

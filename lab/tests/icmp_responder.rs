@@ -4,38 +4,27 @@
 //! forwarder, and pings it.
 #![allow(clippy::unwrap_used, clippy::expect_used)] // in tests and their helpers
 
+mod stage;
+
 use std::{
     fs,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
 };
 
 use meridio_lab::{
-    control_plane::{forwarder::Forwarder, nsmgr::Nsmgr},
+    control_plane::nsmgr::Nsmgr,
     identity::agent::Agent,
-    pods::{
-        ground::Ground,
-        pod::{Pod, Process, Start},
-    },
+    pods::pod::{Pod, Process, Start},
     topology::NODE,
     traffic::ping::ping,
 };
-use nsm::{
-    Client, Link,
-    api::Connection,
-    elements::{
-        mechanism::{self, Names},
-        send_fd,
-    },
-    task::Tasks,
-    testing::eventually,
-    transport::Address,
-};
-/// Longest wait for each step.
-const LIMIT: Duration = Duration::from_secs(20);
-/// Folder of the pods: a pod sees its own `/tmp` only.
-const PODS: &str = "/dev/shm";
+use nsm::{Link, api::Connection, task::Tasks, testing::eventually, transport::Address};
+
+use self::stage::{LIMIT, Manager};
+
+/// A node with the lab's nsmgr.
+type Stage = stage::Stage<Nsmgr>;
 
 /// The example, which `cargo test` and `cargo build --examples` make.
 fn program() -> PathBuf {
@@ -67,57 +56,26 @@ fn start(responder: &Pod, nsmgr: &Address, agent: &mut Agent, own: &[(&str, &str
     Process::start(responder, &start).unwrap()
 }
 
-fn client(pod: &Pod, agent: &mut Agent, nsmgr: &Address, tasks: &Tasks) -> Client {
-    let identity = agent.identity(&pod.name, &pod.folder, tasks).unwrap();
-    Client::builder(&pod.name, identity, nsmgr, tasks)
-        .with(mechanism::Client::new(Names::new(|_| false)))
-        .with(send_fd::Client::new(send_fd::Netns::of(pod.netns.descriptor()).unwrap()))
-        .build()
-        .unwrap()
-}
+impl Manager for Nsmgr {
+    fn start(node: &Pod, agent: &mut Agent, tasks: &Tasks) -> (Self, Address) {
+        let identity = agent.identity("nsmgr", &node.folder.join("nsmgr"), tasks).unwrap();
+        let nsmgr = Self::start(node, &node.folder, NODE, identity).unwrap();
+        let target = nsmgr.target.clone();
+        (nsmgr, target)
+    }
 
-/// A node with nsmgr and a forwarder, a pod for the example and one for its client.
-struct Stage {
-    agent: Agent,
-    tasks: Tasks,
-    nsmgr: Nsmgr,
-    forwarder: Forwarder,
-    responder: Pod,
-    visitor: Pod,
-    folder: tempfile::TempDir,
-    _pods: [Pod; 2],
+    fn log(&self) -> String {
+        String::new() // that of the test
+    }
+
+    async fn stop(self) {
+        Self::stop(self).await;
+    }
 }
 
 impl Stage {
-    async fn new() -> Self {
-        let folder = tempfile::tempdir_in(PODS).unwrap();
-        let ground = Ground::unnamed(folder.path());
-        let tasks = Tasks::default();
-        let mut agent = Agent::new().unwrap();
-        let node = Pod::new("forwarder", &ground).await.expect("root, or a user namespace (`lab exec`)");
-        let manager = Pod::new("nsmgr", &ground).await.unwrap();
-        let responder = Pod::new("responder", &ground).await.unwrap();
-        let visitor = Pod::new("visitor", &ground).await.unwrap();
-        let identity = agent.identity(&manager.name, &manager.folder, &tasks).unwrap();
-        let nsmgr = Nsmgr::start(&manager, &manager.folder, NODE, identity).unwrap();
-        let identity = agent.identity(&node.name, &node.folder, &tasks).unwrap();
-        let forwarder = Forwarder::start(&node, &nsmgr.target, identity).unwrap();
-        forwarder.registered(LIMIT).await.unwrap();
-        Self { agent, tasks, nsmgr, forwarder, responder, visitor, folder, _pods: [node, manager] }
-    }
-
     fn start(&mut self, own: &[(&str, &str)]) -> Process {
-        start(&self.responder, &self.nsmgr.target, &mut self.agent, own)
-    }
-
-    fn client(&mut self) -> Client {
-        client(&self.visitor, &mut self.agent, &self.nsmgr.target, &self.tasks)
-    }
-
-    async fn end(self) {
-        self.forwarder.stop().await;
-        self.nsmgr.stop().await;
-        self.tasks.stop().await;
+        start(&self.server, &self.nsmgr, &mut self.agent, own)
     }
 }
 
@@ -150,7 +108,7 @@ async fn a_client_pings_the_example_over_its_link() {
     assert_eq!(ping(&stage.visitor.netns, "172.16.1.0".parse().unwrap(), 3, LIMIT).unwrap(), 3);
 
     link.close(LIMIT).await.unwrap();
-    assert_eq!(stage.responder.netlink.links().await.unwrap().len(), 1, "only the loopback is left");
+    assert_eq!(stage.server.netlink.links().await.unwrap().len(), 1, "only the loopback is left");
     let ended = process.terminate(LIMIT).await.unwrap();
     assert_eq!(ended.and_then(|status| status.code()), Some(0), "it drains and ends");
     stage.end().await;

@@ -6,22 +6,19 @@
 //! Run by `make interop`, which builds the Go programs first.
 #![allow(clippy::unwrap_used, clippy::expect_used)] // in tests and their helpers
 
-use std::{future::Future, path::PathBuf, time::Duration};
+mod stage;
+
+use std::path::PathBuf;
 
 use meridio_lab::{
-    control_plane::{
-        forwarder::Forwarder,
-        peers::{CLIENT, ENDPOINT, Peers, run},
-    },
+    control_plane::peers::{CLIENT, ENDPOINT, Peers, run},
+    eventually::eventually,
     identity::agent::Agent,
-    pods::{
-        ground::Ground,
-        pod::{Pod, Process},
-    },
+    pods::pod::{Pod, Process},
     traffic::ping::ping,
 };
 use nsm::{
-    Client, Endpoint, Link,
+    Endpoint, Link,
     elements::{
         mechanism::{self, Names},
         point_to_point::PointToPoint,
@@ -31,17 +28,18 @@ use nsm::{
     transport::Address,
 };
 
-/// Longest wait for each step.
-const LIMIT: Duration = Duration::from_secs(30);
+use self::stage::{LIMIT, Manager};
+
 /// Number of echo requests.
 const PINGS: u16 = 10;
 /// Number of lines of a log in which an event is looked for.
 const LINES: usize = 100;
-/// Folder of the pods: a program of a pod sees its own `/tmp` only.
-const PODS: &str = "/dev/shm";
 /// Addresses of the pair that both endpoints give first.
 const CLIENTS: &str = "172.16.1.1";
 const ENDPOINTS: &str = "172.16.1.0";
+
+/// A node with Go's nsmgr and registry.
+type Stage = stage::Stage<Peers>;
 
 /// The folder of the Go programs.
 fn programs() -> PathBuf {
@@ -49,47 +47,22 @@ fn programs() -> PathBuf {
     folder.into()
 }
 
-/// Waits until a condition holds.
-async fn until<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
-    let wait = async {
-        while !holds().await {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(LIMIT, wait).await.unwrap_or_else(|_| panic!("not within {LIMIT:?}: {what}"));
-}
+impl Manager for Peers {
+    fn start(node: &Pod, agent: &mut Agent, _: &Tasks) -> (Self, Address) {
+        let nsmgr = Address::Unix(node.folder.join("nsm.io.sock"));
+        (Self::start(&programs(), node, &nsmgr, agent).unwrap(), nsmgr)
+    }
 
-/// A node with Go's nsmgr and registry and the lab's forwarder, and a pod for each end.
-struct Stage {
-    agent: Agent,
-    tasks: Tasks,
-    peers: Peers,
-    forwarder: Forwarder,
-    nsmgr: Address,
-    server: Pod,
-    visitor: Pod,
-    _node: Pod,
-    _folder: tempfile::TempDir,
+    fn log(&self) -> String {
+        self.tail(10)
+    }
+
+    async fn stop(self) {
+        Self::stop(self).await;
+    }
 }
 
 impl Stage {
-    async fn new() -> Self {
-        let folder = tempfile::tempdir_in(PODS).unwrap();
-        let ground = Ground::unnamed(folder.path());
-        let tasks = Tasks::default();
-        let mut agent = Agent::new().unwrap();
-        let node = Pod::new("forwarder", &ground).await.expect("root, or a user namespace (`lab exec`)");
-        let server = Pod::new("server", &ground).await.unwrap();
-        let visitor = Pod::new("visitor", &ground).await.unwrap();
-        let nsmgr = Address::Unix(node.folder.join("nsm.io.sock"));
-        let peers = Peers::start(&programs(), &node, &nsmgr, &mut agent).unwrap();
-        let identity = agent.identity(&node.name, &node.folder, &tasks).unwrap();
-        let forwarder = Forwarder::start(&node, &nsmgr, identity).unwrap();
-        let registered = forwarder.registered(LIMIT).await;
-        assert!(registered.is_ok(), "{registered:?}; {}", peers.tail(10));
-        Self { agent, tasks, peers, forwarder, nsmgr, server, visitor, _node: node, _folder: folder }
-    }
-
     /// Our endpoint of the network service `service`, registered.
     async fn endpoint(&mut self) -> Endpoint {
         let identity = self.agent.identity(&self.server.name, &self.server.folder, &self.tasks).unwrap();
@@ -102,7 +75,7 @@ impl Stage {
             .register_with(&self.nsmgr);
         let endpoint = endpoint.serve().await.unwrap();
         let registered = tokio::time::timeout(LIMIT, endpoint.registered()).await;
-        registered.unwrap_or_else(|_| panic!("not registered; {}", self.peers.tail(10))).unwrap();
+        registered.unwrap_or_else(|_| panic!("not registered; {}", self.manager.log())).unwrap();
         endpoint
     }
 
@@ -117,15 +90,9 @@ impl Stage {
 
     /// Our client's link to the network service `service`, once it is established.
     async fn link(&mut self) -> Link {
-        let identity = self.agent.identity(&self.visitor.name, &self.visitor.folder, &self.tasks).unwrap();
-        let client = Client::builder(&self.visitor.name, identity, &self.nsmgr, &self.tasks)
-            .with(mechanism::Client::new(Names::new(|_| false)))
-            .with(send_fd::Client::new(Netns::of(self.visitor.netns.descriptor()).unwrap()))
-            .build()
-            .unwrap();
-        let link = client.connect(&"kernel://service/nsm-1".parse().unwrap());
+        let link = self.client().connect(&"kernel://service/nsm-1".parse().unwrap());
         let up = tokio::time::timeout(LIMIT, link.up()).await;
-        up.unwrap_or_else(|_| panic!("not up: {:?}; {}", *link.state().borrow(), self.peers.tail(10)))
+        up.unwrap_or_else(|_| panic!("not up: {:?}; {}", *link.state().borrow(), self.manager.log()))
             .unwrap();
         link
     }
@@ -135,7 +102,11 @@ impl Stage {
         let connect = self.nsmgr.to_string();
         let arguments = ["-connect", &connect, "-refreshes", "0", "-hold"];
         let client = run(&programs(), CLIENT, &self.visitor, &mut self.agent, &arguments).unwrap();
-        until("an answer", || async { client.tail(LINES).contains(r#""event":"answer""#) }).await;
+        let answered = eventually("the Go client is answered", LIMIT, async || {
+            let log = client.tail(LINES);
+            if log.contains(r#""event":"answer""#) { Ok(()) } else { Err(log) }
+        });
+        answered.await.unwrap();
         client
     }
 
@@ -152,12 +123,13 @@ impl Stage {
         [visitors, self.server.netlink.links().await.unwrap().len()]
     }
 
-    /// Only the loopback is left at both ends; ends everything.
-    async fn end(self) {
-        until("no link at either end", || async { self.links().await == [1, 1] }).await;
-        self.forwarder.stop().await;
-        self.peers.stop().await;
-        self.tasks.stop().await;
+    /// Only the loopback is left at both ends.
+    async fn without_links(&self) {
+        let gone = eventually("no link is at either end", LIMIT, async || match self.links().await {
+            [1, 1] => Ok(()),
+            links => Err(format!("{links:?}")),
+        });
+        gone.await.unwrap();
     }
 }
 
@@ -176,6 +148,7 @@ async fn a_go_client_pings_an_endpoint_of_the_sdk() {
     succeeds(client).await;
     assert!(endpoint.connections().is_empty(), "the Close arrives");
     endpoint.stop(LIMIT).await;
+    stage.without_links().await;
     stage.end().await;
 }
 
@@ -187,6 +160,7 @@ async fn a_client_of_the_sdk_pings_a_go_endpoint() {
     stage.pings().await;
     link.close(LIMIT).await.unwrap();
     succeeds(endpoint).await;
+    stage.without_links().await;
     stage.end().await;
 }
 
@@ -198,5 +172,6 @@ async fn both_of_the_sdk_ping_each_other_through_go_managers() {
     stage.pings().await;
     link.close(LIMIT).await.unwrap();
     endpoint.stop(LIMIT).await;
+    stage.without_links().await;
     stage.end().await;
 }

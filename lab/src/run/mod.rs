@@ -10,7 +10,6 @@ mod columns;
 mod commands;
 mod console;
 mod end;
-mod eventually;
 mod faults;
 mod late;
 mod leaks;
@@ -28,13 +27,13 @@ mod vips;
 use std::time::Instant;
 
 use self::{
-    eventually::eventually,
     leftovers::Baseline,
     plan::Plan,
     verdict::{Report, Verdict},
 };
 use crate::{
     error::{Doing, LabError},
+    eventually::eventually,
     pods::ground::{Ground, OTHER, PROXY},
     topology::Topology,
     world::{World, components::Component},

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Run, bring_up, eventually::eventually, verdict::Verdict};
+use super::{Run, bring_up, eventually, verdict::Verdict};
 use crate::{
     control_plane::{
         collector::{Collector, Span},

@@ -24,11 +24,16 @@ use std::{sync::Arc, time::Duration};
 use tokio::{sync::watch, time::timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{Client, Id, LinkState, recovery, report::Reporter, retries};
+use super::{
+    Client, Id, LinkState, recovery,
+    report::Reporter,
+    retries::{self, Attempts},
+};
 use crate::{
     api::{Connection, Mechanism, NsUrl},
     app::changes::PAYLOAD,
     chain::{CallContext, Close, Reason, Request, Result, causes},
+    transport::DialError,
 };
 
 /// A connection that is kept for as long as this lives. Dropping it closes the connection in the
@@ -102,51 +107,21 @@ enum Start {
     Recovered(Box<Connection>),
 }
 
-impl Worker {
-    /// Runs until the link is dropped and the connection closed.
-    async fn run(self, closing: CancellationToken) {
-        tokio::select! {
-            biased;
-            () = closing.cancelled() => {}
-            () = self.connect() => {
-                tracing::info!(id = self.id.text, "connected");
-                closing.cancelled().await;
-            }
-        }
-        self.reporter.0.send_replace(LinkState::Closing);
-        self.close().await;
-        self.reporter.0.send_replace(LinkState::Closed);
+impl From<Option<Box<Connection>>> for Start {
+    fn from(left: Option<Box<Connection>>) -> Self {
+        left.map_or(Self::New, Self::Recovered)
     }
+}
 
-    /// Repeats the Request until it succeeds.
-    async fn connect(&self) {
-        let mut start = self.start().await;
-        let mut pauses = retries::of_requests();
-        while let Err(error) = self.attempt(&mut start).await {
-            self.failed(&error);
-            pauses.wait().await;
-        }
-    }
+impl Attempts for Worker {
+    type Start = Start;
 
     /// Rule 1.
-    async fn start(&self) -> Start {
-        let mut pauses = retries::of_queries();
-        loop {
-            match recovery::find(&self.id.client.0.nsmgr, &self.id.text).await {
-                Ok(left) => return left.map_or(Start::New, Start::Recovered),
-                Err(error) => self.failed(&error),
-            }
-            pauses.wait().await;
-        }
+    async fn find(&self) -> Result<Option<Box<Connection>>, DialError> {
+        recovery::find(&self.id.client.0.nsmgr, &self.id.text).await
     }
 
-    fn failed(&self, error: &(dyn std::error::Error + 'static)) {
-        if self.reporter.report(LinkState::Requesting { error: Some(causes(error)) }) {
-            tracing::warn!(id = self.id.text, error, "not connected");
-        }
-    }
-
-    /// One Request (rule 2).
+    /// Rule 2.
     async fn attempt(&self, start: &mut Start) -> Result<Box<Connection>> {
         match start {
             Start::New => self.request(self.base()).await,
@@ -159,6 +134,29 @@ impl Worker {
                 answer
             }
         }
+    }
+
+    fn failed(&self, error: &(dyn std::error::Error + 'static)) {
+        if self.reporter.report(LinkState::Requesting { error: Some(causes(error)) }) {
+            tracing::warn!(id = self.id.text, error, "not connected");
+        }
+    }
+}
+
+impl Worker {
+    /// Runs until the link is dropped and the connection closed.
+    async fn run(self, closing: CancellationToken) {
+        tokio::select! {
+            biased;
+            () = closing.cancelled() => {}
+            () = retries::connect(&self) => {
+                tracing::info!(id = self.id.text, "connected");
+                closing.cancelled().await;
+            }
+        }
+        self.reporter.0.send_replace(LinkState::Closing);
+        self.close().await;
+        self.reporter.0.send_replace(LinkState::Closed);
     }
 
     async fn request(&self, connection: Box<Connection>) -> Result<Box<Connection>> {

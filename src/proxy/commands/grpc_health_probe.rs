@@ -10,7 +10,8 @@ use std::{path::Path, time::Duration};
 use clap::{Arg, ArgAction};
 
 use super::{
-    line::{Command, Probe, duration, option, with_two_dashes},
+    definition::{duration, option},
+    line::{Command, Probe, with_two_dashes},
     usage::UsageError,
 };
 use crate::proxy::health;

@@ -5,6 +5,7 @@
 mod admin;
 mod chains;
 mod check;
+mod definition;
 mod diags;
 mod explain;
 mod grpc_health_probe;

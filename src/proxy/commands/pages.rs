@@ -10,7 +10,7 @@ use clap_mangen::{
     roff::{Roff, bold, roman},
 };
 
-use super::line::{PROGRAM, definition};
+use super::definition::{PROGRAM, definition};
 use crate::proxy::config::{VARIABLES, Variable};
 
 /// The completion script of a shell.

@@ -32,10 +32,14 @@ use crate::{
     api::{Connection, Mechanism, MechanismKind},
     app::{
         PAYLOAD,
-        client::{recovery::reselect, retries},
+        client::{
+            recovery::reselect,
+            retries::{self, Attempts},
+        },
     },
     chain::{CallContext, Close, Next, Request, Result, causes},
     elements::heal::Verdict,
+    transport::DialError,
 };
 
 /// Longest wait for another recovered connection (rule 5).
@@ -58,13 +62,56 @@ pub(super) struct Link<R> {
 }
 
 /// The initial state of a connection.
-enum Start {
+pub(super) enum Start {
     /// There is no earlier connection.
     New,
     /// The connection of an earlier process.
     Recovered(Box<Connection>),
     /// The connection of an earlier process; its link is made again.
     Replaced(Box<Connection>),
+}
+
+impl From<Option<Box<Connection>>> for Start {
+    fn from(left: Option<Box<Connection>>) -> Self {
+        left.map_or(Self::New, Self::Recovered)
+    }
+}
+
+impl<R: Recovery> Attempts for Link<R> {
+    type Start = Start;
+
+    async fn find(&self) -> Result<Option<Box<Connection>>, DialError> {
+        self.common.recovery.find(&self.id).await
+    }
+
+    /// Rule 5.
+    async fn attempt(&self, start: &mut Start) -> Result<Box<Connection>> {
+        let recovery = &self.common.recovery;
+        if let Start::Recovered(left) = start
+            && (left.mechanism.is_none() || recovery.verdict(left).await != Verdict::Alive)
+        {
+            *start = Start::Replaced(left.clone());
+        }
+        match start {
+            Start::New => self.request(self.base()).await,
+            Start::Recovered(left) => {
+                tracing::info!(id = self.id, "continuing the connection of an earlier process");
+                self.request(left.clone()).await
+            }
+            Start::Replaced(left) => {
+                let _turn = timeout(TURN, self.common.turn.acquire()).await;
+                tracing::info!(id = self.id, "replacing the link of an earlier process");
+                recovery.withdraw(left).await;
+                self.request(reselect(left.clone(), &self.endpoint)).await
+            }
+        }
+    }
+
+    fn failed(&self, error: &(dyn std::error::Error + 'static)) {
+        if self.report(LinkState::Requesting { error: Some(causes(error)) }) {
+            tracing::warn!(id = self.id, error, "load balancer not connected");
+        }
+    }
 }
 
 impl<R: Recovery> Link<R> {
@@ -99,55 +146,9 @@ impl<R: Recovery> Link<R> {
         let _gone = wanted.wait_for(|wanted| !wanted).await;
     }
 
-    /// Repeats the Request until it succeeds.
     async fn connect(&self) {
         self.report(LinkState::Requesting { error: None });
-        let mut start = self.start().await;
-        let mut pauses = retries::of_requests();
-        while let Err(error) = self.attempt(&mut start).await {
-            self.failed(&error);
-            pauses.wait().await;
-        }
-    }
-
-    async fn start(&self) -> Start {
-        let mut pauses = retries::of_queries();
-        loop {
-            match self.common.recovery.find(&self.id).await {
-                Ok(left) => return left.map_or(Start::New, Start::Recovered),
-                Err(error) => self.failed(&error),
-            }
-            pauses.wait().await;
-        }
-    }
-
-    fn failed(&self, error: &(dyn std::error::Error + 'static)) {
-        if self.report(LinkState::Requesting { error: Some(causes(error)) }) {
-            tracing::warn!(id = self.id, error, "load balancer not connected");
-        }
-    }
-
-    /// One Request.
-    async fn attempt(&self, start: &mut Start) -> Result<Box<Connection>> {
-        let recovery = &self.common.recovery;
-        if let Start::Recovered(left) = start
-            && (left.mechanism.is_none() || recovery.verdict(left).await != Verdict::Alive)
-        {
-            *start = Start::Replaced(left.clone());
-        }
-        match start {
-            Start::New => self.request(self.base()).await,
-            Start::Recovered(left) => {
-                tracing::info!(id = self.id, "continuing the connection of an earlier process");
-                self.request(left.clone()).await
-            }
-            Start::Replaced(left) => {
-                let _turn = timeout(TURN, self.common.turn.acquire()).await;
-                tracing::info!(id = self.id, "replacing the link of an earlier process");
-                recovery.withdraw(left).await;
-                self.request(reselect(left.clone(), &self.endpoint)).await
-            }
-        }
+        retries::connect(self).await;
     }
 
     async fn request(&self, connection: Box<Connection>) -> Result<Box<Connection>> {
