@@ -43,8 +43,11 @@
 //!
 //! - [`chain`]: calls, elements and the builder; the state of a connection, which is undone when a
 //!   call fails; the laws that every element keeps.
-//! - [`transport`]: a chain as a server or a client on a socket: descriptors beside bytes, SPIFFE
-//!   identities, tokens, the registry.
+//! - [`task`]: tasks that are owned and stopped, pauses between attempts.
+//! - [`transport`]: the edge: descriptors beside bytes, SPIFFE identities, tokens, dialling and
+//!   listening.
+//! - [`server`] and [`registry`]: a chain as an NSM server, with the events of its connections;
+//!   endpoints that are registered, and those of others.
 //! - [`kernel`] and [`ipam`]: the ports by which elements declare links, next hops and VIPs, and
 //!   lease addresses.
 //! - [`elements`]: the layers, a file or folder for each.

@@ -21,13 +21,24 @@ pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(15);
 /// A Request or a Close: the request type of every service in a chain.
 #[derive(Clone, Debug)]
 pub enum Call {
-    /// Establish, refresh or update a connection.
+    /// Establishes, refreshes or updates a connection.
     Request(Request),
-    /// Close a connection.
+    /// Closes a connection.
     Close(Close),
 }
 
-/// Establish, refresh or update a connection.
+/// A call that establishes, refreshes or updates a connection.
+///
+/// ```
+/// use nsm::{
+///     api::{Connection, Mechanism, MechanismKind},
+///     chain::Request,
+/// };
+///
+/// let preferences = vec![Mechanism::local(MechanismKind::Kernel)];
+/// let request = Request { preferences, ..Request::new(Connection::named("connection-1")) };
+/// assert!(request.context.extensions.is_empty());
+/// ```
 #[derive(Clone, Debug)]
 pub struct Request {
     /// The requested connection.
@@ -38,7 +49,7 @@ pub struct Request {
     pub context: CallContext,
 }
 
-/// Close a connection.
+/// A call that closes a connection.
 #[derive(Clone, Debug)]
 pub struct Close {
     /// Below `begin` this is the last established connection, regardless of the connection that the
@@ -73,7 +84,7 @@ pub enum Origin {
     Event(EventKind),
 }
 
-/// EventKind of an event. At most one of each kind is queued per connection.
+/// The kind of an event. At most one of each kind is queued per connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EventKind {

@@ -38,7 +38,7 @@ pub trait Element: Sized + Send + Sync + 'static {
     /// parent from elsewhere.
     const SPAN: bool = true;
 
-    /// Handle a Request.
+    /// Handles a Request.
     fn request(&self, request: Request, next: Next) -> impl Future<Output = Result<Box<Connection>>> + Send {
         async move { next.request(request).await }
     }
@@ -50,7 +50,7 @@ pub trait Element: Sized + Send + Sync + 'static {
         let _nothing_to_withdraw = close;
     }
 
-    /// Handle a Close. Values taken from the scope are dropped even if the Close then fails.
+    /// Handles a Close. Values taken from the scope are dropped even if the Close then fails.
     fn close(&self, close: Close, next: Next) -> impl Future<Output = Result<Box<Connection>>> + Send {
         async move { next.close(close).await }
     }

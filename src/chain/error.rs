@@ -12,6 +12,13 @@ use tower::BoxError;
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Error of a call. One pointer wide to keep `Result` small.
+///
+/// ```
+/// use nsm::{chain::{Error, Reason}, tonic::Code};
+///
+/// let error = Error::from(Reason::Invalid("the MTU is 0 (accepted: from 68)".into()));
+/// assert_eq!(error.code(), Code::InvalidArgument);
+/// ```
 #[derive(Debug)]
 pub struct Error(Box<Inner>);
 

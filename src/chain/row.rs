@@ -62,6 +62,15 @@ impl<E: Element> Row for E {
 ///
 /// [`Chain::replace`]: crate::chain::Chain::replace
 /// [`Chain::before`]: crate::chain::Chain::before
+///
+/// ```
+/// use nsm::{chain::{Chain, Named}, elements::mtu::Mtu};
+/// use tower::limit::ConcurrencyLimitLayer;
+///
+/// let limit = Named("limit", ConcurrencyLimitLayer::new(100));
+/// let chain = Chain::new().with(Mtu(1500)).before("mtu", limit);
+/// assert_eq!(chain.to_string(), "limit → mtu");
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Named<L>(pub &'static str, pub L);
 

@@ -20,6 +20,19 @@ use std::{
 };
 
 /// Handle to the values of a connection. Cheap to clone; reads fall through to the frames below.
+///
+/// ```
+/// use nsm::chain::Frame;
+///
+/// struct Port(&'static str);
+///
+/// let bottom = Frame::bottom();
+/// let scope = bottom.scope();
+/// scope.insert(Port("nsm-1"));
+/// assert_eq!(scope.get::<Port>().map(|port| port.0), Some("nsm-1"));
+/// drop(bottom);
+/// assert!(scope.get::<Port>().is_none(), "the values go with the frame that owns them");
+/// ```
 #[derive(Clone)]
 pub struct Scope(Arc<Slots>);
 

@@ -16,6 +16,15 @@ use crate::{
 
 /// Innermost service of an endpoint's chain: the answer is the connection as the elements above
 /// have made it.
+///
+/// ```
+/// use nsm::{api::Connection, chain::{Chain, Request, Tail}};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let chain = Chain::new().end(Tail).build()?; // the end of a chain that sets none
+/// assert_eq!(chain.request(Request::new(Connection::named("a"))).await?.id, "a");
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Tail;
 

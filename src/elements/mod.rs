@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The elements of the proxy's chains, one behaviour per file.
+//! The elements of chains, one behaviour per file or folder.
 //!
 //! Where client and endpoint differ, the file has an element for each, and the name shows which:
 //! `ipam::Client`, `ipam::Endpoint`. `begin` and `metadata` are part of the machine, see

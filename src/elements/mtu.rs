@@ -13,6 +13,16 @@ use crate::{
 };
 
 /// Element that sets the MTU, in bytes.
+///
+/// ```
+/// use nsm::{api::Connection, chain::{Chain, Request}, elements::mtu::Mtu};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let chain = Chain::new().with(Mtu(1500)).build()?;
+/// let answer = chain.request(Request::new(Connection::named("a"))).await?;
+/// assert_eq!(answer.context.map(|context| context.mtu), Some(1500));
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Mtu(pub u32);
 

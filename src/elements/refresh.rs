@@ -37,6 +37,20 @@ const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Element that refreshes.
+///
+/// ```
+/// use nsm::{
+///     chain::{Chain, begin::BeginLayer, metadata::MetadataLayer},
+///     elements::refresh::Refresh,
+///     task::Tasks,
+/// };
+///
+/// # fn main() -> Result<(), nsm::chain::InvalidChain> {
+/// let begin = BeginLayer::client(Tasks::default());
+/// Chain::new().with(begin).with(MetadataLayer).with(Refresh).build()?;
+/// assert!(Chain::new().with(Refresh).build().is_err(), "its timer is state of the connection");
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Refresh;
 

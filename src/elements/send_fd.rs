@@ -68,12 +68,28 @@ impl Netns {
 
 /// Element for the client chain: sends before the call, in every KERNEL preference and in the
 /// mechanism.
+///
+/// ```
+/// use nsm::{chain::Chain, elements::send_fd::{Client, Netns}};
+///
+/// let chain = Chain::new().with(Client::new(Netns::own()?));
+/// assert_eq!(chain.to_string(), "send_fd");
+/// # Ok::<_, std::io::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Client {
     netns: Netns,
 }
 
 /// Element for the endpoint chain: sends after the answer, over the connection of the call.
+///
+/// ```
+/// use nsm::{chain::Chain, elements::send_fd::{Endpoint, Netns}};
+///
+/// let chain = Chain::new().with(Endpoint::new(Netns::own()?));
+/// assert_eq!(chain.to_string(), "send_fd");
+/// # Ok::<_, std::io::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Endpoint {
     netns: Netns,

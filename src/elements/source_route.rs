@@ -29,6 +29,30 @@ use crate::{
 };
 
 /// Element that declares next hops.
+///
+/// ```
+/// use nsm::{
+///     api::Connection,
+///     chain::{Chain, Request, begin::BeginLayer, metadata::MetadataLayer},
+///     elements::source_route::SourceRoute,
+///     kernel::{Kernel, Memory, Settings},
+///     task::Tasks,
+/// };
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let tasks = Tasks::default();
+/// let kernel = Kernel::start(Settings::of("trench", "conduit", "node"), Memory::default(), &tasks);
+/// let chain = Chain::new()
+///     .with(BeginLayer::client(tasks.clone()))
+///     .with(MetadataLayer)
+///     .with(SourceRoute::new(kernel.clone()))
+///     .build()?;
+/// let mut connection = Connection::named("a");
+/// connection.ip_context_mut().dst_ip_addrs = vec!["172.16.1.2/24".into()];
+/// chain.request(Request::new(connection)).await?; // declares 172.16.1.2
+/// tasks.stop().await;
+/// # Ok(()) }
+/// ```
 #[derive(Clone)]
 pub struct SourceRoute {
     kernel: Kernel,

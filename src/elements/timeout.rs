@@ -33,6 +33,20 @@ use crate::{
 const MAX_DELAY: Duration = Duration::from_secs(48 * 3600);
 
 /// Element that closes on the caller's expiry.
+///
+/// ```
+/// use nsm::{
+///     chain::{Chain, begin::BeginLayer, metadata::MetadataLayer},
+///     elements::timeout::Timeout,
+///     task::Tasks,
+/// };
+///
+/// # fn main() -> Result<(), nsm::chain::InvalidChain> {
+/// let begin = BeginLayer::endpoint(Tasks::default());
+/// Chain::new().with(begin).with(MetadataLayer).with(Timeout).build()?;
+/// assert!(Chain::new().with(Timeout).build().is_err(), "its timer is state of the connection");
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Timeout;
 

@@ -22,6 +22,15 @@ use crate::{
 };
 
 /// Element that opens the span of a call: fields `id`, `network_service` and `method`.
+///
+/// ```
+/// use nsm::{api::Connection, chain::{Chain, Request}, elements::{mtu::Mtu, trace::Trace}};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let chain = Chain::new().with(Trace).with(Mtu(1500)).build()?;
+/// chain.request(Request::new(Connection::named("a"))).await?; // in a span of `tracing`
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Trace;
 

@@ -16,6 +16,21 @@ use crate::{
 };
 
 /// Element that drops the segments to the right of its own.
+///
+/// ```
+/// use nsm::{
+///     chain::{Chain, begin::BeginLayer, metadata::MetadataLayer},
+///     elements::{trim_path::TrimPath, update_path::UpdatePath},
+///     task::Tasks,
+/// };
+///
+/// let chain = Chain::new()
+///     .with(UpdatePath::new("endpoint-1"))
+///     .with(BeginLayer::endpoint(Tasks::default()))
+///     .with(MetadataLayer)
+///     .with(TrimPath::default());
+/// assert_eq!(chain.to_string(), "update_path → begin → metadata → trim_path");
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TrimPath {
     passes_on: bool,

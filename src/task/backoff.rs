@@ -7,6 +7,16 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 /// Delays between attempts: doubling from a first one to a longest one, each with ± 20 % jitter.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use nsm::task::Backoff;
+///
+/// let mut pauses = Backoff::new(Duration::from_millis(500), Duration::from_secs(10));
+/// assert!(pauses.delay() <= Duration::from_millis(600));
+/// assert!(pauses.delay() >= Duration::from_millis(800));
+/// ```
 #[derive(Clone, Debug)]
 pub struct Backoff {
     first: Duration,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Owned background tasks, and pauses between attempts.
+//! Owns background tasks, and delays attempts that follow a failure.
 
 mod backoff;
 mod tasks;

@@ -12,6 +12,16 @@ use tokio_util::{
 };
 
 /// Owner of all background tasks of a chain. Clones share the same set.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let tasks = nsm::task::Tasks::default();
+/// tasks.spawn(std::future::pending());
+/// assert_eq!(tasks.len(), 1);
+/// tasks.stop().await;
+/// assert_eq!(tasks.len(), 0);
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct Tasks {
     tracker: TaskTracker,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Accepts connections for servers of the lab without mTLS, with a pause when that fails.
+//! Accepts connections for servers without mTLS, with a pause when that fails.
 
 use std::{io, time::Duration};
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Waiting for a condition.
+//! Waits for a condition.
 
 use std::{fmt::Debug, time::Duration};
 

@@ -12,6 +12,8 @@ mod log;
 mod messages;
 mod peers;
 mod process;
+#[path = "../program/mod.rs"]
+mod program;
 mod row;
 mod services;
 mod snapshots;

@@ -5,18 +5,15 @@
 
 use std::{
     fs::{self, File},
-    io::{BufRead, BufReader},
     os::fd::AsRawFd,
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    path::PathBuf,
+    process::Command,
     thread,
     time::Duration,
 };
 
 use meridio_lab::network::{netlink::Netlink, netns::Netns};
 use nix::{
-    mount::{MsFlags, mount},
-    sched::{CloneFlags, unshare},
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
@@ -29,10 +26,10 @@ use tokio::time::sleep;
 
 use crate::{
     around::{DOMAIN, HOUR},
+    program::{self, Program, enter_namespaces},
     row::{Checked, Done, Row, Says},
 };
 
-const NEEDS: &str = "needs root, or a user namespace (`lab exec`), for namespaces of its own";
 /// Timeout of a row.
 const ROW_TIMEOUT: Duration = Duration::from_secs(25);
 /// Memory limit of a waiting program, unoptimised.
@@ -50,21 +47,15 @@ pub(crate) struct Place {
 /// A proxy, killed when dropped.
 pub(crate) struct Proxy {
     pub(crate) log: Lines,
-    child: Child,
+    program: Program,
 }
 
 /// Runs a row in a new place, and checks that it leaves nothing there. This thread stays in the
 /// namespaces of the place.
 pub(crate) fn check(row: &Row) -> Checked {
     // Before its folder may be hidden.
-    let program = Path::new(env!("CARGO_BIN_EXE_lab")).with_file_name("proxy");
-    let program = File::open(&program)
-        .map_err(|error| format!("{}: {error} (`cargo build --bins` makes it)", program.display()))?;
-    let apart = unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET);
-    apart.map_err(|errno| format!("{NEEDS}: {errno}"))?;
-    let none = None::<&str>;
-    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
-    mount(Some("tmpfs"), "/tmp", Some("tmpfs"), MsFlags::empty(), none).unwrap();
+    let program = File::open(program::path()).map_err(|error| error.to_string())?;
+    enter_namespaces(&["/tmp"])?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let place = Place::new(program).await;
@@ -137,7 +128,7 @@ impl Place {
             ("NSM_SNAPSHOT_PATH", &self.snapshot().to_string_lossy()),
             ("SPIFFE_ENDPOINT_SOCKET", &self.socket("agent.sock")),
         ]);
-        command.envs(others.iter().copied()).stdin(Stdio::null()).stdout(Stdio::piped());
+        command.envs(others.iter().copied());
         command
     }
 
@@ -163,17 +154,18 @@ impl Place {
 
 impl Proxy {
     fn of(mut command: Command) -> Self {
-        let mut child = command.spawn().unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let log = Lines::default();
         let to = log.clone();
-        thread::spawn(move || lines.map_while(Result::ok).for_each(|line| to.push(line)));
-        Self { log, child }
+        let program = Program::start(&mut command, move |line| {
+            to.push(line);
+            true
+        });
+        Self { log, program }
     }
 
     /// It runs within bounds, and ends in order when asked.
     pub(crate) async fn ends(mut self) -> Checked {
-        let process = format!("/proc/{}", self.child.id());
+        let process = format!("/proc/{}", self.program.0.id());
         let status = fs::read_to_string(format!("{process}/status")).map_err(|error| error.to_string())?;
         let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).ok_or("it has ended")?;
         let peak: usize = peak.trim().trim_end_matches(" kB").parse().unwrap();
@@ -181,7 +173,7 @@ impl Proxy {
         if peak > MEMORY_KIB || descriptors > DESCRIPTORS {
             return Err(format!("took {peak} KiB and {descriptors} descriptors"));
         }
-        kill(Pid::from_raw(self.child.id().try_into().unwrap()), Signal::SIGTERM).unwrap();
+        kill(Pid::from_raw(self.program.0.id().try_into().unwrap()), Signal::SIGTERM).unwrap();
         self.exits_with(0).await
     }
 
@@ -193,19 +185,12 @@ impl Proxy {
 
     async fn exits_with(&mut self, expected: i32) -> Checked {
         for _ in 0..500 {
-            match self.child.try_wait().unwrap() {
+            match self.program.0.try_wait().unwrap() {
                 Some(status) if status.code() == Some(expected) => return Ok(()),
                 Some(status) => return Err(format!("{status}")),
                 None => sleep(Duration::from_millis(20)).await,
             }
         }
         Err("it does not end".into())
-    }
-}
-
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        let _ended = self.child.kill();
-        let _reaped = self.child.wait();
     }
 }

@@ -5,27 +5,19 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)] // in tests and their helpers
 
 mod manifest;
+#[path = "../program/mod.rs"]
+mod program;
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    io::{BufRead, BufReader},
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-    thread,
-    time::Duration,
-};
+use std::{collections::BTreeMap, fs, path::Path, process::Command, thread, time::Duration};
 
-use nix::{
-    mount::{MsFlags, mount},
-    sched::{CloneFlags, unshare},
-};
 use nsm::{
     proxy::config::VARIABLES,
     testing::{Authority, Workload},
 };
 use serde_json::Value;
 use tokio::sync::mpsc;
+
+use self::program::{Program, enter_namespaces};
 
 const HOUR: Duration = Duration::from_secs(3600);
 /// Timeout of a start, up to the wait for IPAM.
@@ -44,28 +36,18 @@ fn listed(file: &str) -> Environment {
 
 /// A proxy, killed when dropped.
 struct Proxy {
-    child: Child,
     lines: mpsc::Receiver<String>,
-}
-
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        let _ended = self.child.kill();
-        let _reaped = self.child.wait();
-    }
+    _program: Program,
 }
 
 impl Proxy {
     fn start(program: &Path, environment: &Environment) -> Self {
         let mut command = Command::new(program);
-        command.env_clear().envs(environment).stdin(Stdio::null()).stdout(Stdio::piped());
-        let mut child = command.spawn().unwrap();
         let (sender, lines) = mpsc::channel(LINES);
-        let output = BufReader::new(child.stdout.take().unwrap());
-        thread::spawn(move || {
-            output.lines().map_while(Result::ok).all(|line| sender.blocking_send(line).is_ok())
+        let program = Program::start(command.env_clear().envs(environment), move |line| {
+            sender.blocking_send(line).is_ok()
         });
-        Self { child, lines }
+        Self { lines, _program: program }
     }
 
     /// The log until a line with this message and text.
@@ -88,20 +70,8 @@ impl Proxy {
 
 /// Hides the folders of the machine that the proxy uses. This thread stays in the namespaces.
 fn enter_pod() {
-    let needs = "root, or a user namespace (`lab exec`), for namespaces of its own";
-    unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET).expect(needs);
-    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>).unwrap();
-    for folder in ["/tmp", "/run"] {
-        mount(Some("tmpfs"), folder, Some("tmpfs"), MsFlags::empty(), None::<&str>).unwrap();
-    }
+    enter_namespaces(&["/tmp", "/run"]).unwrap();
     fs::create_dir_all("/run/spire/sockets").unwrap();
-}
-
-/// The program, by a path that no mount hides.
-fn program() -> PathBuf {
-    let program = Path::new(env!("CARGO_BIN_EXE_lab")).with_file_name("proxy");
-    assert!(program.exists(), "no {}: `cargo build --bins` makes it", program.display());
-    program
 }
 
 /// Every variable is accepted and used: none is unknown, the log has no warning about one, and the
@@ -111,7 +81,7 @@ fn check(environment: &Environment) {
         let known = VARIABLES.iter().any(|variable| variable.name == name);
         assert!(known, "the proxy has no variable {name}");
     }
-    let program = program();
+    let program = program::path(); // no mount hides it
     let (host, _) = environment["NSM_IPAM_SERVICE"].split_once(':').unwrap();
     thread::scope(|scope| {
         scope

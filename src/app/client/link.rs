@@ -38,6 +38,19 @@ use crate::{
 
 /// A connection that is kept for as long as this lives. Dropping it closes the connection in the
 /// background; [`close`](Self::close) waits for that.
+///
+/// ```
+/// use std::{error::Error, time::Duration};
+///
+/// /// Connects until `stop` completes.
+/// async fn keep(client: nsm::Client, stop: impl Future<Output = ()>) -> Result<(), Box<dyn Error>> {
+///     let link = client.connect(&"kernel://web/nsm-1".parse()?);
+///     let connection = link.up().await?;
+///     println!("{} has {:?}", link.id(), connection.ip_context());
+///     stop.await;
+///     Ok(link.close(Duration::from_secs(5)).await?)
+/// }
+/// ```
 pub struct Link {
     id: String,
     state: watch::Receiver<LinkState>,

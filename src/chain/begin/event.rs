@@ -34,11 +34,11 @@ pub(crate) struct OnEvent(pub Arc<dyn Fn(&Span) + Send + Sync>);
 /// The call that an event requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum EventCall {
-    /// Repeat the last Request.
+    /// Repeats the last Request.
     Request,
-    /// Close, then Request again on the same path, with or without the same endpoint.
+    /// Closes, then requests again on the same path, with or without the same endpoint.
     Reselect { keep_endpoint: bool },
-    /// Close the connection.
+    /// Closes the connection.
     Close,
 }
 

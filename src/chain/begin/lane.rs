@@ -120,7 +120,7 @@ impl Lane {
         Some((reply, origin, answer))
     }
 
-    /// Handle a Request from a caller.
+    /// Handles a Request of a caller.
     async fn request(&mut self, mut request: Request) -> Result<Box<Connection>> {
         if request.context.left().is_zero() {
             return Err(Reason::Deadline.into());
@@ -197,7 +197,7 @@ impl Lane {
         }
     }
 
-    /// Handle a Close from a caller or an event.
+    /// Handles a Close of a caller or an event.
     async fn close(&mut self, close: Close) -> Result<Box<Connection>> {
         let Some(established) = &self.established else {
             return Ok(close.connection);
@@ -223,7 +223,7 @@ impl Lane {
         cut(close.context.deadline, self.lanes.next.close(close)).await
     }
 
-    /// Handle an event.
+    /// Handles an event.
     async fn event(&mut self, kind: EventKind, call: EventCall) -> Result<Box<Connection>> {
         let mut established = self.established.clone().ok_or(Reason::Ended)?;
         if call == EventCall::Close {

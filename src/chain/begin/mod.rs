@@ -68,6 +68,22 @@ pub enum Mode {
 }
 
 /// Layer that produces [`Begin`].
+///
+/// ```
+/// use nsm::{
+///     api::Connection,
+///     chain::{Chain, Request, begin::BeginLayer},
+///     task::Tasks,
+/// };
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let tasks = Tasks::default(); // owns a task for each connection
+/// let chain = Chain::new().with(BeginLayer::endpoint(tasks.clone())).build()?;
+/// chain.request(Request::new(Connection::named("a"))).await?;
+/// assert_eq!(tasks.len(), 1);
+/// tasks.stop().await;
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug)]
 pub struct BeginLayer {
     mode: Mode,

@@ -19,6 +19,21 @@ use crate::{
 /// # Order
 /// Above `begin`: no call reaches the lane of a connection before its caller is authorized. Events
 /// of a connection enter below.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use nsm::{
+///     chain::Chain,
+///     elements::{authorize, update_path::UpdatePath, update_token::UpdateToken},
+/// };
+///
+/// let chain = Chain::new()
+///     .with(UpdatePath::new("endpoint-1"))
+///     .with(UpdateToken::new(Duration::from_secs(600)))
+///     .with(authorize::Endpoint);
+/// assert_eq!(chain.to_string(), "update_path → update_token → authorize");
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Endpoint;
 

@@ -51,6 +51,28 @@ use crate::{
 const MARGIN: Duration = Duration::from_millis(250);
 
 /// Innermost service of a client chain: calls the peer that its [`Dialer`] reaches.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use nsm::{
+///     chain::Chain,
+///     elements::{connect::Connect, mtu::Mtu},
+///     testing::Authority,
+///     transport::Dialer,
+/// };
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let nsmgr = Dialer {
+///     address: "unix:///var/lib/networkservicemesh/nsm.io.sock".parse()?,
+///     identity: Authority::new("example.org").identity("client-1"), // `Identity::follow` in a cluster
+///     dial_timeout: Duration::from_secs(5),
+///     token_lifetime: Duration::from_secs(600),
+/// };
+/// let chain = Chain::new().with(Mtu(1500)).end(Connect::new(nsmgr));
+/// assert_eq!(chain.to_string(), "mtu → connect");
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Connect {
     dialer: Dialer,

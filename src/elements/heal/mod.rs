@@ -72,6 +72,20 @@ impl Default for Settings {
 }
 
 /// Element that heals.
+///
+/// ```
+/// use nsm::{
+///     chain::{Chain, begin::BeginLayer, metadata::MetadataLayer},
+///     elements::heal::{Heal, Settings},
+///     task::Tasks,
+/// };
+///
+/// # fn main() -> Result<(), nsm::chain::InvalidChain> {
+/// let heal = Heal::new(Settings::default()); // any endpoint of the network service
+/// let begin = BeginLayer::client(Tasks::default());
+/// Chain::new().with(begin).with(MetadataLayer).with(heal).build()?;
+/// # Ok(()) }
+/// ```
 #[derive(Clone)]
 pub struct Heal {
     settings: Settings,

@@ -23,7 +23,7 @@ use crate::chain::{Error, Reason};
 /// The way to heal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
-    /// Repeat the last Request on the same path.
+    /// Repeats the last Request on the same path.
     Again,
     /// Close, then request a new link.
     Reselect,

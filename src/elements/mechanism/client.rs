@@ -22,6 +22,26 @@ use crate::{
 };
 
 /// Element for the client chain.
+///
+/// ```
+/// use nsm::{
+///     api::Connection,
+///     chain::{Chain, Request, begin::BeginLayer, metadata::MetadataLayer},
+///     elements::mechanism::{Client, Names},
+///     task::Tasks,
+/// };
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let tasks = Tasks::default();
+/// let chain = Chain::new()
+///     .with(BeginLayer::client(tasks.clone()))
+///     .with(MetadataLayer)
+///     .with(Client::new(Names::new(|_| false)))
+///     .build()?;
+/// chain.request(Request::new(Connection::named("a"))).await?; // requests KERNEL, with a new name
+/// tasks.stop().await;
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Client {
     names: Names,

@@ -24,6 +24,29 @@ use crate::{
 };
 
 /// Element for the endpoint chain.
+///
+/// ```
+/// use nsm::{
+///     api::{Connection, Mechanism, MechanismKind},
+///     chain::{Chain, Request, begin::BeginLayer, metadata::MetadataLayer},
+///     elements::mechanism::{Endpoint, Names},
+///     task::Tasks,
+/// };
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let tasks = Tasks::default();
+/// let chain = Chain::new()
+///     .with(BeginLayer::endpoint(tasks.clone()))
+///     .with(MetadataLayer)
+///     .with(Endpoint::new(Names::new(|_| false)))
+///     .build()?;
+/// let preferences = vec![Mechanism::local(MechanismKind::Kernel)];
+/// let request = Request { preferences, ..Request::new(Connection::named("a")) };
+/// let answer = chain.request(request).await?;
+/// assert_eq!(answer.mechanism.and_then(|agreed| agreed.kind()), Some(MechanismKind::Kernel));
+/// tasks.stop().await;
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Endpoint {
     names: Names,

@@ -32,6 +32,30 @@ use crate::{
 };
 
 /// Element that publishes.
+///
+/// ```
+/// use nsm::{
+///     api::Connection,
+///     chain::{Chain, Request, begin::BeginLayer, metadata::MetadataLayer},
+///     elements::{monitor::Monitor, update_path::UpdatePath},
+///     server::monitor::{Connections, Limits},
+///     task::Tasks,
+/// };
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let tasks = Tasks::default();
+/// let connections = Connections::new(Limits::default()); // the server shows them to monitors
+/// let chain = Chain::new()
+///     .with(UpdatePath::new("endpoint-1"))
+///     .with(BeginLayer::endpoint(tasks.clone()))
+///     .with(MetadataLayer)
+///     .with(Monitor::new(connections.clone()))
+///     .build()?;
+/// chain.request(Request::new(Connection::named("a"))).await?;
+/// assert!(!connections.is_empty());
+/// tasks.stop().await;
+/// # Ok(()) }
+/// ```
 #[derive(Clone)]
 pub struct Monitor {
     connections: Connections,

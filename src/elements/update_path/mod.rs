@@ -19,6 +19,17 @@ use crate::{
 };
 
 /// Element that enters and leaves the path.
+///
+/// ```
+/// use nsm::{api::Connection, chain::{Chain, Request}, elements::update_path::UpdatePath};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let chain = Chain::new().with(UpdatePath::new("endpoint-1")).build()?;
+/// let answer = chain.request(Request::new(Connection::named("a"))).await?;
+/// let path = answer.path.ok_or("no path")?;
+/// assert_eq!(path.path_segments[0].name, "endpoint-1");
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug)]
 pub struct UpdatePath {
     name: String,
