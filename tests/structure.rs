@@ -632,6 +632,12 @@ fn the_configuration_page_has_every_variable() {
 }
 
 #[test]
+fn the_configuration_page_has_no_other_variable() {
+    let rows = read("docs/configuration.md").lines().filter(|line| line.starts_with("| `")).count();
+    assert_eq!(rows, nsm::proxy::config::VARIABLES.len());
+}
+
+#[test]
 fn the_readme_has_every_example() {
     let readme = read("README.md");
     for example in files("examples", &["rs"]) {

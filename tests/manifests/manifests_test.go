@@ -115,6 +115,46 @@ func TestTheConduitReachesTheProxy(t *testing.T) {
 	}
 }
 
+// The lists are those that a test of the lab starts the proxy with.
+func TestTheEnvironmentsAreThoseThatTheProxyIsStartedWith(t *testing.T) {
+	for _, folder := range []string{"base", "example"} {
+		var config corev1.ConfigMap
+		if err := yaml.UnmarshalStrict(rendered(t, folder, "ConfigMap"), &config); err != nil {
+			t.Fatal(err)
+		}
+		list, err := Environment(daemonSet(t, rendered(t, folder, "DaemonSet")), config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		file := "../../lab/tests/environment/" + folder + ".env"
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, listed, _ := strings.Cut(string(text), "\n")
+		if expected := strings.Join(list, "\n") + "\n"; listed != expected {
+			t.Errorf("%s must have\n%s", file, expected)
+		}
+	}
+}
+
+func TestAVariableThatCannotBeMadeIsNamed(t *testing.T) {
+	for _, mistake := range []struct{ right, wrong, named string }{
+		{"$(NSM_CONDUIT).$(NSM_TRENCH).$(NSM_NAMESPACE)", "$(NSM_CONDUT)", "NSM_CONDUT"},
+		{"key: trench", "key: trnch", "trnch"},
+		{"fieldPath: spec.nodeName", "fieldPath: spec.node", "spec.node"},
+	} {
+		var config corev1.ConfigMap
+		if err := yaml.UnmarshalStrict(rendered(t, "base", "ConfigMap"), &config); err != nil {
+			t.Fatal(err)
+		}
+		wrong := strings.Replace(string(rendered(t, "base", "DaemonSet")), mistake.right, mistake.wrong, 1)
+		if _, err := Environment(daemonSet(t, []byte(wrong)), config); err == nil || !strings.Contains(err.Error(), mistake.named) {
+			t.Errorf("%s: %v does not name %q", mistake.wrong, err, mistake.named)
+		}
+	}
+}
+
 func TestMeridiosChartGetsTheImageAndNothingElse(t *testing.T) {
 	folder, err := os.MkdirTemp(deploy, "chart-")
 	if err != nil {

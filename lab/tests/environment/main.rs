@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 
 //! Starts the real program with exactly the environments that manifests give it: those of Meridio's
-//! chart, of Meridio's operator, and of `deploy/base`.
+//! chart, of Meridio's operator, of `deploy/base` and of `deploy/example`.
+//!
+//! `.ci/manifests` compares the last two with the rendered manifests.
 #![allow(clippy::unwrap_used, clippy::expect_used)] // in tests and their helpers
 
-mod manifest;
 #[path = "../program/mod.rs"]
 mod program;
+mod table;
 
 use std::{collections::BTreeMap, fs, path::Path, process::Command, thread, time::Duration};
 
@@ -125,9 +127,17 @@ fn the_proxy_starts_with_the_variables_of_meridios_operator() {
 
 #[test]
 fn the_proxy_starts_with_the_variables_of_its_manifest() {
-    let environment = manifest::environment();
+    let environment = listed("base.env");
     assert_eq!(environment["NSM_SERVICE_NAME"], "proxy.load-balancer.default.red");
     assert_eq!(environment["NSM_IPAM_SERVICE"], "ipam-service-default:7777");
+    check(&environment);
+}
+
+#[test]
+fn the_proxy_starts_with_the_variables_of_the_example() {
+    let environment = listed("example.env");
+    assert_eq!(environment["NSM_SERVICE_NAME"], "proxy.conduit-a.trench-a.red");
+    assert_eq!(environment["NSM_METRICS_ENABLED"], "true");
     check(&environment);
 }
 
@@ -137,6 +147,6 @@ fn the_manifest_has_the_variables_of_meridios_operator() {
     let settings = ["NSM_GRPC_PROBE_RPC_TIMEOUT", "NSM_MTU", "NSM_IP_RELEASE_DELAY"];
     let operator = listed("meridio-operator.env");
     let names: Vec<_> = operator.keys().filter(|name| !settings.contains(&name.as_str())).cloned().collect();
-    let ours: Vec<_> = manifest::environment().into_keys().collect();
+    let ours: Vec<_> = listed("base.env").into_keys().collect();
     assert_eq!(ours, names);
 }
