@@ -52,15 +52,19 @@ async fn crowd(real: &mut Netlink) {
         add_route(table, &[("192.0.2.1", None)]);
         add_route(table, &[("2001:db8:9::1", None)]);
     }
-    running(&["eth0", "far"]).await;
+    settled([("bridge0", false), ("eth0", true), ("far", true)]).await;
 }
 
-/// Waits until links carry frames, which is a moment after both ends are up.
-async fn running(links: &[&str]) {
+/// Waits until Linux reports which links carry frames, a moment after they are up: the ends of a
+/// pair do, a bridge without ports does not.
+async fn settled(links: [(&str, bool); 3]) {
     let mut kernel = Netlink::open().unwrap();
     loop {
         let seen = kernel.dump(&Ours::default()).await.unwrap();
-        if links.iter().all(|link| seen.link(&link.parse().unwrap()).is_some_and(|link| link.running)) {
+        let is_settled = links.iter().all(|(name, running)| {
+            seen.link(&name.parse().unwrap()).is_some_and(|link| link.running == *running)
+        });
+        if is_settled {
             return;
         }
         sleep(Duration::from_millis(5)).await;
