@@ -19,8 +19,9 @@ use super::{
     AllocateError, Allocator, Lease, LeaseError,
     entry::Waiter,
     lease::MAX_NAME,
+    list::List,
     restored::{Record, Restored},
-    worker::{Command, Worker},
+    worker::{Command, Publish, Worker},
 };
 use crate::{api::Family, chain::Owner, task::Tasks};
 
@@ -109,6 +110,7 @@ pub struct Leases {
     commands: mpsc::Sender<Command>,
     slots: mpsc::Sender<Arc<str>>,
     status: watch::Receiver<Status>,
+    list: watch::Receiver<List>,
 }
 
 impl Leases {
@@ -130,9 +132,11 @@ impl Leases {
         let (commands, received) = mpsc::channel(1_024);
         let (slots, dropped) = mpsc::channel(MAX_HOLDERS);
         let (publish, status) = watch::channel(Status::default());
+        let (listed, list) = watch::channel(List::default());
         let restored = Restored::new(records, &settings.families);
+        let publish = Publish { status: publish, list: listed };
         tasks.spawn(Worker::new(allocator, settings, restored, received, dropped, publish).run());
-        Self { commands, slots, status }
+        Self { commands, slots, status, list }
     }
 
     /// Gets the addresses of a child of the proxy itself. All families are allocated at once; if
@@ -202,6 +206,11 @@ impl Leases {
     /// The present state of the leases, and its changes.
     pub fn status(&self) -> watch::Receiver<Status> {
         self.status.clone()
+    }
+
+    /// The leases one by one. Changes are not notified.
+    pub(crate) fn list(&self) -> watch::Receiver<List> {
+        self.list.clone()
     }
 
     /// The leases that a later process may continue, sorted by name: held ones, those without

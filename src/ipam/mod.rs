@@ -17,6 +17,7 @@ mod faults;
 mod grpc;
 mod lease;
 mod leases;
+mod list;
 mod memory;
 mod restored;
 mod state;
@@ -28,6 +29,8 @@ mod worker;
 #[cfg(test)]
 mod tests;
 
+#[cfg(feature = "proxy")]
+pub(crate) use self::list::{List, Listed};
 pub use self::{
     allocator::{AllocateError, Allocator, NO_MORE_PREFIX, Subnet},
     faults::{Calls, Fault, Faults},

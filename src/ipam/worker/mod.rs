@@ -28,6 +28,7 @@ use super::{
     call::{Caller, Done, Outcome},
     entry::{Entry, Waiter},
     leases::MAX_LEASES,
+    list::{List, Listed},
     restored::{Record, Restored},
     state::{Phase, State},
     used::Used,
@@ -41,12 +42,18 @@ pub(super) enum Command {
     Flush { deadline: Instant, done: oneshot::Sender<Vec<Record>> },
 }
 
+/// The places where the leases are published.
+pub(super) struct Publish {
+    pub(super) status: watch::Sender<Status>,
+    pub(super) list: watch::Sender<List>,
+}
+
 pub(super) struct Worker<A> {
     caller: Caller<A>,
     settings: Settings,
     commands: mpsc::Receiver<Command>,
     dropped: mpsc::Receiver<Arc<str>>,
-    publish: watch::Sender<Status>,
+    publish: Publish,
     status: Status,
     restored: Restored,
     /// When renewals were last brought forward.
@@ -65,7 +72,7 @@ impl<A: Allocator> Worker<A> {
         restored: Restored,
         commands: mpsc::Receiver<Command>,
         dropped: mpsc::Receiver<Arc<str>>,
-        publish: watch::Sender<Status>,
+        publish: Publish,
     ) -> Self {
         Self {
             caller: Caller::new(allocator, settings.families.clone(), settings.rpc_timeout),
@@ -200,6 +207,13 @@ impl<A: Allocator> Worker<A> {
             Some(_) => self.status.moved.insert(Arc::clone(child)),
             None => self.status.moved.remove(child),
         };
+        self.publish.list.send_if_modified(|list| {
+            match Listed::of(&entry.state) {
+                Some(listed) => list.insert(Arc::clone(child), listed),
+                None => list.remove(child),
+            };
+            false // it is read, not awaited
+        });
         if entry.state.is_free() {
             self.entries.remove(child);
         }
@@ -254,7 +268,7 @@ impl<A: Allocator> Worker<A> {
     }
 
     fn report(&self) {
-        self.publish.send_if_modified(|published| {
+        self.publish.status.send_if_modified(|published| {
             let modified = *published != self.status;
             published.clone_from(&self.status);
             modified

@@ -10,12 +10,13 @@ use super::{
     output::{Cell, Colour, Style, Table, cell},
     read::Report,
 };
-use crate::proxy::state::{Document, Service};
+use crate::proxy::state::{Answer, Document, Hop, Leases, Service};
 
 /// A part of the state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Part {
     Links,
+    Connections,
     NextHops,
     Vips,
     Leases,
@@ -25,13 +26,14 @@ pub(super) enum Part {
 
 impl Part {
     /// Every part.
-    pub(super) const ALL: [Part; 6] =
-        [Part::Links, Part::NextHops, Part::Vips, Part::Leases, Part::Services, Part::Events];
+    pub(super) const ALL: [Part; 7] =
+        [Part::Links, Part::Connections, Part::NextHops, Part::Vips, Part::Leases, Part::Services, Part::Events];
 
     /// Its name on the command line.
     pub(super) const fn name(self) -> &'static str {
         match self {
             Part::Links => "links",
+            Part::Connections => "connections",
             Part::NextHops => "next-hops",
             Part::Vips => "vips",
             Part::Leases => "leases",
@@ -46,9 +48,10 @@ pub(super) fn answer(part: Part, document: &Document, style: Style) -> Report {
     let mut table = Table::new(style);
     let json = match part {
         Part::Links => links(document, &mut table),
+        Part::Connections => connections(document, &mut table),
         Part::NextHops => next_hops(document, &mut table),
         Part::Vips => vips(document, &mut table),
-        Part::Leases => leases(document, &mut table),
+        Part::Leases => return leases(document, table, style),
         Part::Services => services(document, &mut table),
         Part::Events => events(document, &mut table),
     };
@@ -109,6 +112,41 @@ fn links(document: &Document, table: &mut Table) -> Value {
     json!({"mesh": document.mesh, "targets": document.targets})
 }
 
+fn connections(document: &Document, table: &mut Table) -> Value {
+    table.head(["CONNECTION", "ROLE", "SINCE", "REFRESHES", "HEALS", "EXPIRES", "PATH"]);
+    for peer in document.mesh.iter().flat_map(|mesh| &mesh.load_balancers) {
+        let answer = peer.answer.as_ref();
+        let number = |of: fn(&Answer) -> u64| answer.map_or_else(|| "-".to_owned(), |it| of(it).to_string());
+        table.row([
+            cell(&peer.name),
+            cell("load-balancer"),
+            cell(or_dash(answer.map(|answer| answer.since.as_str()))),
+            cell(number(|answer| answer.refreshes)),
+            cell(number(|answer| answer.heals)),
+            cell(or_dash(answer.and_then(|answer| answer.expires.as_deref()))),
+            cell(path(answer.map(|answer| answer.path.as_slice()).unwrap_or_default())),
+        ]);
+    }
+    for target in &document.targets {
+        table.row([
+            cell(&target.connection),
+            cell("target"),
+            cell(or_dash(target.since.as_deref())),
+            cell(target.refreshes),
+            cell("-"),
+            cell(or_dash(target.expires.as_deref())),
+            cell(path(&target.path)),
+        ]);
+    }
+    json!({"mesh": document.mesh, "targets": document.targets})
+}
+
+/// The names of the hops of a path.
+fn path(hops: &[Hop]) -> String {
+    let names: Vec<_> = hops.iter().map(|hop| hop.name.as_str()).collect();
+    or_dash(Some(&names.join(" > "))).to_owned()
+}
+
 fn next_hops(document: &Document, table: &mut Table) -> Value {
     table.head(["NEXT-HOP", "INSTALLED", "ANSWERS", "LOAD-BALANCER", "LEFT-OUT-BECAUSE"]);
     let balancers = document.mesh.iter().flat_map(|mesh| &mesh.load_balancers);
@@ -142,8 +180,10 @@ fn vips(document: &Document, table: &mut Table) -> Value {
     json!(document.vips)
 }
 
-fn leases(document: &Document, table: &mut Table) -> Value {
+/// The numbers of leases, then the leases one by one.
+fn leases(document: &Document, mut table: Table, style: Style) -> Report {
     table.head(["LEASES", "NUMBER"]);
+    let mut text = String::new();
     if let Some(leases) = &document.leases {
         table.row([cell("held"), cell(leases.held)]);
         table.row([cell("wanted"), cell(leases.wanted)]);
@@ -154,8 +194,32 @@ fn leases(document: &Document, table: &mut Table) -> Value {
         for (subnet, count) in &leases.subnets {
             table.row([cell(format_args!("in {subnet}")), cell(count)]);
         }
+        if !leases.list.is_empty() {
+            text = format!("\n{}", one_by_one(leases, style));
+        }
     }
-    json!(document.leases)
+    Report { text: format!("{table}{text}"), json: json!(document.leases), code: 0 }
+}
+
+fn one_by_one(leases: &Leases, style: Style) -> Table {
+    let mut table = Table::new(style);
+    table.head(["LEASE", "STATE", "HOLDERS", "ADDRESSES"]);
+    for lease in &leases.list {
+        let is_well = lease.state == "held" && lease.moved.is_empty() && !lease.unverified;
+        let name = if lease.unverified { "unverified" } else { &lease.state };
+        let standing = if is_well { state(true, name) } else { cell(name).painted(Colour::Yellow) };
+        table.row([
+            cell(&lease.name),
+            standing,
+            cell(lease.holders),
+            cell(or_dash(Some(&lease.addresses.join(" ")))),
+        ]);
+    }
+    let left = (leases.wanted + leases.held + leases.releasing).saturating_sub(leases.list.len());
+    if left > 0 {
+        table.row([cell(format_args!("… and {left} more"))]);
+    }
+    table
 }
 
 /// The services with their names.
@@ -167,10 +231,16 @@ pub(super) fn named(document: &Document) -> impl Iterator<Item = (&'static str, 
 }
 
 fn services(document: &Document, table: &mut Table) -> Value {
-    table.head(["SERVICE", "STATE", "ADDRESS", "LAST-ERROR"]);
+    table.head(["SERVICE", "STATE", "SINCE", "ADDRESS", "LAST-ERROR"]);
     for (name, service) in named(document) {
         let up = state(service.up, if service.up { "up" } else { "down" });
-        table.row([cell(name), up, cell(&service.address), cell(or_dash(service.last_error.as_deref()))]);
+        table.row([
+            cell(name),
+            up,
+            cell(or_dash(service.since.as_deref())),
+            cell(&service.address),
+            cell(or_dash(service.last_error.as_deref())),
+        ]);
     }
     json!(document.services)
 }
@@ -207,7 +277,10 @@ mod tests {
             (Part::NextHops, "172.16.0.2  yes        yes      lb-1           -\n"),
             (Part::Vips, "20.0.0.1/32\n"),
             (Part::Leases, "held              7\n"),
-            (Part::Services, "nsmgr     up     unix:///var/lib/networkservicemesh/nsm.io.sock  -\n"),
+            (Part::Leases, "\nbridge        held   1        172.16.0.1/24\n"),
+            (Part::Connections, "lb-1        load-balancer  2029-12-31T20:57:05.000Z  9          1      2030-01-01T00:10:00.000Z  px > nsmgr > lb-1\n"),
+            (Part::Connections, "target-1    target         2029-12-31T20:58:00.000Z  3          -      -                         -\n"),
+            (Part::Services, "nsmgr     up     -      unix:///var/lib/networkservicemesh/nsm.io.sock  -\n"),
             (Part::Events, "warning  kernel  degraded  load balancer px-lb-2: next hop"),
         ];
         for (part, row) in table {

@@ -242,7 +242,7 @@ mod tests {
             (&["explain"], "`explain` lacks ADDRESS", "ADDRESS, --json"),
             (&["explain", "lb-1"], "`lb-1`", "the IPv4 or IPv6 address of a VIP"),
             (&["explain", "::1"], "`::1`", "this is a loopback address"),
-            (&["inspect", "ports"], "`ports`", "links, next-hops, vips"),
+            (&["inspect", "ports"], "`ports`", "links, connections, next-hops"),
             (&["status", "--watch=fast"], "`fast`", "a duration such as 400ms"),
             (&["status", "--admin", "nowhere"], "`nowhere`", "unix:///path"),
             (&["check", "--watch"], "`--watch`", "--json, --admin ADDRESS"),

@@ -185,10 +185,31 @@ pub(crate) struct Leases {
     pub(crate) moved: Vec<String>,
     /// Leases in each subnet, without those of the proxy itself.
     pub(crate) subnets: BTreeMap<String, usize>,
+    /// The first of them by name, at most 256.
+    #[serde(default)]
+    pub(crate) list: Vec<Lease>,
     /// Calls that failed so far.
     pub(crate) failures: u64,
     /// Why the last call failed, if it did.
     pub(crate) error: Option<String>,
+}
+
+/// A lease of addresses.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct Lease {
+    /// Its name: that of a connection at its client with the end, `bridge` or `ports`.
+    pub(crate) name: String,
+    /// `wanted`, `held` or `releasing`.
+    pub(crate) state: String,
+    /// Number of its holders.
+    pub(crate) holders: usize,
+    /// Its addresses; empty while it is wanted, and once its release has begun.
+    pub(crate) addresses: Vec<String>,
+    /// Addresses that IPAM has answered in their place.
+    pub(crate) moved: Vec<String>,
+    /// It is that of an earlier process, and IPAM has not confirmed it yet.
+    pub(crate) unverified: bool,
 }
 
 /// The virtual addresses of the trench.

@@ -14,11 +14,11 @@ mod sources;
 
 pub(crate) use self::{
     document::{
-        Chains, Conduit, Document, Identity, Leases, Process, Service, Services, Start, VERSION, Verdict,
+        Chains, Conduit, Document, Identity, Lease, Leases, Process, Service, Services, Start, VERSION, Verdict,
         Vips,
     },
     kernel::Kernel,
-    peers::{LoadBalancer, Mesh, Target},
+    peers::{Answer, Hop, LoadBalancer, Mesh, Target},
     sources::{Handles, Sources},
 };
 

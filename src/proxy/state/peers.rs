@@ -117,6 +117,14 @@ pub(crate) struct Target {
     pub(crate) links: Vec<Link>,
     /// Its addresses.
     pub(crate) addresses: Vec<IpAddr>,
+    /// When its first Request was answered; absent until the target refreshes a connection of an
+    /// earlier process.
+    pub(crate) since: Option<String>,
+    /// When its last Request was answered.
+    pub(crate) time: Option<String>,
+    /// Requests that were answered since the first: those that refresh, and those that heal.
+    #[serde(default)]
+    pub(crate) refreshes: u64,
     /// When the first token of the path expires.
     pub(crate) expires: Option<String>,
     /// The hops of the path, from the target to the proxy; empty until the target refreshes a
@@ -193,16 +201,20 @@ fn path(hops: Vec<answers::Hop>) -> Vec<Hop> {
 
 /// The targets that are declared, or left by an earlier process.
 pub(super) fn targets(kernel: &kernel::Status, connections: &Connections) -> Vec<Target> {
-    let all = connections.all();
-    let known: BTreeMap<_, _> = all.iter().map(|known| (known.client_id(), known)).collect();
+    let all = connections.known();
+    let known: BTreeMap<_, _> = all.iter().map(|known| (known.connection.client_id(), known)).collect();
     let targets = kernel.peers.iter().filter(|(id, _)| id.role == Role::Target);
     let target = |(id, peer): (&PeerId, &Peer)| {
-        let connection = known.get(&*id.id);
+        let known = known.get(&*id.id);
+        let connection = known.map(|known| &known.connection);
         Target {
             connection: id.id.to_string(),
             adopted: peer.adopted,
             links: links(peer),
             addresses: peer.addresses.iter().copied().collect(),
+            since: known.map(|known| timestamp(known.since)),
+            time: known.map(|known| timestamp(known.at)),
+            refreshes: known.map_or(0, |known| known.again),
             expires: connection.and_then(|known| known.expires()).map(timestamp),
             path: connection.map(|known| path(answers::hops(known))).unwrap_or_default(),
         }

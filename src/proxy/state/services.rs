@@ -3,7 +3,9 @@
 
 use std::{collections::BTreeMap, time::SystemTime};
 
-use super::{Identity, Leases, Vips};
+use ipnet::IpNet;
+
+use super::{Identity, Lease, Leases, Vips};
 use crate::{
     chain::causes,
     ipam,
@@ -12,7 +14,7 @@ use crate::{
     transport::{Link, Svid, identity::IdentityState},
 };
 
-/// Maximum number of VIPs in a document.
+/// Maximum number of leases, and of VIPs, in a document.
 const MAX_LISTED: usize = 256;
 
 /// Whether a service that is called over a channel is up, and its error.
@@ -48,7 +50,7 @@ fn bundles(svid: &Svid) -> BTreeMap<String, usize> {
     svid.bundles().map(|(domain, certificates)| (domain.to_owned(), certificates)).collect()
 }
 
-pub(super) fn leases(status: &ipam::Status) -> Leases {
+pub(super) fn leases(status: &ipam::Status, list: &ipam::List) -> Leases {
     Leases {
         wanted: status.wanted,
         held: status.held,
@@ -56,8 +58,21 @@ pub(super) fn leases(status: &ipam::Status) -> Leases {
         unverified: status.unverified,
         moved: status.moved.iter().map(ToString::to_string).collect(),
         subnets: status.subnets.iter().map(|(net, count)| (net.to_string(), *count)).collect(),
+        list: list.iter().take(MAX_LISTED).map(|(name, listed)| lease(name, listed)).collect(),
         failures: status.failures,
         error: status.last_error.as_ref().map(|error| causes(error)),
+    }
+}
+
+fn lease(name: &str, listed: &ipam::Listed) -> Lease {
+    let texts = |nets: &[IpNet]| nets.iter().map(ToString::to_string).collect();
+    Lease {
+        name: name.to_owned(),
+        state: listed.state.to_owned(),
+        holders: listed.holders,
+        addresses: texts(&listed.addresses),
+        moved: texts(&listed.moved),
+        unverified: listed.unverified,
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
 use tokio::sync::watch;
 
 use super::{
-    Chains, Conduit, Document, Kernel, Mesh, Process, Services, Start, Target, VERSION, Verdict,
+    Chains, Conduit, Document, Kernel, Leases, Mesh, Process, Services, Start, Target, VERSION, Verdict,
     history::History, peers, services,
 };
 use crate::{
@@ -51,6 +51,7 @@ pub(crate) struct Handles {
     pub(crate) ipam: OnceLock<watch::Receiver<Link>>,
     pub(crate) nsp: OnceLock<watch::Receiver<Link>>,
     pub(crate) leases: OnceLock<watch::Receiver<ipam::Status>>,
+    pub(crate) list: OnceLock<watch::Receiver<ipam::List>>,
     pub(crate) connections: OnceLock<Connections>,
     pub(crate) work: OnceLock<Arc<kernel::Work>>,
     pub(crate) losses: OnceLock<Arc<Losses>>,
@@ -127,7 +128,7 @@ impl Sources {
             services: handles.services(config),
             mesh: handles.mesh(kernel.as_ref()),
             targets: kernel.as_ref().map(|kernel| handles.targets(kernel)).unwrap_or_default(),
-            leases: handles.leases.get().map(|status| services::leases(&status.borrow())),
+            leases: handles.leases(),
             vips: handles.vips.get().map(|vips| services::vips(&vips.borrow())),
             kernel: kernel.as_ref().map(|status| Kernel::read(status, config.families)),
             events: self.events(),
@@ -150,6 +151,7 @@ impl Handles {
         let [ipam, nsp] = services.links.clone();
         let _first = (self.ipam.set(ipam.clone()), self.nsp.set(nsp.clone()));
         let _first = self.leases.set(services.leases.status());
+        let _first = self.list.set(services.leases.list());
         let [of_ipam, of_nsp, ..] = self.histories.clone();
         [
             tasks.guarded(of_ipam.follow(ipam, services::channel)),
@@ -188,6 +190,15 @@ impl Handles {
             nsp: is_up(&self.nsp).map(|up| nsp.service(config.nsp_service.to_string(), up)),
             nsmgr: registered.map(|up| nsmgr.service(manager(), up)),
             registry: listed.map(|up| registry.service(manager(), up)),
+        }
+    }
+
+    fn leases(&self) -> Option<Leases> {
+        let status = self.leases.get()?.borrow().clone();
+        let none = ipam::List::default();
+        match self.list.get() {
+            Some(list) => Some(services::leases(&status, &list.borrow())),
+            None => Some(services::leases(&status, &none)),
         }
     }
 

@@ -6,6 +6,7 @@ use schemars::schema_for;
 use super::*;
 use crate::{
     api::{Connection, Dual},
+    ipam,
     kernel::{self, Ends, PeerId},
     proxy::{config::Config, health::Health, in_memory::parts, mesh},
     task::Tasks,
@@ -97,7 +98,9 @@ async fn a_target_has_its_path() {
     parts.kernel.settled().await;
     let mut connection = Connection::named("own");
     crate::testing::path(&mut connection, 1, &[Some(600), None]);
-    parts.connections.publish("own", *connection);
+    for _ in 0..3 {
+        parts.connections.publish("own", (*connection).clone());
+    }
     let sources = sources();
     sources.handles().kernel.set(parts.kernel.status()).unwrap();
     assert!(sources.handles().connections.set(parts.connections.clone()).is_ok());
@@ -106,6 +109,39 @@ async fn a_target_has_its_path() {
     assert_eq!(target.path.iter().map(|hop| hop.name.as_str()).collect::<Vec<_>>(), ["hop0", "hop1"]);
     assert_eq!(target.expires, target.path[0].expires);
     assert!(target.expires.is_some());
+    assert_eq!((target.refreshes, target.since.is_some(), target.time.is_some()), (2, true, true));
+    tasks.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn leases_are_listed_by_name_up_to_a_bound() {
+    let tasks = Tasks::default();
+    let parts = parts("px", &tasks).unwrap();
+    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(60);
+    let sources = sources();
+    sources.handles().leases.set(parts.leases.status()).unwrap();
+    sources.handles().list.set(parts.leases.list()).unwrap();
+    let lease = parts.leases.acquire("a-src", deadline).await.unwrap();
+    let leases = sources.document().leases.unwrap();
+    let [listed] = &leases.list[..] else { panic!("{leases:?}") };
+    assert_eq!((listed.name.as_str(), listed.state.as_str(), listed.holders), ("a-src", "held", 1));
+    let addresses: Vec<_> = lease.addresses().iter().map(|(_, net)| net.to_string()).collect();
+    assert_eq!(listed.addresses, addresses);
+    let mut status = parts.leases.status();
+    drop(lease);
+    status.wait_for(|status| status.releasing == 1).await.unwrap();
+    assert_eq!(sources.document().leases.unwrap().list[0].state, "releasing");
+    status.wait_for(|status| status.releasing == 0).await.unwrap();
+    assert_eq!(sources.document().leases.unwrap().list, []);
+    let listed = ipam::Listed {
+        state: "held",
+        holders: 1,
+        addresses: Vec::new(),
+        moved: Vec::new(),
+        unverified: false,
+    };
+    let many = (0..300).map(|n| (format!("t{n}").into(), listed.clone())).collect();
+    assert_eq!(services::leases(&ipam::Status::default(), &many).list.len(), 256);
     tasks.stop().await;
 }
 

@@ -8,6 +8,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
     },
+    time::SystemTime,
 };
 
 use prost::Message;
@@ -33,9 +34,22 @@ pub struct Connections(Arc<Mutex<Inner>>);
 #[derive(Default)]
 struct Inner {
     limits: Limits,
-    known: HashMap<String, Arc<Connection>>,
+    known: HashMap<String, Known>,
     readers: HashMap<u64, Reader>,
     next: u64,
+}
+
+/// A connection, and how often it was published.
+#[derive(Clone, Debug)]
+pub(crate) struct Known {
+    /// As last published.
+    pub(crate) connection: Arc<Connection>,
+    /// When it was first published.
+    pub(crate) since: SystemTime,
+    /// When it was last published.
+    pub(crate) at: SystemTime,
+    /// Number of times that it was published since.
+    pub(crate) again: u64,
 }
 
 struct Reader {
@@ -55,7 +69,7 @@ impl Connections {
         id.clone_into(&mut connection.id); // events carry the publisher's id as key and in the message
         let connection = Arc::new(connection);
         let mut inner = self.lock();
-        inner.known.insert(id.to_owned(), Arc::clone(&connection));
+        inner.note(id, Arc::clone(&connection));
         inner.send(Change { kind: ConnectionEventType::Update, connection });
     }
 
@@ -63,8 +77,8 @@ impl Connections {
     /// unknown.
     pub fn remove(&self, id: &str) {
         let mut inner = self.lock();
-        if let Some(connection) = inner.known.remove(id) {
-            inner.send(Change { kind: ConnectionEventType::Delete, connection });
+        if let Some(known) = inner.known.remove(id) {
+            inner.send(Change { kind: ConnectionEventType::Delete, connection: known.connection });
         }
     }
 
@@ -72,9 +86,9 @@ impl Connections {
     /// unknown or down already.
     pub fn down(&self, id: &str) {
         let mut inner = self.lock();
-        if let Some(known) = inner.known.get_mut(id).filter(|known| known.state() != State::Down) {
-            Arc::make_mut(known).set_state(State::Down);
-            let connection = Arc::clone(known);
+        if let Some(known) = inner.known.get_mut(id).filter(|known| known.connection.state() != State::Down) {
+            Arc::make_mut(&mut known.connection).set_state(State::Down);
+            let connection = Arc::clone(&known.connection);
             inner.send(Change { kind: ConnectionEventType::Update, connection });
         }
     }
@@ -97,17 +111,22 @@ impl Connections {
 
     /// The connection with this id, as last published.
     pub fn get(&self, id: &str) -> Option<Arc<Connection>> {
-        self.lock().known.get(id).cloned()
+        self.lock().known.get(id).map(|known| Arc::clone(&known.connection))
     }
 
     /// The ids of the connections that fulfil a condition, in no order.
     pub fn ids(&self, which: impl Fn(&Connection) -> bool) -> Vec<String> {
         let inner = self.lock();
-        inner.known.iter().filter(|(_, known)| which(known)).map(|(id, _)| id.clone()).collect()
+        inner.known.iter().filter(|(_, known)| which(&known.connection)).map(|(id, _)| id.clone()).collect()
     }
 
     /// Every connection, as last published, in no order.
     pub fn all(&self) -> Vec<Arc<Connection>> {
+        self.lock().known.values().map(|known| Arc::clone(&known.connection)).collect()
+    }
+
+    /// Every connection, with the number of its answers, in no order.
+    pub(crate) fn known(&self) -> Vec<Known> {
         self.lock().known.values().cloned().collect()
     }
 
@@ -132,6 +151,17 @@ impl Connections {
 }
 
 impl Inner {
+    fn note(&mut self, id: &str, connection: Arc<Connection>) {
+        let at = SystemTime::now();
+        if let Some(known) = self.known.get_mut(id) {
+            known.connection = connection;
+            known.at = at;
+            known.again += 1;
+        } else {
+            self.known.insert(id.to_owned(), Known { connection, since: at, at, again: 0 });
+        }
+    }
+
     /// The event that starts a stream, if the stream keeps within the limits.
     fn first(&self, selector: &MonitorScopeSelector) -> Result<ConnectionEvent, Refused> {
         let Limits { streams, selector: limit, first, .. } = self.limits;
@@ -145,7 +175,8 @@ impl Inner {
         if let Some((what, found)) = counts.into_iter().find(|(_, found)| *found > limit) {
             return Err(Refused::Selector { what, found, limit });
         }
-        let selected = self.known.values().filter(|connection| matches(selector, connection));
+        let known = self.known.values().map(|known| &known.connection);
+        let selected = known.filter(|connection| matches(selector, connection));
         let all = event(ConnectionEventType::InitialStateTransfer, selected);
         match all.encoded_len() {
             found if found > first => Err(Refused::First { found, limit: first }),
