@@ -26,6 +26,9 @@ pub enum Error {
     /// No answer in time. Retry.
     #[error("the registry has not answered within {0:?}")]
     Deadline(Duration),
+    /// The registration was there, and is lost. It is repeated.
+    #[error("the registration is lost: {0}")]
+    Lost(String),
     /// The registry refused or failed. Retry, unless the message says otherwise.
     #[error("the registry answered {code:?}: {message}", code = .0.code(), message = .0.message())]
     Status(Box<Status>),

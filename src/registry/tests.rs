@@ -212,6 +212,23 @@ async fn failures_are_retried_with_growing_pauses_and_shown() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_watch_that_ends_is_shown_before_the_next_attempt() {
+    let twin = Twin::default();
+    let registration = registered(&twin).await;
+    sleep(S(3)).await;
+    twin.fail(Fault::Register, unavailable);
+    let attempts = twin.count("register");
+    twin.end_watches();
+    let state = until(&registration, "lost", |state| state.failure().is_some()).await;
+    assert_eq!(twin.count("register"), attempts, "no attempt yet");
+    assert!(state.is_registered(), "{state:?}");
+    assert_eq!(state.failure().unwrap().to_string(), "the registration is lost: the watch ended");
+    twin.mend();
+    let state = until(&registration, "repeated", |state| state.failure().is_none()).await;
+    assert!(state.is_registered(), "{state:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_failed_refresh_leaves_the_registration_until_it_lapses() {
     let twin = Twin::default();
     let registration = registered(&twin).await;

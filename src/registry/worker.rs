@@ -92,6 +92,7 @@ impl<R: Registry> Worker<R> {
                         why,
                         "registration lost, registering anew"
                     );
+                    self.lost(why, &state);
                     (found, anew) = (None, true);
                     sleep(losses.delay()).await;
                 }
@@ -178,6 +179,13 @@ impl<R: Registry> Worker<R> {
         }
         let until = Instant::now() + left.min(LONGEST_LIFE);
         state.send_replace(State::Registered { until, failure: None });
+    }
+
+    /// Shows the loss until the registration is repeated: a dial of a peer that has gone takes as
+    /// long as a call may.
+    fn lost(&self, why: String, state: &watch::Sender<State>) {
+        let next = state.borrow().after(Error::Lost(why));
+        state.send_replace(next);
     }
 
     /// Reports a failure, and logs it as a warning if it is a new one. Returns whether it is final.
