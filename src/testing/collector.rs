@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Receives spans by OTLP over gRPC, and keeps them for inspection.
+//! Receives spans and metrics by OTLP over gRPC, and keeps them for inspection.
 
 use std::{
     collections::HashMap,
@@ -10,11 +10,18 @@ use std::{
 };
 
 use opentelemetry_proto::tonic::{
-    collector::trace::v1::{
-        ExportTraceServiceRequest, ExportTraceServiceResponse,
-        trace_service_server::{TraceService, TraceServiceServer},
+    collector::{
+        metrics::v1::{
+            ExportMetricsServiceRequest, ExportMetricsServiceResponse,
+            metrics_service_server::{MetricsService, MetricsServiceServer},
+        },
+        trace::v1::{
+            ExportTraceServiceRequest, ExportTraceServiceResponse,
+            trace_service_server::{TraceService, TraceServiceServer},
+        },
     },
     common::v1::{KeyValue, any_value::Value},
+    metrics::v1::{NumberDataPoint, ResourceMetrics, metric::Data, number_data_point},
     trace::v1::{ResourceSpans, Span},
 };
 use tokio::net::TcpListener;
@@ -25,9 +32,12 @@ use crate::{task::Tasks, testing::accept};
 /// Maximum number of batches. Later ones are refused.
 const BATCHES: usize = 4096;
 
-/// An OTLP receiver on loopback. Clones share the received spans.
+/// An OTLP receiver on loopback. Clones share the received spans and metrics.
 #[derive(Clone, Default)]
-pub struct Collector(Arc<Mutex<Vec<ResourceSpans>>>);
+pub struct Collector {
+    spans: Arc<Mutex<Vec<ResourceSpans>>>,
+    metrics: Arc<Mutex<Vec<ResourceMetrics>>>,
+}
 
 /// A received span, with the fields that define the tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,7 +65,9 @@ impl Collector {
     pub async fn listen(&self, tasks: &Tasks) -> io::Result<String> {
         let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await?;
         let address = listener.local_addr()?;
-        let server = tonic::transport::Server::builder().add_service(TraceServiceServer::new(self.clone()));
+        let server = tonic::transport::Server::builder()
+            .add_service(TraceServiceServer::new(self.clone()))
+            .add_service(MetricsServiceServer::new(self.clone()));
         tasks.spawn(async move {
             if let Err(error) = server.serve_with_incoming(accept::tcp(listener)).await {
                 tracing::error!(%error, "the OTLP receiver ended");
@@ -71,6 +83,15 @@ impl Collector {
         spans.map(Received::of).collect()
     }
 
+    /// The series of the last export of metrics, by the name of the metric: the text attributes of
+    /// each with its value; for a histogram, the number of its values.
+    pub fn metrics(&self) -> HashMap<String, Vec<(HashMap<String, String>, f64)>> {
+        let batches = self.metrics.lock().unwrap_or_else(PoisonError::into_inner);
+        let scopes = batches.last().into_iter().flat_map(|batch| &batch.scope_metrics);
+        let metrics = scopes.flat_map(|scope| &scope.metrics);
+        metrics.map(|metric| (metric.name.clone(), series(metric.data.as_ref()))).collect()
+    }
+
     /// A text attribute of the resource that sent the first batch.
     pub fn resource(&self, key: &str) -> Option<String> {
         let batches = self.lock();
@@ -79,7 +100,7 @@ impl Collector {
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<ResourceSpans>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.spans.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -94,6 +115,27 @@ impl Received {
             attributes: texts(&span.attributes),
         }
     }
+}
+
+fn series(data: Option<&Data>) -> Vec<(HashMap<String, String>, f64)> {
+    let numbers = |points: &[NumberDataPoint]| points.iter().filter_map(number).collect();
+    match data {
+        Some(Data::Gauge(gauge)) => numbers(&gauge.data_points),
+        Some(Data::Sum(sum)) => numbers(&sum.data_points),
+        Some(Data::Histogram(histogram)) => {
+            let points = histogram.data_points.iter();
+            points.map(|point| (texts(&point.attributes), point.count as f64)).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn number(point: &NumberDataPoint) -> Option<(HashMap<String, String>, f64)> {
+    let value = match point.value? {
+        number_data_point::Value::AsDouble(value) => value,
+        number_data_point::Value::AsInt(value) => value as f64,
+    };
+    Some((texts(&point.attributes), value))
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -122,5 +164,20 @@ impl TraceService for Collector {
         }
         batches.extend(request.into_inner().resource_spans);
         Ok(Response::new(ExportTraceServiceResponse::default()))
+    }
+}
+
+#[tonic::async_trait]
+impl MetricsService for Collector {
+    async fn export(
+        &self,
+        request: Request<ExportMetricsServiceRequest>,
+    ) -> Result<Response<ExportMetricsServiceResponse>, Status> {
+        let mut batches = self.metrics.lock().unwrap_or_else(PoisonError::into_inner);
+        if batches.len() >= BATCHES {
+            return Err(Status::resource_exhausted(format!("{BATCHES} batches are kept already")));
+        }
+        batches.extend(request.into_inner().resource_metrics);
+        Ok(Response::new(ExportMetricsServiceResponse::default()))
     }
 }

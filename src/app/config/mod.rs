@@ -10,8 +10,6 @@ mod telemetry;
 mod variable;
 pub(crate) mod variables;
 
-#[cfg(feature = "proxy")]
-pub(crate) use self::reader::{ABSOLUTE, Get, absolute, without_user};
 pub(crate) use self::{
     arguments::{Action, action},
     reader::Reader,
@@ -22,4 +20,9 @@ pub use self::{
     env::Env,
     reader::{Mistake, Mistakes},
     variable::Variable,
+};
+#[cfg(feature = "proxy")]
+pub(crate) use self::{
+    reader::{ABSOLUTE, Get, absolute, without_user},
+    telemetry::metrics_destination,
 };

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Reads the destination of exported spans, by OpenTelemetry's rules: an invalid value causes a
+//! Reads the destinations of exported spans and metrics, by OpenTelemetry's rules: an invalid value causes a
 //! warning, and the default is used.
 //!
 //! A mistake here must not cost a node its traffic.
@@ -15,6 +15,35 @@ use super::{
 };
 use crate::app::telemetry::{ClientFiles, DEFAULT_ENDPOINT, Destination};
 
+/// The variables of the destination of one signal.
+struct Signal {
+    name: &'static str,
+    endpoint: Variable,
+    certificate: Variable,
+    client_certificate: Variable,
+    client_key: Variable,
+    protocol: Variable,
+}
+
+const SPANS: Signal = Signal {
+    name: "spans",
+    endpoint: var::OTLP_ENDPOINT,
+    certificate: var::OTLP_CERTIFICATE,
+    client_certificate: var::OTLP_CLIENT_CERTIFICATE,
+    client_key: var::OTLP_CLIENT_KEY,
+    protocol: var::OTLP_PROTOCOL,
+};
+
+#[cfg(feature = "proxy")]
+const METRICS: Signal = Signal {
+    name: "metrics",
+    endpoint: var::metrics::ENDPOINT,
+    certificate: var::metrics::CERTIFICATE,
+    client_certificate: var::metrics::CLIENT_CERTIFICATE,
+    client_key: var::metrics::CLIENT_KEY,
+    protocol: var::metrics::PROTOCOL,
+};
+
 /// The destination of spans, if they are exported: TELEMETRY decides; if it is unset, a set
 /// endpoint does. If nothing is exported in any case, the other variables are not checked.
 pub(crate) fn destination(r: &mut Reader<impl Get>) -> Option<Destination> {
@@ -29,16 +58,40 @@ pub(crate) fn destination(r: &mut Reader<impl Get>) -> Option<Destination> {
     if wanted == Some(false) || disabled == Some(true) {
         return None;
     }
-    let endpoint = endpoint(r);
-    let on = wanted.unwrap_or(endpoint.is_some()) && is_exporter_otlp(r);
-    on.then(|| {
-        warn_of_protocol(r);
+    let endpoint = endpoint(r, SPANS.endpoint);
+    let on = wanted.unwrap_or(endpoint.is_some()) && is_exporter_otlp(r, var::TRACES_EXPORTER);
+    on.then(|| SPANS.destination(r, endpoint))
+}
+
+/// The destination of metrics, if they are exported: if OTEL_METRICS_EXPORTER lists otlp, or if it
+/// is unset and the metrics' own endpoint is set. An endpoint of all signals does not suffice,
+/// because many collectors take spans alone.
+#[cfg(feature = "proxy")]
+pub(crate) fn metrics_destination(r: &mut Reader<impl Get>) -> Option<Destination> {
+    let (_, exporters) = r.raw(var::metrics::EXPORTER);
+    let (set, address) = r.raw(METRICS.endpoint);
+    let own = set == METRICS.endpoint.name && !address.is_empty();
+    let asked = !exporters.is_empty() || own;
+    let disabled = r.raw(var::SDK_DISABLED).1.eq_ignore_ascii_case("true");
+    if !asked || disabled || !is_exporter_otlp(r, var::metrics::EXPORTER) {
+        return None;
+    }
+    let endpoint = endpoint(r, METRICS.endpoint);
+    let listed = exporters.split(',').any(|name| name.trim() == "otlp");
+    (listed || endpoint.is_some()).then(|| METRICS.destination(r, endpoint))
+}
+
+impl Signal {
+    fn destination(&self, r: &mut Reader<impl Get>, endpoint: Option<String>) -> Destination {
+        if r.raw(self.protocol).1 != "grpc" {
+            r.warn(self.protocol, format_args!("is not grpc; {} are exported by gRPC", self.name));
+        }
         Destination {
             endpoint: endpoint.unwrap_or_else(|| DEFAULT_ENDPOINT.to_owned()),
-            certificate: file(r, var::OTLP_CERTIFICATE),
-            client: client_files(r),
+            certificate: file(r, self.certificate),
+            client: client_files(r, self),
         }
-    })
+    }
 }
 
 fn boolean(text: &str) -> Option<bool> {
@@ -47,29 +100,26 @@ fn boolean(text: &str) -> Option<bool> {
 }
 
 /// The exporters are a list. Those that the exporter does not support are ignored.
-fn is_exporter_otlp(r: &mut Reader<impl Get>) -> bool {
-    let (_, list) = r.raw(var::TRACES_EXPORTER);
+fn is_exporter_otlp(r: &mut Reader<impl Get>, exporters: Variable) -> bool {
+    let (_, list) = r.raw(exporters);
     let (known, unknown): (Vec<_>, Vec<_>) =
         list.split(',').map(str::trim).partition(|name| ["otlp", "none", ""].contains(name));
     if !unknown.is_empty() {
-        r.warn(
-            var::TRACES_EXPORTER,
-            "names an exporter that is not accepted (accepted: otlp, none); it is ignored",
-        );
+        r.warn(exporters, "names an exporter that is not accepted (accepted: otlp, none); it is ignored");
     }
     known.contains(&"otlp") || !known.contains(&"none")
 }
 
 /// The address of the collector; `None` if the variable is empty or invalid.
-fn endpoint(r: &mut Reader<impl Get>) -> Option<String> {
+fn endpoint(r: &mut Reader<impl Get>, variable: Variable) -> Option<String> {
     let accepted = "http://host:port, https://host:port or host:port";
-    let found = r.lenient(var::OTLP_ENDPOINT, accepted, "it is ignored", |text| match text {
+    let found = r.lenient(variable, accepted, "it is ignored", |text| match text {
         "" => Some(None),
         text => url(text).map(Some),
     });
     let endpoint = found.flatten()?;
-    if endpoint != r.raw(var::OTLP_ENDPOINT).1 {
-        r.warn(var::OTLP_ENDPOINT, format_args!("is taken for {}", without_user(&endpoint)));
+    if endpoint != r.raw(variable).1 {
+        r.warn(variable, format_args!("is taken for {}", without_user(&endpoint)));
     }
     Some(endpoint)
 }
@@ -100,29 +150,23 @@ fn is_port(text: &str) -> bool {
     text.parse::<u16>().is_ok_and(|port| port > 0)
 }
 
-fn warn_of_protocol(r: &mut Reader<impl Get>) {
-    if r.raw(var::OTLP_PROTOCOL).1 != "grpc" {
-        r.warn(var::OTLP_PROTOCOL, "is not grpc; spans are exported by gRPC");
-    }
-}
-
 /// The absolute path of a file; `None` if the variable is empty.
 fn file(r: &mut Reader<impl Get>, variable: Variable) -> Option<PathBuf> {
     r.lenient(variable, ABSOLUTE, "it is ignored", absolute).flatten()
 }
 
 /// A certificate and its key; one without the other cannot be used.
-fn client_files(r: &mut Reader<impl Get>) -> Option<ClientFiles> {
-    let certificate = file(r, var::OTLP_CLIENT_CERTIFICATE);
-    match (certificate, file(r, var::OTLP_CLIENT_KEY)) {
+fn client_files(r: &mut Reader<impl Get>, signal: &Signal) -> Option<ClientFiles> {
+    let certificate = file(r, signal.client_certificate);
+    match (certificate, file(r, signal.client_key)) {
         (Some(certificate), Some(key)) => Some(ClientFiles { certificate, key }),
         (None, None) => None,
         (Some(_), None) => {
-            r.warn(var::OTLP_CLIENT_CERTIFICATE, "is set without its key; no certificate is shown");
+            r.warn(signal.client_certificate, "is set without its key; no certificate is shown");
             None
         }
         (None, Some(_)) => {
-            r.warn(var::OTLP_CLIENT_KEY, "is set without its certificate; no certificate is shown");
+            r.warn(signal.client_key, "is set without its certificate; no certificate is shown");
             None
         }
     }

@@ -66,6 +66,76 @@ pub(crate) const OTEL_SPAN_EVENT_COUNT_LIMIT: Variable =
 pub(crate) const OTEL_SPAN_LINK_COUNT_LIMIT: Variable =
     Variable::of_sdk("OTEL_SPAN_LINK_COUNT_LIMIT", "128", "Links of a span at most");
 
+/// The variables of the export of metrics, which are read where there are metrics.
+#[cfg(feature = "proxy")]
+pub(crate) mod metrics {
+    use super::Variable;
+
+    pub(crate) const EXPORTER: Variable = Variable::of_otel(
+        "OTEL_METRICS_EXPORTER",
+        "",
+        "otlp exports the metrics by OTLP/gRPC, none does not; unset: if their own endpoint is set; a list, of which the others are ignored",
+    );
+    pub(crate) const ENDPOINT: Variable = Variable::of_otel(
+        "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT",
+        "",
+        "Address of the OTLP collector of metrics, as for spans (http://localhost:4317 with OTEL_METRICS_EXPORTER=otlp)",
+    )
+    .or("OTEL_EXPORTER_OTLP_ENDPOINT");
+    pub(crate) const CERTIFICATE: Variable = Variable::of_otel(
+        "OTEL_EXPORTER_OTLP_METRICS_CERTIFICATE",
+        "",
+        "File of the certificates (PEM) that vouch for its https:// address",
+    )
+    .or("OTEL_EXPORTER_OTLP_CERTIFICATE");
+    pub(crate) const CLIENT_CERTIFICATE: Variable = Variable::of_otel(
+        "OTEL_EXPORTER_OTLP_METRICS_CLIENT_CERTIFICATE",
+        "",
+        "File of the certificate (PEM) that is shown to it; needs the key",
+    )
+    .or("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE");
+    pub(crate) const CLIENT_KEY: Variable = Variable::of_otel(
+        "OTEL_EXPORTER_OTLP_METRICS_CLIENT_KEY",
+        "",
+        "File of the private key (PEM) of that certificate",
+    )
+    .or("OTEL_EXPORTER_OTLP_CLIENT_KEY");
+    pub(crate) const PROTOCOL: Variable = Variable::of_otel(
+        "OTEL_EXPORTER_OTLP_METRICS_PROTOCOL",
+        "grpc",
+        "grpc; any other value logs a warning, and gRPC is used for metrics",
+    )
+    .or("OTEL_EXPORTER_OTLP_PROTOCOL");
+    pub(crate) const HEADERS: Variable = Variable::of_sdk(
+        "OTEL_EXPORTER_OTLP_METRICS_HEADERS",
+        "",
+        "Headers for the collector of metrics: key=value,…",
+    )
+    .or("OTEL_EXPORTER_OTLP_HEADERS");
+    pub(crate) const COMPRESSION: Variable = Variable::of_sdk(
+        "OTEL_EXPORTER_OTLP_METRICS_COMPRESSION",
+        "",
+        "gzip compresses the exported metrics",
+    )
+    .or("OTEL_EXPORTER_OTLP_COMPRESSION");
+    pub(crate) const TIMEOUT: Variable = Variable::of_sdk(
+        "OTEL_EXPORTER_OTLP_METRICS_TIMEOUT",
+        "10000",
+        "Milliseconds for one export of metrics",
+    )
+    .or("OTEL_EXPORTER_OTLP_TIMEOUT");
+    pub(crate) const TEMPORALITY: Variable = Variable::of_sdk(
+        "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE",
+        "cumulative",
+        "cumulative, delta or lowmemory",
+    );
+    pub(crate) const INTERVAL: Variable = Variable::of_sdk(
+        "OTEL_METRIC_EXPORT_INTERVAL",
+        "60000",
+        "Milliseconds between two exports of metrics",
+    );
+}
+
 /// All of them.
 pub(crate) const ALL: &[Variable] = &[
     TELEMETRY,

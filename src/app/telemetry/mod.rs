@@ -10,6 +10,8 @@
 
 mod destination;
 mod losses;
+#[cfg(feature = "proxy")]
+pub(crate) mod metrics;
 
 use std::{sync::Arc, time::Duration};
 
@@ -34,14 +36,14 @@ use super::program::Program;
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
     /// A file for the collector's TLS.
-    #[error("cannot set up the export of spans")]
+    #[error("cannot set up the export")]
     File(#[from] FileError),
     /// A variable that the SDK reads is malformed.
-    #[error("cannot set up the export of spans")]
+    #[error("cannot set up the export")]
     Exporter(#[source] ExporterBuildError),
     /// The same, or this machine has no certificates to verify the collector.
     #[error(
-        "cannot set up the export of spans by the certificates of this machine (OTEL_EXPORTER_OTLP_CERTIFICATE names others)"
+        "cannot set up the export by the certificates of this machine (OTEL_EXPORTER_OTLP_CERTIFICATE names others)"
     )]
     Machine(#[source] ExporterBuildError),
 }

@@ -45,7 +45,7 @@ use crate::{
         gateways::{Gateways, hold_ports},
         health::{Health, Part},
         mesh::{self, LinkState, Mesh, Nsmgr},
-        metrics::Metrics,
+        metrics::{Metrics, TimedRegistry},
         renumber,
         services::{Services, subnet},
         snapshot,
@@ -77,7 +77,7 @@ pub(super) struct Up {
     pub(super) endpoint: Option<Server>,
     pub(super) discovery: Option<Discovery>,
     pub(super) mesh: Option<Mesh>,
-    pub(super) registration: Option<Registration>,
+    pub(super) registration: Option<Registration<TimedRegistry<registry::Client>>>,
     pub(super) snapshot: Option<snapshot::Writer>,
     pub(super) watches: Vec<Task>,
 }
@@ -188,6 +188,7 @@ impl Up {
         let seen = status.subscribe();
         // The registry may forget a load balancer that is not connected without any loss.
         let registry = registry::Client::new(parts.dialer.clone(), config.request_timeout);
+        let registry = TimedRegistry::new(registry, self.metrics.as_ref());
         let discovery = Discovery::start(
             registry,
             service,
@@ -222,6 +223,7 @@ impl Up {
         let Address::Unix(socket) = endpoint else { return };
         let settings = registry::Settings { unregister: UNREGISTER, ..registry::Settings::default() };
         let registry = registry::Client::new(parts.dialer.clone(), settings.deadline);
+        let registry = TimedRegistry::new(registry, self.metrics.as_ref());
         let offer = endpoint::offer(&parts.name, &config.service_name, &config.host, socket);
         let registration = Registration::start(registry, offer, settings);
         let dialer = Dialer { address: endpoint.clone(), ..parts.dialer.clone() };

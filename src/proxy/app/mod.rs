@@ -5,7 +5,7 @@ mod bring_up;
 mod shut_down;
 mod waits;
 
-use std::{error::Error, io, path::Path, process::ExitCode, sync::Arc};
+use std::{error::Error, io, path::Path, process::ExitCode, sync::Arc, time::Duration};
 
 use self::bring_up::Up;
 use super::{
@@ -39,6 +39,9 @@ pub(super) const PROGRAM: Program = Program {
 
 /// Threads that run calls. The kernel has a separate one, so that calls cannot starve it.
 const WORKERS: usize = 2;
+
+/// Time for the export of the last metrics.
+const LAST_METRICS: Duration = Duration::from_secs(1);
 
 /// The reason why the proxy ends before it serves, or stops serving.
 #[derive(Debug, thiserror::Error)]
@@ -138,6 +141,7 @@ async fn serve(
     let _admin = admin::start(config.admin.as_ref(), admin, tasks).await;
     let capabilities = permitted?;
     tracing::info!(net_raw = capabilities.net_raw, "permitted to configure the network");
+    let exported = metrics.clone().filter(|_| config.metrics_export.is_some());
     let mut up = Up { handles: Arc::clone(sources.handles()), metrics, ..Up::default() };
     let failed = tokio::select! {
         () = app.stopped() => None,
@@ -150,6 +154,9 @@ async fn serve(
     match &failed {
         Some(Failure::Kernel(_)) => up.abandon(health),
         _ => up.down(health).await,
+    }
+    if let Some(metrics) = exported {
+        metrics.stop(LAST_METRICS).await;
     }
     failed.map_or(Ok(()), Err)
 }

@@ -15,7 +15,7 @@ use super::bring_up::Up;
 use crate::{
     chain::causes,
     proxy::health::{Health, Part},
-    registry::Registration,
+    registry::{Registration, Registry},
 };
 
 /// Timeout of unregistering, with its retries.
@@ -70,7 +70,7 @@ impl Up {
     }
 }
 
-async fn unregister(registration: Option<Registration>) {
+async fn unregister(registration: Option<Registration<impl Registry>>) {
     if let Some(registration) = registration
         && let Err(error) = registration.unregister().await
     {

@@ -112,6 +112,8 @@ pub struct Config {
     pub spiffe_endpoint_socket: String,
     /// Destination of exported spans; `None` disables the export.
     pub telemetry: Option<Destination>,
+    /// Destination of exported metrics; `None` disables the export.
+    pub metrics_export: Option<Destination>,
     /// Every variable of the environment with its value, without secrets.
     pub settings: Vec<Setting>,
     /// Warnings about accepted values, logged at start.
@@ -161,10 +163,12 @@ impl Config {
             metrics: rules::metrics(&mut r),
             spiffe_endpoint_socket: rules::target_text(&mut r, var::SPIFFE_ENDPOINT_SOCKET),
             telemetry: None,
+            metrics_export: None,
             settings: Vec::new(),
             warnings: Vec::new(),
         };
         config.telemetry = config::destination(&mut r);
+        config.metrics_export = config::metrics_destination(&mut r);
         config.mtu = rules::mtu(&mut r, var::MTU, config.families);
         config.log_level = rules::log_level(&mut r, var::LOG_LEVEL);
         config.warnings = r.take_warnings();

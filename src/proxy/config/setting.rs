@@ -8,6 +8,8 @@ use crate::app::config::{Get, Reader, Variable, without_user};
 
 /// Maximum length of a value, in characters; the rest is cut.
 const MAX_SHOWN: usize = 512;
+/// Variables whose values are secrets.
+const HEADERS: [Variable; 2] = [var::OTLP_HEADERS, var::METRICS_HEADERS];
 /// Stands for a secret.
 const MASK: &str = "(hidden)";
 
@@ -35,7 +37,7 @@ impl Setting {
         let default = value == variable.default;
         let value = match name {
             _ if value.is_empty() => value,
-            name if [Some(var::OTLP_HEADERS.name), var::OTLP_HEADERS.alias].contains(&Some(name)) => {
+            name if HEADERS.iter().any(|of| [Some(of.name), of.alias].contains(&Some(name))) => {
                 MASK.to_owned()
             }
             _ => without_user(&value).chars().take(MAX_SHOWN).collect(),
@@ -52,6 +54,7 @@ mod tests {
     fn settings_are_shown_without_secrets() {
         let settings = Setting::all(|name| {
             let value = match name {
+                "OTEL_EXPORTER_OTLP_METRICS_HEADERS" => "x-key=s3cret",
                 "OTEL_EXPORTER_OTLP_HEADERS" => "authorization=Bearer s3cret",
                 "OTEL_EXPORTER_OTLP_ENDPOINT" => "http://user:s3cret@collector:4317",
                 "NSM_MTU" => "9000",

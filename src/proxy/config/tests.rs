@@ -50,6 +50,7 @@ fn g01_defaults_are_those_of_the_go_struct() {
             metrics: None,
             spiffe_endpoint_socket: SOCKET.1.into(),
             telemetry: None,
+            metrics_export: None,
             settings: Vec::new(),
             warnings: Vec::new(),
         }
@@ -171,6 +172,7 @@ fn g01_every_variable_is_read_under_its_name() {
             metrics: Some(2224),
             spiffe_endpoint_socket: "tcp://127.0.0.1:8081".into(),
             telemetry: Some(Destination::at(DEFAULT_ENDPOINT)),
+            metrics_export: None,
             settings: Vec::new(),
             warnings: Vec::new(),
         }
@@ -301,8 +303,9 @@ fn the_parser_asks_for_the_variables_of_the_table_and_no_others() {
     let asked = RefCell::new(BTreeSet::new());
     let _ = Config::parse(|name| {
         asked.borrow_mut().insert(name.to_owned());
-        // The other variables are read only if spans are exported.
-        (name == "TELEMETRY").then(|| "true".to_owned())
+        // The other variables are read only if spans and metrics are exported.
+        let exported = [("TELEMETRY", "true"), ("OTEL_METRICS_EXPORTER", "otlp")];
+        exported.iter().find(|(set, _)| *set == name).map(|(_, value)| (*value).to_owned())
     });
     let parsed = VARIABLES.iter().filter(|variable| variable.parsed);
     let expected = parsed.flat_map(|variable| [Some(variable.name), variable.alias]).flatten();
@@ -395,11 +398,64 @@ fn no_variable_of_telemetry_ends_the_start() {
             assert!(warning.len() < 300, "{warning}");
         }
     }
-    for variable in VARIABLES.iter().filter(|variable| variable.lenient && !variable.name.starts_with("NSM_"))
-    {
+    let of_metrics = |name: &str| name.contains("_METRICS_");
+    let lenient = VARIABLES.iter().filter(|variable| variable.lenient && !of_metrics(variable.name));
+    for variable in lenient.filter(|variable| !variable.name.starts_with("NSM_")) {
         let covered = |name: &str| table.iter().any(|(covered, ..)| *covered == name);
         let covered = covered(variable.name) || variable.alias.is_some_and(covered);
         assert!(covered, "{} has no bad value in the table", variable.name);
+    }
+}
+
+#[test]
+fn metrics_are_exported_only_where_that_is_asked_for() {
+    let general = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://all:4317");
+    let own = ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "http://metrics:4317");
+    let otlp = ("OTEL_METRICS_EXPORTER", "otlp");
+    let table: &[(&[(&str, &str)], Option<&str>)] = &[
+        (&[], None),
+        (&[general], None),
+        (&[("TELEMETRY", "true")], None),
+        (&[otlp], Some(DEFAULT_ENDPOINT)),
+        (&[otlp, general], Some(general.1)),
+        (&[own], Some(own.1)),
+        (&[own, general], Some(own.1)),
+        (&[own, ("OTEL_METRICS_EXPORTER", "none")], None),
+        (&[own, ("OTEL_METRICS_EXPORTER", "")], Some(own.1)),
+        (&[own, ("OTEL_SDK_DISABLED", "true")], None),
+        (&[("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "")], None),
+    ];
+    for (set, expected) in table {
+        let config = parse(set).unwrap();
+        assert_eq!(config.metrics_export, expected.map(Destination::at), "{set:?}");
+        assert_eq!(config.warnings, Vec::<String>::new(), "{set:?}");
+    }
+}
+
+#[test]
+fn no_variable_of_exported_metrics_ends_the_start() {
+    let own = ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "http://a:4317");
+    let on = Some(Destination::at(own.1));
+    let huge = "x".repeat(100_000);
+    let table: &[(&str, &[&str], &Option<Destination>)] = &[
+        ("OTEL_METRICS_EXPORTER", &["prometheus", "console,otlp", &huge], &on),
+        ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", &["x", "grpc://a:1", "http://", ":4317", &huge], &None),
+        ("OTEL_EXPORTER_OTLP_METRICS_CERTIFICATE", &["ca.pem", "./ca.pem"], &on),
+        ("OTEL_EXPORTER_OTLP_METRICS_CLIENT_CERTIFICATE", &["tls.crt", "/tls.crt"], &on),
+        ("OTEL_EXPORTER_OTLP_METRICS_CLIENT_KEY", &["tls.key", "/tls.key"], &on),
+        ("OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", &["http/protobuf", "x"], &on),
+    ];
+    for (name, values, expected) in table {
+        for value in *values {
+            let set: &[(&str, &str)] = &[own, (name, value)];
+            let config = parse(&set[usize::from(*name == own.0)..]).unwrap();
+            assert_eq!(config.metrics_export, **expected, "{name}={value:.32}");
+            let [warning] = config.warnings.as_slice() else { panic!("{name}: {:?}", config.warnings) };
+            assert!(warning.starts_with(&format!("{name}=\"{value:.32}")), "{warning}");
+        }
+    }
+    for variable in VARIABLES.iter().filter(|of| of.lenient && of.name.contains("OTLP_METRICS_")) {
+        assert!(table.iter().any(|(covered, ..)| *covered == variable.name), "{}", variable.name);
     }
 }
 

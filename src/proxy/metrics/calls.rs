@@ -11,7 +11,7 @@ use opentelemetry::{
     KeyValue,
     metrics::{Counter, Histogram, Meter},
 };
-use tokio::time::Instant;
+use tokio::time::{Duration, Instant};
 use tonic::Code;
 use tower::Service;
 
@@ -43,7 +43,7 @@ const SERVED: Metric =
 const MADE: Metric = Metric::histogram(
     "rpc.client.call.duration",
     BOUNDS,
-    "Time until an answer: of nsmgr to a Request or Close, of IPAM and NSP.",
+    "Time until the first answer: of nsmgr to a Request or Close, of the registry, of IPAM and NSP.",
 )
 .by(RPC, 64);
 const BOUNDS: &[f64] = &[0.005, 0.025, 0.1, 0.5, 1.0, 5.0, 15.0];
@@ -68,6 +68,11 @@ impl Calls {
             served: SERVED.record(meter),
             made: MADE.record(meter),
         }
+    }
+
+    /// Reports a call to a service.
+    pub(super) fn made(&self, method: opentelemetry::StringValue, time: Duration, code: Code) {
+        self.made.record(time.as_secs_f64(), &labels(method, name(code)));
     }
 
     /// An observer of a chain.
@@ -147,7 +152,7 @@ where
             let answer = answer.await;
             if let Some(to) = to {
                 let code = answer.as_ref().map_or(Code::Unavailable, |answer| code(answer.headers()));
-                to.made.record(began.elapsed().as_secs_f64(), &labels(method.into(), name(code)));
+                to.made(method.into(), began.elapsed(), code);
             }
             answer
         })

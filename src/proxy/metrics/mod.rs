@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The metrics of the proxy, in Prometheus' text format.
+//! The metrics of the proxy, in Prometheus' text format and by OTLP.
 //!
 //! Instruments of OpenTelemetry read the state that the parts publish anyway, when the metrics are
 //! asked for. A text is kept for a second, so that many scrapes cost as much as one; it is made on
@@ -14,6 +14,7 @@ mod kernel;
 mod metric;
 mod peers;
 mod process;
+mod registry;
 mod serve;
 
 use std::{
@@ -32,11 +33,11 @@ use prometheus::{Registry, TEXT_FORMAT, TextEncoder};
 use tokio::{
     sync::{Semaphore, watch},
     task::spawn_blocking,
-    time::Instant,
+    time::{Instant, timeout},
 };
 
 pub use self::calls::Timed;
-pub(crate) use self::serve::serve;
+pub(crate) use self::{registry::TimedRegistry, serve::serve};
 use self::{calls::Calls, metric::Metric};
 use super::{app, config::Config, state::Sources, telemetry};
 use crate::chain::{causes, observe::Observer};
@@ -55,7 +56,7 @@ fn all() -> impl Iterator<Item = &'static Metric> {
 
 /// Sets the metrics up, if they are served anywhere. A failure costs a warning and the metrics.
 pub(crate) fn start(config: &Config, sources: &Sources) -> Option<Metrics> {
-    if config.admin.is_none() && config.metrics.is_none() {
+    if config.admin.is_none() && config.metrics.is_none() && config.metrics_export.is_none() {
         return None;
     }
     let metrics = Metrics::new(sources);
@@ -68,7 +69,7 @@ pub struct Metrics(Arc<Inner>);
 
 struct Inner {
     registry: Registry,
-    _provider: SdkMeterProvider,
+    provider: SdkMeterProvider,
     calls: Calls,
     last: Mutex<Option<(Instant, Bytes)>>,
     /// One text is made at a time.
@@ -105,11 +106,16 @@ impl Metrics {
         let registry = Registry::new();
         let exporter = opentelemetry_prometheus::exporter().with_registry(registry.clone()).build()?;
         let config = sources.config();
-        let provider = SdkMeterProvider::builder()
+        let mut provider = SdkMeterProvider::builder()
             .with_reader(exporter)
             .with_resource(telemetry::resource(app::PROGRAM.traced, &config.name))
-            .with_view(bounds)
-            .build();
+            .with_view(bounds);
+        match config.metrics_export.as_ref().map(telemetry::metrics::reader).transpose() {
+            Ok(Some(reader)) => provider = provider.with_reader(reader),
+            Ok(None) => {}
+            Err(error) => tracing::warn!(error = causes(&error), "metrics are not exported"),
+        }
+        let provider = provider.build();
         let meter = provider.meter(METER);
         interfaces::register(&meter, &config.trench, &config.conduit, ports);
         kernel::register(&meter, sources.handles());
@@ -118,12 +124,23 @@ impl Metrics {
         let calls = Calls::new(&meter);
         let last = Mutex::default();
         let turn = Semaphore::new(1);
-        Ok(Self(Arc::new(Inner { registry, _provider: provider, calls, last, turn })))
+        Ok(Self(Arc::new(Inner { registry, provider, calls, last, turn })))
     }
 
     /// An observer of a chain, which counts its calls and measures their time.
     pub(crate) fn chain(&self, name: &'static str) -> Arc<dyn Observer> {
         self.0.calls.chain(name)
+    }
+
+    /// Exports the last values, if there is an export, for at most `limit`. Later values are not
+    /// exported.
+    pub(crate) async fn stop(&self, limit: Duration) {
+        let provider = self.0.provider.clone();
+        // The SDK blocks in its shutdown, for longer than the limit.
+        let stopping = spawn_blocking(move || provider.shutdown());
+        if timeout(limit, stopping).await.is_err() {
+            tracing::warn!("the last metrics are not exported: the exporter does not stop");
+        }
     }
 
     /// The answer to a scrape.

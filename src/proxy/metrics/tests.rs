@@ -4,6 +4,7 @@ use std::{
     sync::atomic::{AtomicUsize, Ordering},
 };
 
+use futures::StreamExt;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     sync::watch,
@@ -11,7 +12,7 @@ use tokio::{
 
 use super::{metric::Kind, *};
 use crate::{
-    api::Connection,
+    api::{Connection, pb::registry::NetworkServiceEndpoint},
     chain::{self, Call, Chain, EventKind, Origin, Reason, Request, Tail},
     kernel::{Ends, Mac, PeerId, Port, Refusal, Statistics},
     proxy::{
@@ -22,9 +23,13 @@ use crate::{
         telemetry::Losses,
         vips::Vips,
     },
-    registry::discovery::Discovered,
+    registry::{
+        Registry as _, TokenPath,
+        discovery::Discovered,
+        twin::{Fault, Twin},
+    },
     task::Tasks,
-    testing::Authority,
+    testing::{Authority, Collector},
     transport::Address,
 };
 
@@ -273,6 +278,33 @@ async fn a_call_of_a_service_is_measured_with_its_code() {
 }
 
 #[tokio::test]
+async fn a_call_of_the_registry_ends_with_its_first_answer() {
+    let metrics = Metrics::with_ports(&sources(), Box::new(|| Ok(Vec::new()))).unwrap();
+    let twin = Twin::default();
+    let registry = TimedRegistry::new(twin.clone(), Some(&metrics));
+    let endpoint = NetworkServiceEndpoint { name: "lb-1".into(), ..Default::default() };
+    registry.register(endpoint.clone(), None, TokenPath::default()).await.unwrap();
+    let mut watch = registry.find(endpoint.clone(), true).await.unwrap();
+    assert!(watch.next().await.unwrap().is_ok(), "the answer is passed on");
+    twin.fail(Fault::Find, || tonic::Status::permission_denied("no").into());
+    let refused = match registry.find(endpoint.clone(), false).await {
+        Ok(mut found) => found.next().await.is_some_and(|answer| answer.is_err()),
+        Err(_) => true,
+    };
+    assert!(refused);
+    let series = parse(&text(&metrics).await);
+    let calls: BTreeSet<_> = series["rpc_client_call_duration_seconds_count"]
+        .iter()
+        .map(|(labels, _)| {
+            let method = labels["rpc_method"].strip_prefix("registry.NetworkServiceEndpointRegistry/");
+            (method.unwrap(), labels["rpc_response_status_code"].as_str())
+        })
+        .collect();
+    assert_eq!(calls, [("Find", "OK"), ("Find", "PERMISSION_DENIED"), ("Register", "OK")].into());
+    drop(watch);
+}
+
+#[tokio::test]
 async fn a_part_that_is_not_up_has_no_metrics() {
     let series = parse(&text(&Metrics::with_ports(&sources(), Box::new(|| Ok(Vec::new()))).unwrap()).await);
     assert!(!series.contains_key("meridio_proxy_next_hops"), "{series:?}");
@@ -378,6 +410,54 @@ async fn other_pods_get_the_metrics_and_nothing_else() {
         assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{line}: {answer}");
     }
     tasks.stop().await;
+}
+
+/// The metrics of a proxy that exports them to this address.
+fn exported(address: &str) -> Metrics {
+    let config = config(&[("NSM_TRENCH", "trench-a"), ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", address)]);
+    let health = Health::default();
+    health.set(Part::Egress, true, "");
+    Metrics::with_ports(&Sources::new(&config, &health), Box::new(|| Ok(ports(2)))).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn exported_metrics_are_those_of_a_scrape() {
+    let collector = Collector::default();
+    let tasks = Tasks::default();
+    let metrics = exported(&collector.listen(&tasks).await.unwrap());
+    let scraped = parse(&text(&metrics).await);
+    metrics.stop(Duration::from_secs(10)).await;
+    let received = collector.metrics();
+    for metric in all() {
+        let name = metric.name.replace('.', "_");
+        let is_of = |other: &str| is_of(&name, base(other)) && !other.ends_with("_bucket");
+        let scraped = scraped.iter().find(|(other, _)| is_of(other)).map_or(0, |(_, series)| series.len());
+        assert_eq!(received.get(metric.name).map_or(0, Vec::len), scraped, "{name}");
+    }
+    let port = |series: &(std::collections::HashMap<String, String>, f64)| {
+        (series.0["trench"].clone(), series.0["interface_name"].clone(), series.1)
+    };
+    let mut ports: Vec<_> = received["meridio.interface.rx_packets"].iter().map(port).collect();
+    ports.sort_by(|a, b| a.1.cmp(&b.1));
+    let port = |name: &str, value| ("trench-a".to_owned(), name.to_owned(), value);
+    assert_eq!(ports, [port("nsm-0", 0.0), port("nsm-1", 1.0)]);
+    let egress = received["meridio.proxy.health"].iter().find(|(labels, _)| labels["service"] == "Egress");
+    assert_eq!(egress.unwrap().1, 1.0);
+    tasks.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_collector_that_hangs_or_refuses_costs_the_export_alone() {
+    let mute = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let hangs = format!("http://{}", mute.local_addr().unwrap());
+    // A port that was free a moment ago: it has no listener.
+    let closed = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    for address in [hangs, format!("http://{closed}")] {
+        let metrics = exported(&address);
+        let began = std::time::Instant::now();
+        metrics.stop(Duration::from_millis(300)).await;
+        assert!(began.elapsed() < Duration::from_secs(10), "{address}: {:?}", began.elapsed());
+    }
 }
 
 #[tokio::test]

@@ -14,8 +14,8 @@ mod sources;
 
 pub(crate) use self::{
     document::{
-        Chains, Conduit, Document, Identity, Lease, Leases, Process, Service, Services, Start, VERSION, Verdict,
-        Vips,
+        Chains, Conduit, Document, Identity, Lease, Leases, Process, Service, Services, Start, VERSION,
+        Verdict, Vips,
     },
     kernel::Kernel,
     peers::{Answer, Hop, LoadBalancer, Mesh, Target},
