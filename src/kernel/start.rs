@@ -2,11 +2,11 @@
 
 //! Starts a reconciler with its prober of load balancers and its announcer of addresses.
 
-use std::{any::Any, io, panic::AssertUnwindSafe, sync::Arc, thread, time::Duration};
+use std::{any::Any, io, sync::Arc, thread, time::Duration};
 
-use futures::{FutureExt, future::OptionFuture};
 use tokio::{
     sync::{oneshot, watch},
+    task::{JoinError, JoinSet},
     time::timeout,
 };
 
@@ -94,18 +94,16 @@ fn prepare<B: Backend>(
     });
     let reconciler = Reconciler::new(backend, claims.clone(), status, missing);
     let (ended, end) = watch::channel(None);
+    // Each part is a task, so that a timer of one polls that one only.
     let run = async move {
-        let probing = OptionFuture::from(prober.map(Prober::run));
-        let announcing = OptionFuture::from(announcer.map(Announcer::run));
-        let work = async {
-            tokio::select! {
-                () = reconciler.run() => {}
-                Some(()) = probing => {}
-                Some(()) = announcing => {}
-            }
+        let mut parts = JoinSet::new();
+        parts.spawn(reconciler.run());
+        prober.map(|prober| parts.spawn(prober.run()));
+        announcer.map(|announcer| parts.spawn(announcer.run()));
+        let why = match parts.join_next().await.map(|ended| ended.map_err(JoinError::try_into_panic)) {
+            Some(Err(Ok(panic))) => text(&*panic),
+            _ => "it was stopped".to_owned(),
         };
-        let outcome = AssertUnwindSafe(work).catch_unwind().await;
-        let why = outcome.map_or_else(|panic| text(&*panic), |()| "it was stopped".to_owned());
         ended.send_replace(Some(why));
     };
     (Kernel { claims, status: shown, verdicts: seen, end }, run)

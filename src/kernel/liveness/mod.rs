@@ -98,15 +98,20 @@ impl Prober {
     /// Runs until the reconciler ends.
     pub(super) async fn run(mut self) {
         let mut due = Instant::now();
+        self.follow(Instant::now());
         loop {
-            self.follow(Instant::now());
             let asking = self.next_hops.values().any(|(_, asked)| *asked);
             tokio::select! {
-                changed = self.status.changed() => match changed {
-                    Ok(()) if asking => continue,
-                    Ok(()) => due = Instant::now(),
-                    Err(_) => return,
-                },
+                changed = self.status.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    let now = Instant::now();
+                    self.follow(now);
+                    if !asking {
+                        due = now;
+                    }
+                }
                 () = sleep_until(due), if asking => {
                     let now = Instant::now();
                     self.round(now, now - due <= self.settings.interval / 2);
@@ -151,12 +156,14 @@ impl Prober {
         let Some(neighbours) = self.seen(neighbours) else { return };
         self.claims.work.probed(asked.len());
         let mut unasked = Vec::new();
+        let mut changed = false;
         for (address, Neighbour { sight, .. }) in asked.into_iter().zip(neighbours) {
             let Some((judge, _)) = self.next_hops.get_mut(&address) else { continue };
             let before = judge.verdict();
             judge.take(sight, on_time, now, &self.settings);
             match judge.verdict() {
                 Some(answers) if before != Some(answers) => {
+                    changed = true;
                     log(address, answers, before);
                     if !answers {
                         self.claims.work.silenced();
@@ -171,7 +178,9 @@ impl Prober {
         }
         let told = self.neighbours.ask(&unasked);
         self.seen(told);
-        self.publish();
+        if changed {
+            self.publish();
+        }
     }
 
     /// The value of a call of the kernel. A series of failures is logged when it begins and when it
