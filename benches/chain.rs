@@ -7,6 +7,8 @@
 //! with `begin` on top. Traced spans are recorded by OpenTelemetry and thrown away.
 //! `chain/endpoint` and `chain/client` are refreshes through the proxy's two chains, with kernel,
 //! IPAM and next hop in memory; the endpoint signs one token and verifies one.
+//! `chain/endpoint/observed` and `chain/client/observed` are the same with the metrics of the proxy,
+//! which measure each row.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod common;
@@ -165,8 +167,15 @@ fn proxy(criterion: &mut Criterion) {
     };
     let endpoint = chains::endpoint(&parts).build().unwrap();
     refreshes(criterion, "chain/endpoint", &runtime, &endpoint, &|| request("target", Some(&caller)));
+    let observed =
+        chains::endpoint(&parts).observe(in_memory::observer("endpoint").unwrap()).build().unwrap();
+    let id = "chain/endpoint/observed";
+    refreshes(criterion, id, &runtime, &observed, &|| request("target", Some(&caller)));
     let client = chains::client(&parts).end(Tail).build().unwrap();
     refreshes(criterion, "chain/client", &runtime, &client, &|| request("px", None));
+    let observed = chains::client(&parts).end(Tail).observe(in_memory::observer("client").unwrap());
+    let observed = observed.build().unwrap();
+    refreshes(criterion, "chain/client/observed", &runtime, &observed, &|| request("px", None));
     runtime.block_on(tasks.stop());
 }
 

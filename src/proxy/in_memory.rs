@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Puts the chains on a kernel and an IPAM in memory, for tests and benchmarks.
 
-use std::{io, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 
 use crate::{
+    chain::observe::Observer,
     elements::{answers::Answers, egress::Egress, mechanism::Names, send_fd::Netns},
     ipam::{self, InMemory, Leases, Subnet, Tree},
     kernel::{self, Kernel, Memory},
-    proxy::chains::Parts,
+    proxy::{chains::Parts, config::Config, health::Health, metrics::Metrics, state::Sources},
     server::monitor::Connections,
     task::Tasks,
     transport::{Address, Dialer, Identity},
@@ -31,6 +32,19 @@ pub(super) async fn left_by_an_earlier_process() -> Memory {
     tasks.stop().await;
     drop((port, next_hop)); // after the end, so that both stay
     linux
+}
+
+/// The observer with which the proxy reports the calls of a chain to its metrics.
+///
+/// # Errors
+/// No socket can be opened.
+pub fn observer(chain: &'static str) -> io::Result<Arc<dyn Observer>> {
+    let socket = |name: &str| (name == "SPIFFE_ENDPOINT_SOCKET").then(|| "unix:///run/agent.sock".into());
+    let config = Config::parse(socket).map_err(|mistakes| io::Error::other(format!("{mistakes:?}")))?;
+    let metrics = Metrics::new(&Sources::new(&config, &Health::default())).map_err(io::Error::other)?;
+    let observer = metrics.chain(chain);
+    std::mem::forget(metrics); // the instruments count as long as their provider lives
+    Ok(observer)
 }
 
 /// Parts without any peer: no gateways, no identity, and a dialer that reaches nothing. Replace the
