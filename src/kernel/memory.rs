@@ -11,6 +11,7 @@ use std::{
     io,
     net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use tokio::sync::Notify;
@@ -23,6 +24,9 @@ use super::{
     world::World,
 };
 use crate::api::Family;
+
+/// Time since the answer of a neighbour that answers.
+const ANSWERED_AGO: Duration = Duration::from_millis(100);
 
 /// A kernel in memory. Clones share it.
 #[derive(Clone, Default)]
@@ -184,12 +188,12 @@ impl Memory {
 impl State {
     fn neighbour(&self, address: IpAddr) -> Neighbour {
         match (self.asked_for.contains(&address), self.silent.contains(&address)) {
-            (false, _) => Neighbour { sight: Sight::Unknown, mac: None },
-            (true, true) => Neighbour { sight: Sight::Asked, mac: None },
+            (false, _) => Neighbour::unknown(),
+            (true, true) => Neighbour { sight: Sight::Asked, ..Neighbour::unknown() },
             (true, false) => {
                 let mac =
                     self.macs.get(&address).copied().unwrap_or_else(|| Mac::derive(&[&address.to_string()]));
-                Neighbour { sight: Sight::Answered, mac: Some(mac) }
+                Neighbour { sight: Sight::Answered, mac: Some(mac), answered_ago: Some(ANSWERED_AGO) }
             }
         }
     }

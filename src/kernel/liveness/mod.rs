@@ -54,6 +54,15 @@ pub struct Neighbour {
     pub sight: Sight,
     /// Its MAC address, if the kernel has one.
     pub mac: Option<Mac>,
+    /// Time since its last answer, in whole steps of 10 ms, if the kernel has it.
+    pub answered_ago: Option<Duration>,
+}
+
+impl Neighbour {
+    /// No entry.
+    pub(super) const fn unknown() -> Self {
+        Self { sight: Sight::Unknown, mac: None, answered_ago: None }
+    }
 }
 
 /// The neighbour entries of our bridge. Calls do not wait.
@@ -78,6 +87,8 @@ pub(super) struct Prober {
     claims: Arc<Claims>,
     status: watch::Receiver<Status>,
     verdicts: watch::Sender<Verdicts>,
+    /// When each next hop was solicited for which no answer is known yet.
+    asked: BTreeMap<IpAddr, Instant>,
     /// Every next hop, and whether it is probed.
     next_hops: BTreeMap<IpAddr, (Judge, bool)>,
     /// The last read failed.
@@ -92,7 +103,17 @@ impl Prober {
         status: watch::Receiver<Status>,
         verdicts: watch::Sender<Verdicts>,
     ) -> Self {
-        Self { settings, neighbours, claims, status, verdicts, next_hops: BTreeMap::new(), failing: false }
+        let asked = BTreeMap::new();
+        Self {
+            settings,
+            neighbours,
+            claims,
+            status,
+            verdicts,
+            asked,
+            next_hops: BTreeMap::new(),
+            failing: false,
+        }
     }
 
     /// Runs until the reconciler ends.
@@ -134,6 +155,8 @@ impl Prober {
         let gone: Vec<IpAddr> =
             self.next_hops.keys().filter(|it| !there.contains_key(*it)).copied().collect();
         for address in gone {
+            self.asked.remove(&address);
+            self.claims.work.forget(address);
             if self.next_hops.remove(&address).is_some_and(|(judge, _)| judge.verdict().is_some()) {
                 self.claims.declare(|state| state.forget_answers(address));
             }
@@ -157,7 +180,9 @@ impl Prober {
         self.claims.work.probed(asked.len());
         let mut unasked = Vec::new();
         let mut changed = false;
-        for (address, Neighbour { sight, .. }) in asked.into_iter().zip(neighbours) {
+        for (address, neighbour) in asked.into_iter().zip(neighbours) {
+            let sight = neighbour.sight;
+            self.measure(address, neighbour, now);
             let Some((judge, _)) = self.next_hops.get_mut(&address) else { continue };
             let before = judge.verdict();
             judge.take(sight, on_time, now, &self.settings);
@@ -167,6 +192,7 @@ impl Prober {
                     log(address, answers, before);
                     if !answers {
                         self.claims.work.silenced();
+                        self.claims.work.forget(address);
                     }
                     self.claims.declare(|state| state.set_answers(address, answers));
                 }
@@ -176,10 +202,31 @@ impl Prober {
                 unasked.push((address, sight));
             }
         }
+        let soliciting = Instant::now();
+        for (address, sight) in &unasked {
+            match sight {
+                Sight::Asked => {} // since an earlier round
+                _ => drop(self.asked.insert(*address, soliciting)),
+            }
+        }
         let told = self.neighbours.ask(&unasked);
         self.seen(told);
         if changed {
             self.publish();
+        }
+    }
+
+    /// Measures the time from a solicitation to its answer. The kernel keeps the time since an answer
+    /// in whole steps of 10 ms, so that the result may be as much too long.
+    fn measure(&mut self, address: IpAddr, neighbour: Neighbour, now: Instant) {
+        if neighbour.sight != Sight::Answered {
+            return;
+        }
+        let asked = self.asked.remove(&address);
+        if let (Some(asked), Some(ago)) = (asked, neighbour.answered_ago)
+            && let Some(took) = now.duration_since(asked).checked_sub(ago)
+        {
+            self.claims.work.answered(address, took);
         }
     }
 

@@ -100,6 +100,27 @@ async fn a_silent_next_hop_leaves_the_route_soon_and_comes_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_time_to_an_answer_is_that_since_the_solicitation() {
+    let rig = rig().await;
+    rig.known().await;
+    let work = rig.kernel.work();
+    let seen = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let to = Arc::clone(&seen);
+    work.observe(move |took| to.lock().unwrap().push(took));
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let times = work.answers();
+    assert_eq!(times.keys().copied().collect::<Vec<_>>(), addresses(&[ONE, TWO]));
+    // A round is 135 to 150 ms after the last, and the answers are 100 ms old.
+    let is_near = |took: &Duration| (34..52).contains(&took.as_millis());
+    assert!(times.values().all(is_near), "{times:?}");
+    assert!(seen.lock().unwrap().len() >= 24 && seen.lock().unwrap().iter().all(is_near), "{seen:?}");
+    rig.silence(ONE, true);
+    rig.until(|status| hops(status) == addresses(&[TWO])).await;
+    assert_eq!(work.answers().keys().copied().collect::<Vec<_>>(), addresses(&[TWO]));
+    rig.end().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn if_all_fall_silent_the_last_next_hops_stay_and_are_reported() {
     let rig = rig().await;
     rig.known().await;

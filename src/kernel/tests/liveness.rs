@@ -20,6 +20,7 @@ use super::{
     far::Far,
     netns::{in_netns, settings, start_with, status},
 };
+use crate::testing::eventually;
 use crate::testing::witness::{add_address, add_veth, change_link, flush_addresses};
 use crate::{
     api::Dual,
@@ -97,11 +98,15 @@ fn a_silently_dead_load_balancer_is_withdrawn_and_comes_back() {
     in_netns(|| async {
         let tasks = Tasks::default();
         let (kernel, [one, _two]) = two_that_answer(&tasks).await;
+        let times = eventually(|| kernel.work().answers(), |times| times.len() == 4).await;
+        println!("answered after {times:?}");
+        assert!(times.values().all(|took| *took < Duration::from_secs(1)), "{times:?}");
         for _ in 0..2 {
             let died = Instant::now();
             one.die();
             status(&kernel, |status| hops(status) == all(&TWO)).await;
             println!("withdrawn after {:?}", died.elapsed());
+            assert_eq!(kernel.work().answers().into_keys().collect::<BTreeSet<_>>(), all(&TWO));
             assert!(died.elapsed() < Duration::from_secs(4), "{:?}", died.elapsed());
             let answered = Instant::now();
             one.answer();

@@ -104,6 +104,9 @@ impl Up {
         }
         self.watches.push(tasks.guarded(faults::report(kernel.status(), health.clone())));
         let _first = (self.handles.kernel.set(kernel.status()), self.handles.work.set(kernel.work()));
+        if let Some(metrics) = &self.metrics {
+            metrics.probes(&kernel.work());
+        }
         self.kernel = Some(kernel.clone());
         Ok((kernel, SnapshotFile { file, restored }))
     }

@@ -26,8 +26,15 @@ pub(super) enum Part {
 
 impl Part {
     /// Every part.
-    pub(super) const ALL: [Part; 7] =
-        [Part::Links, Part::Connections, Part::NextHops, Part::Vips, Part::Leases, Part::Services, Part::Events];
+    pub(super) const ALL: [Part; 7] = [
+        Part::Links,
+        Part::Connections,
+        Part::NextHops,
+        Part::Vips,
+        Part::Leases,
+        Part::Services,
+        Part::Events,
+    ];
 
     /// Its name on the command line.
     pub(super) const fn name(self) -> &'static str {
@@ -116,7 +123,8 @@ fn connections(document: &Document, table: &mut Table) -> Value {
     table.head(["CONNECTION", "ROLE", "SINCE", "REFRESHES", "HEALS", "EXPIRES", "PATH"]);
     for peer in document.mesh.iter().flat_map(|mesh| &mesh.load_balancers) {
         let answer = peer.answer.as_ref();
-        let number = |of: fn(&Answer) -> u64| answer.map_or_else(|| "-".to_owned(), |it| of(it).to_string());
+        let number =
+            |of: fn(&Answer) -> u64| answer.map_or_else(|| "-".to_owned(), |it| of(it).to_string());
         table.row([
             cell(&peer.name),
             cell("load-balancer"),
@@ -148,7 +156,7 @@ fn path(hops: &[Hop]) -> String {
 }
 
 fn next_hops(document: &Document, table: &mut Table) -> Value {
-    table.head(["NEXT-HOP", "INSTALLED", "ANSWERS", "LOAD-BALANCER", "LEFT-OUT-BECAUSE"]);
+    table.head(["NEXT-HOP", "INSTALLED", "ANSWERS", "RTT", "LOAD-BALANCER", "LEFT-OUT-BECAUSE"]);
     let balancers = document.mesh.iter().flat_map(|mesh| &mesh.load_balancers);
     for (peer, hop) in balancers.flat_map(|peer| peer.next_hops.iter().map(move |hop| (peer, hop))) {
         let installed = state(hop.installed, if hop.installed { "yes" } else { "no" });
@@ -161,6 +169,7 @@ fn next_hops(document: &Document, table: &mut Table) -> Value {
             cell(hop.address),
             installed,
             answers,
+            cell(hop.rtt_ms.map_or_else(|| "-".to_owned(), |rtt| format!("<={rtt}ms"))),
             cell(&peer.name),
             cell(or_dash(hop.withheld.as_deref())),
         ]);
@@ -274,12 +283,18 @@ mod tests {
         let table = [
             (Part::Links, "nsm-1  running  load-balancer  lb-1        connected  -\n"),
             (Part::Links, "nsm-9  running  target         target-1    connected  -\n"),
-            (Part::NextHops, "172.16.0.2  yes        yes      lb-1           -\n"),
+            (Part::NextHops, "172.16.0.2  yes        yes      <=10ms  lb-1           -\n"),
             (Part::Vips, "20.0.0.1/32\n"),
             (Part::Leases, "held              7\n"),
             (Part::Leases, "\nbridge        held   1        172.16.0.1/24\n"),
-            (Part::Connections, "lb-1        load-balancer  2029-12-31T20:57:05.000Z  9          1      2030-01-01T00:10:00.000Z  px > nsmgr > lb-1\n"),
-            (Part::Connections, "target-1    target         2029-12-31T20:58:00.000Z  3          -      -                         -\n"),
+            (
+                Part::Connections,
+                "lb-1        load-balancer  2029-12-31T20:57:05.000Z  9          1      2030-01-01T00:10:00.000Z  px > nsmgr > lb-1\n",
+            ),
+            (
+                Part::Connections,
+                "target-1    target         2029-12-31T20:58:00.000Z  3          -      -                         -\n",
+            ),
             (Part::Services, "nsmgr     up     -      unix:///var/lib/networkservicemesh/nsm.io.sock  -\n"),
             (Part::Events, "warning  kernel  degraded  load balancer px-lb-2: next hop"),
         ];

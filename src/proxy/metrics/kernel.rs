@@ -68,6 +68,11 @@ const DRIFT: Metric = Metric::counter(
 
 const PROBES: Metric =
     Metric::counter("meridio.proxy.probes", "{probe}", "Looks for the answer of a load balancer's address.");
+const RTT: Metric = Metric::histogram(
+    "meridio.proxy.probes.rtt",
+    &[0.02, 0.05, 0.1, 0.2, 0.5, 1.0],
+    "Time from a solicitation of a load balancer's address to its answer; up to 10 ms too long.",
+);
 const SILENCES: Metric = Metric::counter(
     "meridio.proxy.probes.silences",
     "{silence}",
@@ -79,7 +84,7 @@ const ANNOUNCEMENTS: Metric = Metric::counter(
     "Announcements of changed MAC addresses that were sent.",
 );
 
-pub(super) const METRICS: [&Metric; 14] = [
+pub(super) const METRICS: [&Metric; 15] = [
     &LINKS,
     &ORPHANS,
     &NEXT_HOPS,
@@ -92,6 +97,7 @@ pub(super) const METRICS: [&Metric; 14] = [
     &OPERATIONS,
     &DRIFT,
     &PROBES,
+    &RTT,
     &SILENCES,
     &ANNOUNCEMENTS,
 ];
@@ -207,6 +213,12 @@ pub(super) fn register(meter: &Meter, handles: &Arc<Handles>) {
             seen.with([name], count(found));
         }
     });
+}
+
+/// Records the times of answers from now on.
+pub(super) fn probes(meter: &Meter, work: &Work) {
+    let times = RTT.record(meter);
+    work.observe(move |took| times.record(took.as_secs_f64(), &[]));
 }
 
 fn product<'a, A: Copy, B: Copy>(these: &'a [A], those: &'a [B]) -> impl Iterator<Item = (A, B)> {

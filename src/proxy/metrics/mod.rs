@@ -37,10 +37,13 @@ use tokio::{
 };
 
 pub use self::calls::Timed;
-pub(crate) use self::{registry::TimedRegistry, serve::serve};
 use self::{calls::Calls, metric::Metric};
+pub(crate) use self::{registry::TimedRegistry, serve::serve};
 use super::{app, config::Config, state::Sources, telemetry};
-use crate::chain::{causes, observe::Observer};
+use crate::{
+    chain::{causes, observe::Observer},
+    kernel::Work,
+};
 
 /// Name of the meter, as in Meridio's other components.
 const METER: &str = "Meridio";
@@ -130,6 +133,11 @@ impl Metrics {
     /// An observer of a chain, which counts its calls and measures their time.
     pub(crate) fn chain(&self, name: &'static str) -> Arc<dyn Observer> {
         self.0.calls.chain(name)
+    }
+
+    /// Records the time of each answer to the probes of load balancers.
+    pub(crate) fn probes(&self, work: &Work) {
+        kernel::probes(&self.0.provider.meter(METER), work);
     }
 
     /// Exports the last values, if there is an export, for at most `limit`. Later values are not

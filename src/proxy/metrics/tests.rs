@@ -87,6 +87,8 @@ async fn whole(number_of_ports: usize, tasks: &Tasks) -> Metrics {
         handles.set_mesh(settings, watch::channel(status).1, watch::channel(Discovered::default()).1, tasks);
     let metrics = Metrics::with_ports(&sources, Box::new(move || Ok(ports(number_of_ports)))).unwrap();
     drop((port, hop));
+    metrics.probes(&parts.kernel.work());
+    parts.kernel.work().answered("172.16.1.2".parse().unwrap(), Duration::from_millis(7));
     let row = tower::layer::util::Identity::new;
     let rows = || Chain::new().layer("trace", row()).layer("metadata", row()).layer("connect", row());
     for name in ["endpoint", "client"] {
@@ -409,6 +411,55 @@ async fn other_pods_get_the_metrics_and_nothing_else() {
         let answer = ask(&address, line).await;
         assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{line}: {answer}");
     }
+    tasks.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_scrapes_a_second_of_a_thousand_links_delay_no_call() {
+    let tasks = Tasks::default();
+    let metrics = whole(1000, &tasks).await;
+    let chain = Chain::new().layer("metadata", tower::layer::util::Identity::new()).end(Tail);
+    let chain = chain.observe(metrics.chain("client")).build().unwrap();
+    let listener = serve::listen(0).await.unwrap();
+    let Address::Tcp(address) = listener.address().unwrap() else { panic!("not TCP") };
+    let address = address.replace("[::]", "127.0.0.1");
+    let _served = crate::proxy::admin::serve(listener, serve::router(metrics), &tasks);
+    let mut scrapes = tokio::task::JoinSet::new();
+    let mut longest = Duration::ZERO;
+    for _ in 0..20 {
+        let address = address.clone();
+        scrapes.spawn(async move { ask(&address, "GET /metrics").await });
+        let until = Instant::now() + Duration::from_millis(100);
+        while Instant::now() < until {
+            let began = Instant::now();
+            chain.request(Request::new(Connection::named("a"))).await.unwrap();
+            longest = longest.max(began.elapsed());
+            tokio::task::yield_now().await;
+        }
+    }
+    for answer in scrapes.join_all().await {
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer:.100}");
+        assert_eq!(answer.matches("\nmeridio_interface_rx_bytes_total{").count(), 1000);
+    }
+    assert!(longest < Duration::from_secs(2), "{longest:?}");
+    tasks.stop().await;
+}
+
+#[tokio::test]
+async fn a_scrape_of_a_hundred_links_is_cheap() {
+    use rustix::time::{ClockId, clock_gettime};
+    let tasks = Tasks::default();
+    let metrics = whole(100, &tasks).await;
+    metrics.0.make().unwrap();
+    let spent = || {
+        let now = clock_gettime(ClockId::ThreadCPUTime);
+        Duration::new(now.tv_sec.cast_unsigned(), u32::try_from(now.tv_nsec).unwrap())
+    };
+    let before = spent();
+    metrics.0.make().unwrap();
+    let took = spent() - before;
+    println!("a scrape of 100 links: {took:?} of CPU"); // at most 5 ms in a release build
+    assert!(took < Duration::from_millis(500), "{took:?}");
     tasks.stop().await;
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The connections to load balancers and of targets, as declared and as they are in the kernel.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -103,6 +103,9 @@ pub(crate) struct NextHop {
     pub(crate) withheld: Option<String>,
     /// Whether it answers probes, if that is known.
     pub(crate) answers: Option<bool>,
+    /// Time from the last solicitation to its answer, rounded up to 10 ms, in which the kernel
+    /// keeps it; absent without an answer.
+    pub(crate) rtt_ms: Option<u64>,
 }
 
 /// A target.
@@ -237,12 +240,25 @@ fn links(peer: &Peer) -> Vec<Link> {
     peer.links.iter().map(link).collect()
 }
 
+/// Adds the time of the last answer of each next hop.
+pub(super) fn measured(load_balancers: &mut [LoadBalancer], answers: &BTreeMap<IpAddr, Duration>) {
+    for hop in load_balancers.iter_mut().flat_map(|peer| &mut peer.next_hops) {
+        hop.rtt_ms = answers.get(&hop.address).map(|took| ceil(*took));
+    }
+}
+
+/// Milliseconds, rounded up to 10.
+fn ceil(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX >> 1).next_multiple_of(10).max(10)
+}
+
 fn next_hops(peer: &Peer, kernel: &kernel::Status) -> Vec<NextHop> {
     let hop = |(address, withheld): (&IpAddr, &Result<(), kernel::Withheld>)| NextHop {
         address: *address,
         installed: kernel.has_next_hop(*address),
         withheld: withheld.as_ref().err().map(ToString::to_string),
         answers: kernel.answers.get(address).copied(),
+        rtt_ms: None,
     };
     peer.next_hops.iter().map(hop).collect()
 }

@@ -212,7 +212,10 @@ impl Handles {
         let status = status.borrow().clone();
         let id = |name: &str| settings.connection_id(name);
         let answers = self.answers.get().cloned().unwrap_or_default();
-        let load_balancers = peers::load_balancers(&status, id, kernel?, &answers);
+        let mut load_balancers = peers::load_balancers(&status, id, kernel?, &answers);
+        if let Some(work) = self.work.get() {
+            peers::measured(&mut load_balancers, &work.answers());
+        }
         let aside = known.aside.into_iter().collect();
         Some(Mesh { known: status.known, error: known.failure, aside, load_balancers })
     }

@@ -4,11 +4,12 @@
 //!
 //! The prober repeats the same requests several times a second. Only their sequence numbers change.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
 use rtnetlink::{
     packet_core::{
-        ErrorContext, NLM_F_CREATE, NLM_F_REQUEST, NetlinkBuffer, NetlinkMessage, NetlinkPayload, NlasIterator,
+        ErrorContext, NLM_F_CREATE, NLM_F_REQUEST, NetlinkBuffer, NetlinkMessage, NetlinkPayload,
+        NlasIterator,
     },
     packet_route::{
         RouteNetlinkMessage::{self, GetNeighbour, NewNeighbour},
@@ -33,6 +34,11 @@ const NEW_NEIGHBOUR: u16 = 28;
 const NEIGHBOUR_HEADER: usize = 12;
 /// The attribute with the link-layer address (`NDA_LLADDR`).
 const LINK_LAYER_ADDRESS: u16 = 2;
+/// The attribute with the times of an entry (`NDA_CACHEINFO`); the first is that since the last
+/// answer, in ticks.
+const TIMES: u16 = 3;
+/// A tick of the kernel's interfaces (`USER_HZ`).
+const TICK: Duration = Duration::from_millis(10);
 
 /// A request, with its flags.
 pub(super) type Request = (RouteNetlinkMessage, u16);
@@ -173,17 +179,26 @@ pub(super) fn entry(answer: &[u8]) -> Result<Option<Neighbour>, Refusal> {
     let message = NetlinkBuffer::new_checked(answer).map_err(Refusal::broken)?;
     if message.message_type() != NEW_NEIGHBOUR {
         return match object(answer) {
-            Err(refusal) if refusal.errno == errno::ENOENT => {
-                Ok(Some(Neighbour { sight: Sight::Unknown, mac: None }))
-            }
+            Err(refusal) if refusal.errno == errno::ENOENT => Ok(Some(Neighbour::unknown())),
             other => other.map(|_| None),
         };
     }
     let header = NeighbourHeader::parse(message.payload()).context("a neighbour").map_err(Refusal::broken)?;
     let attributes = message.payload().get(NEIGHBOUR_HEADER..).unwrap_or_default();
-    let mut known = NlasIterator::new(attributes).filter_map(Result::ok);
-    let mac = known.find(|attribute| attribute.kind() == LINK_LAYER_ADDRESS);
-    Ok(Some(Neighbour { sight: sight(header.state), mac: mac.and_then(|mac| Mac::of(mac.value())) }))
+    let mut found = Neighbour { sight: sight(header.state), ..Neighbour::unknown() };
+    for attribute in NlasIterator::new(attributes).filter_map(Result::ok) {
+        match attribute.kind() {
+            LINK_LAYER_ADDRESS => found.mac = Mac::of(attribute.value()),
+            TIMES => found.answered_ago = ticks(attribute.value()),
+            _ => {}
+        }
+    }
+    Ok(Some(found))
+}
+
+fn ticks(times: &[u8]) -> Option<Duration> {
+    let first = times.first_chunk().copied()?;
+    TICK.checked_mul(u32::from_ne_bytes(first))
 }
 
 fn sight(state: NeighbourState) -> Sight {
@@ -213,7 +228,11 @@ mod tests {
         let mut batches = Batches::new();
         let sent = |batches: &mut Batches<IpAddr>, bridge, addresses: &[IpAddr]| -> Vec<Vec<u8>> {
             let requests = |address: &IpAddr| [get(*address, bridge)].into_iter();
-            batches.of(bridge, addresses, requests).iter_mut().map(|batch| batch.numbered(7).to_vec()).collect()
+            batches
+                .of(bridge, addresses, requests)
+                .iter_mut()
+                .map(|batch| batch.numbered(7).to_vec())
+                .collect()
         };
         let first = sent(&mut batches, 3, &addresses);
         assert_eq!(first.len(), 2, "40 are more than a datagram has");
@@ -259,7 +278,11 @@ mod tests {
                 let mac_bytes = mac.map(|mac| NeighbourAttribute::LinkLayerAddress(mac.0.to_vec()));
                 message.attributes.extend(mac_bytes);
                 let mut answer = Batch::of([(NewNeighbour(message), 0)]);
-                assert_eq!(entry(answer.numbered(1)), Ok(Some(Neighbour { sight, mac })), "{state:?}");
+                assert_eq!(
+                    entry(answer.numbered(1)),
+                    Ok(Some(Neighbour { sight, mac, answered_ago: None })),
+                    "{state:?}"
+                );
             }
         }
         assert!(entry(&[1, 2, 3]).is_err());
