@@ -29,7 +29,6 @@ mod worker;
 #[cfg(test)]
 mod tests;
 
-#[cfg(feature = "proxy")]
 pub(crate) use self::list::{List, Listed};
 pub use self::{
     allocator::{AllocateError, Allocator, NO_MORE_PREFIX, Subnet},

@@ -41,6 +41,7 @@ struct Inner {
 
 /// A connection, and how often it was published.
 #[derive(Clone, Debug)]
+#[cfg_attr(not(feature = "proxy"), allow(dead_code))] // only the proxy shows the times
 pub(crate) struct Known {
     /// As last published.
     pub(crate) connection: Arc<Connection>,
@@ -126,6 +127,7 @@ impl Connections {
     }
 
     /// Every connection, with the number of its answers, in no order.
+    #[cfg(feature = "proxy")]
     pub(crate) fn known(&self) -> Vec<Known> {
         self.lock().known.values().cloned().collect()
     }
