@@ -4,7 +4,7 @@
 //!
 //! 1. A connection is known from its first answer until its Close is done.
 //! 2. A Request of a timer counts as a refresh, one that heals as a heal.
-//! 3. A Request that fails changes nothing.
+//! 3. A Request that fails changes nothing but the failure, which stays until the next answer.
 //! 4. A reselect, which closes and requests again, leaves the counts.
 //!
 //! # Order
@@ -24,7 +24,7 @@ use std::{
 
 use crate::{
     api::Connection,
-    chain::{Close, Element, EventKind, Next, Order, Origin, Request, Result},
+    chain::{Close, Element, Error, EventKind, Next, Order, Origin, Request, Result, causes},
 };
 
 /// The last answer of each connection, by its id at the client. Clones share them.
@@ -44,6 +44,8 @@ pub struct Answer {
     pub heals: u64,
     /// The hops of the path, from the client to the endpoint.
     pub path: Vec<Hop>,
+    /// Why the last Request failed, if it did.
+    pub failure: Option<String>,
 }
 
 /// A hop of a path.
@@ -94,11 +96,19 @@ impl Answers {
             refreshes: 0,
             heals: 0,
             path: Vec::new(),
+            failure: None,
         });
         answer.at = at;
         answer.path = path;
+        answer.failure = None;
         answer.refreshes += u64::from(origin == Origin::Event(EventKind::Refresh));
         answer.heals += u64::from(origin == Origin::Event(EventKind::Heal));
+    }
+
+    fn fail(&self, id: &str, error: &Error) {
+        if let Some(answer) = self.lock().get_mut(id) {
+            answer.failure = Some(causes(error));
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Answer>> {
@@ -126,7 +136,8 @@ impl Element for Answers {
         let scope = request.context.scope.clone();
         let origin = request.context.origin;
         let id = request.connection.client_id().to_owned();
-        let connection = next.request(request).await?;
+        let answered = next.request(request).await;
+        let connection = answered.inspect_err(|error| self.fail(&id, error))?;
         if scope.get::<Recorded>().is_none() {
             scope.insert(Recorded { answers: self.clone(), id: id.clone() });
         }
@@ -145,7 +156,7 @@ impl Element for Answers {
 mod tests {
     use super::*;
     use crate::{
-        chain::{Call, Chain, Error, Reason, begin::BeginLayer, laws, metadata::MetadataLayer},
+        chain::{Call, Chain, Reason, begin::BeginLayer, laws, metadata::MetadataLayer},
         elements::refresh::Refresh,
         task::Tasks,
         testing,
@@ -181,7 +192,11 @@ mod tests {
         assert_eq!((known.refreshes, known.heals, known.path.len()), (0, 0, 2));
         assert_eq!((known.path[0].expires.is_some(), known.path[1].expires), (true, None));
         chain.request(request("bad")).await.unwrap_err();
-        assert_eq!(answers.get(first.client_id()).unwrap(), known, "rule 3");
+        let failed = answers.get(first.client_id()).unwrap();
+        assert!(failed.failure.as_ref().is_some_and(|why| why.contains("as the test wants")), "{failed:?}");
+        assert_eq!(Answer { failure: None, ..failed }, known, "rule 3");
+        chain.request(request("")).await.unwrap();
+        assert_eq!(answers.get(first.client_id()).unwrap().failure, None, "rule 3");
         chain.close(Close::new(request("").connection)).await.unwrap();
         assert!(answers.is_empty());
         tasks.stop().await;

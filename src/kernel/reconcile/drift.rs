@@ -1,15 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Detects changes by other programs: changes that a plan makes although the last pass reached the
-//! same desired state.
+//! Detects changes by other programs: changes that a plan makes although the last pass reached a
+//! state in which they were made, and nothing else is desired since.
 //!
-//! A link that appears has to be made a port; that is not drift.
+//! 1. Each change is compared on its own, with the part of the desired state that asks for it. So a
+//!    change by another program is found also if something else is desired meanwhile, or because of
+//!    it: without the addresses of the bridge, no next hop is desired.
+//! 2. A link that appears has to be made a port; that is not drift.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
-use crate::kernel::{Desired, Observed, Op};
+use crate::{
+    api::{Family, InterfaceName},
+    kernel::{Desired, Observed, Op},
+};
 
 /// Number of reverted changes that are named.
 const NAMED: usize = 8;
@@ -23,20 +34,46 @@ pub(super) struct Drift {
 
 struct Left {
     desired: Desired,
-    /// Indices of the ports.
-    ports: BTreeSet<u32>,
+    /// The ports, with their indices.
+    ports: BTreeMap<InterfaceName, u32>,
+}
+
+impl Left {
+    /// Whether a change reverts one of another program (rule 1).
+    fn had(&self, op: &Op, now: &Desired) -> bool {
+        let then = &self.desired;
+        match op {
+            Op::Attach(_, index) => self.ports.values().any(|port| port == index), // rule 2
+            Op::Detach(..) => then.leaving == now.leaving,
+            // The leak stop of a link goes with the link.
+            Op::DeleteRule(rule) if rule.stops_leaks_of(&now.ours).is_some() => false,
+            Op::AddRule(_) | Op::DeleteRule(_) => {
+                then.present == now.present
+                    && then.vip_rules == now.vip_rules
+                    && then.ports == now.ports
+                    && then.leaving == now.leaving
+            }
+            Op::AddAddress(_) | Op::DeleteAddress(_) => then.addresses == now.addresses,
+            Op::SetNextHops(family, _) => hops(then, *family) == hops(now, *family),
+            Op::DeleteRoute(..) | Op::SetBlackhole(_) => then.next_hops == now.next_hops,
+            Op::CreateBridge(_) | Op::RaiseBridge | Op::ConfigureBridge | Op::DeleteBridge => {
+                then.present == now.present
+            }
+            Op::ForgetNeighbour(_) => false,
+        }
+    }
+}
+
+/// The next hops of a family.
+fn hops(desired: &Desired, family: Family) -> BTreeSet<IpAddr> {
+    desired.next_hops.iter().filter(|hop| Family::of(**hop) == family).copied().collect()
 }
 
 impl Drift {
     /// The changes of a plan that revert changes of other programs.
     pub(super) fn of(&self, desired: &Desired, plan: &[Op]) -> Reverted {
-        let Some(left) = self.left.as_ref().filter(|left| left.desired == *desired) else {
-            return Reverted::default();
-        };
-        let reverts = plan.iter().filter(|op| match op {
-            Op::Attach(_, index) => left.ports.contains(index),
-            _ => true,
-        });
+        let Some(left) = &self.left else { return Reverted::default() };
+        let reverts = plan.iter().filter(|op| left.had(op, desired));
         Reverted { count: reverts.clone().count(), named: reverts.take(NAMED).map(Op::to_string).collect() }
     }
 
@@ -48,13 +85,19 @@ impl Drift {
         self.last = if found.count > 0 { Some((now, found.named.into())) } else { last };
     }
 
-    /// Records the state that a pass leaves, if it is the desired one.
-    pub(super) fn leave(&mut self, reached: Option<(&Desired, &Observed)>) {
-        self.left = reached.map(|(desired, observed)| {
-            let bridge = observed.bridge(&desired.ours);
-            let ports = bridge.into_iter().flat_map(|bridge| observed.ports_of(bridge.index));
-            Left { desired: desired.clone(), ports: ports.map(|(_, link)| link.index).collect() }
-        });
+    /// Records the state that a pass leaves, if it is the desired one. Returns the ports whose link
+    /// is another one than before.
+    pub(super) fn leave(&mut self, reached: Option<(&Desired, &Observed)>) -> Vec<InterfaceName> {
+        let before = self.left.take();
+        let Some((desired, observed)) = reached else { return Vec::new() };
+        let bridge = observed.bridge(&desired.ours);
+        let ports = bridge.into_iter().flat_map(|bridge| observed.ports_of(bridge.index));
+        let ports: BTreeMap<_, _> = ports.map(|(name, link)| (name.clone(), link.index)).collect();
+        let was = |name: &InterfaceName| before.as_ref().and_then(|left| left.ports.get(name));
+        let replaced = ports.iter().filter(|(name, index)| was(name).is_some_and(|was| was != *index));
+        let replaced = replaced.map(|(name, _)| name.clone()).collect();
+        self.left = Some(Left { desired: desired.clone(), ports });
+        replaced
     }
 
     /// The changes that reverted the last recent ones of another program; empty if there are none.

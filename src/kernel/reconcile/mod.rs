@@ -253,7 +253,11 @@ impl<B: Backend> Reconciler<B> {
         let done = end == End::Reached;
         let reverted = drift.count;
         self.drift.note(drift, self.claims.settings.resync);
-        self.drift.leave(done.then_some((&snapshot.desired, &observed)));
+        for link in self.drift.leave(done.then_some((&snapshot.desired, &observed))) {
+            let peer = snapshot.peers.iter().find(|(_, peer)| peer.links.contains_key(&link));
+            let peer = peer.map(|(id, _)| tracing::field::display(id));
+            tracing::info!(%link, peer, "another link has the name of a port, and is one now");
+        }
         if writes > 0 {
             tracing::debug!(writes, drift = reverted, ?end, "changed");
         }

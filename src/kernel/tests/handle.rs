@@ -266,6 +266,23 @@ async fn what_others_take_away_comes_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn addresses_that_others_remove_are_named() {
+    let (rig, _hop) = Rig::working().await;
+    rig.linux.change(|world| {
+        world.addresses.clear();
+        world.routes.clear();
+    });
+    let status = rig.until(|status| !status.reverted.is_empty()).await;
+    assert_eq!(status.reverted[0], "add address 172.16.1.1/24 to the bridge");
+    rig.until(|status| status.has_next_hop("172.16.1.2".parse().unwrap())).await;
+    let drifts = rig.status().drifts;
+    rig.kernel.set_gateways(Dual { v4: "172.17.0.1/24".parse().ok(), v6: None });
+    rig.until(|status| status.addresses.contains(&"172.17.0.1/24".parse().unwrap())).await;
+    assert_eq!(rig.status().drifts, drifts, "the own changes are no drift");
+    rig.end().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_stop_without_ports_leaves_nothing() {
     let (rig, balancer) = Rig::working().await;
     rig.linux.remove_link("lb-1");

@@ -148,8 +148,10 @@ pub(super) fn load_balancers(
     let left = known.map(|peer| peer.id.to_string()).filter(|left| !ids.contains(left));
     let left = left.map(|left| (left.clone(), left, None));
     let all = wanted.chain(left).map(|(name, id, state)| {
-        let answer = answers.get(&id).map(answer);
-        LoadBalancer { answer, ..load_balancer(name, id, state, kernel) }
+        let last = answers.get(&id);
+        let failure = last.as_ref().and_then(|last| last.failure.clone());
+        let known = load_balancer(name, id, state, kernel);
+        LoadBalancer { error: known.error.or(failure), answer: last.map(answer), ..known }
     });
     all.collect()
 }
