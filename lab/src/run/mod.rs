@@ -49,6 +49,7 @@ pub struct Run {
     plan: Plan,
     story: Story,
     report: Report,
+    glances: faults::Glances,
     started: Instant,
 }
 
@@ -110,7 +111,14 @@ impl Run {
         let baseline = Baseline::now().doing(|| "count descriptors".into())?;
         let started = Instant::now();
         let world = World::build(topology, ground, plan.peers, program).await?;
-        let mut run = Self { world, plan: plan.clone(), story, report: Report::default(), started };
+        let mut run = Self {
+            world,
+            plan: plan.clone(),
+            story,
+            report: Report::default(),
+            glances: faults::Glances::default(),
+            started,
+        };
         if plan.peers {
             run.report.leave_out("connections that nsmgr has at the end: it shows each to its owner only");
         }

@@ -30,7 +30,10 @@ pub(super) fn judge(run: &Run, fault: &Fault, traffic: &Traffic, seen: &Seen) ->
         verdict.ok &= seen.restored.is_some_and(|restored| restored <= within);
         verdict = verdict.figure("kernel as before ms", seen.restored.map(milliseconds));
     }
-    verdict
+    match &seen.status {
+        Some(status) => verdict.figure("status", status.as_str()),
+        None => verdict,
+    }
 }
 
 fn judge_part(

@@ -13,11 +13,8 @@ mod status;
 
 use std::time::Duration;
 
-pub(super) use self::{
-    act::Act,
-    list::FAULTS,
-    perform::{perform, whole},
-};
+use self::perform::perform;
+pub(super) use self::{act::Act, list::FAULTS, perform::whole, status::Glances};
 use super::Run;
 use crate::{error::LabError, traffic::record::Loss};
 
@@ -76,6 +73,7 @@ pub(super) async fn all(run: &mut Run) -> Result<(), LabError> {
     for fault in FAULTS.iter().filter(|fault| plan.takes(fault.name)) {
         perform(run, fault).await?;
     }
+    status::judge(run).await;
     Ok(())
 }
 

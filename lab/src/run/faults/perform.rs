@@ -32,6 +32,8 @@ pub(super) struct Seen {
     pub(super) stages: Vec<Range<Instant>>,
     /// Time until the kernel was as before, if it was in time.
     pub(super) restored: Option<Duration>,
+    /// The cause that `proxy status` shows, beside the one expected.
+    pub(super) status: Option<String>,
 }
 
 /// Performs a fault and judges it. A fault that could not be performed is a failed verdict, too.
@@ -50,6 +52,7 @@ pub(in crate::run) async fn perform(run: &mut Run, fault: &Fault) -> Result<(), 
         let verdict = Verdict::new("the proxy is ready after a fault", false);
         run.judge(verdict.figure("fault", fault.name).figure("stopped by", causes(&error)));
     }
+    status::is_well_again(run, fault).await;
     Ok(())
 }
 
@@ -59,6 +62,7 @@ async fn go_through(run: &mut Run, fault: &Fault, traffic: &Traffic) -> Result<S
     let datapath = run.world.datapath(0).await?;
     let mut begins = Vec::new();
     let mut restored = None;
+    let mut status = None;
     for stage in fault.stages {
         let mut begin = None;
         for act in stage.acts {
@@ -71,12 +75,13 @@ async fn go_through(run: &mut Run, fault: &Fault, traffic: &Traffic) -> Result<S
             restored = as_before(&run.world, &datapath, begin, within).await;
         }
         sleep_until(begin + stage.lasts).await;
-        status::judge(run, fault, stage).await?;
+        status = status::glance(run, fault, stage).await?.or(status);
     }
     let _never = whole(&run.world, traffic, begins.last().copied().unwrap_or(start)).await;
     let ends = begins.iter().skip(1).copied().chain([Instant::now() - UNDER_WAY]);
     let before = start..begins.first().copied().unwrap_or(start);
-    Ok(Seen { before, stages: begins.iter().zip(ends).map(|(begin, end)| *begin..end).collect(), restored })
+    let stages = begins.iter().zip(ends).map(|(begin, end)| *begin..end).collect();
+    Ok(Seen { before, stages, restored, status })
 }
 
 /// Waits until every connection exists and traffic is whole, or for long: a fault that does not

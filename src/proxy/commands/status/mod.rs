@@ -16,6 +16,7 @@ use super::{
 };
 use crate::proxy::{
     health::{LIVENESS, READINESS},
+    log::Event,
     state::Document,
 };
 
@@ -23,6 +24,10 @@ use crate::proxy::{
 const NOT_READY: u8 = 1;
 /// Problems that a screen shows.
 const SHOWN: usize = 8;
+/// Events that it shows, so that a fault that is over is seen, too.
+const LATEST: usize = 3;
+/// Maximum length of an event, in characters.
+const LONGEST: usize = 160;
 
 /// A summary on one screen.
 pub(super) fn answer(document: &Document, style: Style) -> Report {
@@ -39,9 +44,29 @@ pub(super) fn answer(document: &Document, style: Style) -> Report {
         "ready": ready,
         "live": serving(document, LIVENESS),
         "problems": listed,
+        "latest": latest(document).collect::<Vec<_>>(),
     });
     let text = text(document, state, &problems, style);
     Report { text, json, code: if ready { 0 } else { NOT_READY } }
+}
+
+/// The time, the message, the cause and the fields of an event, cut.
+fn line(event: &Event) -> String {
+    let cause = event.cause.as_ref().map(|cause| format!(": {cause}")).unwrap_or_default();
+    let fields = event.fields.iter().map(|(name, value)| match value.as_str() {
+        Some(text) => format!(" {name}={text}"),
+        None => format!(" {name}={value}"),
+    });
+    let whole = format!("{} {}{cause}{}", event.time, event.message, fields.collect::<String>());
+    match whole.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", &whole[..end]),
+        None => whole,
+    }
+}
+
+/// The newest events, the last one first.
+fn latest(document: &Document) -> impl Iterator<Item = &Event> {
+    document.events.iter().rev().take(LATEST)
 }
 
 fn serving(document: &Document, service: &str) -> bool {
@@ -120,6 +145,9 @@ fn facts(document: &Document) -> Table {
             cell("identity"),
             cell(format_args!("{id}, valid for {}", expires.as_deref().unwrap_or("-"))),
         ]);
+    }
+    for (number, event) in latest(document).enumerate() {
+        table.row([cell(if number == 0 { "latest" } else { "" }), cell(line(event))]);
     }
     if let Some(kernel) = &document.kernel {
         let state = match kernel.difference.len() {

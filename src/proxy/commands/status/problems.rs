@@ -36,6 +36,7 @@ pub(super) fn problems(document: &Document) -> Vec<Problem> {
     kernel(document, &mut found);
     mesh(document, &mut found);
     targets(document, &mut found);
+    drift(document, &mut found);
     rest(document, &mut found);
     found
 }
@@ -101,6 +102,7 @@ fn services(document: &Document, found: &mut Vec<Problem>) {
     if let Some(error) = waiting.and_then(|leases| leases.error.as_ref()) {
         mild(found, format!("IPAM refuses a lease: {error}"), "proxy inspect leases; see the pod of IPAM");
     }
+    renumbering(document, found);
     if let Some(count) = document.vips.as_ref().and_then(|vips| vips.refused) {
         let what = format!("NSP's list of {count} VIPs is refused, the last one stays");
         mild(found, what, "lower the number of VIPs of the trench");
@@ -123,10 +125,26 @@ fn kernel(document: &Document, found: &mut Vec<Problem>) {
             severe: sysctl.stops,
         });
     }
-    if let Some((last, others)) = kernel.reverted.split_first() {
-        let more = if others.is_empty() { String::new() } else { format!(" and {} more", others.len()) };
-        let what = format!("others change what is declared, and it is taken back: {last}{more}");
-        mild(found, what, "stop the other program; in the pod, ip monitor shows its changes");
+}
+
+/// Changes that are taken back already, so whatever lasts comes before them.
+fn drift(document: &Document, found: &mut Vec<Problem>) {
+    let reverted = document.kernel.as_ref().and_then(|kernel| kernel.reverted.split_first());
+    let Some((last, others)) = reverted else { return };
+    let more = if others.is_empty() { String::new() } else { format!(" and {} more", others.len()) };
+    let what = format!("others change what is declared, and it is taken back: {last}{more}");
+    mild(found, what, "stop the other program; in the pod, ip monitor shows its changes");
+}
+
+/// A bridge with addresses of two subnets of a family.
+fn renumbering(document: &Document, found: &mut Vec<Problem>) {
+    let desired = document.kernel.as_ref().and_then(|kernel| kernel.desired.as_ref());
+    let gateways = desired.map(|desired| desired.gateways.as_slice()).unwrap_or_default();
+    let of = |v6: bool| gateways.iter().filter(|net| net.contains(':') == v6).count();
+    if of(true) > 1 || of(false) > 1 {
+        let all = gateways.join(", ");
+        let what = format!("IPAM has moved addresses to others, connections follow: the bridge has {all}");
+        mild(found, what, "wait; if it was not intended, see the store of IPAM; proxy inspect leases");
     }
 }
 
@@ -140,12 +158,28 @@ fn mesh(document: &Document, found: &mut Vec<Problem>) {
         let next = "see the pods of the load balancers: each registers itself";
         severe(found, format!("the registry lists no load balancer of {service}"), next);
     }
+    forwarder(document, &mesh.load_balancers, found);
     mesh.load_balancers.iter().for_each(|peer| load_balancer(peer, found));
+}
+
+/// Connections that all fail although nsmgr is well: what they have in common lies between.
+fn forwarder(document: &Document, all: &[LoadBalancer], found: &mut Vec<Problem>) {
+    let nsmgr = document.services.nsmgr.as_ref().filter(|nsmgr| nsmgr.up && nsmgr.error.is_none());
+    let failing = all.iter().filter(|peer| peer.state == "connected");
+    let failing: Vec<_> = failing.filter_map(|peer| peer.error.as_ref()).collect();
+    let (Some(nsmgr), [first, _, ..]) = (nsmgr, failing.as_slice()) else { return };
+    if failing.len() == all.len() && failing.iter().all(|error| !error.contains(&nsmgr.address)) {
+        let what = format!(
+            "nsmgr answers, but no connection can be made through it: the forwarder of this node is the likely \
+             cause: {first}"
+        );
+        severe(found, what, "see the forwarder of this node and the log of nsmgr; proxy inspect events");
+    }
 }
 
 fn load_balancer(peer: &LoadBalancer, found: &mut Vec<Problem>) {
     let name = &peer.name;
-    if let Some(error) = &peer.error {
+    if let Some(error) = peer.error.as_ref().filter(|_| peer.state != "connected") {
         let next = "see the load balancer, the forwarder and nsmgr; proxy inspect links";
         return severe(found, format!("load balancer {name} refuses the connection: {error}"), next);
     }
@@ -164,6 +198,10 @@ fn load_balancer(peer: &LoadBalancer, found: &mut Vec<Problem>) {
     if peer.reach == "silent" {
         let what = format!("load balancer {name} does not answer ARP or neighbour solicitations");
         return severe(found, what, "see the pod of the load balancer; proxy explain its address");
+    }
+    if let Some(error) = &peer.error {
+        let what = format!("the connection to load balancer {name} is not renewed: {error}");
+        return severe(found, what, next);
     }
     for hop in &peer.next_hops {
         if let Some(why) = &hop.withheld {
