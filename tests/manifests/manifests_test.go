@@ -216,3 +216,29 @@ func TestTheSeccompProfileIsClosed(t *testing.T) {
 		}
 	}
 }
+
+// A thread is made by clone3, or by clone where that is not there.
+func TestTheSeccompProfileAllowsTheSystemCallsOfTheProxy(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join(deploy, "components/seccomp/meridio-proxy.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var profile specs.LinuxSeccomp
+	if err := json.Unmarshal(text, &profile); err != nil {
+		t.Fatal(err)
+	}
+	list, err := os.ReadFile("syscalls.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, names, _ := strings.Cut(string(list), "\n")
+	used := strings.Fields(names)
+	if len(used) < 50 {
+		t.Fatalf("only %d system calls are listed", len(used))
+	}
+	for _, name := range used {
+		if !slices.Contains(profile.Syscalls[0].Names, name) {
+			t.Errorf("the proxy makes the system call %s, which is not allowed", name)
+		}
+	}
+}

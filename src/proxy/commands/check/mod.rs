@@ -7,6 +7,7 @@ mod finding;
 mod network;
 mod peers;
 mod pod;
+mod running;
 
 use std::{fmt::Write, process::ExitCode};
 
@@ -47,7 +48,7 @@ pub(super) async fn findings(admin: Option<&Address>) -> Vec<Finding> {
         }
         Err(mistakes) => findings.extend(mistakes.0.iter().map(pod::mistake)),
     }
-    findings.extend(peers::running(admin).await);
+    findings.extend(running::findings(admin).await);
     findings
 }
 

@@ -1,19 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Checks of the peers: their sockets, their names, the running proxy.
+//! Checks of the peers: their names, their sockets, mTLS with them.
+//!
+//! SPIRE, nsmgr, IPAM and NSP report no version, neither by a call nor by a header, so the check
+//! prints the SPIFFE id and the expiry of a peer's certificate.
 
-use std::{io, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
-use tokio::{net::lookup_host, time::timeout};
+use tokio::{
+    net::lookup_host,
+    time::{Instant, timeout},
+};
 
-use super::Finding;
+use super::{Finding, State};
 use crate::{
-    proxy::{
-        commands::admin::{self, AdminError},
-        config::Config,
-        state::{Document, Identity},
-    },
-    transport::{Address, address::Socket},
+    chain::causes,
+    proxy::{config::Config, log::timestamp},
+    task::Tasks,
+    transport::{Address, Identity, Svid, Wire, address::Socket},
 };
 
 /// Time for each peer.
@@ -28,39 +32,60 @@ struct Peer<'a> {
 }
 
 pub(super) async fn findings(config: &Config) -> Vec<Finding> {
-    let spire = config.spiffe_endpoint_socket.parse();
-    let spire = spire.map(|target| Peer {
-        name: "SPIRE",
-        target,
-        breaks: "the proxy has no identity: it waits, and is not ready",
-        repair: "run the SPIRE agent on this node, and mount the folder of its socket",
-    });
+    let (spire, svid) = workload_api(&config.spiffe_endpoint_socket).await;
     let peers = [
-        spire.ok(),
-        Some(Peer {
+        Peer {
             name: "nsmgr",
             target: config.connect_to.clone(),
             breaks: "no target finds the proxy, and the proxy no load balancer",
             repair: "run nsmgr on this node, and mount /var/lib/networkservicemesh",
-        }),
-        Some(Peer {
+        },
+        Peer {
             name: "IPAM",
             target: config.ipam_service.clone(),
             breaks: "new connections have no addresses",
             repair: "see the pod and the service of IPAM, and NSM_IPAM_SERVICE",
-        }),
-        Some(Peer {
+        },
+        Peer {
             name: "NSP",
             target: config.nsp_service.clone(),
             breaks: "VIPs do not change, and a new proxy has none",
             repair: "see the pod and the service of NSP, and NSM_NSP_SERVICE_NAME, NSM_NAMESPACE, NSM_TRENCH",
-        }),
+        },
     ];
-    futures::future::join_all(peers.iter().flatten().map(reach)).await
+    let reached = futures::future::join_all(peers.iter().map(|peer| reach(peer, svid.clone()))).await;
+    spire.into_iter().chain(reached).collect()
 }
 
-/// Resolves and connects.
-async fn reach(peer: &Peer<'_>) -> Finding {
+/// Asks the Workload API for an SVID of this process, with which the other peers are called.
+async fn workload_api(socket: &str) -> (Option<Finding>, Option<Arc<Svid>>) {
+    let Ok(target) = socket.parse() else { return (None, None) };
+    let spire = Peer {
+        name: "SPIRE",
+        target,
+        breaks: "the proxy has no identity: it waits, and is not ready",
+        repair: "run the SPIRE agent on this node, and mount the folder of its socket",
+    };
+    let connected = reach(&spire, None).await;
+    if connected.state != State::Ok {
+        return (Some(connected), None);
+    }
+    let tasks = Tasks::default();
+    let svid = Identity::follow(socket, &tasks).ready(Instant::now() + TIME).await;
+    tasks.stop().await;
+    let finding = match &svid {
+        Ok(svid) => Finding::ok(spire.name, format!("{socket} issues {}", svid.id())),
+        Err(error) => {
+            let repair =
+                "register this pod with the SPIRE server, whose entries name the label spiffe.io/spiffe-id";
+            Finding::failed(spire.name, format!("{socket}: {}", causes(error)), spire.breaks, repair)
+        }
+    };
+    (Some(finding), svid.ok())
+}
+
+/// Resolves and connects; with an SVID, by mTLS.
+async fn reach(peer: &Peer<'_>, svid: Option<Arc<Svid>>) -> Finding {
     let Peer { name, target, breaks, repair } = peer;
     if let Address::Tcp(address) = target {
         let resolved = timeout(TIME, lookup_host(address.as_str())).await.unwrap_or_else(|_| Err(late()));
@@ -69,9 +94,19 @@ async fn reach(peer: &Peer<'_>) -> Finding {
             return Finding::failed(name, found, *breaks, format!("see the DNS of the cluster; {repair}"));
         }
     }
-    match timeout(TIME, Socket::connect(target)).await.unwrap_or_else(|_| Err(late())) {
-        Ok(_) => Finding::ok(name, format!("{target} accepts connections")),
-        Err(error) => Finding::failed(name, format!("{target}: {error}"), *breaks, *repair),
+    if let Err(error) = timeout(TIME, Socket::connect(target)).await.unwrap_or_else(|_| Err(late())) {
+        return Finding::failed(name, format!("{target}: {error}"), *breaks, *repair);
+    }
+    let Some(svid) = svid else { return Finding::ok(name, format!("{target} accepts connections")) };
+    match Wire::dial(target, svid, Instant::now() + TIME).await {
+        Ok(wire) => {
+            let until = timestamp(wire.peer().not_after());
+            Finding::ok(name, format!("{target} is {}, until {until}", wire.peer().id()))
+        }
+        Err(error) => {
+            let repair = "compare the clocks of the nodes and the trust domains of both pods";
+            Finding::failed(name, causes(&error).to_string(), *breaks, repair)
+        }
     }
 }
 
@@ -79,58 +114,12 @@ fn late() -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {TIME:?}"))
 }
 
-/// The running proxy: its version, and its identity beside the clock.
-pub(super) async fn running(admin: Option<&Address>) -> Vec<Finding> {
-    match admin::document(admin).await {
-        Ok(document) => vec![version(&document), identity(document.identity.as_ref())],
-        Err(AdminError::NoProxy(target, _)) => {
-            vec![Finding::ok(
-                "proxy",
-                format!("none runs at {target}: its identity and version are not checked"),
-            )]
-        }
-        Err(error) => {
-            let repair = "NSM_ADMIN_ADDRESS=127.0.0.1:9090, or --admin ADDRESS";
-            let breaks = "status, inspect, plan and diags cannot read the proxy";
-            vec![Finding::warning("proxy", crate::chain::causes(&error).to_string(), breaks, repair)]
-        }
-    }
-}
-
-fn version(document: &Document) -> Finding {
-    let ours = env!("CARGO_PKG_VERSION");
-    let running = &document.process.version;
-    match running == ours {
-        true => Finding::ok("version", format!("{ours}, as the proxy that runs")),
-        false => {
-            let breaks = "nothing; but this program may read less of the state than there is";
-            let found = format!("{ours}; the proxy that runs is {running}");
-            Finding::warning("version", found, breaks, "run the program of the pod's image")
-        }
-    }
-}
-
-/// An SVID that has expired by the clock of this node.
-fn identity(identity: Option<&Identity>) -> Finding {
-    const BREAKS: &str = "no peer accepts the proxy";
-    const REPAIR: &str = "see the SPIRE agent and the registration of this pod, and compare the clock of this node \
-                          with that of the SPIRE server";
-    let left = identity.and_then(|identity| identity.expires_in_seconds);
-    let why = identity.and_then(|identity| identity.error.as_deref());
-    let why = why.map(|error| format!(" ({error})")).unwrap_or_default();
-    match left {
-        None => Finding::failed("identity", format!("no SVID{why}"), BREAKS, REPAIR),
-        Some(0) => Finding::failed("identity", format!("the SVID has expired{why}"), BREAKS, REPAIR),
-        Some(left) => Finding::ok("identity", format!("the SVID is valid for {left} s{why}")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use tokio::net::UnixListener;
 
-    use super::{super::State, *};
-    use crate::proxy::commands::sample;
+    use super::*;
+    use crate::testing::{Authority, Workload, echo::Endpoint};
 
     fn peer(target: Address) -> Peer<'static> {
         Peer { name: "nsmgr", target, breaks: "registering", repair: "run nsmgr" }
@@ -141,36 +130,46 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("nsmgr.sock");
         let _listener = UnixListener::bind(&path).unwrap();
-        assert_eq!(reach(&peer(Address::Unix(path))).await.state, State::Ok);
-        let gone = reach(&peer(Address::Unix(folder.path().join("none")))).await;
+        assert_eq!(reach(&peer(Address::Unix(path)), None).await.state, State::Ok);
+        let gone = reach(&peer(Address::Unix(folder.path().join("none"))), None).await;
         assert_eq!((gone.state, &*gone.breaks, &*gone.repair), (State::Failed, "registering", "run nsmgr"));
         assert!(gone.found.contains("/none: "), "{gone:?}");
-        let unknown = reach(&peer(Address::Tcp("no-such-host.invalid:1".into()))).await;
+        let unknown = reach(&peer(Address::Tcp("no-such-host.invalid:1".into())), None).await;
         assert!(
             unknown.found.contains("cannot be resolved") && unknown.repair.contains("DNS"),
             "{unknown:?}"
         );
     }
-
-    #[test]
-    fn an_expired_identity_and_another_version_are_found() {
-        let mut document = sample::well();
-        assert_eq!(version(&document).state, State::Ok);
-        document.process.version = "0.0.0".into();
-        assert_eq!(version(&document).state, State::Warning);
-        let mut own = document.identity.clone().unwrap();
-        assert_eq!(identity(Some(&own)).state, State::Ok);
-        own.expires_in_seconds = Some(0);
-        assert_eq!(identity(Some(&own)).state, State::Failed);
-        assert_eq!(identity(None).state, State::Failed);
+    #[tokio::test]
+    async fn a_peer_is_shown_by_its_certificate() {
+        let ours = Authority::new("a.test");
+        let endpoint = Endpoint::of(&ours).await;
+        let finding = reach(&peer(endpoint.address.clone()), Some(ours.svid("proxy"))).await;
+        assert_eq!(finding.state, State::Ok, "{finding:?}");
+        assert!(finding.found.contains(" is spiffe://a.test/endpoint, until 20"), "{finding:?}");
+        let stranger = Endpoint::of(&Authority::new("b.test")).await;
+        let finding = reach(&peer(stranger.address.clone()), Some(ours.svid("proxy"))).await;
+        assert_eq!(finding.state, State::Failed);
+        assert!(finding.found.contains("spiffe://b.test/endpoint"), "{finding:?}");
+        assert!(finding.repair.contains("trust domains"), "{finding:?}");
     }
 
     #[tokio::test]
-    async fn without_a_proxy_its_checks_are_left_out() {
+    async fn a_workload_api_issues_an_svid_or_has_the_repair() {
         let folder = tempfile::tempdir().unwrap();
-        let none = Address::Unix(folder.path().join("none"));
-        let findings = running(Some(&none)).await;
-        assert!(findings.len() == 1 && findings[0].state == State::Ok, "{findings:?}");
-        assert_eq!(running(None).await[0].state, State::Warning);
+        let agent = Workload::listen(folder.path().join("agent.sock")).unwrap();
+        let authority = Authority::new("a.test");
+        agent.grant(authority.issue(&authority.pod("red", "proxy"), Duration::from_secs(3600)));
+        let (finding, svid) = workload_api(&agent.url()).await;
+        assert_eq!(finding.unwrap().state, State::Ok);
+        assert!(svid.is_some());
+        agent.refuse();
+        let (finding, svid) = workload_api(&agent.url()).await;
+        let finding = finding.unwrap();
+        assert!(
+            finding.state == State::Failed && finding.repair.contains("register this pod"),
+            "{finding:?}"
+        );
+        assert!(svid.is_none());
     }
 }

@@ -21,8 +21,8 @@ use crate::{
 const EARLIEST: Duration = Duration::from_secs(1_735_689_600);
 
 pub(super) fn capabilities() -> Finding {
-    const GRANT: &str = "securityContext: {capabilities: {add: [\"NET_ADMIN\", \"NET_RAW\"]}}, and on the file: \
-                         setcap cap_net_admin,cap_net_raw=p";
+    const GRANT: &str = "securityContext: {allowPrivilegeEscalation: true, capabilities: {add: [\"NET_ADMIN\", \
+                         \"NET_RAW\"]}}, and on the file: setcap cap_net_admin,cap_net_raw=p";
     match capabilities::raise() {
         Ok(found) if found.net_raw => Finding::ok("capabilities", "NET_ADMIN, NET_RAW"),
         Ok(_) => {
@@ -37,19 +37,31 @@ pub(super) fn capabilities() -> Finding {
     }
 }
 
-/// A profile that forbids a system call shows in the other checks; this one names its mode.
+/// The mode of this process, which is that of its container. A profile that forbids a system call
+/// shows in the other checks.
 pub(super) fn seccomp() -> Finding {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mode = status.lines().find_map(|line| line.strip_prefix("Seccomp:")).map(str::trim);
-    match mode {
-        Some("2") => Finding::ok("seccomp", "a profile filters system calls"),
-        Some("0") => Finding::warning(
+    seccomp_of(&fs::read_to_string("/proc/self/status").unwrap_or_default())
+}
+
+fn seccomp_of(status: &str) -> Finding {
+    let field = |name| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+    match (field("Seccomp:"), field("Seccomp_filters:")) {
+        (Some("2"), None) => Finding::ok("seccomp", "a profile filters system calls"),
+        (Some("2"), Some(count)) => {
+            Finding::ok("seccomp", format!("a profile filters system calls; filters: {count}"))
+        }
+        (Some("0"), _) => Finding::warning(
             "seccomp",
             "no profile",
             "nothing; but an attacker who controls the process may use every system call",
             "securityContext: {seccompProfile: {type: RuntimeDefault}}",
         ),
-        other => Finding::ok("seccomp", format!("mode {}", other.unwrap_or("unknown"))),
+        (mode, _) => Finding::warning(
+            "seccomp",
+            format!("mode {}", mode.unwrap_or("unknown")),
+            "nothing; but it is not known whether system calls are filtered",
+            "mount /proc; use a kernel with CONFIG_SECCOMP_FILTER",
+        ),
     }
 }
 
@@ -111,6 +123,20 @@ pub(super) fn warning(warning: &str) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::{super::State, *};
+
+    #[test]
+    fn a_process_without_a_seccomp_filter_is_a_warning() {
+        for (status, state, found) in [
+            ("Name:\tproxy\nSeccomp:\t2\nSeccomp_filters:\t1\n", State::Ok, "filters: 1"),
+            ("Seccomp:\t2\n", State::Ok, "filters system calls"),
+            ("Seccomp:\t0\nSeccomp_filters:\t0\n", State::Warning, "no profile"),
+            ("Name:\tproxy\n", State::Warning, "unknown"),
+        ] {
+            let finding = seccomp_of(status);
+            assert!(finding.state == state && finding.found.contains(found), "{status}: {finding:?}");
+            assert_eq!(finding.repair.is_empty(), state == State::Ok, "{finding:?}");
+        }
+    }
 
     #[test]
     fn a_clock_that_is_not_set_fails() {
