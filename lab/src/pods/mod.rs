@@ -6,4 +6,5 @@ pub mod ground;
 pub mod hosted;
 pub mod pod;
 pub mod privileges;
+pub mod seccomp;
 pub mod simulated;

@@ -23,8 +23,8 @@ use nix::{
 use tokio::process::{Child, Command};
 
 use super::{
-    ground::{Ground, bind, mount_new},
-    privileges,
+    ground::{Ground, PROXY, bind, mount_new},
+    privileges, seccomp,
 };
 use crate::{
     error::{Doing, LabError},
@@ -128,7 +128,8 @@ pub struct Start<'a> {
     /// Its mounts: existing files and folders, with their paths in the pod. Unless one is at
     /// `/tmp`, it has an empty `/tmp` of its own.
     pub mounts: &'a [(PathBuf, &'a str)],
-    /// Whether it runs as user 10005 with NET_ADMIN and NET_RAW alone, if that user exists.
+    /// Whether it runs as user 10005 with NET_ADMIN and NET_RAW alone, if that user exists; the
+    /// proxy under its seccomp profile, too.
     pub confined: bool,
     /// Name of the file in the pod's folder that receives its output.
     pub log: &'a str,
@@ -159,6 +160,9 @@ impl Start<'_> {
             enter_mounts(self.mounts)?;
             if self.confined && privileges::has_user(privileges::PROXY_USER) {
                 privileges::keep_network_capabilities(privileges::PROXY_USER)?;
+                if self.program == Path::new(PROXY) {
+                    seccomp::confine()?;
+                }
             }
             let mut command = Command::new(format!("/proc/self/fd/{}", program.as_raw_fd()));
             command

@@ -51,6 +51,7 @@ fn judge_privileges(run: &mut Run) -> Result<(), LabError> {
     let users = of("Uid")?;
     let able = of("CapEff")?;
     let bound = of("CapBnd")?;
+    let filter = of("Seccomp")?;
     let alone = users.split_whitespace().all(|user| user == privileges::PROXY_USER.to_string());
     let verdict = Verdict::new(
         "the proxy is an ordinary user with NET_ADMIN and NET_RAW alone",
@@ -62,6 +63,8 @@ fn judge_privileges(run: &mut Run) -> Result<(), LabError> {
             .figure("capabilities", able)
             .figure("at most", bound),
     );
+    let verdict = Verdict::new("the proxy is confined to the seccomp profile of deploy/", filter == "2");
+    run.judge(verdict.figure("mode", filter));
     Ok(())
 }
 

@@ -38,6 +38,7 @@ pub(super) async fn run(admin: Option<Address>, as_json: bool) -> ExitCode {
 /// Runs every check.
 pub(super) async fn findings(admin: Option<&Address>) -> Vec<Finding> {
     let mut findings = vec![pod::capabilities(), pod::seccomp(), pod::descriptors(), pod::clock()];
+    findings.extend(pod::sockets());
     findings.extend(pod::files());
     match Config::from_environment() {
         Ok(config) => {

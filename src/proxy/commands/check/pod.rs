@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Checks of the process and its container: capabilities, seccomp, descriptors, clock, files.
+//! Checks of the process and its container: capabilities, seccomp, sockets, descriptors, clock,
+//! files.
 
 use std::{
     fs,
@@ -8,7 +9,11 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use rustix::fs::{Access, access};
+use rustix::{
+    fs::{Access, access},
+    io::Errno,
+    net::{AddressFamily, SocketType},
+};
 
 use super::Finding;
 use crate::{
@@ -63,6 +68,50 @@ fn seccomp_of(status: &str) -> Finding {
             "mount /proc; use a kernel with CONFIG_SECCOMP_FILTER",
         ),
     }
+}
+
+/// The kinds of sockets that the proxy needs, each with the function that fails without it. One of
+/// packets needs NET_RAW, and one for IPv6 that the kernel has IPv6: other checks name these.
+const SOCKETS: [(&str, AddressFamily, SocketType, &str); 4] = [
+    (
+        "unix",
+        AddressFamily::UNIX,
+        SocketType::STREAM,
+        "nsmgr, SPIRE and health cannot be used: the proxy ends",
+    ),
+    (
+        "IPv4",
+        AddressFamily::INET,
+        SocketType::STREAM,
+        "IPAM and NSP cannot be called, and NSM_METRICS_PORT not served",
+    ),
+    ("IPv6", AddressFamily::INET6, SocketType::STREAM, "IPAM and NSP cannot be called by IPv6"),
+    (
+        "netlink",
+        AddressFamily::NETLINK,
+        SocketType::RAW,
+        "links, routes and rules cannot be set: the proxy ends",
+    ),
+];
+
+/// Makes a socket of each kind: a seccomp profile or a security module may forbid one.
+pub(super) fn sockets() -> impl Iterator<Item = Finding> {
+    let refused = SOCKETS.into_iter().filter_map(|(name, family, kind, breaks)| {
+        socket(name, breaks, rustix::net::socket(family, kind, None).map(drop))
+    });
+    let refused: Vec<_> = refused.collect();
+    let fine = refused.is_empty().then(|| {
+        let names = SOCKETS.map(|(name, ..)| name).join(", ");
+        Finding::ok("socket kinds", format!("{names} are permitted"))
+    });
+    refused.into_iter().chain(fine)
+}
+
+fn socket(name: &str, breaks: &str, made: rustix::io::Result<()>) -> Option<Finding> {
+    let error = made.err().filter(|error| name != "IPv6" || *error != Errno::AFNOSUPPORT)?;
+    let repair = "use the profile of deploy/components/seccomp, or RuntimeDefault: securityContext: \
+                  {seccompProfile: {type: RuntimeDefault}}";
+    Some(Finding::failed("socket kinds", format!("a {name} socket is refused: {error}"), breaks, repair))
 }
 
 pub(super) fn descriptors() -> Finding {
@@ -143,6 +192,19 @@ mod tests {
         assert_eq!(clock_at(UNIX_EPOCH).state, State::Failed);
         assert_eq!(clock_at(UNIX_EPOCH + EARLIEST).state, State::Ok);
         assert_eq!(clock().state, State::Ok);
+    }
+
+    #[test]
+    fn a_socket_that_is_refused_has_its_effect() {
+        let mut all = sockets();
+        assert!(all.all(|finding| finding.state == State::Ok));
+        assert_eq!(socket("IPv6", "IPAM", Err(Errno::AFNOSUPPORT)), None);
+        let finding = socket("netlink", "links cannot be set", Err(Errno::PERM)).unwrap();
+        assert_eq!((finding.state, &*finding.breaks), (State::Failed, "links cannot be set"));
+        assert!(
+            finding.found.contains("netlink") && finding.repair.contains("seccompProfile"),
+            "{finding:?}"
+        );
     }
 
     #[test]
