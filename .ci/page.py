@@ -169,6 +169,7 @@ def remove_a_port(browser, url):
         const peer = document.querySelector("#lbs .peer.bad"), trouble = document.querySelector("#troubles li.bad");
         return peer && trouble && peer.title + trouble.textContent;
     })()"""
+    what = "a load balancer without its port is red"
     removed = []
     for _ in range(10):
         with urllib.request.urlopen(url + 'state') as answer:
@@ -178,9 +179,9 @@ def remove_a_port(browser, url):
         if why := browser.soon(red, 6):
             if not any(name in why for name in removed):
                 raise SystemExit(f'the reason does not name {removed}: {why}')
-            print('ok  a load balancer without its port is red', flush=True)
+            print('ok ', what, flush=True)
             return
-    raise SystemExit('a load balancer without its port is never red')
+    raise SystemExit(f'never: {what}')
 
 
 def check(browser, url, folder):
