@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Reads the destinations of exported spans and metrics, by OpenTelemetry's rules: an invalid value causes a
-//! warning, and the default is used.
+//! Reads the destinations of exported spans and metrics, by OpenTelemetry's rules: an invalid value
+//! causes a warning, and the default is used.
 //!
 //! A mistake here must not cost a node its traffic.
 
