@@ -7,8 +7,8 @@
 //! with `begin` on top. Traced spans are recorded by OpenTelemetry and thrown away.
 //! `chain/endpoint` and `chain/client` are refreshes through the proxy's two chains, with kernel,
 //! IPAM and next hop in memory; the endpoint signs one token and verifies one.
-//! `chain/endpoint/observed` and `chain/client/observed` are the same with the metrics of the proxy,
-//! which measure each row.
+//! `chain/endpoint/observed` and `chain/client/observed` are the same with the metrics of the
+//! proxy, which measure each row.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod common;

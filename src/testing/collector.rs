@@ -39,6 +39,9 @@ pub struct Collector {
     metrics: Arc<Mutex<Vec<ResourceMetrics>>>,
 }
 
+/// A series of a metric: its text attributes, and its value.
+pub type Series = (HashMap<String, String>, f64);
+
 /// A received span, with the fields that define the tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Received {
@@ -85,7 +88,7 @@ impl Collector {
 
     /// The series of the last export of metrics, by the name of the metric: the text attributes of
     /// each with its value; for a histogram, the number of its values.
-    pub fn metrics(&self) -> HashMap<String, Vec<(HashMap<String, String>, f64)>> {
+    pub fn metrics(&self) -> HashMap<String, Vec<Series>> {
         let batches = self.metrics.lock().unwrap_or_else(PoisonError::into_inner);
         let scopes = batches.last().into_iter().flat_map(|batch| &batch.scope_metrics);
         let metrics = scopes.flat_map(|scope| &scope.metrics);
@@ -117,7 +120,7 @@ impl Received {
     }
 }
 
-fn series(data: Option<&Data>) -> Vec<(HashMap<String, String>, f64)> {
+fn series(data: Option<&Data>) -> Vec<Series> {
     let numbers = |points: &[NumberDataPoint]| points.iter().filter_map(number).collect();
     match data {
         Some(Data::Gauge(gauge)) => numbers(&gauge.data_points),
@@ -130,7 +133,7 @@ fn series(data: Option<&Data>) -> Vec<(HashMap<String, String>, f64)> {
     }
 }
 
-fn number(point: &NumberDataPoint) -> Option<(HashMap<String, String>, f64)> {
+fn number(point: &NumberDataPoint) -> Option<Series> {
     let value = match point.value? {
         number_data_point::Value::AsDouble(value) => value,
         number_data_point::Value::AsInt(value) => value as f64,

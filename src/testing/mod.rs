@@ -36,7 +36,7 @@ mod workload;
 pub use self::lines::Lines;
 pub use self::{
     authority::{Authority, Issued, moment, uri},
-    collector::{Collector, Received},
+    collector::{Collector, Received, Series},
     given::{Below, Counted, Given, Served, caller, kernel, path, serve, serve_monitored, serve_routes},
     stranger::Stranger,
     wait::{eventually, soon},

@@ -216,8 +216,8 @@ impl Prober {
         }
     }
 
-    /// Measures the time from a solicitation to its answer. The kernel keeps the time since an answer
-    /// in whole steps of 10 ms, so that the result may be as much too long.
+    /// Measures the time from a solicitation to its answer. The kernel keeps the time since an
+    /// answer in whole steps of 10 ms, so that the result may be as much too long.
     fn measure(&mut self, address: IpAddr, neighbour: Neighbour, now: Instant) {
         if neighbour.sight != Sight::Answered {
             return;

@@ -485,7 +485,7 @@ async fn exported_metrics_are_those_of_a_scrape() {
         let scraped = scraped.iter().find(|(other, _)| is_of(other)).map_or(0, |(_, series)| series.len());
         assert_eq!(received.get(metric.name).map_or(0, Vec::len), scraped, "{name}");
     }
-    let port = |series: &(std::collections::HashMap<String, String>, f64)| {
+    let port = |series: &crate::testing::Series| {
         (series.0["trench"].clone(), series.0["interface_name"].clone(), series.1)
     };
     let mut ports: Vec<_> = received["meridio.interface.rx_packets"].iter().map(port).collect();
