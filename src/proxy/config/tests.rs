@@ -412,7 +412,8 @@ fn metrics_are_exported_only_where_that_is_asked_for() {
     let general = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://all:4317");
     let own = ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "http://metrics:4317");
     let otlp = ("OTEL_METRICS_EXPORTER", "otlp");
-    let table: &[(&[(&str, &str)], Option<&str>)] = &[
+    type Set<'a> = &'a [(&'a str, &'a str)];
+    let table: &[(Set<'_>, Option<&str>)] = &[
         (&[], None),
         (&[general], None),
         (&[("TELEMETRY", "true")], None),
