@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use crate::{
     api::{Family, InterfaceName},
-    kernel::{Desired, Observed, Op},
+    kernel::{Desired, Observed, Op, Peer, PeerId},
 };
 
 /// Number of reverted changes that are named.
@@ -30,6 +30,8 @@ const NAMED: usize = 8;
 pub(super) struct Drift {
     left: Option<Left>,
     last: Option<(Instant, Arc<[String]>)>,
+    /// The indices of the ports that each peer has, or had last.
+    of_peers: BTreeMap<PeerId, BTreeSet<u32>>,
 }
 
 struct Left {
@@ -85,19 +87,32 @@ impl Drift {
         self.last = if found.count > 0 { Some((now, found.named.into())) } else { last };
     }
 
-    /// Records the state that a pass leaves, if it is the desired one. Returns the ports whose link
-    /// is another one than before.
-    pub(super) fn leave(&mut self, reached: Option<(&Desired, &Observed)>) -> Vec<InterfaceName> {
-        let before = self.left.take();
-        let Some((desired, observed)) = reached else { return Vec::new() };
+    /// Records the state that a pass leaves, if it is the desired one. Returns the peers that have
+    /// another link than before.
+    pub(super) fn leave(
+        &mut self,
+        reached: Option<(&Desired, &Observed)>,
+        peers: &BTreeMap<PeerId, Peer>,
+    ) -> Vec<PeerId> {
+        let Some((desired, observed)) = reached else {
+            self.left = None;
+            return Vec::new();
+        };
         let bridge = observed.bridge(&desired.ours);
         let ports = bridge.into_iter().flat_map(|bridge| observed.ports_of(bridge.index));
         let ports: BTreeMap<_, _> = ports.map(|(name, link)| (name.clone(), link.index)).collect();
-        let was = |name: &InterfaceName| before.as_ref().and_then(|left| left.ports.get(name));
-        let replaced = ports.iter().filter(|(name, index)| was(name).is_some_and(|was| was != *index));
-        let replaced = replaced.map(|(name, _)| name.clone()).collect();
+        let mut before = std::mem::take(&mut self.of_peers);
+        let mut changed = Vec::new();
+        for (id, peer) in peers {
+            let has: BTreeSet<_> = peer.links.keys().filter_map(|link| ports.get(link)).copied().collect();
+            let had = before.remove(id).unwrap_or_default();
+            if !had.is_empty() && !has.is_subset(&had) {
+                changed.push(id.clone());
+            }
+            self.of_peers.insert(id.clone(), if has.is_empty() { had } else { has });
+        }
         self.left = Some(Left { desired: desired.clone(), ports });
-        replaced
+        changed
     }
 
     /// The changes that reverted the last recent ones of another program; empty if there are none.

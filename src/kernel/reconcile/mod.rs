@@ -253,10 +253,9 @@ impl<B: Backend> Reconciler<B> {
         let done = end == End::Reached;
         let reverted = drift.count;
         self.drift.note(drift, self.claims.settings.resync);
-        for link in self.drift.leave(done.then_some((&snapshot.desired, &observed))) {
-            let peer = snapshot.peers.iter().find(|(_, peer)| peer.links.contains_key(&link));
-            let peer = peer.map(|(id, _)| tracing::field::display(id));
-            tracing::info!(%link, peer, "another link has the name of a port, and is one now");
+        let reached = done.then_some((&snapshot.desired, &observed));
+        for peer in self.drift.leave(reached, &snapshot.peers) {
+            tracing::info!(%peer, "has another link than before");
         }
         if writes > 0 {
             tracing::debug!(writes, drift = reverted, ?end, "changed");

@@ -23,12 +23,13 @@ const RIGHT: f64 = 0.95;
 const GONE: &str = "no proxy answers";
 /// Time from a fault that is over at once to the first look.
 const GLANCE: Duration = Duration::from_millis(500);
-/// Time until the proxy is well after a fault, but for changes by others, which it shows longer.
+/// Time until the proxy is well after a fault, but for problems that stay for a while.
 const WELL: Duration = Duration::from_secs(20);
 /// Time until it is well after the last fault: it names changes by others for 90 s.
 const AT_THE_END: Duration = Duration::from_secs(110);
-/// The beginning of the problem of changes by others, which are taken back at once.
-const BY_OTHERS: &str = "others change what is declared";
+/// The beginnings of problems that stay for a while: changes by others, which are taken back at
+/// once, and the former addresses of the bridge.
+const STAYING: [&str; 2] = ["others change what is declared", "IPAM has moved addresses"];
 
 /// Where a cause is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,9 +94,10 @@ impl Answer {
         }
     }
 
-    /// The problems without changes by others.
+    /// The problems without those that stay for a while.
     fn lasting(&self) -> Vec<&String> {
-        self.problems.iter().filter(|problem| !problem.starts_with(BY_OTHERS)).collect()
+        let stays = |problem: &str| STAYING.iter().any(|staying| problem.starts_with(staying));
+        self.problems.iter().filter(|problem| !stays(problem)).collect()
     }
 }
 
