@@ -30,7 +30,7 @@ const SOURCES: [&str; 17] = [
     "src/proxy/snapshot/format.rs",
     "src/proxy/snapshot/report.rs",
     "src/proxy/snapshot/writer/mod.rs",
-    "src/transport/identity/standing.rs",
+    "src/transport/identity/state.rs",
 ];
 
 fn read(file: &str) -> String {

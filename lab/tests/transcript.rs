@@ -126,10 +126,10 @@ fn words(line: &str) -> Vec<String> {
     words
 }
 
-/// A span such as `59m`, or a moment.
+/// A span such as `59m` or `<=20ms`, or a moment.
 fn is_time(word: &str) -> bool {
-    let word = word.trim_end_matches(',');
-    let span = word.strip_suffix(['d', 'h', 'm', 's']);
+    let word = word.trim_end_matches(',').trim_start_matches("<=");
+    let span = word.strip_suffix("ms").or_else(|| word.strip_suffix(['d', 'h', 'm', 's']));
     let span = span.is_some_and(|count| count.parse::<u32>().is_ok());
     span || (word.len() > 20 && word.ends_with("+00:00"))
 }

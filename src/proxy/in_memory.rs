@@ -39,8 +39,9 @@ pub(super) async fn left_by_an_earlier_process() -> Memory {
 /// # Errors
 /// No socket can be opened.
 pub fn observer(chain: &'static str) -> io::Result<Arc<dyn Observer>> {
-    let socket = |name: &str| (name == "SPIFFE_ENDPOINT_SOCKET").then(|| "unix:///run/agent.sock".into());
-    let config = Config::parse(socket).map_err(|mistakes| io::Error::other(format!("{mistakes:?}")))?;
+    let config =
+        Config::parse(|name| (name == "SPIFFE_ENDPOINT_SOCKET").then(|| "unix:///run/agent.sock".into()));
+    let config = config.map_err(|mistakes| io::Error::other(format!("{mistakes:?}")))?;
     let metrics = Metrics::new(&Sources::new(&config, &Health::default())).map_err(io::Error::other)?;
     let observer = metrics.chain(chain);
     std::mem::forget(metrics); // the instruments count as long as their provider lives

@@ -46,11 +46,18 @@ fn compile(profile: &str) -> Result<Vec<BpfProgram>, Box<dyn std::error::Error +
 
 /// The conditions of a rule; `None` without any.
 fn arguments(rule: &Value) -> Option<Vec<Value>> {
-    let masked = |argument: &Value| {
-        let op = json!({"masked_eq": argument["value"]});
-        json!({"index": argument["index"], "type": "qword", "op": op, "val": argument["valueTwo"]})
-    };
-    Some(rule["args"].as_array()?.iter().map(masked).collect())
+    let all = rule["args"].as_array()?.iter();
+    Some(
+        all.map(|argument| {
+            json!({
+                "index": argument["index"],
+                "type": "qword",
+                "op": {"masked_eq": argument["value"]},
+                "val": argument["valueTwo"],
+            })
+        })
+        .collect(),
+    )
 }
 
 /// A filter with these actions for the listed system calls and for others.

@@ -123,8 +123,7 @@ fn connections(document: &Document, table: &mut Table) -> Value {
     table.head(["CONNECTION", "ROLE", "SINCE", "REFRESHES", "HEALS", "EXPIRES", "PATH"]);
     for peer in document.mesh.iter().flat_map(|mesh| &mesh.load_balancers) {
         let answer = peer.answer.as_ref();
-        let number =
-            |of: fn(&Answer) -> u64| answer.map_or_else(|| "-".to_owned(), |it| of(it).to_string());
+        let number = |of: fn(&Answer) -> u64| answer.map_or_else(|| "-".to_owned(), |it| of(it).to_string());
         table.row([
             cell(&peer.name),
             cell("load-balancer"),

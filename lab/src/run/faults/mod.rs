@@ -73,7 +73,7 @@ pub(super) async fn all(run: &mut Run) -> Result<(), LabError> {
     for fault in FAULTS.iter().filter(|fault| plan.takes(fault.name)) {
         perform(run, fault).await?;
     }
-    status::judge(run).await;
+    status::judge(run);
     Ok(())
 }
 

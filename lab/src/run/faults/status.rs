@@ -24,9 +24,7 @@ const GONE: &str = "no proxy answers";
 /// Time from a fault that is over at once to the first look.
 const GLANCE: Duration = Duration::from_millis(500);
 /// Time until the proxy is well after a fault, but for problems that stay for a while.
-const WELL: Duration = Duration::from_secs(20);
-/// Time until it is well after the last fault: it names changes by others for 90 s.
-const AT_THE_END: Duration = Duration::from_secs(110);
+const WELL: Duration = Duration::from_secs(60);
 /// The beginnings of problems that stay for a while: changes by others, which are taken back at
 /// once, and the former addresses of the bridge.
 const STAYING: [&str; 2] = ["others change what is declared", "IPAM has moved addresses"];
@@ -96,8 +94,8 @@ impl Answer {
 
     /// The problems without those that stay for a while.
     fn lasting(&self) -> Vec<&String> {
-        let stays = |problem: &str| STAYING.iter().any(|staying| problem.starts_with(staying));
-        self.problems.iter().filter(|problem| !stays(problem)).collect()
+        let all = self.problems.iter();
+        all.filter(|problem| !STAYING.iter().any(|staying| problem.starts_with(staying))).collect()
     }
 }
 
@@ -110,11 +108,12 @@ async fn ask(world: &World) -> Result<Option<Answer>, LabError> {
         return Ok(Some(Answer { problems: vec![first], latest: Vec::new() }));
     }
     let answer: Value = serde_json::from_slice(&output.stdout).doing(|| "read proxy status".into())?;
-    let list = |name: &str| answer[name].as_array().cloned().unwrap_or_default();
-    let problem = |one: &Value| one["problem"].as_str().unwrap_or_default().to_owned();
-    let problems = list("problems").iter().map(problem).collect();
-    let latest = list("latest").iter().map(ToString::to_string).collect();
-    Ok(Some(Answer { problems, latest }))
+    let problems = answer["problems"].as_array().into_iter().flatten();
+    let latest = answer["latest"].as_array().into_iter().flatten();
+    Ok(Some(Answer {
+        problems: problems.map(|one| one["problem"].as_str().unwrap_or_default().to_owned()).collect(),
+        latest: latest.map(ToString::to_string).collect(),
+    }))
 }
 
 /// Asks the proxy at the end of a stage. Returns the figure for the verdict of the fault, if the
@@ -154,8 +153,8 @@ pub(super) async fn is_well_again(run: &mut Run, fault: &Fault) {
     }
 }
 
-/// The verdict on all faults, and whether the proxy is well in the end.
-pub(super) async fn judge(run: &mut Run) {
+/// The verdict on all faults.
+pub(super) fn judge(run: &mut Run) {
     let Glances { right, misses } = std::mem::take(&mut run.glances);
     let all = right + misses.len();
     if all == 0 {
@@ -165,17 +164,6 @@ pub(super) async fn judge(run: &mut Run) {
     let enough = right as f64 >= RIGHT * all as f64;
     let verdict = Verdict::new("status names the cause of at least 95 % of the faults first", enough);
     run.judge(verdict.figure("right", right).figure("of", all).figure("misses", misses.join("; ")));
-    let well = eventually("the proxy is well", AT_THE_END, async || match ask(&run.world).await {
-        Ok(answer) => match answer.unwrap_or_default().first() {
-            "" => Ok(()),
-            first => Err(first.to_owned()),
-        },
-        Err(error) => Err(nsm::chain::causes(&error)),
-    });
-    let well = well.await;
-    let verdict = Verdict::new("status shows that the proxy is well after the faults", well.is_ok());
-    let why = well.err().map(|error| nsm::chain::causes(&error));
-    run.judge(verdict.figure("against it", why.unwrap_or_default()));
 }
 
 #[cfg(test)]

@@ -76,7 +76,9 @@ impl NeighbourSocket {
         }
         let mut request = LinkMessage::default();
         request.attributes.push(LinkAttribute::IfName(ours.bridge.to_string()));
-        let Some(NewLink(link)) = self.ask_one((GetLink(request), NLM_F_REQUEST))?? else { return Err(Refusal::errno(errno::ENODEV)) };
+        let Some(NewLink(link)) = self.ask_one((GetLink(request), NLM_F_REQUEST))?? else {
+            return Err(Refusal::errno(errno::ENODEV));
+        };
         let bridge = link.header.index;
         if let Some(settings) = self.settings {
             self.set_all_timers(bridge, settings)?;
