@@ -155,13 +155,10 @@ impl Neighbours for NeighbourSocket {
     fn ask(&mut self, addresses: &[(IpAddr, Sight)]) -> Result<(), Refusal> {
         let Some(bridge) = self.bridge else { return Ok(()) };
         let slow = self.slow;
-        let requests = |(address, sight): &(IpAddr, Sight)| {
+        let batches = self.solicitations.of(bridge, addresses, |(address, sight)| {
             questions(*address, *sight, slow[usize::from(address.is_ipv6())], bridge)
-        };
-        for batch in self.solicitations.of(bridge, addresses, requests) {
-            self.channel.send(batch)?;
-        }
-        Ok(())
+        });
+        batches.into_iter().try_for_each(|batch| self.channel.send(batch).map(drop))
     }
 }
 
