@@ -117,7 +117,7 @@ async fn a_client_pings_the_example_over_its_link() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clients_get_dns_servers_and_policy_routes() {
     let mut stage = Stage::new().await;
-    let file = stage.folder.path().join("routes.yaml");
+    let file = stage.server.folder.join("routes.yaml");
     let route = "routes: [{prefix: 10.0.0.0/8, nexthop: 172.16.1.0}]";
     write(&file, &format!("- {{from: 20.0.0.1/32, proto: tcp, dstport: 80, {route}}}\n- {{proto: icmp}}\n"));
     let dns = r#"[{"dns_server_ips":["172.16.1.0"],"search_domains":["ping.test"]}]"#;

@@ -45,14 +45,14 @@ pub(crate) struct Stage<M> {
     pub(crate) forwarder: Forwarder,
     pub(crate) server: Pod,
     pub(crate) visitor: Pod,
-    pub(crate) folder: TempDir,
+    _folder: TempDir,
     _node: Pod,
 }
 
 impl<M: Manager> Stage<M> {
     pub(crate) async fn new() -> Self {
-        let folder = tempfile::tempdir_in(PODS).unwrap();
-        let ground = Ground::unnamed(folder.path());
+        let _folder = tempfile::tempdir_in(PODS).unwrap();
+        let ground = Ground::unnamed(_folder.path());
         let tasks = Tasks::default();
         let mut agent = Agent::new().unwrap();
         let node = Pod::new("forwarder", &ground).await.expect("root, or a user namespace (`lab exec`)");
@@ -63,7 +63,7 @@ impl<M: Manager> Stage<M> {
         let forwarder = Forwarder::start(&node, &nsmgr, identity).unwrap();
         let registered = forwarder.registered(LIMIT).await;
         assert!(registered.is_ok(), "{registered:?}; {}", manager.log());
-        Self { agent, tasks, manager, nsmgr, forwarder, server, visitor, folder, _node: node }
+        Self { agent, tasks, manager, nsmgr, forwarder, server, visitor, _folder, _node: node }
     }
 
     /// A client of the SDK in the visitor's pod.

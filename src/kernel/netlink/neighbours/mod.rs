@@ -158,7 +158,7 @@ impl Neighbours for NeighbourSocket {
         let batches = self.solicitations.of(bridge, addresses, |(address, sight)| {
             questions(*address, *sight, slow[usize::from(address.is_ipv6())], bridge)
         });
-        batches.into_iter().try_for_each(|batch| self.channel.send(batch).map(drop))
+        batches.iter_mut().try_for_each(|batch| self.channel.send(batch).map(drop))
     }
 }
 
