@@ -3,9 +3,9 @@
 //! Runs chains as programs: an endpoint that is served and registered, a client that keeps its
 //! connections.
 //!
-//! - [`Endpoint`] has the rows that every endpoint of NSM needs, and those of its
+//! - [`Endpoint`](crate::Endpoint) has the rows that every endpoint of NSM needs, and those of its
 //!   author below them. It listens, registers its network services, and stops in order.
-//! - [`Client`] has the rows that every client of NSM needs, and those of its author
+//! - [`Client`](crate::Client) has the rows that every client of NSM needs, and those of its author
 //!   between them. Each [`Link`](crate::Link) is one connection, which is kept until it is closed.
 //! - `App` (feature `otlp`) runs a program: configuration, identity, log, spans, signals, end. Like
 //!   those two it is at the root of the crate.
@@ -28,7 +28,6 @@ pub mod telemetry;
 
 #[cfg(feature = "proxy")]
 pub(crate) use self::changes::PAYLOAD;
-use self::{client::Client, endpoint::Endpoint};
 pub use self::{
     client::ClientBuilder,
     endpoint::{EndpointBuilder, EndpointError},

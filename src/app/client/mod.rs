@@ -26,7 +26,7 @@ use crate::{
 
 /// Connects to network services. Clones share the connections.
 ///
-/// See [`Endpoint`](super::Endpoint) for an example.
+/// See [`Endpoint`](crate::Endpoint) for an example.
 #[derive(Clone)]
 pub struct Client(Arc<Inner>);
 

@@ -21,8 +21,10 @@ use tracing_subscriber::prelude::*;
 use self::ending::{Failed, exit_code, until_ended};
 pub(crate) use self::{names::Program, settings::Settings};
 use super::{
-    Client, ClientBuilder, Endpoint, EndpointBuilder,
+    ClientBuilder, EndpointBuilder,
+    client::Client,
     config::{Action, Env, Mistakes, action},
+    endpoint::Endpoint,
     log::{self, Events, LogLevel, Verbosity},
     signals::Termination,
     telemetry::{Losses, Telemetry},
