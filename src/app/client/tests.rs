@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::*;
 use crate::{
-    app::Endpoint,
+    Endpoint,
     elements::{
         mechanism::{self, Names},
         point_to_point::PointToPoint,
