@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The destination of spans, and the verification of their receiver.
+//! The destination of spans or metrics, and the verification of their receiver.
 
 use std::{
     fs::File,
@@ -7,8 +7,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use opentelemetry_otlp::tonic_types::transport::{Certificate, ClientTlsConfig, Identity};
+use opentelemetry_otlp::{
+    ExporterBuildError, WithExportConfig, WithTonicConfig,
+    tonic_types::transport::{Certificate, ClientTlsConfig, Identity},
+};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+
+use super::TelemetryError;
 
 /// Maximum size of a file, in bytes.
 const MAX_FILE: u64 = 1 << 20;
@@ -16,7 +21,7 @@ const MAX_FILE: u64 = 1 << 20;
 /// Default address of the collector.
 pub const DEFAULT_ENDPOINT: &str = "http://localhost:4317";
 
-/// The collector of exported spans.
+/// The collector of exported spans or metrics.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Destination {
     /// `http://host:port`, or `https://host:port` for TLS.
@@ -65,9 +70,30 @@ impl Destination {
         Self { endpoint: endpoint.into(), certificate: None, client: None }
     }
 
+    /// Builds an exporter to this destination, given a builder of its signal.
+    pub(super) fn exporter<B, E>(
+        &self,
+        builder: B,
+        build: impl FnOnce(B) -> Result<E, ExporterBuildError>,
+    ) -> Result<E, TelemetryError>
+    where
+        B: WithExportConfig + WithTonicConfig,
+    {
+        let mut builder = builder.with_endpoint(&self.endpoint);
+        let tls = self.tls()?;
+        let by_machine = tls.is_some() && self.certificate.is_none();
+        if let Some(tls) = tls {
+            builder = builder.with_tls_config(tls);
+        }
+        build(builder).map_err(|error| match by_machine {
+            true => TelemetryError::Machine(error),
+            false => TelemetryError::Exporter(error),
+        })
+    }
+
     /// The verification of an `https` collector; `None` for one without TLS. Certificates are read
     /// once, at the start.
-    pub(super) fn tls(&self) -> Result<Option<ClientTlsConfig>, FileError> {
+    fn tls(&self) -> Result<Option<ClientTlsConfig>, FileError> {
         if !self.endpoint.starts_with("https:") {
             return Ok(None);
         }

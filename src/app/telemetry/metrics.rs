@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use opentelemetry_otlp::{MetricExporter, WithExportConfig, WithTonicConfig};
+use opentelemetry_otlp::MetricExporter;
 use opentelemetry_sdk::{
     error::OTelSdkResult,
     metrics::{PeriodicReader, Temporality, data::ResourceMetrics, exporter::PushMetricExporter},
@@ -24,16 +24,8 @@ use super::{Destination, TelemetryError};
 pub(crate) fn reader(
     destination: &Destination,
 ) -> Result<PeriodicReader<impl PushMetricExporter>, TelemetryError> {
-    let mut exporter = MetricExporter::builder().with_tonic().with_endpoint(&destination.endpoint);
-    let tls = destination.tls()?;
-    let by_machine = tls.is_some() && destination.certificate.is_none();
-    if let Some(tls) = tls {
-        exporter = exporter.with_tls_config(tls);
-    }
-    let exporter = exporter.build().map_err(|error| match by_machine {
-        true => TelemetryError::Machine(error),
-        false => TelemetryError::Exporter(error),
-    })?;
+    let builder = MetricExporter::builder().with_tonic();
+    let exporter = destination.exporter(builder, |builder| builder.build())?;
     Ok(PeriodicReader::builder(Logged { inner: exporter, failing: AtomicBool::default() }).build())
 }
 

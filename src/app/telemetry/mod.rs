@@ -16,7 +16,7 @@ pub(crate) mod metrics;
 use std::{sync::Arc, time::Duration};
 
 use opentelemetry::{Key, KeyValue, trace::TracerProvider as _};
-use opentelemetry_otlp::{ExporterBuildError, SpanExporter, WithExportConfig, WithTonicConfig};
+use opentelemetry_otlp::{ExporterBuildError, SpanExporter};
 use opentelemetry_sdk::{
     Resource,
     trace::{SdkTracer, SdkTracerProvider},
@@ -79,16 +79,8 @@ impl Telemetry {
         name: &str,
         destination: &Destination,
     ) -> Result<Self, TelemetryError> {
-        let mut exporter = SpanExporter::builder().with_tonic().with_endpoint(&destination.endpoint);
-        let tls = destination.tls()?;
-        let by_machine = tls.is_some() && destination.certificate.is_none();
-        if let Some(tls) = tls {
-            exporter = exporter.with_tls_config(tls);
-        }
-        let exporter = exporter.build().map_err(|error| match by_machine {
-            true => TelemetryError::Machine(error),
-            false => TelemetryError::Exporter(error),
-        })?;
+        let builder = SpanExporter::builder().with_tonic();
+        let exporter = destination.exporter(builder, |builder| builder.build())?;
         let losses = Arc::new(Losses::default());
         let exporter = Counted::new(exporter, Arc::clone(&losses));
         let provider = SdkTracerProvider::builder()
