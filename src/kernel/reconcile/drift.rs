@@ -8,18 +8,13 @@
 //!    it: without the addresses of the bridge, no next hop is desired.
 //! 2. A link that appears has to be made a port; that is not drift.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
 use crate::{
-    api::{Family, InterfaceName},
-    kernel::{Desired, Observed, Op, Peer, PeerId},
+    api::Family,
+    kernel::{Desired, Observed, Op},
 };
 
 /// Number of reverted changes that are named.
@@ -30,14 +25,12 @@ const NAMED: usize = 8;
 pub(super) struct Drift {
     left: Option<Left>,
     last: Option<(Instant, Arc<[String]>)>,
-    /// The indices of the ports that each peer has, or had last.
-    of_peers: BTreeMap<PeerId, BTreeSet<u32>>,
 }
 
 struct Left {
     desired: Desired,
-    /// The ports, with their indices.
-    ports: BTreeMap<InterfaceName, u32>,
+    /// Indices of the ports.
+    ports: BTreeSet<u32>,
 }
 
 impl Left {
@@ -45,7 +38,7 @@ impl Left {
     fn had(&self, op: &Op, now: &Desired) -> bool {
         let then = &self.desired;
         match op {
-            Op::Attach(_, index) => self.ports.values().any(|port| port == index), // rule 2
+            Op::Attach(_, index) => self.ports.contains(index), // rule 2
             Op::Detach(..) => then.leaving == now.leaving,
             // The leak stop of a link goes with the link.
             Op::DeleteRule(rule) if rule.stops_leaks_of(&now.ours).is_some() => false,
@@ -56,7 +49,7 @@ impl Left {
                     && then.leaving == now.leaving
             }
             Op::AddAddress(_) | Op::DeleteAddress(_) => then.addresses == now.addresses,
-            Op::SetNextHops(family, _) => hops(then, *family) == hops(now, *family),
+            Op::SetNextHops(family, _) => hops(then, *family).eq(hops(now, *family)),
             Op::DeleteRoute(..) | Op::SetBlackhole(_) => then.next_hops == now.next_hops,
             Op::CreateBridge(_) | Op::RaiseBridge | Op::ConfigureBridge | Op::DeleteBridge => {
                 then.present == now.present
@@ -67,8 +60,8 @@ impl Left {
 }
 
 /// The next hops of a family.
-fn hops(desired: &Desired, family: Family) -> BTreeSet<IpAddr> {
-    desired.next_hops.iter().filter(|hop| Family::of(**hop) == family).copied().collect()
+fn hops(desired: &Desired, family: Family) -> impl Iterator<Item = &IpAddr> {
+    desired.next_hops.iter().filter(move |hop| Family::of(**hop) == family)
 }
 
 impl Drift {
@@ -87,32 +80,13 @@ impl Drift {
         self.last = if found.count > 0 { Some((now, found.named.into())) } else { last };
     }
 
-    /// Records the state that a pass leaves, if it is the desired one. Returns the peers that have
-    /// another link than before.
-    pub(super) fn leave(
-        &mut self,
-        reached: Option<(&Desired, &Observed)>,
-        peers: &BTreeMap<PeerId, Peer>,
-    ) -> Vec<PeerId> {
-        let Some((desired, observed)) = reached else {
-            self.left = None;
-            return Vec::new();
-        };
-        let bridge = observed.bridge(&desired.ours);
-        let ports = bridge.into_iter().flat_map(|bridge| observed.ports_of(bridge.index));
-        let ports: BTreeMap<_, _> = ports.map(|(name, link)| (name.clone(), link.index)).collect();
-        let mut before = std::mem::take(&mut self.of_peers);
-        let mut changed = Vec::new();
-        for (id, peer) in peers {
-            let has: BTreeSet<_> = peer.links.keys().filter_map(|link| ports.get(link)).copied().collect();
-            let had = before.remove(id).unwrap_or_default();
-            if !had.is_empty() && !has.is_subset(&had) {
-                changed.push(id.clone());
-            }
-            self.of_peers.insert(id.clone(), if has.is_empty() { had } else { has });
-        }
-        self.left = Some(Left { desired: desired.clone(), ports });
-        changed
+    /// Records the state that a pass leaves, if it is the desired one.
+    pub(super) fn leave(&mut self, reached: Option<(&Desired, &Observed)>) {
+        self.left = reached.map(|(desired, observed)| {
+            let bridge = observed.bridge(&desired.ours);
+            let ports = bridge.into_iter().flat_map(|bridge| observed.ports_of(bridge.index));
+            Left { desired: desired.clone(), ports: ports.map(|(_, link)| link.index).collect() }
+        });
     }
 
     /// The changes that reverted the last recent ones of another program; empty if there are none.

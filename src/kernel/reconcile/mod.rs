@@ -17,6 +17,7 @@
 //! reached, are published at its end.
 
 mod drift;
+mod links;
 mod progress;
 
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
@@ -29,6 +30,7 @@ use tracing::Instrument;
 
 use self::{
     drift::Drift,
+    links::Links,
     progress::{End, Progress},
 };
 use super::{
@@ -61,6 +63,7 @@ pub(super) struct Reconciler<B> {
     /// Pauses after failed passes.
     pauses: Backoff,
     drift: Drift,
+    links: Links,
     /// When the next pass is due without any event.
     due: Instant,
     /// The result of the last read; `None` if everything has to be read.
@@ -98,6 +101,7 @@ impl<B: Backend> Reconciler<B> {
             failed: false,
             pauses,
             drift: Drift::default(),
+            links: Links::default(),
             due: Instant::now(),
             last_read: None,
             resync: Instant::now(),
@@ -253,8 +257,8 @@ impl<B: Backend> Reconciler<B> {
         let done = end == End::Reached;
         let reverted = drift.count;
         self.drift.note(drift, self.claims.settings.resync);
-        let reached = done.then_some((&snapshot.desired, &observed));
-        for peer in self.drift.leave(reached, &snapshot.peers) {
+        self.drift.leave(done.then_some((&snapshot.desired, &observed)));
+        for peer in self.links.replaced(&snapshot.peers) {
             tracing::info!(%peer, "has another link than before");
         }
         if writes > 0 {
