@@ -87,12 +87,34 @@ pub(super) struct Prober {
     claims: Arc<Claims>,
     status: watch::Receiver<Status>,
     verdicts: watch::Sender<Verdicts>,
-    /// When each next hop was solicited for which no answer is known yet.
-    asked: BTreeMap<IpAddr, Instant>,
-    /// Every next hop, and whether it is probed.
-    next_hops: BTreeMap<IpAddr, (Judge, bool)>,
+    next_hops: BTreeMap<IpAddr, NextHop>,
     /// The last read failed.
     failing: bool,
+}
+
+/// A next hop.
+struct NextHop {
+    judge: Judge,
+    /// It could carry packets, so it is probed.
+    probed: bool,
+    /// When it was solicited, while no answer is known.
+    solicited: Option<Instant>,
+}
+
+impl NextHop {
+    fn new(now: Instant) -> Self {
+        Self { judge: Judge::new(now), probed: false, solicited: None }
+    }
+
+    /// The time from the solicitation to its answer, when that is read first. The kernel keeps the
+    /// time since an answer in whole steps of 10 ms, so that the result may be as much too long.
+    fn answered(&mut self, neighbour: Neighbour, now: Instant) -> Option<Duration> {
+        if neighbour.sight != Sight::Answered {
+            return None;
+        }
+        let solicited = self.solicited.take()?;
+        now.duration_since(solicited).checked_sub(neighbour.answered_ago?)
+    }
 }
 
 impl Prober {
@@ -103,17 +125,7 @@ impl Prober {
         status: watch::Receiver<Status>,
         verdicts: watch::Sender<Verdicts>,
     ) -> Self {
-        let asked = BTreeMap::new();
-        Self {
-            settings,
-            neighbours,
-            claims,
-            status,
-            verdicts,
-            asked,
-            next_hops: BTreeMap::new(),
-            failing: false,
-        }
+        Self { settings, neighbours, claims, status, verdicts, next_hops: BTreeMap::new(), failing: false }
     }
 
     /// Runs until the reconciler ends.
@@ -121,7 +133,7 @@ impl Prober {
         let mut due = Instant::now();
         self.follow(Instant::now());
         loop {
-            let asking = self.next_hops.values().any(|(_, asked)| *asked);
+            let asking = self.next_hops.values().any(|hop| hop.probed);
             tokio::select! {
                 changed = self.status.changed() => {
                     if changed.is_err() {
@@ -155,18 +167,17 @@ impl Prober {
         let gone: Vec<IpAddr> =
             self.next_hops.keys().filter(|it| !there.contains_key(*it)).copied().collect();
         for address in gone {
-            self.asked.remove(&address);
             self.claims.work.forget(address);
-            if self.next_hops.remove(&address).is_some_and(|(judge, _)| judge.verdict().is_some()) {
+            if self.next_hops.remove(&address).is_some_and(|hop| hop.judge.verdict().is_some()) {
                 self.claims.declare(|state| state.forget_answers(address));
             }
         }
-        for (address, asked) in there {
-            let (judge, was) = self.next_hops.entry(address).or_insert_with(|| (Judge::new(now), false));
-            if asked && !*was {
-                judge.begin();
+        for (address, probed) in there {
+            let hop = self.next_hops.entry(address).or_insert_with(|| NextHop::new(now));
+            if probed && !hop.probed {
+                hop.judge.begin();
             }
-            *was = asked;
+            hop.probed = probed;
         }
         self.publish();
     }
@@ -174,7 +185,7 @@ impl Prober {
     /// Reads and judges every next hop, and solicits those that are not being solicited already.
     fn round(&mut self, now: Instant, on_time: bool) {
         let asked: Vec<IpAddr> =
-            self.next_hops.iter().filter(|(_, (_, asked))| *asked).map(|(address, _)| *address).collect();
+            self.next_hops.iter().filter(|(_, hop)| hop.probed).map(|(address, _)| *address).collect();
         let neighbours = self.neighbours.look(&self.claims.settings.ours, &asked);
         let Some(neighbours) = self.seen(neighbours) else { return };
         self.claims.work.probed(asked.len());
@@ -182,11 +193,13 @@ impl Prober {
         let mut changed = false;
         for (address, neighbour) in asked.into_iter().zip(neighbours) {
             let sight = neighbour.sight;
-            self.measure(address, neighbour, now);
-            let Some((judge, _)) = self.next_hops.get_mut(&address) else { continue };
-            let before = judge.verdict();
-            judge.take(sight, on_time, now, &self.settings);
-            match judge.verdict() {
+            let Some(hop) = self.next_hops.get_mut(&address) else { continue };
+            if let Some(took) = hop.answered(neighbour, now) {
+                self.claims.work.answered(address, took);
+            }
+            let before = hop.judge.verdict();
+            hop.judge.take(sight, on_time, now, &self.settings);
+            match hop.judge.verdict() {
                 Some(answers) if before != Some(answers) => {
                     changed = true;
                     log(address, answers, before);
@@ -204,29 +217,17 @@ impl Prober {
         }
         let soliciting = Instant::now();
         for (address, sight) in &unasked {
-            match sight {
-                Sight::Asked => {} // since an earlier round
-                _ => drop(self.asked.insert(*address, soliciting)),
+            // One that is being solicited has been since an earlier round.
+            if *sight != Sight::Asked
+                && let Some(hop) = self.next_hops.get_mut(address)
+            {
+                hop.solicited = Some(soliciting);
             }
         }
         let told = self.neighbours.ask(&unasked);
         self.seen(told);
         if changed {
             self.publish();
-        }
-    }
-
-    /// Measures the time from a solicitation to its answer. The kernel keeps the time since an
-    /// answer in whole steps of 10 ms, so that the result may be as much too long.
-    fn measure(&mut self, address: IpAddr, neighbour: Neighbour, now: Instant) {
-        if neighbour.sight != Sight::Answered {
-            return;
-        }
-        let asked = self.asked.remove(&address);
-        if let (Some(asked), Some(ago)) = (asked, neighbour.answered_ago)
-            && let Some(took) = now.duration_since(asked).checked_sub(ago)
-        {
-            self.claims.work.answered(address, took);
         }
     }
 
@@ -246,7 +247,7 @@ impl Prober {
         let verdicts: Verdicts = self
             .next_hops
             .iter()
-            .filter_map(|(address, (judge, _))| Some((*address, judge.verdict()?)))
+            .filter_map(|(address, hop)| Some((*address, hop.judge.verdict()?)))
             .collect();
         self.verdicts.send_if_modified(|last| {
             let changed = *last != verdicts;
@@ -258,8 +259,7 @@ impl Prober {
     /// Time until the next round: up to a tenth shorter than the interval, so that proxies do not
     /// probe in step.
     fn pause(&self) -> Duration {
-        let doubtful =
-            self.next_hops.values().any(|(judge, asked)| *asked && judge.is_doubtful(&self.settings));
+        let doubtful = self.next_hops.values().any(|hop| hop.probed && hop.judge.is_doubtful(&self.settings));
         let interval = self.settings.interval;
         let pause = if doubtful { interval.min(LAST_ANSWER) } else { interval };
         pause.mul_f64(rand::random_range(0.9..=1.0))
