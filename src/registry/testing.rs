@@ -278,12 +278,10 @@ impl NetworkServiceRegistry for Manager {
         let like = request.into_inner().network_service.unwrap_or_default();
         let found: Vec<_> =
             self.lock().services.values().filter(|(s, _)| s.name == like.name).cloned().collect();
-        Ok(Response::new(
-            futures::stream::iter(found.into_iter().map(|(service, _)| {
-                Ok(NetworkServiceResponse { network_service: Some(service), deleted: false })
-            }))
-            .boxed(),
-        ))
+        let events = found.into_iter().map(|(service, _)| {
+            Ok(NetworkServiceResponse { network_service: Some(service), deleted: false })
+        });
+        Ok(Response::new(futures::stream::iter(events).boxed()))
     }
 
     async fn unregister(&self, _: Request<NetworkService>) -> Result<Response<()>, Status> {

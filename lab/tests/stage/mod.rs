@@ -51,8 +51,8 @@ pub(crate) struct Stage<M> {
 
 impl<M: Manager> Stage<M> {
     pub(crate) async fn new() -> Self {
-        let _folder = tempfile::tempdir_in(PODS).unwrap();
-        let ground = Ground::unnamed(_folder.path());
+        let folder = tempfile::tempdir_in(PODS).unwrap();
+        let ground = Ground::unnamed(folder.path());
         let tasks = Tasks::default();
         let mut agent = Agent::new().unwrap();
         let node = Pod::new("forwarder", &ground).await.expect("root, or a user namespace (`lab exec`)");
@@ -63,7 +63,7 @@ impl<M: Manager> Stage<M> {
         let forwarder = Forwarder::start(&node, &nsmgr, identity).unwrap();
         let registered = forwarder.registered(LIMIT).await;
         assert!(registered.is_ok(), "{registered:?}; {}", manager.log());
-        Self { agent, tasks, manager, nsmgr, forwarder, server, visitor, _folder, _node: node }
+        Self { agent, tasks, manager, nsmgr, forwarder, server, visitor, _folder: folder, _node: node }
     }
 
     /// A client of the SDK in the visitor's pod.

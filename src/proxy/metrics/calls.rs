@@ -4,14 +4,15 @@
 use std::{
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use futures::future::BoxFuture;
 use opentelemetry::{
-    KeyValue,
+    KeyValue, StringValue,
     metrics::{Counter, Histogram, Meter},
 };
-use tokio::time::{Duration, Instant};
+use tokio::time::Instant;
 use tonic::Code;
 use tower::Service;
 
@@ -71,7 +72,7 @@ impl Calls {
     }
 
     /// Reports a call to a service.
-    pub(super) fn made(&self, method: opentelemetry::StringValue, time: Duration, code: Code) {
+    pub(super) fn made(&self, method: StringValue, time: Duration, code: Code) {
         self.made.record(time.as_secs_f64(), &labels(method, name(code)));
     }
 
@@ -113,7 +114,7 @@ impl Observer for OfChain {
     }
 }
 
-fn labels(method: opentelemetry::StringValue, code: &'static str) -> [KeyValue; 2] {
+fn labels(method: StringValue, code: &'static str) -> [KeyValue; 2] {
     [KeyValue::new(RPC[0], method), KeyValue::new(RPC[1], code)]
 }
 

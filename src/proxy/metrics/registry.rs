@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The calls to the registry behind nsmgr.
 
-use std::{path::Path, sync::Arc};
+use std::path::Path;
 
 use futures::{StreamExt, stream};
 use tokio::time::Instant;
@@ -12,9 +12,6 @@ use crate::{
     api::pb::registry::{NetworkService, NetworkServiceEndpoint},
     registry::{Error, Found, Registry, TokenPath},
 };
-
-const SERVICES: &str = "registry.NetworkServiceRegistry";
-const ENDPOINTS: &str = "registry.NetworkServiceEndpointRegistry";
 
 /// A registry whose calls are reported, each with its dial. Clones share the instruments.
 #[derive(Clone, Debug)]
@@ -29,19 +26,19 @@ impl<R> TimedRegistry<R> {
         Self { inner, to: metrics.map(|metrics| metrics.0.calls.clone()) }
     }
 
-    fn call(&self, service: &'static str, method: &'static str) -> Reported {
-        Reported { to: self.to.clone(), service, method, began: Instant::now(), code: Code::Cancelled }
+    fn call(&self, method: &'static str) -> Reported {
+        Reported { to: self.to.clone(), method, began: Instant::now(), code: Code::Cancelled }
     }
 }
 
 impl<R: Registry> Registry for TimedRegistry<R> {
     async fn register_service(&self, service: NetworkService) -> Result<(), Error> {
-        let call = self.call(SERVICES, "Register");
+        let call = self.call("registry.NetworkServiceRegistry/Register");
         call.end(self.inner.register_service(service).await)
     }
 
     async fn find_service(&self, name: &str) -> Result<Option<NetworkService>, Error> {
-        let call = self.call(SERVICES, "Find");
+        let call = self.call("registry.NetworkServiceRegistry/Find");
         call.end(self.inner.find_service(name).await)
     }
 
@@ -51,7 +48,7 @@ impl<R: Registry> Registry for TimedRegistry<R> {
         socket: Option<&Path>,
         path: TokenPath,
     ) -> Result<(NetworkServiceEndpoint, TokenPath), Error> {
-        let call = self.call(ENDPOINTS, "Register");
+        let call = self.call("registry.NetworkServiceEndpointRegistry/Register");
         call.end(self.inner.register(endpoint, socket, path).await)
     }
 
@@ -61,13 +58,13 @@ impl<R: Registry> Registry for TimedRegistry<R> {
         socket: Option<&Path>,
         path: TokenPath,
     ) -> Result<(), Error> {
-        let call = self.call(ENDPOINTS, "Unregister");
+        let call = self.call("registry.NetworkServiceEndpointRegistry/Unregister");
         call.end(self.inner.unregister(endpoint, socket, path).await)
     }
 
     /// The call ends with the first answer of the stream: a watch stays open for hours.
     async fn find(&self, like: NetworkServiceEndpoint, watch: bool) -> Result<Found, Error> {
-        let call = self.call(ENDPOINTS, "Find");
+        let call = self.call("registry.NetworkServiceEndpointRegistry/Find");
         let mut found = match self.inner.find(like, watch).await {
             Ok(found) => found,
             Err(error) => return call.end(Err(error)),
@@ -84,7 +81,6 @@ impl<R: Registry> Registry for TimedRegistry<R> {
 /// Reports a call when it is dropped, so that a cancelled one is reported too.
 struct Reported {
     to: Option<Calls>,
-    service: &'static str,
     method: &'static str,
     began: Instant,
     code: Code,
@@ -106,8 +102,7 @@ impl Reported {
 impl Drop for Reported {
     fn drop(&mut self) {
         if let Some(to) = &self.to {
-            let method: Arc<str> = format!("{}/{}", self.service, self.method).into();
-            to.made(method.into(), self.began.elapsed(), self.code);
+            to.made(self.method.into(), self.began.elapsed(), self.code);
         }
     }
 }

@@ -33,13 +33,11 @@ pub fn watch(wire: &Wire, selector: MonitorScopeSelector, lifetime: Duration) ->
         let request = wire.call(selector, None, lifetime)?;
         let mut client = MonitorConnectionClient::with_origin(wire, origin());
         let opened = timeout(OPENING, client.monitor_connections(request)).await;
-        Ok::<_, Status>(
-            opened
-                .map_err(|_| {
-                    Status::deadline_exceeded(format!("the monitor stream was not opened within {OPENING:?}"))
-                })??
-                .into_inner(),
-        )
+        let Ok(opened) = opened else {
+            let late = format!("the monitor stream was not opened within {OPENING:?}");
+            return Err(Status::deadline_exceeded(late));
+        };
+        Ok(opened?.into_inner())
     };
     futures::stream::once(open).try_flatten().boxed()
 }
@@ -74,7 +72,6 @@ pub async fn snapshot(
     let wire = dialer.dial(deadline).await?;
     let mut events = watch(&wire, selector, dialer.token_lifetime);
     let first = timeout_at(deadline, events.next()).await.map_err(|_| SnapshotError::Late(within))?;
-    first
-        .unwrap_or_else(|| Err(Status::unavailable("the stream ended before its first event")))
-        .map_err(|status| SnapshotError::Status(Box::new(status)))
+    let first = first.unwrap_or_else(|| Err(Status::unavailable("the stream ended before its first event")));
+    first.map_err(|status| SnapshotError::Status(Box::new(status)))
 }

@@ -172,12 +172,11 @@ async fn a_call_that_is_too_slow_is_answered_at_its_deadline() {
 #[tokio::test]
 async fn descriptors_are_received_only_where_calls_claim_some() {
     for keeps in [false, true] {
-        let world =
-            World::with(
-                Duration::from_secs(5),
-                |listener: Listener| if keeps { listener.keep_descriptors() } else { listener },
-            )
-            .await;
+        let world = World::with(Duration::from_secs(5), |listener| match keeps {
+            true => listener.keep_descriptors(),
+            false => listener,
+        });
+        let world = world.await;
         let wire = world.dial().await;
         let file = Arc::new(std::os::fd::OwnedFd::from(std::fs::File::open("/proc/self/ns/net").unwrap()));
         for _ in 0..3 {

@@ -50,16 +50,10 @@ impl Policy {
             return None;
         }
         let from = parse_prefix(&policy.from).ok()?;
-        Some(Self {
-            from,
-            routes: policy
-                .routes
-                .iter()
-                .filter_map(|route| {
-                    Some((parse_prefix(&route.prefix).ok()?.trunc(), route.next_hop.parse().ok()?))
-                })
-                .collect(),
-        })
+        let routes = policy.routes.iter().filter_map(|route| {
+            Some((parse_prefix(&route.prefix).ok()?.trunc(), route.next_hop.parse().ok()?))
+        });
+        Some(Self { from, routes: routes.collect() })
     }
 
     fn rule(&self, table: u32) -> Rule {

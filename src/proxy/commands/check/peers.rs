@@ -140,6 +140,7 @@ mod tests {
             "{unknown:?}"
         );
     }
+
     #[tokio::test]
     async fn a_peer_is_shown_by_its_certificate() {
         let ours = Authority::new("a.test");

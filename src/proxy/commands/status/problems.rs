@@ -127,7 +127,7 @@ fn kernel(document: &Document, found: &mut Vec<Problem>) {
     }
 }
 
-/// Changes that are taken back already, so whatever lasts comes before them.
+/// The changes by others that were reverted. They are over, so problems that last come first.
 fn drift(document: &Document, found: &mut Vec<Problem>) {
     let reverted = document.kernel.as_ref().and_then(|kernel| kernel.reverted.split_first());
     let Some((last, others)) = reverted else { return };
@@ -162,7 +162,7 @@ fn mesh(document: &Document, found: &mut Vec<Problem>) {
     mesh.load_balancers.iter().for_each(|peer| load_balancer(peer, found));
 }
 
-/// Connections that all fail although nsmgr is well: what they have in common lies between.
+/// The forwarder, if every connection fails while nsmgr is well.
 fn forwarder(document: &Document, all: &[LoadBalancer], found: &mut Vec<Problem>) {
     let nsmgr = document.services.nsmgr.as_ref().filter(|nsmgr| nsmgr.up && nsmgr.error.is_none());
     let failing = all.iter().filter(|peer| peer.state == "connected");
