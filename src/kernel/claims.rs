@@ -39,7 +39,8 @@ pub(super) struct State {
 pub(super) struct Declared {
     /// Counts declarations.
     pub(super) revision: u64,
-    pub(super) peers: BTreeMap<PeerId, Arc<Claimed>>,
+    /// Shared with the pass that has taken them.
+    pub(super) peers: Arc<BTreeMap<PeerId, Arc<Claimed>>>,
     pub(super) gateways: Dual<IpNet>,
     /// Rules of the last list of VIPs; none before the first.
     pub(super) vips: Option<Arc<BTreeSet<Rule>>>,
@@ -137,11 +138,9 @@ impl State {
     }
 
     pub(super) fn release_port(&mut self, peer: &PeerId, guard: u64) {
-        let released = self.release(peer, |claimed| claimed.links.remove(&guard));
-        let claimed = |link: &InterfaceName| {
-            self.declared.peers.values().any(|peer| peer.links().any(|other| other == link))
-        };
-        if let Some((link, _)) = released.filter(|(link, _)| !claimed(link)) {
+        if let Some((link, _)) = self.release(peer, |claimed| claimed.links.remove(&guard))
+            && !self.declared.peers.values().any(|peer| peer.links().any(|other| *other == link))
+        {
             self.notes.released.insert(link);
         }
     }
@@ -223,15 +222,17 @@ impl State {
     }
 
     fn peer(&mut self, peer: &PeerId) -> &mut Claimed {
-        Arc::make_mut(self.declared.peers.entry(peer.clone()).or_default())
+        let peers = Arc::make_mut(&mut self.declared.peers);
+        Arc::make_mut(peers.entry(peer.clone()).or_default())
     }
 
     /// Removes a claim on a connection; the record goes with its last claim.
     fn release<T>(&mut self, peer: &PeerId, remove: impl FnOnce(&mut Claimed) -> Option<T>) -> Option<T> {
-        let claimed = Arc::make_mut(self.declared.peers.get_mut(peer)?);
+        let peers = Arc::make_mut(&mut self.declared.peers);
+        let claimed = Arc::make_mut(peers.get_mut(peer)?);
         let removed = remove(claimed);
         if claimed.links.is_empty() && claimed.next_hops.is_empty() {
-            self.declared.peers.remove(peer);
+            peers.remove(peer);
         }
         removed
     }

@@ -76,7 +76,7 @@ pub use self::{
         counters::{Counters, Port},
         dump::{Dump, DumpedNeighbour, DumpedRoute, DumpedRule, Interface, Statistics, dump},
     },
-    observed::{BridgeSettings, Hop, Link, LinkKind, Observed, Route, Target},
+    observed::{BridgeSettings, Hop, Link, LinkKind, Observed, Route, RouteTarget},
     op::Op,
     peer::{Attachment, Ends, Peer, PeerId, Reach, Role, Withheld},
     plan::plan,

@@ -3,7 +3,7 @@
 //! The observed state of the kernel: the objects in a dump that may be ours.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     net::IpAddr,
 };
 
@@ -85,12 +85,12 @@ pub struct Route {
     /// `proto`: the program that made it.
     pub protocol: u8,
     /// The destination of its packets.
-    pub target: Target,
+    pub target: RouteTarget,
 }
 
 /// The destination of a route.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Target {
+pub enum RouteTarget {
     /// To one or more next hops, chosen by flow.
     Hops(BTreeSet<Hop>),
     /// Packets are dropped.
@@ -125,11 +125,11 @@ impl Observed {
     }
 
     /// The links whose leak stop is in place, for each family.
-    pub(super) fn leak_stops(&self, ours: &Ours) -> Dual<BTreeSet<&InterfaceName>> {
-        let mut stops = Dual::default();
+    pub(super) fn leak_stops(&self, ours: &Ours) -> Dual<HashSet<&InterfaceName>> {
+        let mut stops = Dual::<HashSet<_>>::default();
         for rule in &self.rules {
             if let Some(link) = rule.stops_leaks_of(ours) {
-                stops.slot(rule.family).get_or_insert_with(BTreeSet::new).insert(link);
+                stops.slot(rule.family).get_or_insert_default().insert(link);
             }
         }
         stops
@@ -156,8 +156,8 @@ impl Route {
     /// The next hops, if the route leads to next hops.
     pub fn hops(&self) -> Option<&BTreeSet<Hop>> {
         match &self.target {
-            Target::Hops(hops) => Some(hops),
-            Target::Blackhole | Target::Foreign => None,
+            RouteTarget::Hops(hops) => Some(hops),
+            RouteTarget::Blackhole | RouteTarget::Foreign => None,
         }
     }
 }

@@ -13,7 +13,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{LinkKind, Observed, Ours};
+use super::{Link, LinkKind, Observed, Ours};
 use crate::api::InterfaceName;
 
 /// The other end of a connection.
@@ -102,8 +102,15 @@ impl Attachment {
     /// The state of a link in a dump.
     pub(super) fn of(name: &InterfaceName, observed: &Observed, ours: &Ours) -> Self {
         let bridge = observed.bridge(ours).map(|bridge| bridge.index);
-        match observed.link(name) {
-            _ if *name == ours.bridge => Self::Foreign,
+        match *name == ours.bridge {
+            true => Self::Foreign,
+            false => Self::beside(bridge, observed.link(name)),
+        }
+    }
+
+    /// The state of a link other than the bridge, given the bridge's index.
+    fn beside(bridge: Option<u32>, link: Option<&Link>) -> Self {
+        match link {
             None => Self::Missing,
             Some(link) if link.kind == LinkKind::Primary => Self::Foreign,
             Some(link) if bridge.is_none() || link.controller != bridge => Self::Detached,
@@ -158,6 +165,24 @@ pub enum Reach {
 }
 
 impl Peer {
+    /// Adds a link in its state in a dump, given the bridge's index.
+    pub(super) fn add_link(
+        &mut self,
+        name: &InterfaceName,
+        observed: &Observed,
+        ours: &Ours,
+        bridge: Option<u32>,
+    ) {
+        let link = observed.link(name).filter(|_| *name != ours.bridge);
+        let attachment = match *name == ours.bridge {
+            true => Attachment::Foreign,
+            false => Attachment::beside(bridge, link),
+        };
+        let running = link.filter(|_| attachment == Attachment::Running);
+        self.running.extend(running.map(|link| link.index));
+        self.links.insert(name.clone(), attachment);
+    }
+
     /// The reason why no packet can be sent to its other end; `None` if one of its links carries
     /// frames. The link of an adopted connection may be unknown; it is then assumed to carry
     /// frames.

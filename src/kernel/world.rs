@@ -10,8 +10,8 @@ use std::{
 use ipnet::IpNet;
 
 use super::{
-    Action, BridgeSettings, Hop, Link, LinkKind, Observed, Op, Ours, Route, Rule, Target, backend::errno,
-    observed::metric,
+    Action, BridgeSettings, Hop, Link, LinkKind, Observed, Op, Ours, Route, RouteTarget, Rule,
+    backend::errno, observed::metric,
 };
 use crate::api::{Family, InterfaceName};
 
@@ -144,7 +144,7 @@ impl World {
             Op::SetNextHops(family, hops) => self.set_next_hops(bridge?, ours, *family, hops),
             Op::ForgetNeighbour(_) => bridge.map(drop), // this kernel resolves no addresses
             Op::SetBlackhole(family) => {
-                self.set_route(ours, *family, metric::BLACKHOLE, Target::Blackhole);
+                self.set_route(ours, *family, metric::BLACKHOLE, RouteTarget::Blackhole);
                 Ok(())
             }
             Op::DeleteRoute(family, metric) => self.delete_route(*family, *metric),
@@ -199,9 +199,9 @@ impl World {
         if primary && Family::of_net(net) == Family::V4 {
             self.addresses.retain(|there| !beside(there)); // its secondary addresses go with it
         }
-        let left =
-            |family| self.addresses.iter().any(|(of, net)| *of == link && Family::of_net(net) == family);
-        if Family::of_net(net) == Family::V4 && !left(Family::V4) {
+        let mut left = self.addresses.iter().filter(|(of, _)| *of == link);
+        let any_left = left.any(|(_, net)| Family::of_net(net) == Family::V4);
+        if Family::of_net(net) == Family::V4 && !any_left {
             self.flush_routes(link, &[Family::V4]);
         }
         Ok(())
@@ -215,26 +215,25 @@ impl World {
         hops: &BTreeSet<IpAddr>,
     ) -> Result<(), i32> {
         let up = self.links.get(&ours.bridge).is_some_and(|link| link.up);
-        let on_link = |hop: &IpAddr| {
-            up && self.addresses.iter().any(|(link, net)| *link == bridge && net.contains(hop))
-        };
-        if hops.iter().any(|hop| !on_link(hop)) {
+        let nets: Vec<_> =
+            self.addresses.iter().filter(|(link, _)| *link == bridge).map(|(_, net)| *net).collect();
+        if hops.iter().any(|hop| !up || !nets.iter().any(|net| net.contains(hop))) {
             return Err(match family {
                 Family::V4 => errno::ENETUNREACH,
                 Family::V6 => errno::EHOSTUNREACH,
             });
         }
-        let broadcast =
-            |hop: &IpAddr| self.addresses.iter().any(|(link, net)| *link == bridge && is_broadcast(net, hop));
-        if hops.iter().any(|hop| self.invalid_hops.contains(hop) || broadcast(hop)) {
-            return Err(errno::EINVAL);
+        for hop in hops {
+            if self.invalid_hops.contains(hop) || nets.iter().any(|net| is_broadcast(net, hop)) {
+                return Err(errno::EINVAL);
+            }
         }
         let hops = hops.iter().map(|via| Hop { via: *via, device: bridge }).collect();
-        self.set_route(ours, family, metric::working(family), Target::Hops(hops));
+        self.set_route(ours, family, metric::working(family), RouteTarget::Hops(hops));
         Ok(())
     }
 
-    fn set_route(&mut self, ours: &Ours, family: Family, metric: u32, target: Target) {
+    fn set_route(&mut self, ours: &Ours, family: Family, metric: u32, target: RouteTarget) {
         self.routes.retain(|route| (route.family, route.metric) != (family, metric));
         self.routes.push(Route { family, metric, protocol: ours.protocol, target });
     }
@@ -242,8 +241,8 @@ impl World {
     fn flush_routes(&mut self, device: u32, families: &[Family]) {
         self.routes.retain(|route| {
             let by_device = match &route.target {
-                Target::Hops(hops) => hops.iter().any(|hop| hop.device == device),
-                Target::Blackhole | Target::Foreign => false,
+                RouteTarget::Hops(hops) => hops.iter().any(|hop| hop.device == device),
+                RouteTarget::Blackhole | RouteTarget::Foreign => false,
             };
             !(by_device && families.contains(&route.family))
         });
@@ -267,12 +266,17 @@ fn is_broadcast(net: &IpNet, address: &IpAddr) -> bool {
 /// Whether Linux takes a rule for the one that a request names: a request without a source also
 /// matches rules with one, and the destination of a goto is ignored.
 fn found_by(there: &Rule, request: &Rule) -> bool {
-    let kind = |rule: &Rule| match rule.action {
+    let source = request.source.is_none() || there.source == request.source;
+    source && key(there) == key(request) && there.input == request.input
+}
+
+/// The parts of a rule that must be equal, but for its input: the family, the priority, and the
+/// action with its table.
+fn key(rule: &Rule) -> (Family, u32, u8, u32) {
+    let (action, table) = match rule.action {
         Action::Lookup(table) => (1, table),
         Action::Goto(_) => (2, 0),
         Action::Blackhole => (6, 0),
     };
-    let key = |rule: &Rule| (rule.family, rule.priority, kind(rule));
-    let source = request.source.is_none() || there.source == request.source;
-    source && key(there) == key(request) && there.input == request.input
+    (rule.family, rule.priority, action, table)
 }

@@ -41,7 +41,7 @@ use self::{
     joined::Joined,
     sought::{Needed, Sought},
 };
-use super::{Mac, Ours, Refusal, Role, Status, claims::Claims, liveness::Neighbours};
+use super::{Mac, Ours, Peer, PeerId, Refusal, Role, Status, claims::Claims, liveness::Neighbours};
 
 /// Number of announcements of an address that has another link behind it.
 const TIMES: u32 = 5;
@@ -67,10 +67,10 @@ pub(super) struct Announcer {
     announcements: Box<dyn Announcements>,
     claims: Arc<Claims>,
     status: watch::Receiver<Status>,
-    /// Indices of the ports behind each address, as of the last read.
-    ports: BTreeMap<IpAddr, BTreeSet<u32>>,
-    /// Addresses of targets that have a port.
-    targets: BTreeSet<IpAddr>,
+    /// The records of the last status.
+    peers: Arc<BTreeMap<PeerId, Peer>>,
+    /// Addresses and the indices of the ports behind them, sorted, as of the last read.
+    ports: Vec<(IpAddr, u32)>,
     joined: Joined,
     /// Addresses whose MAC addresses are being resolved.
     sought: BTreeMap<IpAddr, Sought>,
@@ -100,8 +100,8 @@ impl Announcer {
             announcements,
             claims,
             status,
-            ports: BTreeMap::new(),
-            targets: BTreeSet::new(),
+            peers: Arc::default(),
+            ports: Vec::new(),
             joined: Joined::default(),
             sought: BTreeMap::new(),
             queue: BTreeMap::new(),
@@ -130,34 +130,50 @@ impl Announcer {
     /// Finds the addresses that have another link behind them than at the last read.
     fn follow(&mut self, now: Instant) {
         let status = self.status.borrow_and_update();
-        let mut ports = BTreeMap::<IpAddr, BTreeSet<u32>>::new();
-        self.targets.clear();
-        for (id, peer) in status.peers.iter().filter(|(_, peer)| !peer.running.is_empty()) {
-            for address in &peer.addresses {
-                ports.entry(*address).or_default().extend(&peer.running);
-            }
-            if id.role == Role::Target {
-                self.targets.extend(&peer.addresses);
-            }
-        }
-        self.joined.follow(&status.peers, now);
+        let peers = Arc::clone(&status.peers);
         let gateways = status.gateways.iter().map(|(_, net)| net.addr()).collect();
         let gateways = status.bridge.map(|mac| (gateways, mac));
         drop(status);
-        for (address, behind) in &ports {
-            if self.ports.get(address) != Some(behind) {
-                self.queue.remove(address);
-                self.sought.insert(*address, Sought::new(Needed::Later, TIMES, now));
-            }
+        if !Arc::ptr_eq(&peers, &self.peers) {
+            self.peers = peers;
+            self.joined.follow(&self.peers, now);
+            self.follow_ports(now);
         }
-        self.sought.retain(|address, _| ports.contains_key(address));
-        self.ports = ports;
         if gateways.is_some() && gateways != self.gateways {
             for (address, mac) in gateways.iter().flat_map(|(all, mac)| all.iter().map(move |it| (it, mac))) {
                 self.queue.insert(*address, Queued { mac: *mac, left: TIMES, due: now });
             }
             self.gateways = gateways;
         }
+    }
+
+    fn follow_ports(&mut self, now: Instant) {
+        let mut ports = Vec::with_capacity(self.ports.len());
+        for peer in self.peers.values() {
+            for address in &peer.addresses {
+                ports.extend(peer.running.iter().map(|port| (*address, *port)));
+            }
+        }
+        ports.sort_unstable();
+        ports.dedup();
+        if ports == self.ports {
+            return;
+        }
+        let before = std::mem::replace(&mut self.ports, ports);
+        let gone = before.iter().filter(|pair| self.ports.binary_search(pair).is_err());
+        let come = self.ports.iter().filter(|pair| before.binary_search(pair).is_err());
+        for (address, _) in gone.chain(come).filter(|(address, _)| has_port(&self.ports, address)) {
+            self.queue.remove(address);
+            self.sought.insert(*address, Sought::new(Needed::Later, TIMES, now));
+        }
+        self.sought.retain(|address, _| has_port(&self.ports, address));
+    }
+
+    /// Addresses of targets that have a port.
+    fn targets(&self) -> impl Iterator<Item = &IpAddr> {
+        let targets =
+            self.peers.iter().filter(|(id, peer)| id.role == Role::Target && !peer.running.is_empty());
+        targets.flat_map(|(_, peer)| &peer.addresses)
     }
 
     fn round(&mut self, now: Instant) {
@@ -175,9 +191,9 @@ impl Announcer {
     /// Queues the addresses whose MAC addresses are known, and solicits the others.
     fn seek(&mut self, now: Instant) -> Result<(), Refusal> {
         if self.joined.take(now) {
-            for address in &self.targets {
-                self.sought.entry(*address).or_insert_with(|| Sought::new(Needed::Entry, 1, now));
-            }
+            let known = std::mem::take(&mut self.sought);
+            let targets = self.targets().map(|address| (*address, Sought::new(Needed::Entry, 1, now)));
+            self.sought = targets.chain(known).collect();
         }
         self.sought.retain(|address, sought| {
             let patient = now < sought.until;
@@ -224,6 +240,12 @@ impl Announcer {
         self.queue.retain(|_, queued| queued.left > 0);
         outcome
     }
+}
+
+/// Whether a port is behind an address, given the sorted addresses with their ports.
+fn has_port(ports: &[(IpAddr, u32)], address: &IpAddr) -> bool {
+    let at = ports.partition_point(|(other, _)| other < address);
+    ports.get(at).is_some_and(|(other, _)| other == address)
 }
 
 #[cfg(test)]

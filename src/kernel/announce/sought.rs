@@ -26,7 +26,7 @@ pub(super) enum Needed {
     /// former link.
     Later,
     /// An entry that the address has confirmed.
-    Answer,
+    Confirmed,
     /// The entry to which the kernel would send.
     Entry,
 }
@@ -48,6 +48,6 @@ impl Needed {
 
     /// The needed entry after a solicitation.
     pub(super) fn asked(self) -> Self {
-        if self == Self::Later { Self::Answer } else { self }
+        if self == Self::Later { Self::Confirmed } else { self }
     }
 }

@@ -5,12 +5,12 @@
 use std::net::IpAddr;
 
 use super::{
-    Branch, Kind, Step, View, Walk,
+    Branch, Step, StepKind, View, Walk,
     to::{bridge, hop, sysctls},
 };
 use crate::{
     api::Family,
-    kernel::{Action, Observed, Ours, Route, Rule, Target},
+    kernel::{Action, Observed, Ours, Route, RouteTarget, Rule},
 };
 
 /// Numbers of the tables of every kernel.
@@ -47,17 +47,15 @@ fn rules<'a>(
     let family = Family::of(source);
     let mut rules: Vec<&Rule> = observed.rules.iter().filter(|rule| rule.family == family).collect();
     rules.sort_by_key(|rule| rule.priority);
-    let matches = |rule: &Rule| {
-        let from = rule.source.is_none_or(|net| net.contains(&source));
-        from && rule.input.as_ref().is_none_or(|input| *input == ours.bridge)
-    };
     let mut at = 0;
     while let Some(rule) = rules.get(at) {
         at += 1;
-        if !matches(rule) || rule.action == Action::Lookup(table::LOCAL) {
+        let from = rule.source.is_none_or(|net| net.contains(&source));
+        let enters = rule.input.as_ref().is_none_or(|input| *input == ours.bridge);
+        if !(from && enters) || rule.action == Action::Lookup(table::LOCAL) {
             continue;
         }
-        let step = Step::new(Kind::Rule, rule.to_string());
+        let step = Step::new(StepKind::Rule, rule.to_string());
         match rule.action {
             Action::Goto(priority) => match rules.iter().position(|rule| rule.priority >= priority) {
                 Some(to) if rules[to].priority == priority && to >= at => {
@@ -79,7 +77,7 @@ fn rules<'a>(
             }
         }
     }
-    steps.push(Step::new(Kind::Rule, "none is left").dies("no rule leads to a route"));
+    steps.push(Step::new(StepKind::Rule, "none is left").dies("no rule leads to a route"));
     None
 }
 
@@ -102,7 +100,7 @@ fn lookup<'a>(
         if number == table::DEFAULT {
             return Decision::Continues;
         }
-        let table = Step::new(Kind::Table, number.to_string());
+        let table = Step::new(StepKind::Table, number.to_string());
         steps.push(table.dies(match number {
             table::MAIN => "the packet leaves by the primary network: no rule before this one drops it",
             _ => "another program's table decides",
@@ -111,21 +109,26 @@ fn lookup<'a>(
     }
     let routes = observed.routes.iter().filter(|route| route.family == family);
     let Some(route) = routes.min_by_key(|route| route.metric) else {
-        steps.push(Step::new(Kind::Table, number.to_string()).note("no route"));
+        steps.push(Step::new(StepKind::Table, number.to_string()).note("no route"));
         return Decision::Continues;
     };
     let metric = route.metric;
     steps.push(match &route.target {
-        Target::Hops(hops) => {
+        RouteTarget::Hops(hops) => {
             let plural = if hops.len() == 1 { "" } else { "s" };
-            Step::new(Kind::Route, format!("default over {} next hop{plural}, table {number}", hops.len()))
+            Step::new(
+                StepKind::Route,
+                format!("default over {} next hop{plural}, table {number}", hops.len()),
+            )
         }
-        Target::Blackhole => {
-            Step::new(Kind::Route, format!("blackhole default metric {metric}, table {number}"))
+        RouteTarget::Blackhole => {
+            Step::new(StepKind::Route, format!("blackhole default metric {metric}, table {number}"))
                 .dies("no load balancer is a next hop: none is connected, or none answers")
         }
-        Target::Foreign => Step::new(Kind::Route, format!("default metric {metric}, table {number}"))
-            .dies("another program's route decides"),
+        RouteTarget::Foreign => {
+            Step::new(StepKind::Route, format!("default metric {metric}, table {number}"))
+                .dies("another program's route decides")
+        }
     });
     Decision::Ends(Some(route))
 }

@@ -17,7 +17,7 @@ use std::{
 
 use serde::Serialize;
 
-pub(crate) use self::step::{Branch, Kind, Outcome, Step, Walk};
+pub(crate) use self::step::{Branch, Outcome, Step, StepKind, Walk};
 use super::{Mac, Observed, Ours, Statistics, WrongSysctl};
 use crate::api::Family;
 
@@ -132,8 +132,8 @@ fn role(view: &View, ours: &Ours, address: IpAddr) -> Role {
     if observed.next_hops(family).any(|hop| hop.via == address) {
         return Role::NextHop;
     }
-    let covers = |rule: &super::Rule| rule.source.is_some_and(|source| source.contains(&address));
-    if observed.rules.iter().any(|rule| rule.routes_vip(ours) && covers(rule)) {
+    let mut vips = observed.rules.iter().filter(|rule| rule.routes_vip(ours)).filter_map(|rule| rule.source);
+    if vips.any(|vip| vip.contains(&address)) {
         return Role::Vip;
     }
     match observed.addresses.iter().any(|net| net.contains(&address)) {

@@ -9,7 +9,7 @@ use crate::kernel::Statistics;
 /// The kinds of objects that a packet meets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) enum Kind {
+pub(crate) enum StepKind {
     /// The bridge.
     Bridge,
     /// The sysctls of forwarding.
@@ -30,19 +30,19 @@ pub(crate) enum Kind {
     Port,
 }
 
-impl Kind {
+impl StepKind {
     /// Its name in a table.
     pub(crate) const fn name(self) -> &'static str {
         match self {
-            Kind::Bridge => "bridge",
-            Kind::Sysctl => "sysctl",
-            Kind::Rule => "rule",
-            Kind::Table => "table",
-            Kind::Route => "route",
-            Kind::NextHop => "next hop",
-            Kind::Neighbour => "neighbour",
-            Kind::Fdb => "fdb",
-            Kind::Port => "port",
+            StepKind::Bridge => "bridge",
+            StepKind::Sysctl => "sysctl",
+            StepKind::Rule => "rule",
+            StepKind::Table => "table",
+            StepKind::Route => "route",
+            StepKind::NextHop => "next hop",
+            StepKind::Neighbour => "neighbour",
+            StepKind::Fdb => "fdb",
+            StepKind::Port => "port",
         }
     }
 }
@@ -52,7 +52,7 @@ impl Kind {
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct Step {
     /// Its kind.
-    pub(crate) kind: Kind,
+    pub(crate) kind: StepKind,
     /// The object, as Linux's tools print it.
     pub(crate) object: String,
     /// A remark that does not end the walk.
@@ -67,7 +67,7 @@ pub(crate) struct Step {
 }
 
 impl Step {
-    pub(super) fn new(kind: Kind, object: impl Into<String>) -> Self {
+    pub(super) fn new(kind: StepKind, object: impl Into<String>) -> Self {
         Self { kind, object: object.into(), note: None, dies: None, counters: None }
     }
 

@@ -5,7 +5,7 @@
 use super::*;
 use crate::{
     api::InterfaceName,
-    kernel::{Action, Hop, Link, LinkKind, Route, Rule, Target, vip_rules, wrong_sysctls},
+    kernel::{Action, Hop, Link, LinkKind, Route, RouteTarget, Rule, vip_rules, wrong_sysctls},
 };
 
 const VIP: &str = "20.0.0.1";
@@ -44,7 +44,8 @@ fn view() -> View {
     view.observed.addresses.insert("172.16.0.1/24".parse().unwrap());
     let hops = [2, 3].map(|last| Hop { via: ip(&format!("172.16.0.{last}")), device: 1 });
     let route = |metric, target| Route { family: Family::V4, metric, protocol: 200, target };
-    view.observed.routes = vec![route(4000, Target::Blackhole), route(0, Target::Hops(hops.into()))];
+    view.observed.routes =
+        vec![route(4000, RouteTarget::Blackhole), route(0, RouteTarget::Hops(hops.into()))];
     view.observed.rules = vip_rules(&ours, &[format!("{VIP}/32").parse().unwrap()]).into_iter().collect();
     view.observed.rules.push(Rule::leak_stop(&ours, Family::V4, &ours.bridge));
     view.observed.rules.push(main());
@@ -90,11 +91,14 @@ fn a_vip_passes_by_rule_route_neighbour_and_port() {
     assert!(explanation.passes() && explanation.role == Role::Vip, "{explanation:#?}");
     let [from, to] = &*explanation.walks else { panic!("{explanation:#?}") };
     let kinds = |steps: &[Step]| steps.iter().map(|step| step.kind).collect::<Vec<_>>();
-    assert_eq!(kinds(&from.steps), [Kind::Bridge, Kind::Rule, Kind::Route]);
+    assert_eq!(kinds(&from.steps), [StepKind::Bridge, StepKind::Rule, StepKind::Route]);
     assert_eq!(from.branches.len(), 2);
-    assert_eq!(kinds(&from.branches[0].steps), [Kind::NextHop, Kind::Neighbour, Kind::Fdb, Kind::Port]);
+    assert_eq!(
+        kinds(&from.branches[0].steps),
+        [StepKind::NextHop, StepKind::Neighbour, StepKind::Fdb, StepKind::Port]
+    );
     assert_eq!(from.branches[0].steps[3].counters.map(|all| all.rx_packets), Some(2));
-    assert_eq!(kinds(&to.branches[0].steps), [Kind::Port, Kind::Fdb]);
+    assert_eq!(kinds(&to.branches[0].steps), [StepKind::Port, StepKind::Fdb]);
     assert_eq!(to.branches[0].steps[1].object, "02:00:00:00:00:04 on nsm-4");
 }
 
@@ -166,7 +170,7 @@ fn another_programs_table_or_route_is_named() {
     view.observed.rules.push(before);
     dies_of(from_vip(&view), "another program's table");
     view.observed.rules.pop();
-    view.observed.routes[1].target = Target::Foreign;
+    view.observed.routes[1].target = RouteTarget::Foreign;
     dies_of(from_vip(&view), "another program's route");
 }
 
@@ -180,7 +184,7 @@ fn a_tree_of_rules_is_followed_by_its_gotos() {
     view.observed.rules.extend(rules);
     let explanation = walks(&view, "20.0.77.1");
     assert!(explanation.passes(), "{explanation:#?}");
-    let rules = explanation.walks[0].steps.iter().filter(|step| step.kind == Kind::Rule).count();
+    let rules = explanation.walks[0].steps.iter().filter(|step| step.kind == StepKind::Rule).count();
     assert!(rules > 1, "{explanation:#?}");
     dies_of(
         {

@@ -4,7 +4,7 @@
 
 use std::net::IpAddr;
 
-use super::{Branch, Kind, Role, Step, View, Walk};
+use super::{Branch, Role, Step, StepKind, View, Walk};
 use crate::{
     api::{Family, InterfaceName},
     kernel::{self, Link, Mac, Ours, PeerId},
@@ -20,7 +20,7 @@ pub(super) fn vip(view: &View, ours: &Ours, vip: IpAddr) -> Walk {
     };
     let mut steps = vec![bridge];
     if branches.is_empty() && steps[0].dies.is_none() {
-        let none = Step::new(Kind::Port, "none towards a target");
+        let none = Step::new(StepKind::Port, "none towards a target");
         steps.push(none.dies("no target of this node is connected"));
     }
     branches.sort_by(|one, other| one.steps[0].object.cmp(&other.steps[0].object));
@@ -51,10 +51,10 @@ fn target(view: &View, name: &InterfaceName, link: &Link) -> Branch {
     }
     let behind = view.fdb.iter().filter(|(_, forward)| forward.port == link.index && !forward.local);
     let mut entries: Vec<_> =
-        behind.map(|(mac, _)| Step::new(Kind::Fdb, format!("{mac} on {name}"))).collect();
+        behind.map(|(mac, _)| Step::new(StepKind::Fdb, format!("{mac} on {name}"))).collect();
     if entries.is_empty() {
         let silent = "the target has not sent a frame for minutes; frames to it go to every port";
-        entries.push(Step::new(Kind::Fdb, format!("nothing behind {name}")).note(silent));
+        entries.push(Step::new(StepKind::Fdb, format!("nothing behind {name}")).note(silent));
     }
     Branch { steps: std::iter::once(port).chain(entries).collect() }
 }
@@ -73,7 +73,7 @@ fn behind_the_bridge(view: &View, ours: &Ours, address: IpAddr) -> Vec<Step> {
     match super::role(view, ours, address) {
         Role::Gateway => {
             vec![Step::new(
-                Kind::Bridge,
+                StepKind::Bridge,
                 format!("{address} is an address of {bridge}: a gateway of targets"),
             )]
         }
@@ -81,7 +81,7 @@ fn behind_the_bridge(view: &View, ours: &Ours, address: IpAddr) -> Vec<Step> {
             let subnets: Vec<_> = view.observed.addresses.iter().map(|net| net.trunc().to_string()).collect();
             let subnets = if subnets.is_empty() { "none".to_owned() } else { subnets.join(", ") };
             let why = format!("{address} is neither a VIP nor in a subnet of {bridge} ({subnets})");
-            vec![Step::new(Kind::Route, format!("none to {address}")).dies(why)]
+            vec![Step::new(StepKind::Route, format!("none to {address}")).dies(why)]
         }
         Role::NextHop | Role::InSubnet | Role::Vip => hop(view, ours, address),
     }
@@ -91,8 +91,8 @@ fn behind_the_bridge(view: &View, ours: &Ours, address: IpAddr) -> Vec<Step> {
 pub(super) fn hop(view: &View, ours: &Ours, via: IpAddr) -> Vec<Step> {
     let installed = view.observed.next_hops(Family::of(via)).any(|hop| hop.via == via);
     let mut steps: Vec<_> =
-        installed.then(|| Step::new(Kind::NextHop, via.to_string())).into_iter().collect();
-    let entry = Step::new(Kind::Neighbour, via.to_string());
+        installed.then(|| Step::new(StepKind::NextHop, via.to_string())).into_iter().collect();
+    let entry = Step::new(StepKind::Neighbour, via.to_string());
     let Some(neighbour) = view.neighbours.get(&via) else {
         steps.push(entry.note("no entry: the kernel asks for it with the first packet"));
         return steps;
@@ -103,7 +103,7 @@ pub(super) fn hop(view: &View, ours: &Ours, via: IpAddr) -> Vec<Step> {
         steps.push(entry.dies(why));
         return steps;
     };
-    steps.push(Step::new(Kind::Neighbour, format!("{via} lladdr {mac} {state}")));
+    steps.push(Step::new(StepKind::Neighbour, format!("{via} lladdr {mac} {state}")));
     steps.extend(behind(view, ours, mac));
     steps
 }
@@ -112,14 +112,14 @@ pub(super) fn hop(view: &View, ours: &Ours, via: IpAddr) -> Vec<Step> {
 fn behind(view: &View, ours: &Ours, mac: Mac) -> Vec<Step> {
     let Some(forward) = view.fdb.get(&mac) else {
         let silent = "no frame from it for minutes; frames to it go to every port";
-        return vec![Step::new(Kind::Fdb, mac.to_string()).note(silent)];
+        return vec![Step::new(StepKind::Fdb, mac.to_string()).note(silent)];
     };
     let found = view.observed.links.iter().find(|(_, link)| link.index == forward.port);
     let Some((name, link)) = found else {
         let gone = format!("the port with index {} is gone", forward.port);
-        return vec![Step::new(Kind::Fdb, mac.to_string()).dies(gone)];
+        return vec![Step::new(StepKind::Fdb, mac.to_string()).dies(gone)];
     };
-    let entry = Step::new(Kind::Fdb, format!("{mac} on {name}"));
+    let entry = Step::new(StepKind::Fdb, format!("{mac} on {name}"));
     if forward.local {
         return vec![entry.dies("the MAC address is that of the proxy's own link")];
     }
@@ -130,7 +130,7 @@ fn behind(view: &View, ours: &Ours, mac: Mac) -> Vec<Step> {
 
 fn port(view: &View, name: &InterfaceName, link: &Link) -> Step {
     let alias = link.alias.as_ref().map(|alias| format!(" ({alias})")).unwrap_or_default();
-    let mut port = Step::new(Kind::Port, format!("{name}{alias}"));
+    let mut port = Step::new(StepKind::Port, format!("{name}{alias}"));
     port.counters = view.counters.get(&link.index).copied();
     match (link.up, link.running) {
         (false, _) => port.dies(format!("{name} is down: ip link set {name} up")),
@@ -142,7 +142,7 @@ fn port(view: &View, name: &InterfaceName, link: &Link) -> Step {
 /// The bridge itself.
 pub(super) fn bridge(view: &View, ours: &Ours) -> Step {
     let name = &ours.bridge;
-    let step = Step::new(Kind::Bridge, name.to_string());
+    let step = Step::new(StepKind::Bridge, name.to_string());
     let Some(bridge) = view.observed.bridge(ours) else {
         return step.dies(match view.observed.link(name) {
             Some(_) => format!("{name} is not a bridge"),
@@ -165,7 +165,7 @@ pub(super) fn bridge(view: &View, ours: &Ours) -> Step {
 pub(super) fn sysctls(view: &View, family: Family) -> impl Iterator<Item = Step> {
     view.wrong_sysctls.iter().filter(move |wrong| wrong.family == family).map(|wrong| {
         let value = wrong.value.as_deref().unwrap_or("unreadable");
-        let step = Step::new(Kind::Sysctl, format!("{} = {value}", wrong.key));
+        let step = Step::new(StepKind::Sysctl, format!("{} = {value}", wrong.key));
         let repair = format!("{}: sysctl -w {}={}", wrong.breaks, wrong.key, wrong.needed);
         if wrong.stops { step.dies(repair) } else { step.note(repair) }
     })

@@ -103,13 +103,13 @@ impl Counters {
                 known.extend((known.len() < MAX_ADDRESSES).then_some(net));
             }
         })?;
-        let port = |(index, link): (u32, Link)| Port {
+        let ports = links.into_iter().map(|(index, link)| Port {
             name: link.name,
             mac: link.mac,
             addresses: addresses.remove(&index).unwrap_or_default(),
             statistics: link.statistics,
-        };
-        Ok(links.into_iter().map(port).collect())
+        });
+        Ok(ports.collect())
     }
 
     /// Dumps, and hands each message's payload on. A dump that a change interrupts is taken as it

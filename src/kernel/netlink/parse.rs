@@ -18,7 +18,7 @@ use rtnetlink::packet_route::{
 
 use crate::{
     api::{Family, InterfaceName},
-    kernel::{Action, BridgeSettings, Hop, Link, LinkKind, Mac, Ours, Route, Rule, Target},
+    kernel::{Action, BridgeSettings, Hop, Link, LinkKind, Mac, Ours, Route, RouteTarget, Rule},
 };
 
 /// A link and its name; `None` if NSM could not use that name.
@@ -173,9 +173,9 @@ pub(super) fn default_route(message: &RouteMessage, wanted: u32) -> Option<Defau
     let hops: Option<BTreeSet<Hop>> =
         nexthops.into_iter().map(|(via, device)| Some(Hop { via: via?, device: device? })).collect();
     let target = match (header.kind, hops) {
-        (RouteType::BlackHole, _) => Target::Blackhole,
-        (RouteType::Unicast, Some(hops)) => Target::Hops(hops),
-        _ => Target::Foreign,
+        (RouteType::BlackHole, _) => RouteTarget::Blackhole,
+        (RouteType::Unicast, Some(hops)) => RouteTarget::Hops(hops),
+        _ => RouteTarget::Foreign,
     };
     let family = family(header.address_family)?;
     let protocol = u8::from(header.protocol);

@@ -19,14 +19,14 @@
 //!    added.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     net::IpAddr,
 };
 
 use ipnet::IpNet;
 
 use super::{
-    Desired, Link, Observed, Op, Route, Rule, Target,
+    Desired, Link, Observed, Op, Route, RouteTarget, Rule,
     observed::{LinkKind, metric},
 };
 use crate::api::{Dual, Family, InterfaceName};
@@ -82,8 +82,8 @@ impl Plan<'_> {
         let ours = &self.desired.ours;
         let links = self.leak_stopped();
         let vips = self.desired.vip_rules.as_deref();
-        let mut stops = Dual::<BTreeSet<&InterfaceName>>::default();
-        let mut there = BTreeSet::new();
+        let mut stops = Dual::<HashSet<&InterfaceName>>::default();
+        let mut there = HashSet::new();
         let mut out = Rules::default();
         for rule in &self.observed.rules {
             if let Some(link) = rule.stops_leaks_of(ours) {
@@ -102,13 +102,13 @@ impl Plan<'_> {
         out.unneeded.sort_unstable();
         out.removed.sort_unstable();
         for family in self.observed.families() {
-            let missing =
-                |link: &&&InterfaceName| !stops.get(family).is_some_and(|stops| stops.contains(*link));
-            out.stops.extend(links.iter().filter(missing).map(|link| Rule::leak_stop(ours, family, link)));
+            let stops = stops.get(family);
+            let missing = links.iter().filter(|link| !stops.is_some_and(|stops| stops.contains(*link)));
+            out.stops.extend(missing.map(|link| Rule::leak_stop(ours, family, link)));
         }
-        let missing = |rule: &&Rule| !there.contains(rule);
-        let possible = |rule: &&Rule| !(self.observed.without_v6 && rule.family == Family::V6);
-        out.added.extend(vips.into_iter().flatten().filter(possible).filter(missing).cloned());
+        let vips = vips.into_iter().flatten();
+        let possible = vips.filter(|rule| !(self.observed.without_v6 && rule.family == Family::V6));
+        out.added.extend(possible.filter(|rule| !there.contains(rule)).cloned());
         out
     }
 
@@ -117,10 +117,10 @@ impl Plan<'_> {
     /// own address, and its packets would take the primary network.
     fn leak_stopped(&self) -> BTreeSet<&InterfaceName> {
         let Desired { ours, ports, leaving, .. } = self.desired;
-        let exists = |name: &&InterfaceName| self.observed.link(name).is_some();
-        let mut links: BTreeSet<&InterfaceName> = leaving.iter().collect();
-        links.extend(self.observed.rules.iter().filter_map(|rule| rule.stops_leaks_of(ours)).filter(exists));
-        links.extend(ports.iter().filter(|name| !self.primary(name)));
+        let stopped = self.observed.rules.iter().filter_map(|rule| rule.stops_leaks_of(ours));
+        let stopped = stopped.filter(|name| self.observed.link(name).is_some());
+        let ports = ports.iter().filter(|name| !self.primary(name));
+        let mut links: BTreeSet<&InterfaceName> = leaving.iter().chain(stopped).chain(ports).collect();
         links.remove(&ours.bridge);
         links.extend(self.keep.then_some(&ours.bridge));
         links
@@ -158,7 +158,7 @@ impl Plan<'_> {
             match there.get(&working) {
                 _ if !hops.is_empty() && self.leads_to(there.get(&working).copied(), &hops) => {}
                 _ if !hops.is_empty() => self.ops.push(Op::SetNextHops(family, hops)),
-                Some(route) if route.target != Target::Foreign => {
+                Some(route) if route.target != RouteTarget::Foreign => {
                     self.ops.push(Op::DeleteRoute(family, working))
                 }
                 _ => {}
@@ -173,8 +173,8 @@ impl Plan<'_> {
 
     /// The next hops of a family, as far as the bridge accepts them.
     fn next_hops(&self, family: Family) -> BTreeSet<IpAddr> {
-        let possible = |hop: &IpAddr| Family::of(*hop) == family && !self.is_disabled(family);
-        self.desired.next_hops.iter().copied().filter(possible).collect()
+        let hops = self.desired.next_hops.iter().copied().filter(|hop| Family::of(*hop) == family);
+        hops.filter(|_| !self.is_disabled(family)).collect()
     }
 
     /// Whether the bridge accepts nothing of a family.
@@ -184,13 +184,13 @@ impl Plan<'_> {
 
     fn is_blackhole(&self, route: Option<&Route>) -> bool {
         route.is_some_and(|route| {
-            route.target == Target::Blackhole && route.protocol == self.desired.ours.protocol
+            route.target == RouteTarget::Blackhole && route.protocol == self.desired.ours.protocol
         })
     }
 
     /// Whether a route is ours, and leads to exactly these neighbours by way of the bridge.
     fn leads_to(&self, route: Option<&Route>, hops: &BTreeSet<IpAddr>) -> bool {
-        let Some(Route { protocol, target: Target::Hops(there), .. }) = route else { return false };
+        let Some(Route { protocol, target: RouteTarget::Hops(there), .. }) = route else { return false };
         *protocol == self.desired.ours.protocol
             && there.len() == hops.len()
             && there.iter().all(|hop| Some(hop.device) == self.bridge && hops.contains(&hop.via))
@@ -211,8 +211,8 @@ impl Plan<'_> {
     /// Whether a link must never be a port: the bridge itself, or an interface of the pod's own
     /// traffic.
     fn primary(&self, name: &InterfaceName) -> bool {
-        let primary = |link: &Link| link.kind == LinkKind::Primary;
-        *name == self.desired.ours.bridge || self.observed.link(name).is_some_and(primary)
+        let link = self.observed.link(name);
+        *name == self.desired.ours.bridge || link.is_some_and(|link| link.kind == LinkKind::Primary)
     }
 
     /// Removes links that should no longer be ports, addresses that are no longer ours, and the

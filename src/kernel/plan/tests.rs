@@ -225,7 +225,7 @@ fn add(world: &mut World, rule: Rule) {
 fn reroute(world: &mut World, via: &str, device: u32) {
     let route =
         world.routes.iter_mut().find(|route| route.family == Family::V4 && route.metric == 0).unwrap();
-    let Target::Hops(hops) = &mut route.target else { panic!() };
+    let RouteTarget::Hops(hops) = &mut route.target else { panic!() };
     if device != 1 {
         hops.clear();
     }
@@ -243,7 +243,7 @@ fn what_is_not_ours_stays() {
         rule(32_700, Some("20.0.0.1/32"), None, Action::Lookup(1), 17),
     ];
     foreign.iter().for_each(|rule| add(&mut world, rule.clone()));
-    let route = Route { family: Family::V4, metric: 50, protocol: 3, target: Target::Foreign };
+    let route = Route { family: Family::V4, metric: 50, protocol: 3, target: RouteTarget::Foreign };
     world.routes.push(route);
     assert_eq!(plan(&world.observed(&ours()), &desired()), []);
     world.add_link(name("tap-1"), link(0, LinkKind::Other, Some(3)));

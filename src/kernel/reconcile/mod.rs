@@ -20,7 +20,12 @@ mod drift;
 mod links;
 mod progress;
 
-use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::{
     sync::watch,
@@ -34,7 +39,7 @@ use self::{
     progress::{End, Progress},
 };
 use super::{
-    Backend, Degraded, Failure, Observed, Op, Status,
+    Backend, Degraded, Failure, Observed, Op, Peer, PeerId, Status,
     apply::apply,
     claims::Claims,
     plan::plan,
@@ -54,6 +59,8 @@ pub(super) struct Reconciler<B> {
     backend: B,
     claims: Arc<Claims>,
     remembered: Remembered,
+    /// The records of the last read.
+    peers: Arc<BTreeMap<PeerId, Peer>>,
     sysctls: sysctls::Check,
     /// Parts that could not be started.
     missing: Vec<Degraded>,
@@ -96,6 +103,7 @@ impl<B: Backend> Reconciler<B> {
             claims,
             missing,
             remembered: Remembered::default(),
+            peers: Arc::default(),
             sysctls: sysctls::Check::default(),
             status,
             failed: false,
@@ -206,7 +214,12 @@ impl<B: Backend> Reconciler<B> {
         let (declared, notes) = self.claims.take();
         let relinked = self.remembered.look(&declared, notes, observed, settings, now);
         let remembered = &self.remembered;
-        let snapshot = Sources { declared: &declared, remembered, observed, settings, now }.snapshot();
+        let mut snapshot = Sources { declared: &declared, remembered, observed, settings, now }.snapshot();
+        // Readers of the status skip records that they have seen.
+        match self.peers == snapshot.peers {
+            true => snapshot.peers = Arc::clone(&self.peers),
+            false => self.peers = Arc::clone(&snapshot.peers),
+        }
         self.remembered.keep(&snapshot.desired.next_hops);
         (snapshot, relinked)
     }

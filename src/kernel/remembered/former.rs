@@ -49,8 +49,9 @@ impl Former {
         for end in self.kept.values_mut().filter(|end| end.is_none()) {
             *end = declared.ready.map(|ready| ready + settings.adoption);
         }
-        let current = |net: &IpNet| declared.gateways.iter().any(|(_, gateway)| gateway == net);
-        self.kept.retain(|net, _| !current(net));
+        for (_, gateway) in declared.gateways.iter() {
+            self.kept.remove(gateway);
+        }
         if !self.kept.is_empty() {
             let occupied = Occupied::of(declared, adoption);
             self.kept.retain(|net, end| occupied.keeps(net, end.is_none_or(|end| now < end)));
@@ -87,7 +88,7 @@ impl Occupied {
     }
 
     fn keeps(&self, net: &IpNet, young: bool) -> bool {
-        let occupied = || self.unknown || self.addresses.iter().any(|address| net.contains(address));
-        !self.addresses.contains(&net.addr()) && (young || occupied())
+        let kept = young || self.unknown || self.addresses.iter().any(|address| net.contains(address));
+        kept && !self.addresses.contains(&net.addr())
     }
 }

@@ -40,6 +40,10 @@ impl Leaving {
         }
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Forgets a link because it is claimed.
     pub(super) fn remove(&mut self, name: &InterfaceName) {
         self.0.remove(name);

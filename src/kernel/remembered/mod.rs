@@ -136,8 +136,8 @@ impl Remembered {
             let seen = self.links.get(link).is_some_and(|link| link.seen);
             self.leaving.insert(link.clone(), until, seen);
         }
-        for link in declared.peers.values().flat_map(|peer| peer.links()) {
-            self.leaving.remove(link);
+        if !self.leaving.is_empty() {
+            declared.peers.values().flat_map(|peer| peer.links()).for_each(|link| self.leaving.remove(link));
         }
         self.leaving.expire(|link| observed.link(link).is_some(), now, declared.stopping);
     }
@@ -153,7 +153,7 @@ impl Remembered {
         now: Instant,
     ) -> BTreeSet<IpAddr> {
         let bridge = observed.bridge(&settings.ours).map(|bridge| bridge.index);
-        let before = std::mem::take(&mut self.links);
+        let mut links = Vec::with_capacity(self.links.len() + 1);
         let mut relinked = BTreeSet::new();
         for peer in declared.peers.values() {
             let mut changed = false;
@@ -162,15 +162,16 @@ impl Remembered {
                 let port =
                     link.filter(|link| bridge.is_some() && link.controller == bridge).map(|link| link.index);
                 let was =
-                    before.get(name).copied().unwrap_or(Watched { since: now, seen: false, port: None });
+                    self.links.get(name).copied().unwrap_or(Watched { since: now, seen: false, port: None });
                 let since = if link.is_some() { now } else { was.since };
                 changed |= was.port != port;
-                self.links.insert(name.clone(), Watched { since, seen: was.seen || link.is_some(), port });
+                links.push((name.clone(), Watched { since, seen: was.seen || link.is_some(), port }));
             }
             if changed {
                 relinked.extend(peer.far());
             }
         }
+        self.links = links.into_iter().collect();
         relinked
     }
 

@@ -79,24 +79,20 @@ impl Sources<'_> {
 
     /// The records: declared ones, and those of objects that an earlier process left.
     fn peers(&self) -> BTreeMap<PeerId, Peer> {
-        let ours = &self.settings.ours;
-        let link = |name: &InterfaceName| (name.clone(), Attachment::of(name, self.observed, ours));
-        let mut peers = BTreeMap::<PeerId, Peer>::new();
-        for (id, claimed) in &self.declared.peers {
-            let peer = peers.entry(id.clone()).or_default();
-            peer.links.extend(claimed.links().map(link));
+        let Self { observed, settings: Settings { ours, .. }, .. } = *self;
+        let bridge = observed.bridge(ours).map(|bridge| bridge.index);
+        let declared = self.declared.peers.iter().map(|(id, claimed)| {
+            let mut peer = Peer::default();
+            claimed.links().for_each(|name| peer.add_link(name, observed, ours, bridge));
             peer.addresses.extend(claimed.far());
             peer.next_hops.extend(claimed.next_hops().map(|hop| (hop, Ok(()))));
-        }
+            (id.clone(), peer)
+        });
+        let mut peers: BTreeMap<PeerId, Peer> = declared.collect();
         for (id, left) in self.remembered.adoption.iter().flat_map(|adoption| &adoption.peers) {
             let peer = peers.entry(id.clone()).or_insert(Peer { adopted: true, ..Peer::default() });
-            peer.links.extend(left.links.iter().map(link));
+            left.links.iter().for_each(|name| peer.add_link(name, observed, ours, bridge));
             peer.next_hops.extend(left.next_hops.iter().map(|hop| (*hop, Ok(()))));
-        }
-        for peer in peers.values_mut() {
-            let running = peer.links.iter().filter(|(_, attachment)| **attachment == Attachment::Running);
-            let links = running.filter_map(|(name, _)| self.observed.link(name));
-            peer.running = links.map(|link| link.index).collect();
         }
         peers
     }
@@ -115,8 +111,12 @@ impl Sources<'_> {
         }
         for (id, peer) in peers {
             for (link, attachment) in &peer.links {
-                let late = || self.expected_until(link).is_some_and(|until| self.now >= until);
-                if *attachment == Attachment::Foreign || (*attachment == Attachment::Missing && late()) {
+                let faulty = match attachment {
+                    Attachment::Foreign => true,
+                    Attachment::Missing => self.expected_until(link).is_some_and(|until| self.now >= until),
+                    _ => false,
+                };
+                if faulty {
                     out.push(Degraded::Unattached(id.clone(), link.clone(), *attachment));
                 }
             }

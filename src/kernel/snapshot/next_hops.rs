@@ -92,8 +92,9 @@ impl Ground<'_> {
         for family in Family::BOTH {
             let all: BTreeSet<_> =
                 possible.iter().copied().filter(|hop| Family::of(*hop) == family).collect();
-            let silent_one = |hop: &&IpAddr| self.declared.answers.get(*hop) == Some(&false);
-            let answering: BTreeSet<_> = all.iter().filter(|hop| !silent_one(hop)).copied().collect();
+            let answers = &self.declared.answers;
+            let answering: BTreeSet<_> =
+                all.iter().filter(|hop| answers.get(*hop) != Some(&false)).copied().collect();
             if !answering.is_empty() || all.is_empty() {
                 chosen.extend(answering);
                 continue;
@@ -109,10 +110,9 @@ impl Ground<'_> {
 
     /// Rule 5.
     fn trusted(&self, answering: &BTreeSet<IpAddr>, peers: &BTreeMap<PeerId, Peer>) -> BTreeSet<IpAddr> {
-        let in_doubt = |id: &PeerId| self.declared.doubted.contains_key(id);
         let trusted: BTreeSet<_> = peers
             .iter()
-            .filter(|(id, _)| !in_doubt(id))
+            .filter(|(id, _)| !self.declared.doubted.contains_key(*id))
             .flat_map(|(_, peer)| peer.next_hops.keys())
             .filter(|hop| answering.contains(hop))
             .copied()

@@ -5,7 +5,7 @@
 mod faults;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     fmt,
     net::IpAddr,
     sync::Arc,
@@ -178,17 +178,19 @@ impl Status {
             .map(|(family, net)| (family, *net))
             .collect();
         self.addresses.clone_from(&observed.addresses);
-        let hops = |family: Family| {
+        let hops = Family::BOTH.into_iter().map(|family| {
             let ours = observed.next_hops(family).filter(|hop| Some(hop.device) == index);
             (family, ours.map(|hop| hop.via).collect())
-        };
-        self.next_hops = Family::BOTH.into_iter().map(hops).collect();
-        let links = || peers.values().flat_map(|peer| &peer.links);
-        self.ports = links().filter(|(_, at)| at.is_port()).map(|(link, _)| link.clone()).collect();
-        self.pending = links().filter(|(_, at)| !at.is_port()).map(|(link, _)| link.clone()).collect();
-        self.peers = Arc::clone(peers);
+        });
+        self.next_hops = hops.collect();
+        if !Arc::ptr_eq(&self.peers, peers) {
+            let links = || peers.values().flat_map(|peer| &peer.links);
+            self.ports = links().filter(|(_, at)| at.is_port()).map(|(link, _)| link.clone()).collect();
+            self.pending = links().filter(|(_, at)| !at.is_port()).map(|(link, _)| link.clone()).collect();
+            self.peers = Arc::clone(peers);
+        }
         self.answers.clone_from(answers);
-        let rules: BTreeSet<_> =
+        let rules: HashSet<_> =
             observed.rules.iter().filter(|rule| rule.stops_leaks_of(&desired.ours).is_none()).collect();
         let vips = desired.vip_rules.as_deref();
         self.vip_rules = vips.map_or(0, |vips| vips.iter().filter(|rule| rules.contains(rule)).count());

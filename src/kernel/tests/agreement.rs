@@ -9,7 +9,7 @@ use rtnetlink::packet_route::{address::AddressScope, route::RouteType};
 use crate::testing::witness;
 use crate::{
     api::Family,
-    kernel::{Action, Observed, Ours, Route, Rule, Target},
+    kernel::{Action, Observed, Ours, Route, RouteTarget, Rule},
 };
 
 /// The dump has the links, addresses, rules and routes of the witness, and no others.
@@ -60,7 +60,7 @@ impl Seen {
                 .flatten()
                 .map(|hop| witness::NextHop { via: Some(hop.via), dev: self.name(hop.device) })
                 .collect();
-            (route.metric, route.protocol, route.target == Target::Blackhole, hops)
+            (route.metric, route.protocol, route.target == RouteTarget::Blackhole, hops)
         };
         let observed = observed.routes.iter().filter(|route| route.family == family).map(known);
         let said = witness::routes(family, Ours::default().table).into_iter().map(|route| {

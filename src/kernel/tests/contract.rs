@@ -16,7 +16,7 @@ use super::{
 use crate::testing::witness;
 use crate::{
     api::{Family, InterfaceName},
-    kernel::{Action, Backend, Link, LinkKind, Mac, Memory, Netlink, Observed, Op, Ours, Rule, Target},
+    kernel::{Action, Backend, Link, LinkKind, Mac, Memory, Netlink, Observed, Op, Ours, RouteTarget, Rule},
 };
 
 const LINKS: [&str; 3] = ["p1", "p2", "p3"];
@@ -123,7 +123,7 @@ fn named(observed: &Observed) -> BTreeMap<&'static str, Vec<String>> {
     });
     let routes = observed.routes.iter().map(|route| {
         let target = match &route.target {
-            Target::Hops(hops) => {
+            RouteTarget::Hops(hops) => {
                 hops.iter().map(|hop| format!("{} {}", hop.via, by_index(hop.device))).collect()
             }
             other => vec![format!("{other:?}")],

@@ -73,10 +73,10 @@ impl Tree<'_> {
         let priority = block(top);
         self.rule(priority + 1, Prefix::new(0, 0), Action::Blackhole);
         let split = top.len.saturating_add(STEP);
-        let same_part = |a: &Prefix, b: &Prefix| {
+        let parts = prefixes.chunk_by(|a, b| {
             a.len >= split && b.len >= split && Prefix::new(a.bits, split) == Prefix::new(b.bits, split)
-        };
-        for part in prefixes.chunk_by(same_part) {
+        });
+        for part in parts {
             if prefixes.len() <= LEAF || part.len() == 1 {
                 part.iter().for_each(|prefix| self.rule(priority, *prefix, self.lookup()));
             } else {

@@ -101,10 +101,10 @@ mod tests {
     use super::*;
     use crate::kernel::{
         Statistics,
-        explain::{Branch, Kind},
+        explain::{Branch, StepKind},
     };
 
-    fn step(kind: Kind, object: &str) -> Step {
+    fn step(kind: StepKind, object: &str) -> Step {
         Step { kind, object: object.into(), note: None, dies: None, counters: None }
     }
 
@@ -114,13 +114,13 @@ mod tests {
         let dies = Some("nsm-2 is down".to_owned());
         let branch = |dies| Branch {
             steps: vec![
-                step(Kind::NextHop, "172.16.0.2"),
-                Step { counters, dies, ..step(Kind::Port, "nsm-2") },
+                step(StepKind::NextHop, "172.16.0.2"),
+                Step { counters, dies, ..step(StepKind::Port, "nsm-2") },
             ],
         };
         let walk = Walk {
             title: "from 20.0.0.1".into(),
-            steps: vec![Step { note: Some("2 ports".into()), ..step(Kind::Bridge, "bridge0") }],
+            steps: vec![Step { note: Some("2 ports".into()), ..step(StepKind::Bridge, "bridge0") }],
             branches: vec![branch(None), branch(dies)],
             outcome: Outcome::Partly { passing: 1, of: 2 },
         };

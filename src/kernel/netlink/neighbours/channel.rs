@@ -18,7 +18,7 @@ const DATAGRAM: usize = 8192;
 const HEADER: usize = 16;
 
 /// The object in an answer, nothing, or a refusal.
-pub(super) type Answer<T> = Result<Option<T>, Refusal>;
+pub(super) type Reply<T> = Result<Option<T>, Refusal>;
 
 /// A socket whose calls do not wait.
 pub(super) struct Channel {
@@ -51,8 +51,8 @@ impl Channel {
     pub(super) fn exchange<T: Clone>(
         &mut self,
         batch: &mut Batch,
-        parse: impl Fn(&[u8]) -> Answer<T>,
-        answers: &mut Vec<Answer<T>>,
+        parse: impl Fn(&[u8]) -> Reply<T>,
+        answers: &mut Vec<Reply<T>>,
     ) -> Result<(), Refusal> {
         let first = self.send(batch)?;
         let mut missing = batch.len() as usize;

@@ -22,7 +22,7 @@ use tokio::time::Instant;
 
 use self::{
     batch::{Batch, Batches, Request, entry, get, object, questions},
-    channel::{Answer, Channel},
+    channel::{Channel, Reply},
 };
 use super::address_family;
 use crate::{
@@ -128,7 +128,7 @@ impl NeighbourSocket {
     }
 
     /// Sends a request and returns the answer: an object, nothing, or a refusal.
-    fn ask_one(&mut self, request: Request) -> Result<Answer<RouteNetlinkMessage>, Refusal> {
+    fn ask_one(&mut self, request: Request) -> Result<Reply<RouteNetlinkMessage>, Refusal> {
         let mut answers = Vec::new();
         self.channel.exchange(&mut Batch::of([request]), object, &mut answers)?;
         Ok(answers.pop().unwrap_or(Ok(None)))
