@@ -228,6 +228,63 @@ fn every_element_and_service_is_held_to_the_laws() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// Types that a user touches first, beside the elements: each has an example, too.
+const FIRST: [(&str, &str); 22] = [
+    ("src/app/client/mod.rs", "struct Client"),
+    ("src/app/client/link.rs", "struct Link"),
+    ("src/app/endpoint/mod.rs", "struct Endpoint"),
+    ("src/app/program/mod.rs", "struct App"),
+    ("src/app/server/mod.rs", "struct Server"),
+    ("src/chain/begin/event.rs", "struct Events"),
+    ("src/chain/begin/mod.rs", "struct BeginLayer"),
+    ("src/chain/builder.rs", "struct Chain"),
+    ("src/chain/call.rs", "enum Call"),
+    ("src/chain/call.rs", "struct Close"),
+    ("src/chain/call.rs", "struct Request"),
+    ("src/chain/element.rs", "trait Element"),
+    ("src/chain/error.rs", "struct Error"),
+    ("src/chain/metadata.rs", "struct MetadataLayer"),
+    ("src/chain/observe.rs", "trait Observer"),
+    ("src/chain/order.rs", "struct Order"),
+    ("src/chain/row.rs", "trait Row"),
+    ("src/chain/scope.rs", "struct Scope"),
+    ("src/elements/connect/mod.rs", "struct Connect"),
+    ("src/server/endpoint.rs", "struct Endpoint"),
+    ("src/transport/dial/dialer.rs", "struct Dialer"),
+    ("src/transport/identity/mod.rs", "struct Identity"),
+];
+
+/// Whether the documentation of a public item of a file has a listing. The lines above the item,
+/// up to an empty one, are its attributes and its documentation.
+fn has_example(text: &str, item: &str) -> bool {
+    let found = text.lines().position(|line| {
+        let name = line.strip_prefix("pub ").and_then(|line| line.strip_prefix(item));
+        name.is_some_and(|rest| !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_'))
+    });
+    let above: Vec<_> = text.lines().take(found.unwrap_or_else(|| panic!("no public {item}"))).collect();
+    above.iter().rev().take_while(|line| !line.is_empty()).any(|line| line.starts_with("/// ```"))
+}
+
+#[test]
+fn every_element_and_every_first_type_has_an_example() {
+    let mut wrong = Vec::new();
+    let mut elements = 0;
+    for file in files("src/elements", &["rs"]) {
+        let text = read(&file);
+        for rest in product_code(&file).split("Element for ").skip(1) {
+            let name = rest.split([' ', '<']).next().unwrap_or_default();
+            elements += 1;
+            if !has_example(&text, &format!("struct {name}")) {
+                wrong.push(format!("{}: {name}", file.display()));
+            }
+        }
+    }
+    assert!(elements >= 25, "only {elements} elements were read");
+    let first = FIRST.iter().filter(|(file, item)| !has_example(&read(file), item));
+    wrong.extend(first.map(|(file, item)| format!("{file}: {item}")));
+    assert!(wrong.is_empty(), "without an example in their documentation:\n{}", wrong.join("\n"));
+}
+
 #[test]
 fn environment_and_netlink_are_used_in_one_place_each() {
     let mut wrong = Vec::new();

@@ -19,6 +19,15 @@ pub struct InvalidPrefix(pub String);
 ///
 /// # Errors
 /// [`InvalidPrefix`] with the text.
+///
+/// ```
+/// use nsm::api::parse_prefix;
+///
+/// assert_eq!(parse_prefix("172.16.1.6/24")?.to_string(), "172.16.1.6/24");
+/// assert_eq!(parse_prefix("2001:db8::1")?.to_string(), "2001:db8::1/128");
+/// assert!(parse_prefix("20.0.0.1/33").is_err());
+/// # Ok::<_, nsm::api::InvalidPrefix>(())
+/// ```
 pub fn parse_prefix(text: &str) -> Result<IpNet, InvalidPrefix> {
     let prefix = text.parse().ok().or_else(|| host(text.parse().ok()?));
     prefix.ok_or_else(|| InvalidPrefix(text.chars().take(64).collect()))

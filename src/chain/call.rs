@@ -19,6 +19,22 @@ use crate::{
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// A Request or a Close: the request type of every service in a chain.
+///
+/// ```
+/// use nsm::{api::Connection, chain::{Call, Chain, Error, Request}};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// // The end of a chain, as a tower service: returns the connection with another payload.
+/// let end = tower::service_fn(|call: Call| async move {
+///     let mut connection = call.into_connection();
+///     connection.payload = "IP".into();
+///     Ok::<_, Error>(connection)
+/// });
+/// let chain = Chain::new().end(end).build()?;
+/// let answer = chain.request(Request::new(Connection::named("a"))).await?;
+/// assert_eq!(answer.payload, "IP");
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug)]
 pub enum Call {
     /// Establishes, refreshes or updates a connection.
@@ -50,6 +66,22 @@ pub struct Request {
 }
 
 /// A call that closes a connection.
+///
+/// ```
+/// use nsm::{api::Connection, chain::{Chain, Close, Origin, Request, begin::BeginLayer}, task::Tasks};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let tasks = Tasks::default();
+/// let chain = Chain::new().with(BeginLayer::client(tasks.clone())).build()?;
+/// let mut established = chain.request(Request::new(Connection::named("a"))).await?;
+/// established.payload = "ignored".into();
+/// let close = Close::new(established);
+/// assert_eq!(close.context.origin, Origin::Caller);
+/// let closed = chain.close(close).await?;
+/// assert_eq!(closed.payload, "", "the connection as it was established");
+/// # tasks.stop().await;
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Close {
     /// Below `begin` this is the last established connection, regardless of the connection that the

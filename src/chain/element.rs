@@ -29,6 +29,34 @@ use crate::{
 pub type ResponseFuture = Pin<Box<dyn Future<Output = Result<Box<Connection>>> + Send>>;
 
 /// One behaviour of a chain.
+///
+/// ```
+/// use nsm::{api::{Connection, Mechanism}, chain::*};
+///
+/// /// Refuses connections of a client without a mechanism.
+/// struct NeedsMechanism;
+///
+/// impl Element for NeedsMechanism {
+///     const NAME: &'static str = "needs_mechanism";
+///     const ORDER: Order = Order::ANY.before(&["mechanism"]);
+///
+///     async fn request(&self, request: Request, next: Next) -> Result<Box<Connection>> {
+///         if request.preferences.is_empty() {
+///             return Err(Reason::Invalid("no mechanism (accepted: at least one)".into()).into());
+///         }
+///         next.request(request).await
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), InvalidChain> {
+/// let chain = Chain::new().with(NeedsMechanism).build()?;
+/// let mut request = Request::new(Connection::named("a"));
+/// let error = chain.request(request.clone()).await.unwrap_err();
+/// assert_eq!(error.to_string(), "needs_mechanism: no mechanism (accepted: at least one)");
+/// request.preferences.push(Mechanism::default());
+/// assert!(chain.request(request).await.is_ok());
+/// # Ok(()) }
+/// ```
 pub trait Element: Sized + Send + Sync + 'static {
     /// Name of the element in the printed chain, in spans and in errors.
     const NAME: &'static str;

@@ -32,6 +32,43 @@ use crate::{
 };
 
 /// Layer that produces [`Metadata`].
+///
+/// ```
+/// use nsm::{
+///     api::Connection,
+///     chain::{*, begin::BeginLayer, metadata::MetadataLayer},
+///     task::Tasks,
+/// };
+///
+/// /// Counts the Requests of a connection that succeed, and refuses the third.
+/// struct Twice;
+///
+/// impl Element for Twice {
+///     const NAME: &'static str = "twice";
+///     const ORDER: Order = Order::STATE; // needs `metadata` above it
+///
+///     async fn request(&self, request: Request, next: Next) -> Result<Box<Connection>> {
+///         let before = request.context.scope.get::<u8>().map_or(0, |count| *count);
+///         request.context.scope.insert(before + 1);
+///         if before == 2 {
+///             return Err(Reason::Refused("a third Request".into()).into());
+///         }
+///         next.request(request).await
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let tasks = Tasks::default();
+/// let begin = BeginLayer::endpoint(tasks.clone());
+/// let chain = Chain::new().with(begin).with(MetadataLayer).with(Twice).build()?;
+/// let request = Request::new(Connection::named("a"));
+/// assert!(chain.request(request.clone()).await.is_ok());
+/// assert!(chain.request(request.clone()).await.is_ok());
+/// assert!(chain.request(request.clone()).await.is_err());
+/// assert!(chain.request(request).await.is_err(), "the count of a failed Request is not kept");
+/// # tasks.stop().await;
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct MetadataLayer;
 

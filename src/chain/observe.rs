@@ -17,6 +17,34 @@ use super::{
 use crate::api::Connection;
 
 /// Receives a report of each call of each row, when the call ends.
+///
+/// ```
+/// use std::sync::{Arc, atomic::{AtomicU64, Ordering}};
+///
+/// use nsm::{
+///     api::Connection,
+///     chain::{Chain, Request, observe::{Ended, Observer}},
+///     elements::mtu::Mtu,
+///     tonic::Code,
+/// };
+///
+/// /// Counts the calls that fail.
+/// #[derive(Default)]
+/// struct Failures(AtomicU64);
+///
+/// impl Observer for Failures {
+///     fn ended(&self, _row: &'static str, call: &Ended) {
+///         self.0.fetch_add(u64::from(call.code != Code::Ok), Ordering::Relaxed);
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let failures = Arc::new(Failures::default());
+/// let chain = Chain::new().with(Mtu(1500)).observe(failures.clone()).build()?;
+/// chain.request(Request::new(Connection::named("a"))).await?;
+/// assert_eq!(failures.0.load(Ordering::Relaxed), 0);
+/// # Ok(()) }
+/// ```
 pub trait Observer: Send + Sync + 'static {
     /// A call of a row has ended. Must not block: the call waits for it.
     fn ended(&self, row: &'static str, call: &Ended);

@@ -28,6 +28,33 @@ use crate::{
 };
 
 /// The last answer of each connection, by its id at the client. Clones share them.
+///
+/// ```
+/// use nsm::{
+///     api::Connection,
+///     chain::{Chain, Close, Request, begin::BeginLayer, metadata::MetadataLayer},
+///     elements::{answers::Answers, update_path::UpdatePath},
+///     task::Tasks,
+/// };
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let tasks = Tasks::default();
+/// let answers = Answers::default();
+/// let chain = Chain::new()
+///     .with(UpdatePath::new("client-1"))
+///     .with(BeginLayer::client(tasks.clone()))
+///     .with(MetadataLayer)
+///     .with(answers.clone())
+///     .build()?;
+///
+/// let connection = chain.request(Request::new(Connection::named("a"))).await?;
+/// let answer = answers.get(connection.client_id()).ok_or("no answer is known")?;
+/// assert_eq!((answer.path[0].name.as_str(), answer.refreshes), ("client-1", 0));
+/// chain.close(Close::new(connection)).await?;
+/// assert!(answers.is_empty());
+/// # tasks.stop().await;
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct Answers(Arc<Mutex<BTreeMap<String, Answer>>>);
 

@@ -29,12 +29,70 @@ use crate::{
 };
 
 /// Element for the endpoint chain.
+///
+/// ```
+/// use nsm::{
+///     api::NsUrl,
+///     chain::{Chain, Request, begin::BeginLayer, metadata::MetadataLayer},
+///     elements::bridge,
+///     kernel::{Kernel, Memory, Settings},
+///     task::Tasks,
+/// };
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let tasks = Tasks::default();
+/// let kernel = Kernel::start(Settings::of("trench", "conduit", "node"), Memory::default(), &tasks);
+/// let chain = Chain::new()
+///     .with(BeginLayer::endpoint(tasks.clone()))
+///     .with(MetadataLayer)
+///     .with(bridge::Endpoint::new(kernel.clone()))
+///     .build()?;
+///
+/// let url: NsUrl = "kernel://service/nsm-1".parse()?;
+/// let mut connection = url.connection("target-1");
+/// connection.mechanism = Some(url.mechanism());
+/// chain.request(Request::new(connection)).await?;
+/// let status = kernel.status().borrow().clone();
+/// assert!(status.pending.contains(&"nsm-1".parse()?)); // until the forwarder has made the link
+/// # tasks.stop().await;
+/// # Ok(()) }
+/// ```
 #[derive(Clone)]
 pub struct Endpoint {
     kernel: Kernel,
 }
 
 /// Element for the client chain.
+///
+/// ```
+/// use nsm::{
+///     api::NsUrl,
+///     chain::{Chain, Request, begin::BeginLayer, metadata::MetadataLayer},
+///     elements::bridge,
+///     kernel::{Kernel, Memory, Settings},
+///     task::Tasks,
+/// };
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let tasks = Tasks::default();
+/// let linux = Memory::default();
+/// let kernel = Kernel::start(Settings::of("trench", "conduit", "node"), linux.clone(), &tasks);
+/// let chain = Chain::new()
+///     .with(BeginLayer::client(tasks.clone()))
+///     .with(MetadataLayer)
+///     .with(bridge::Client::new(kernel.clone()))
+///     .build()?;
+///
+/// linux.add_link("nsm-1", None); // by the forwarder, before it answers
+/// let url: NsUrl = "kernel://service/nsm-1".parse()?;
+/// let mut connection = url.connection("load-balancer-1");
+/// connection.mechanism = Some(url.mechanism());
+/// chain.request(Request::new(connection)).await?;
+/// kernel.settled().await;
+/// assert!(kernel.status().borrow().ports.contains(&"nsm-1".parse()?));
+/// # tasks.stop().await;
+/// # Ok(()) }
+/// ```
 #[derive(Clone)]
 pub struct Client {
     kernel: Kernel,

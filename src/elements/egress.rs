@@ -11,24 +11,6 @@
 //!
 //! # Close
 //! The connection stops counting before the Close is passed on, even if the Close then fails.
-//!
-//! ```
-//! use nsm::{api::Connection, chain::{begin::BeginLayer, metadata::MetadataLayer, *}, elements::egress::Egress, task::Tasks};
-//!
-//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<()> {
-//! let egress = Egress::default();
-//! let tasks = Tasks::default();
-//! let chain = Chain::new()
-//!     .with(BeginLayer::client(tasks.clone()))
-//!     .with(MetadataLayer)
-//!     .with(egress.clone())
-//!     .end(tower::service_fn(|call: Call| async { Ok::<_, Error>(call.into_connection()) })).build()?;
-//! chain.request(Request::new(Connection::named("lb-1"))).await?;
-//! assert_eq!(egress.count(), 1);
-//! chain.close(Close::new(Connection::named("lb-1"))).await?;
-//! assert_eq!(egress.count(), 0);
-//! # tasks.stop().await; Ok(()) }
-//! ```
 
 use std::sync::Arc;
 
@@ -40,6 +22,30 @@ use crate::{
 };
 
 /// Element that counts, and the handle to the count. Clones share it.
+///
+/// ```
+/// use nsm::{
+///     api::Connection,
+///     chain::{Chain, Close, Request, begin::BeginLayer, metadata::MetadataLayer},
+///     elements::egress::Egress,
+///     task::Tasks,
+/// };
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let tasks = Tasks::default();
+/// let egress = Egress::default();
+/// let chain = Chain::new()
+///     .with(BeginLayer::client(tasks.clone()))
+///     .with(MetadataLayer)
+///     .with(egress.clone())
+///     .build()?;
+/// chain.request(Request::new(Connection::named("lb-1"))).await?;
+/// assert_eq!(egress.count(), 1);
+/// chain.close(Close::new(Connection::named("lb-1"))).await?;
+/// assert_eq!(egress.count(), 0);
+/// # tasks.stop().await;
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Egress(Arc<watch::Sender<usize>>);
 

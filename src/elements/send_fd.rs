@@ -20,6 +20,15 @@ use crate::{
 };
 
 /// A network namespace to send. Clones share the descriptor.
+///
+/// ```
+/// use nsm::{api::Inode, elements::send_fd::Netns};
+///
+/// let own = Netns::own()?;
+/// let inode: Inode = own.inode().to_string().parse()?; // as in the mechanism: inode://4/4026531840
+/// assert_eq!(inode, own.inode());
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Netns {
     fd: Arc<OwnedFd>,

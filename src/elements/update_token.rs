@@ -22,6 +22,29 @@ use crate::{
 };
 
 /// Element for the endpoint chain.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use nsm::{
+///     api::Connection,
+///     chain::{Chain, Request},
+///     elements::{update_path::UpdatePath, update_token::UpdateToken},
+///     testing,
+/// };
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let chain = Chain::new()
+///     .with(UpdatePath::new("endpoint-1"))
+///     .with(UpdateToken::new(Duration::from_secs(600)))
+///     .build()?;
+/// let mut request = Request::new(Connection::named("a"));
+/// request.context.extensions.insert(testing::caller()); // a server inserts its caller
+/// let answer = chain.request(request).await?;
+/// let own = answer.own_segment().ok_or("no path")?;
+/// assert!(!own.token.is_empty() && own.expires.is_some());
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct UpdateToken {
     lifetime: Duration,

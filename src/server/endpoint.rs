@@ -30,6 +30,38 @@ use crate::{
 ///
 /// The chain finds the [`Caller`] and the [`TraceContext`] of a call in the extensions of its
 /// context. Its work continues when the caller goes away, if it has a `begin` row.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use nsm::{
+///     chain::Chain,
+///     server::{self, Endpoint, monitor::Connections},
+///     testing::Authority,
+///     transport::{Address, Dialer, Listener},
+/// };
+/// use tokio::{sync::oneshot, time::Instant};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = tempfile::tempdir()?;
+/// let authority = Authority::new("example.org");
+/// let address = Address::Unix(folder.path().join("endpoint.sock"));
+/// let listener = Listener::bind(&address, authority.identity("web")).await?;
+/// let routes = Endpoint::new(Chain::new().build()?, Connections::default()).routes();
+/// let (stop, stopped) = oneshot::channel::<()>();
+/// let stop_signal = async { _ = stopped.await };
+/// let drain = Duration::from_secs(1);
+/// let server = tokio::spawn(server::serve(listener, routes, stop_signal, drain));
+///
+/// let identity = authority.identity("shop");
+/// let token_lifetime = Duration::from_secs(600);
+/// let dialer = Dialer { address, identity, dial_timeout: Duration::from_secs(5), token_lifetime };
+/// let wire = dialer.dial(Instant::now() + Duration::from_secs(10)).await?;
+/// assert_eq!(wire.peer().id(), "spiffe://example.org/web");
+/// drop((wire, stop));
+/// server.await?;
+/// # Ok(()) }
+/// ```
 #[derive(Clone)]
 pub struct Endpoint {
     chain: Next,

@@ -27,6 +27,23 @@ use crate::{
 /// Connects to network services. Clones share the connections.
 ///
 /// See [`Endpoint`](crate::Endpoint) for an example.
+///
+/// ```
+/// use nsm::{Client, LinkState, chain::Chain, elements::mtu::Mtu, task::Tasks, testing};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let peer = testing::serve(Chain::new().build()?).await; // in a cluster nsmgr
+/// let tasks = Tasks::default();
+/// let identity = peer.dialer.identity.clone();
+/// let client = Client::builder("shop-1", identity, &peer.dialer.address, &tasks)
+///     .with(Mtu(1400))
+///     .build()?;
+/// let link = client.connect(&"kernel://web".parse()?);
+/// assert_eq!(link.id(), "shop-1-web");
+/// assert!(matches!(*link.state().borrow(), LinkState::Requesting { .. }));
+/// # tasks.stop().await;
+/// # Ok(()) }
+/// ```
 #[derive(Clone)]
 pub struct Client(Arc<Inner>);
 

@@ -49,6 +49,42 @@ pub enum ServeError {
 }
 
 /// A running server. Dropping it cuts every connection and removes the socket.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use nsm::{
+///     app, server,
+///     chain::Chain,
+///     server::monitor::Connections,
+///     task::Tasks,
+///     testing::Authority,
+///     transport::Dialer,
+/// };
+/// use tokio::time::Instant;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let tasks = Tasks::default();
+/// let authority = Authority::new("example.org");
+/// # let parent = tempfile::tempdir()?;
+/// # let parent = parent.path();
+/// let routes = server::Endpoint::new(Chain::new().build()?, Connections::default()).routes();
+/// let server = app::Server::below(parent, "web", authority.identity("web"), routes, &tasks).await?;
+///
+/// let dialer = Dialer {
+///     address: server.address().clone(),
+///     identity: authority.identity("shop"),
+///     dial_timeout: Duration::from_secs(5),
+///     token_lifetime: Duration::from_secs(600),
+/// };
+/// let soon = Instant::now() + Duration::from_secs(10);
+/// let wire = dialer.dial(soon).await?;
+/// assert_eq!(wire.peer().id(), "spiffe://example.org/web");
+/// server.stop(soon).await;
+/// wire.closed().await;
+/// # tasks.stop().await;
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
 pub struct Server {
     address: Address,

@@ -44,6 +44,51 @@ pub(crate) enum EventCall {
 
 /// Handle to the lane of one connection. Without a lane, or after it has ended, every call returns
 /// [`Reason::Ended`].
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use nsm::{
+///     api::Connection,
+///     chain::{*, begin::BeginLayer, metadata::MetadataLayer},
+///     elements::egress::Egress,
+///     task::{Task, Tasks},
+/// };
+///
+/// /// Closes each connection after some time.
+/// struct Limit(Duration);
+///
+/// struct Timer { _task: Task }
+///
+/// impl Element for Limit {
+///     const NAME: &'static str = "limit";
+///
+///     async fn request(&self, request: Request, next: Next) -> Result<Box<Connection>> {
+///         let context = request.context.clone();
+///         let answer = next.request(request).await?;
+///         let limit = self.0;
+///         let _task = context.events.spawn(move |events| async move {
+///             tokio::time::sleep(limit).await;
+///             let _result = events.close(EventKind::Timeout).await;
+///         });
+///         context.scope.insert(Timer { _task });
+///         Ok(answer)
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let tasks = Tasks::default();
+/// let egress = Egress::default(); // counts the connections
+/// let begin = BeginLayer::endpoint(tasks.clone());
+/// let rows = Chain::new().with(begin).with(MetadataLayer).with(egress.clone());
+/// let chain = rows.with(Limit(Duration::from_secs(60))).build()?;
+/// chain.request(Request::new(Connection::named("a"))).await?;
+/// assert_eq!(egress.count(), 1);
+/// egress.subscribe().wait_for(|count| *count == 0).await?;
+/// # tasks.stop().await;
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Default)]
 pub struct Events {
     lane: Option<Arc<Mailbox>>,

@@ -19,6 +19,32 @@ use crate::{
 ///
 /// # State
 /// A mark that an answer was accepted, until the Close.
+///
+/// ```
+/// use nsm::{
+///     api::Connection,
+///     chain::{Chain, Request, begin::BeginLayer, metadata::MetadataLayer},
+///     elements::{authorize, connect::Connect, update_path::UpdatePath},
+///     task::Tasks,
+///     testing,
+///     tonic::Code,
+/// };
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let tasks = Tasks::default();
+/// let peer = testing::serve(Chain::new().build()?).await; // its answer has no token
+/// let chain = Chain::new()
+///     .with(UpdatePath::new("client-1"))
+///     .with(BeginLayer::client(tasks.clone()))
+///     .with(MetadataLayer)
+///     .with(authorize::Client)
+///     .end(Connect::new(peer.dialer.clone()))
+///     .build()?;
+/// let answer = chain.request(Request::new(Connection::named("a"))).await;
+/// assert_eq!(answer.map_err(|error| error.code()), Err(Code::PermissionDenied));
+/// # tasks.stop().await;
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Client;
 

@@ -12,6 +12,34 @@ use crate::{
 /// Element for the client chain: both ends get the addresses of the leases, regardless of their
 /// previous addresses. A load balancer that the address service has moved to another subnet also
 /// keeps its former addresses, as long as a lease is left in their subnets.
+///
+/// ```
+/// use nsm::{
+///     api::Connection,
+///     chain::{Chain, Request, begin::BeginLayer, metadata::MetadataLayer},
+///     elements::ipam,
+///     ipam::{InMemory, Leases, Settings, Subnet, Tree},
+///     task::Tasks,
+/// };
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let tree = Tree::new("trench");
+/// # tree.add_conduit("conduit")?;
+/// # let subnet = Subnet { trench: "trench".into(), conduit: "conduit".into(), node: "node".into() };
+/// let tasks = Tasks::default();
+/// let leases = Leases::start(InMemory::new(tree, subnet), Settings::default(), &tasks);
+/// let chain = Chain::new()
+///     .with(BeginLayer::client(tasks.clone()))
+///     .with(MetadataLayer)
+///     .with(ipam::Client::new(leases.clone()))
+///     .build()?;
+/// let answer = chain.request(Request::new(Connection::named("load-balancer-1"))).await?;
+/// let ip = answer.ip_context().ok_or("no addresses")?;
+/// assert_eq!((ip.src_ip_addrs.len(), ip.dst_ip_addrs.len()), (2, 2), "IPv4 and IPv6 at both ends");
+/// assert_eq!(leases.status().borrow().held, 2);
+/// # tasks.stop().await;
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Client {
     leases: Leases,

@@ -32,6 +32,37 @@ struct Sent(Vec<IpNet>);
 ///
 /// A target is never answered without a gateway of each of its families, because it would then
 /// regard none of its addresses as its own. Such a Request is [`Reason::Unavailable`].
+///
+/// ```
+/// use nsm::{
+///     api::{Connection, Dual},
+///     chain::{Chain, Request, begin::BeginLayer, metadata::MetadataLayer},
+///     elements::ipam::{self, Gateways},
+///     ipam::{InMemory, Leases, Settings, Subnet, Tree},
+///     task::Tasks,
+/// };
+/// use tokio::sync::watch;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let tree = Tree::new("trench");
+/// # tree.add_conduit("conduit")?;
+/// # let subnet = Subnet { trench: "trench".into(), conduit: "conduit".into(), node: "node".into() };
+/// let tasks = Tasks::default();
+/// let leases = Leases::start(InMemory::new(tree, subnet), Settings::default(), &tasks);
+/// let bridge = Dual { v4: "169.255.0.254/24".parse().ok(), v6: "fd00::fe/64".parse().ok() };
+/// let (_, gateways) = watch::channel(Gateways::from(bridge));
+/// let (_, vips) = watch::channel(None); // no list yet
+/// let chain = Chain::new()
+///     .with(BeginLayer::endpoint(tasks.clone()))
+///     .with(MetadataLayer)
+///     .with(ipam::Endpoint::new(leases, gateways, vips))
+///     .build()?;
+/// let answer = chain.request(Request::new(Connection::named("target-1"))).await?;
+/// let ip = answer.ip_context().ok_or("no addresses")?;
+/// assert_eq!(ip.extra_prefixes, ["169.255.0.254/24", "fd00::fe/64"], "the gateways");
+/// # tasks.stop().await;
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Endpoint {
     leases: Leases,

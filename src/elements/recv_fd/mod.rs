@@ -45,11 +45,68 @@ pub struct FromNext(pub Descriptors);
 
 /// Element for the endpoint chain of a pass-through: waits before the call is passed on, and sends
 /// the descriptors to the next hop.
+///
+/// ```
+/// use nsm::{
+///     api::Connection,
+///     chain::{Chain, Request, begin::BeginLayer, metadata::MetadataLayer},
+///     elements::recv_fd,
+///     task::Tasks,
+///     testing::{self, Counted},
+///     transport::Caller,
+/// };
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let tasks = Tasks::default();
+/// let chain = Chain::new()
+///     .with(BeginLayer::endpoint(tasks.clone()))
+///     .with(MetadataLayer)
+///     .with(recv_fd::Endpoint)
+///     .build()?;
+///
+/// let file = Counted::new();
+/// let mut request = Request::new(Connection::named("a"));
+/// request.preferences = vec![testing::kernel(file.inode())];
+/// let caller = Caller { hub: Some(file.arriving()), ..testing::caller() };
+/// request.context.extensions.insert(caller);
+/// chain.request(request).await?;
+/// assert_eq!(file.open(), 2, "that of the caller, and the one that is held for the connection");
+/// # tasks.stop().await;
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Endpoint;
 
 /// Element for the client chain of a pass-through: waits for the descriptors that the answer names.
 /// The wire must keep received descriptors, see [`connect`](super::connect).
+///
+/// ```
+/// use nsm::{
+///     api::{Connection, Mechanism, MechanismKind},
+///     chain::{Chain, Request, begin::BeginLayer, metadata::MetadataLayer},
+///     elements::{connect::Connect, recv_fd, send_fd::{self, Netns}},
+///     task::Tasks,
+///     testing,
+/// };
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let netns = Netns::own()?;
+/// let peer = testing::serve(Chain::new().with(send_fd::Endpoint::new(netns.clone())).build()?).await;
+///
+/// let tasks = Tasks::default();
+/// let chain = Chain::new()
+///     .with(BeginLayer::client(tasks.clone()))
+///     .with(MetadataLayer)
+///     .with(recv_fd::Client)
+///     .end(Connect::new(peer.dialer.clone()).keep_descriptors())
+///     .build()?;
+/// let mut connection = Connection::named("a");
+/// connection.mechanism = Some(Mechanism::local(MechanismKind::Kernel));
+/// let answer = chain.request(Request::new(connection)).await?; // the descriptor is held
+/// assert_eq!(answer.mechanism.and_then(|agreed| agreed.inode()), Some(netns.inode()));
+/// # tasks.stop().await;
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Client;
 

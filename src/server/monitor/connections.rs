@@ -28,6 +28,24 @@ use crate::api::{
 /// share them.
 ///
 /// Publishing never waits: if the queue of a reader is full, its stream ends.
+///
+/// ```
+/// use futures::StreamExt;
+/// use nsm::{
+///     api::{Connection, pb::connection::{ConnectionEventType, MonitorScopeSelector}},
+///     server::monitor::Connections,
+/// };
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let connections = Connections::default();
+/// let mut events = connections.subscribe(MonitorScopeSelector::default())?;
+/// connections.publish("a", *Connection::named("a"));
+/// let first = events.next().await.ok_or("ended")??;
+/// assert_eq!(first.r#type(), ConnectionEventType::InitialStateTransfer);
+/// let update = events.next().await.ok_or("ended")??;
+/// assert_eq!((update.r#type(), update.connections.len()), (ConnectionEventType::Update, 1));
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Default)]
 pub struct Connections(Arc<Mutex<Inner>>);
 

@@ -25,6 +25,22 @@ const LONGEST_PAUSE_ABSENT: Duration = Duration::from_millis(200);
 
 /// The address and settings of one peer. A restarted nsmgr removes its socket and makes a new one:
 /// a dial waits for it.
+///
+/// ```
+/// use nsm::{chain::Chain, testing, transport::Dialer};
+/// use tokio::time::{Duration, Instant};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let peer = testing::serve(Chain::new().build()?).await;
+/// let dialer: Dialer = peer.dialer.clone();
+/// let wire = dialer.dial(Instant::now() + Duration::from_secs(10)).await?;
+/// assert_eq!(wire.peer().id(), "spiffe://test.domain/peer");
+///
+/// drop(peer);
+/// let gone = dialer.dial(Instant::now() + Duration::from_millis(100)).await;
+/// assert!(gone.is_err());
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Dialer {
     /// Address of the peer.

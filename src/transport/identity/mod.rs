@@ -38,6 +38,26 @@ pub(crate) use self::{svid::ALPN, verifier::Verdict};
 use crate::task::Tasks;
 
 /// Our identity from the Workload API. Clones share it.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use nsm::{task::Tasks, testing::{Authority, Workload}, transport::Identity};
+/// use tokio::time::Instant;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = tempfile::tempdir()?;
+/// let authority = Authority::new("example.org");
+/// let workload = Workload::listen(folder.path().join("agent.sock"))?; // in a cluster SPIRE's agent
+/// workload.grant(authority.leaf("web"));
+///
+/// let tasks = Tasks::default();
+/// let identity = Identity::follow(&workload.url(), &tasks);
+/// let svid = identity.ready(Instant::now() + Duration::from_secs(10)).await?;
+/// assert_eq!(svid.id(), "spiffe://example.org/web");
+/// # tasks.stop().await;
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Identity {
     state: watch::Receiver<IdentityState>,
