@@ -112,11 +112,11 @@ struct Registry<'a> {
 impl<'a> Registry<'a> {
     fn of(declared: &'a Declared) -> Option<Self> {
         let ids = declared.registered.as_deref().filter(|ids| !ids.is_empty())?;
-        let addressed = |id: &String| {
+        let addressed = ids.iter().all(|id| {
             let peer = declared.peers.get(&PeerId::load_balancer(id));
             peer.is_some_and(|peer| peer.next_hops().next().is_some())
-        };
-        Some(Self { declared, ids, addressed: ids.iter().all(addressed) })
+        });
+        Some(Self { declared, ids, addressed })
     }
 
     /// Whether the load balancer of a record is known to be gone.

@@ -46,7 +46,7 @@ impl Kernel {
         let (started, starting) = oneshot::channel();
         let (alive, stop) = oneshot::channel::<()>();
         let (ended, mut end) = oneshot::channel::<()>();
-        let run = move || {
+        thread::Builder::new().name("kernel".into()).spawn(move || {
             let _ended = ended;
             let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
                 Ok(runtime) => runtime,
@@ -61,8 +61,7 @@ impl Kernel {
                     tokio::select! { _ = stop => {} () = reconciler => {} }
                 }
             });
-        };
-        thread::Builder::new().name("kernel".into()).spawn(run)?;
+        })?;
         let kernel =
             starting.await.unwrap_or_else(|_| Err(io::Error::other("the reconciler's thread panicked")))?;
         tasks.spawn_told(|stopping| async move {

@@ -161,10 +161,8 @@ pub(super) fn default_route(message: &RouteMessage, wanted: u32) -> Option<Defau
         match attribute {
             RouteAttribute::Priority(value) => metric = *value,
             RouteAttribute::MultiPath(hops) => {
-                let hop = |hop: &rtnetlink::packet_route::route::RouteNextHop| {
-                    nexthop(&hop.attributes, Some(hop.interface_index))
-                };
-                nexthops = hops.iter().map(hop).collect();
+                nexthops =
+                    hops.iter().map(|hop| nexthop(&hop.attributes, Some(hop.interface_index))).collect();
             }
             _ => {}
         }

@@ -191,11 +191,12 @@ impl Netlink {
         table: u32,
     ) -> Result<Vec<parse::DefaultRoute>, Refusal> {
         let answers = self.requests.dump(message::get_routes(family, table)).await;
-        let route = |answer| match answer {
+        let routes = unless(errno::ENOENT, answers)?.into_iter().flatten();
+        let default_routes = routes.filter_map(|answer| match answer {
             RouteNetlinkMessage::NewRoute(route) => parse::default_route(&route, table),
             _ => None,
-        };
-        Ok(unless(errno::ENOENT, answers)?.into_iter().flatten().filter_map(route).collect())
+        });
+        Ok(default_routes.collect())
     }
 }
 

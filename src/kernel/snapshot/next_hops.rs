@@ -117,7 +117,11 @@ impl Ground<'_> {
             .filter(|hop| answering.contains(hop))
             .copied()
             .collect();
-        let any = |family| trusted.iter().any(|hop| Family::of(*hop) == family);
-        answering.iter().filter(|hop| trusted.contains(hop) || !any(Family::of(**hop))).copied().collect()
+        let families: BTreeSet<_> = trusted.iter().map(|hop| Family::of(*hop)).collect();
+        answering
+            .iter()
+            .filter(|hop| trusted.contains(hop) || !families.contains(&Family::of(**hop)))
+            .copied()
+            .collect()
     }
 }
