@@ -10,7 +10,7 @@ use futures::future::join_all;
 use meridio_lab::{control_plane::registration::dialer, topology::proxy_service};
 use nsm::{
     api::{Connection, Mechanism, MechanismKind},
-    chain::{CallContext, Close, Next, Request},
+    chain::{CallContext, Close, Next, Request, causes},
     chains,
     elements::{
         mechanism::{self, Names},
@@ -29,6 +29,7 @@ use super::{
 /// Name of the callers' pod.
 const CALLER: &str = "caller";
 const CALL_TIMEOUT: Duration = Duration::from_secs(15);
+const ATTEMPTS: usize = 3;
 
 /// A chain that calls the endpoint directly, and only when it is called itself.
 fn chain(place: &mut Place, tasks: &Tasks) -> Next {
@@ -47,10 +48,18 @@ fn chain(place: &mut Place, tasks: &Tasks) -> Next {
         .unwrap()
 }
 
+/// Repeats a Request that fails: Go's descriptor transport sometimes closes a file twice. The time
+/// of the repetitions counts.
 async fn request(chain: &Next, connection: Box<Connection>) -> Box<Connection> {
-    let preferences = vec![Mechanism::local(MechanismKind::Kernel)];
-    let request = Request { connection, preferences, context: CallContext::within(CALL_TIMEOUT) };
-    chain.request(request).await.unwrap()
+    for _ in 0..ATTEMPTS {
+        let preferences = vec![Mechanism::local(MechanismKind::Kernel)];
+        let context = CallContext::within(CALL_TIMEOUT);
+        match chain.request(Request { connection: connection.clone(), preferences, context }).await {
+            Ok(answer) => return answer,
+            Err(error) => eprintln!("{}", causes(&error)),
+        }
+    }
+    panic!("{ATTEMPTS} Requests in a row failed");
 }
 
 async fn connect(chain: &Next, number: usize) -> Box<Connection> {
