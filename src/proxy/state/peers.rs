@@ -138,12 +138,13 @@ pub(crate) struct Target {
 /// The load balancers of the mesh, then those that only the kernel has.
 pub(super) fn load_balancers(
     status: &mesh::Status,
-    id: impl Fn(&str) -> String,
+    settings: &mesh::Settings,
     kernel: &kernel::Status,
     answers: &Answers,
 ) -> Vec<LoadBalancer> {
-    let wanted = status.links.iter().map(|(name, state)| (name.clone(), id(name), Some(state)));
-    let ids: Vec<_> = status.links.keys().map(|name| id(name)).collect();
+    let wanted =
+        status.links.iter().map(|(name, state)| (name.clone(), settings.connection_id(name), Some(state)));
+    let ids: Vec<_> = status.links.keys().map(|name| settings.connection_id(name)).collect();
     let known = kernel.peers.keys().filter(|peer| peer.role == Role::LoadBalancer);
     let left = known.map(|peer| peer.id.to_string()).filter(|left| !ids.contains(left));
     let left = left.map(|left| (left.clone(), left, None));
@@ -200,8 +201,9 @@ fn answer(answer: answers::Answer) -> Answer {
 }
 
 fn path(hops: Vec<answers::Hop>) -> Vec<Hop> {
-    let hop = |hop: answers::Hop| Hop { name: hop.name, id: hop.id, expires: hop.expires.map(timestamp) };
-    hops.into_iter().map(hop).collect()
+    hops.into_iter()
+        .map(|hop| Hop { name: hop.name, id: hop.id, expires: hop.expires.map(timestamp) })
+        .collect()
 }
 
 /// The targets that are declared, or left by an earlier process.
@@ -209,7 +211,7 @@ pub(super) fn targets(kernel: &kernel::Status, connections: &Connections) -> Vec
     let all = connections.known();
     let known: BTreeMap<_, _> = all.iter().map(|known| (known.connection.client_id(), known)).collect();
     let targets = kernel.peers.iter().filter(|(id, _)| id.role == Role::Target);
-    let target = |(id, peer): (&PeerId, &Peer)| {
+    let targets = targets.map(|(id, peer)| {
         let known = known.get(&*id.id);
         let connection = known.map(|known| &known.connection);
         Target {
@@ -223,23 +225,23 @@ pub(super) fn targets(kernel: &kernel::Status, connections: &Connections) -> Vec
             expires: connection.and_then(|known| known.expires()).map(timestamp),
             path: connection.map(|known| path(answers::hops(known))).unwrap_or_default(),
         }
-    };
-    targets.map(target).collect()
+    });
+    targets.collect()
 }
 
 fn links(peer: &Peer) -> Vec<Link> {
-    let state = |attachment| match attachment {
+    let links = peer.links.iter();
+    links.map(|(name, at)| Link { name: name.to_string(), state: state(*at).into() }).collect()
+}
+
+const fn state(attachment: Attachment) -> &'static str {
+    match attachment {
         Attachment::Missing => "missing",
         Attachment::Foreign => "foreign",
         Attachment::Detached => "detached",
         Attachment::Down => "down",
         Attachment::Running => "running",
-    };
-    let link = |(name, attachment): (&_, &_)| Link {
-        name: ToString::to_string(name),
-        state: state(*attachment).into(),
-    };
-    peer.links.iter().map(link).collect()
+    }
 }
 
 /// Adds the time of the last answer of each next hop.
@@ -255,12 +257,12 @@ fn ceil(time: Duration) -> u64 {
 }
 
 fn next_hops(peer: &Peer, kernel: &kernel::Status) -> Vec<NextHop> {
-    let hop = |(address, withheld): (&IpAddr, &Result<(), kernel::Withheld>)| NextHop {
+    let hops = peer.next_hops.iter().map(|(address, withheld)| NextHop {
         address: *address,
         installed: kernel.has_next_hop(*address),
         withheld: withheld.as_ref().err().map(ToString::to_string),
         answers: kernel.answers.get(address).copied(),
         rtt_ms: None,
-    };
-    peer.next_hops.iter().map(hop).collect()
+    });
+    hops.collect()
 }

@@ -34,12 +34,12 @@ pub(super) fn discovery(known: &Discovered) -> (bool, Option<String>) {
 
 pub(super) fn identity(standing: &IdentityState) -> Identity {
     let svid = standing.svid.as_deref();
-    let left = |expires: SystemTime| expires.duration_since(SystemTime::now()).unwrap_or_default().as_secs();
+    let now = SystemTime::now();
     Identity {
         id: svid.map(|svid| svid.id().to_owned()),
         serial: svid.map(|svid| svid.serial().to_owned()),
         expires: svid.map(|svid| timestamp(svid.not_after())),
-        expires_in_seconds: svid.map(|svid| left(svid.not_after())),
+        expires_in_seconds: svid.map(|svid| svid.left(now).unwrap_or_default().as_secs()),
         received: svid.map(|svid| timestamp(svid.received())),
         bundles: svid.map(bundles).unwrap_or_default(),
         error: standing.error.as_ref().map(|error| causes(error)),

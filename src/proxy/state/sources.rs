@@ -101,9 +101,9 @@ impl Sources {
 
     /// The rows of the chains.
     pub(crate) fn chains() -> Chains {
-        let named =
-            |(name, rows): (&str, &[&str])| (name.to_owned(), rows.iter().map(ToString::to_string).collect());
-        ROWS.into_iter().map(named).collect()
+        ROWS.into_iter()
+            .map(|(name, rows)| (name.to_owned(), rows.iter().map(ToString::to_string).collect()))
+            .collect()
     }
 
     /// The present state.
@@ -210,9 +210,8 @@ impl Handles {
         let (settings, status) = self.mesh.get()?;
         let known = self.discovery.get().map(|known| known.borrow().clone()).unwrap_or_default();
         let status = status.borrow().clone();
-        let id = |name: &str| settings.connection_id(name);
         let answers = self.answers.get().cloned().unwrap_or_default();
-        let mut load_balancers = peers::load_balancers(&status, id, kernel?, &answers);
+        let mut load_balancers = peers::load_balancers(&status, settings, kernel?, &answers);
         if let Some(work) = self.work.get() {
             peers::measured(&mut load_balancers, &work.answers());
         }
@@ -241,7 +240,7 @@ fn conduit(config: &Config) -> Conduit {
 
 fn verdicts(board: &Board) -> Vec<Verdict> {
     let names = [READINESS, LIVENESS].into_iter().chain(Part::ALL.map(Part::name));
-    let verdict = |name: &str| {
+    let verdicts = names.filter_map(|name| {
         let verdict = board.of(name)?;
         Some(Verdict {
             name: name.to_owned(),
@@ -249,6 +248,6 @@ fn verdicts(board: &Board) -> Vec<Verdict> {
             reason: verdict.reason,
             degraded: verdict.degraded,
         })
-    };
-    names.filter_map(verdict).collect()
+    });
+    verdicts.collect()
 }
