@@ -37,9 +37,9 @@
 //!     dial_timeout: Duration::from_secs(5),
 //!     token_lifetime: Duration::from_secs(600),
 //! };
-//! let patient = heal::Settings { longest_pause: Duration::from_secs(60), ..heal::Settings::default() };
+//! let settings = heal::Settings { longest_pause: Duration::from_secs(60), ..heal::Settings::default() };
 //! let client = chains::client("shop-1", nsmgr, &Tasks::default())
-//!     .replace("heal", Heal::new(patient))
+//!     .replace("heal", Heal::new(settings))
 //!     .without("trace")
 //!     .append(Mtu(1500));
 //! assert_eq!(

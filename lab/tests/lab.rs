@@ -50,7 +50,7 @@ fn the_first_packet_passes_and_everything_closed_leaves_nothing() {
 }
 
 #[test]
-fn a_fault_is_judged_in_each_direction_with_what_it_cost() {
+fn a_fault_is_judged_in_each_direction_with_its_losses() {
     let output = lab(&["--only", "rules-deleted", "--json"]).output().unwrap();
     let stdout = String::from_utf8(output.stdout).unwrap();
     let last: Value = serde_json::from_str(stdout.lines().last().expect("a last line")).unwrap();

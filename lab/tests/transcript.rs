@@ -195,7 +195,7 @@ fn each_command_of_the_first_incident_prints_its_output() {
 }
 
 #[test]
-fn only_what_differs_between_runs_is_not_compared() {
+fn only_values_that_differ_between_runs_are_not_compared() {
     let same = |page: &str, printed: &str| is_same(page, printed, &mut Links::new());
     assert!(same("up 3s, valid for 59m 57s", "up 1m 2s, valid for 59m"));
     assert!(same("lladdr 02:00:00:00:00:02 Reachable", "lladdr ca:9b:d9:43:98:6b Reachable"));

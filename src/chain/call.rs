@@ -173,10 +173,10 @@ impl Close {
 }
 
 impl CallContext {
-    /// Context of a caller with a deadline `patience` from now.
-    pub fn within(patience: Duration) -> Self {
+    /// Context of a caller with a deadline `timeout` from now.
+    pub fn within(timeout: Duration) -> Self {
         Self {
-            deadline: Instant::now() + patience,
+            deadline: Instant::now() + timeout,
             origin: Origin::Caller,
             scope: Scope::default(),
             events: Events::default(),

@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_status_says_where_why_and_for_which_connection() {
+    fn a_status_has_the_row_the_reason_and_the_connection() {
         let cause: BoxError = "no route to host".into();
         let status = Status::from(Error::from(Reason::Other(cause)).at("connect").of("lb-1"));
         assert_eq!(status.message(), "connect: failed [lb-1]: no route to host");

@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_refresh_leaves_what_was_before() {
+    fn a_failed_refresh_leaves_the_former_state() {
         let log = Log::default();
         let bottom = established(&log);
         let before = bottom.scope().contents();
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn a_good_refresh_drops_what_it_replaced_and_keeps_its_place() {
+    fn a_refresh_drops_the_replaced_value_and_keeps_its_place() {
         let log = Log::default();
         let bottom = established(&log);
         let refresh = bottom.scope().frame();
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_close_takes_is_gone_at_once() {
+    fn values_taken_by_a_close_are_dropped_at_once() {
         let log = Log::default();
         let bottom = established(&log);
         drop(bottom.scope().take::<Port>());

@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn it_is_idle_when_the_last_connection_is_long_gone() {
+    async fn it_is_idle_some_time_after_the_last_connection() {
         let on_idle = OnIdle::new(AFTER);
         let tasks = Tasks::default();
         let chain = chain(&on_idle, &tasks);

@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_answer_names_our_namespace_whatever_was_there() {
+    async fn the_answer_names_our_namespace_in_place_of_any_other() {
         let netns = Netns::own().unwrap();
         let end = tower::service_fn(|call: Call| async { Ok::<_, Error>(call.into_connection()) });
         let chain = Chain::new().with(Endpoint::new(netns.clone())).end(end).build().unwrap();

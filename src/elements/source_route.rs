@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_refresh_declares_only_what_has_changed() {
+    async fn a_refresh_declares_only_changes() {
         let tasks = Tasks::default();
         let linux = Memory::default();
         let kernel = kernel(&linux, &tasks).await;

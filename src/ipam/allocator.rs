@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_is_one_host_address_of_the_family_asked_for() {
+    fn an_answer_is_one_host_address_of_the_requested_family() {
         let table = [
             ("172.16.0.1", 24, Family::V4, Ok("172.16.0.1/24")),
             ("172.16.0.1", 32, Family::V4, Ok("172.16.0.1/32")),

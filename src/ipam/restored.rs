@@ -52,10 +52,10 @@ impl Restored {
         let mut restored = Self::default();
         for record in records.into_iter().take(MAX_LEASES) {
             let Record { child, addresses, .. } = &record;
-            let whole = addresses.families().collect::<HashSet<_>>() == families;
+            let complete = addresses.families().collect::<HashSet<_>>() == families;
             let named = (1..=MAX_NAME).contains(&child.len()) && !restored.records.contains_key(child);
             let free = addresses.iter().all(|(_, net)| !restored.children.contains_key(&net.addr()));
-            if whole && named && free {
+            if complete && named && free {
                 for (_, net) in addresses.iter() {
                     restored.children.insert(net.addr(), Arc::clone(child));
                 }
@@ -81,7 +81,7 @@ impl Restored {
 
     /// Handles that the service has given an address to a name. Returns the other name whose record
     /// had it, and has it no more.
-    pub(super) fn given(&mut self, address: IpAddr) -> Option<Arc<str>> {
+    pub(super) fn withdraw(&mut self, address: IpAddr) -> Option<Arc<str>> {
         let child = self.children.get(&address).cloned()?;
         self.take(&child)?;
         Some(child)
@@ -136,8 +136,8 @@ mod tests {
     #[test]
     fn an_address_given_to_another_name_leaves_its_record() {
         let mut restored = Restored::new(vec![record("a", "172.16.0.2/24", None)], &[Family::V4]);
-        assert_eq!(restored.given("172.16.0.3".parse().unwrap()), None);
-        assert_eq!(restored.given("172.16.0.2".parse().unwrap()).as_deref(), Some("a"));
+        assert_eq!(restored.withdraw("172.16.0.3".parse().unwrap()), None);
+        assert_eq!(restored.withdraw("172.16.0.2".parse().unwrap()).as_deref(), Some("a"));
         assert_eq!(restored.take("a"), None);
     }
 

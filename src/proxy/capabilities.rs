@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_permitted_becomes_effective_and_nothing_else() {
+    fn only_permitted_capabilities_become_effective() {
         let admin = CapabilitySet::NET_ADMIN;
         let raw = CapabilitySet::NET_RAW;
         let chown = CapabilitySet::CHOWN;
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_capability_is_named_with_what_to_do() {
+    fn a_missing_capability_is_named_with_its_remedy() {
         let text = CapabilityError::NetAdmin.to_string();
         assert!(text.contains("CAP_NET_ADMIN") && text.contains("setcap"), "{text}");
     }

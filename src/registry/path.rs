@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_header_is_what_go_writes() {
+    fn the_first_header_is_that_of_go() {
         assert_eq!(written(&TokenPath::default()), r#"{"Index":0,"PathSegments":null}"#);
     }
 
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_what_go_accepts() {
+    fn reads_all_values_that_go_accepts() {
         let one = TokenPath { index: 0, segments: Some(vec![Segment { token: "t".into() }]) };
         let empty = TokenPath { index: 0, segments: Some(vec![]) };
         let table = [

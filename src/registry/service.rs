@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_denied_registration_is_judged_by_what_is_there() {
+    async fn a_denied_registration_is_compared_with_the_registered_entry() {
         let same = NetworkService { path_ids: vec![], ..service("ETHERNET", 1) };
         #[rustfmt::skip]
         let table = [

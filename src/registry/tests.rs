@@ -75,7 +75,7 @@ async fn short_registrations_are_refreshed_before_nsmgr_drops_them() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_registry_whose_clock_differs_is_asked_every_forty_seconds() {
+async fn a_registry_whose_clock_differs_is_called_every_forty_seconds() {
     for behind in [true, false] {
         let twin = Twin::default();
         let begin = Instant::now();
@@ -92,7 +92,7 @@ async fn a_registry_whose_clock_differs_is_asked_every_forty_seconds() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_registered_is_what_was_offered_also_after_refreshes() {
+async fn the_offer_is_registered_also_after_refreshes() {
     let twin = Twin::default();
     let _registration = registered(&twin).await;
     let found = |twin: &Twin| {
@@ -161,7 +161,7 @@ async fn a_registry_that_restarts_before_the_watch_has_us_back_soon() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_registry_without_find_is_never_asked_in_a_tight_loop() {
+async fn a_registry_without_find_is_never_called_in_a_tight_loop() {
     let twin = Twin::default();
     twin.fail(Fault::Find, unavailable);
     let registration = registered(&twin).await;
@@ -172,7 +172,7 @@ async fn a_registry_without_find_is_never_asked_in_a_tight_loop() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_registry_that_does_not_show_the_entry_is_asked_again() {
+async fn a_registry_that_does_not_list_the_entry_is_called_again() {
     let twin = Twin::default();
     twin.forget_next(usize::MAX);
     let registration = registered(&twin).await;

@@ -18,7 +18,7 @@ pub(crate) const MAX_TIMEOUT: Duration = Duration::from_secs(60);
 ///
 /// # Errors
 /// `Invalid` if the header is not 1 to 8 digits and one of `H M S m u n`.
-pub fn patience(metadata: &MetadataMap) -> Result<Duration> {
+pub fn call_timeout(metadata: &MetadataMap) -> Result<Duration> {
     let Some(value) = metadata.get(HEADER) else { return Ok(DEFAULT_TIMEOUT) };
     let text = value.to_str().unwrap_or("(not ASCII)");
     parse(text).map(|time| time.min(MAX_TIMEOUT)).ok_or_else(|| {
@@ -54,7 +54,7 @@ mod tests {
         let read = |text: Option<&str>| {
             let mut metadata = MetadataMap::new();
             text.map(|text| metadata.insert(HEADER, text.parse().unwrap()));
-            patience(&metadata).map_err(|error| error.to_string())
+            call_timeout(&metadata).map_err(|error| error.to_string())
         };
         let ms = Duration::from_millis;
         let good = [

@@ -5,7 +5,7 @@
 use futures::{StreamExt, stream::BoxStream};
 use tonic::{Request, Response, Status, service::Routes};
 
-use super::{Stopping, TraceContext, deadline::patience};
+use super::{Stopping, TraceContext, deadline::call_timeout};
 use crate::{
     api::{
         Connection, Mechanism,
@@ -86,7 +86,7 @@ impl Endpoint {
 /// The context of a call.
 fn context<T>(request: &Request<T>) -> Result<CallContext, Status> {
     let caller = Caller::of(request)?;
-    let mut context = CallContext::within(patience(request.metadata())?);
+    let mut context = CallContext::within(call_timeout(request.metadata())?);
     if let Some(trace) = TraceContext::read(request.metadata()) {
         context.extensions.insert(trace);
     }

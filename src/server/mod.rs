@@ -15,7 +15,7 @@ mod serve;
 mod trace;
 
 pub use self::{
-    deadline::patience,
+    deadline::call_timeout,
     endpoint::Endpoint,
     health::{NAMES, health},
     serve::{Stopping, serve},

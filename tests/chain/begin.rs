@@ -343,7 +343,7 @@ async fn a_stop_leaves_no_task_and_no_waiter() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_event_has_the_patience_of_the_first_call() {
+async fn an_event_has_the_timeout_of_the_first_call() {
     let rig = rig(BeginLayer::client);
     rig.ask(request("a", 700)).await.unwrap();
     rig.ask(request("a", 9000)).await.unwrap();

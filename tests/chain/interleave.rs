@@ -31,7 +31,7 @@ use crate::{
 
 #[derive(Clone, Copy, Debug)]
 enum Step {
-    Request { patience: u64 },
+    Request { timeout: u64 },
     Leave { after: u64 },
     Close,
     Refresh,
@@ -41,7 +41,7 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        (50u64..3000).prop_map(|patience| Step::Request { patience }),
+        (50u64..3000).prop_map(|timeout| Step::Request { timeout }),
         (0u64..500).prop_map(|after| Step::Leave { after }),
         Just(Step::Close),
         Just(Step::Refresh),
@@ -98,7 +98,7 @@ async fn play(
         callers.spawn(async move {
             let asked = request(id, 5000);
             match step {
-                Step::Request { patience } => begin.call(Call::Request(request(id, patience))).await.err(),
+                Step::Request { timeout } => begin.call(Call::Request(request(id, timeout))).await.err(),
                 Step::Close => begin.call(Call::Close(close(id))).await.err(),
                 Step::Leave { after } => {
                     let left = Duration::from_millis(after);

@@ -130,9 +130,9 @@ impl Element for Lever {
     }
 }
 
-pub(crate) fn request(id: &str, patience: u64) -> Request {
+pub(crate) fn request(id: &str, timeout: u64) -> Request {
     let mut request = Request::new(Connection::named(id));
-    request.context = nsm::chain::CallContext::within(Duration::from_millis(patience));
+    request.context = nsm::chain::CallContext::within(Duration::from_millis(timeout));
     request
 }
 

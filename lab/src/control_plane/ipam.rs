@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_the_server_does_wrong_becomes_an_error_that_names_it() {
+    async fn a_fault_of_the_server_becomes_an_error_that_names_it() {
         let served = serve().await;
         let allocator = served.allocator(contract::subnet(), LONG);
         let unavailable = AllocateError::Unavailable("injected".into());
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_a_message_lacks_is_named() {
+    async fn missing_fields_of_a_message_are_named() {
         let mut served = serve().await;
         let refused = async |client: &mut IpamClient<Channel>, subnet| {
             let child = Child { name: "a".into(), subnet };

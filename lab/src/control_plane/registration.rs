@@ -56,10 +56,10 @@ impl Kept {
     /// Waits until it is registered.
     ///
     /// # Errors
-    /// It is not, within `patience`.
-    pub async fn registered(&self, patience: Duration) -> Result<(), LabError> {
+    /// It is not, within that time.
+    pub async fn registered(&self, within: Duration) -> Result<(), LabError> {
         let mut state = self.registration.state();
-        let registered = tokio::time::timeout(patience, state.wait_for(|state| state.is_registered())).await;
+        let registered = tokio::time::timeout(within, state.wait_for(|state| state.is_registered())).await;
         let ended = registered.doing(|| format!("register {} in time", self.name))?;
         ended.map(drop).doing(|| format!("register {}", self.name))
     }

@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_operation_that_fails_says_what_was_tried() {
+    async fn an_error_names_the_operation_that_failed() {
         let netlink = Netlink::connect(&Netns::new().expect(NEEDS)).unwrap();
         let error = netlink.index("nothing").await.unwrap_err();
         assert_eq!(error.to_string(), "cannot find link nothing");

@@ -215,21 +215,21 @@ impl Process {
         Ok(kill(Pid::from_raw(pid), signal)?)
     }
 
-    /// Terminates the process, and waits for it. After `patience` it is killed; `None` then.
+    /// Terminates the process, and waits for it. After that time it is killed; `None` then.
     ///
     /// # Errors
     /// Waiting failed.
-    pub async fn terminate(self, patience: Duration) -> io::Result<Option<ExitStatus>> {
+    pub async fn terminate(self, within: Duration) -> io::Result<Option<ExitStatus>> {
         let _ = self.signal(Signal::SIGTERM);
-        self.ended(patience).await
+        self.ended(within).await
     }
 
-    /// Waits until the process ends by itself. After `patience` it is killed; `None` then.
+    /// Waits until the process ends by itself. After that time it is killed; `None` then.
     ///
     /// # Errors
     /// Waiting failed.
-    pub async fn ended(mut self, patience: Duration) -> io::Result<Option<ExitStatus>> {
-        match tokio::time::timeout(patience, self.child.wait()).await {
+    pub async fn ended(mut self, within: Duration) -> io::Result<Option<ExitStatus>> {
+        match tokio::time::timeout(within, self.child.wait()).await {
             Ok(status) => status.map(Some),
             Err(_) => self.child.kill().await.map(|()| None),
         }

@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_out_is_named_and_never_counts() {
+    fn verdicts_left_out_are_named_and_do_not_count() {
         let mut report = Report::default();
         report.leave_out("what nobody may see");
         assert!(!report.ok());

@@ -127,7 +127,7 @@ mod tests {
     const PACE: Duration = Duration::from_millis(2);
 
     #[tokio::test]
-    async fn a_stream_records_what_arrives_at_which_receiver() {
+    async fn a_stream_records_the_receiver_of_each_packet() {
         let netns = Netns::new().expect(NEEDS);
         let netlink = Netlink::connect(&netns).unwrap();
         netlink.set_loopback_up().await.unwrap();

@@ -62,7 +62,7 @@ mod tests {
     const PACE: Duration = Duration::from_millis(2);
 
     #[tokio::test]
-    async fn the_leak_counter_counts_what_passes() {
+    async fn the_leak_counter_counts_passed_packets() {
         let netns = Netns::new().expect(NEEDS);
         let netlink = Netlink::connect(&netns).unwrap();
         netlink.set_loopback_up().await.unwrap();

@@ -114,18 +114,18 @@ impl Lb {
     /// Waits until it is registered with nsmgr.
     ///
     /// # Errors
-    /// It is not registered within `patience`.
-    pub async fn registered(&self, patience: Duration) -> Result<(), LabError> {
-        self.registration.registered(patience).await
+    /// It is not registered within that time.
+    pub async fn registered(&self, within: Duration) -> Result<(), LabError> {
+        self.registration.registered(within).await
     }
 
     /// Waits until it has a route to every target for every VIP.
     ///
     /// # Errors
-    /// It has not, within `patience`.
-    pub async fn balanced(&self, patience: Duration) -> Result<(), LabError> {
+    /// It has not, within that time.
+    pub async fn balanced(&self, within: Duration) -> Result<(), LabError> {
         let mut whole = self.served.whole.clone();
-        let found = tokio::time::timeout(patience, whole.wait_for(|whole| *whole)).await;
+        let found = tokio::time::timeout(within, whole.wait_for(|whole| *whole)).await;
         let found = found.doing(|| format!("find every target behind {} in time", self.name))?;
         found.map(drop).doing(|| format!("find every target behind {}", self.name))
     }

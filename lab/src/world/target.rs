@@ -87,7 +87,7 @@ impl Target {
         format!("{}-{}-0", self.name, proxy_service())
     }
 
-    fn asked(&self) -> Box<Connection> {
+    fn requested(&self) -> Box<Connection> {
         let mut connection = Connection::named(self.id());
         connection.network_service = proxy_service();
         connection.payload = "ETHERNET".into();
@@ -108,7 +108,7 @@ impl Target {
     /// # Errors
     /// The answer of the proxy or of a hop before it.
     pub async fn connect(&mut self) -> Result<(), LabError> {
-        let connection = self.connection().unwrap_or_else(|| self.asked());
+        let connection = self.connection().unwrap_or_else(|| self.requested());
         self.request(connection).await
     }
 

@@ -24,11 +24,11 @@ impl Reporter {
     /// Publishes a state, unless the link ends.
     pub(super) fn report(&self, state: LinkState) -> bool {
         self.0.send_if_modified(|now| {
-            let news = !now.ends() && *now != state;
-            if news {
+            let changed = !now.ends() && *now != state;
+            if changed {
                 *now = state;
             }
-            news
+            changed
         })
     }
 }

@@ -138,7 +138,7 @@ mod tests {
 
     /// The cases of Go's own `time_test.go`, and the bounds.
     #[test]
-    fn means_what_go_means() {
+    fn values_mean_the_same_as_in_go() {
         let table: &[(&str, Result<i64, InvalidDuration>)] = &[
             ("0", Ok(0)),
             ("5s", Ok(5 * S)),

@@ -115,7 +115,7 @@ async fn an_endpoint_that_the_registry_refuses_ends() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_served_is_named() {
+async fn an_endpoint_that_cannot_be_served_names_the_cause() {
     let folder = tempfile::tempdir().unwrap();
     let tasks = Tasks::default();
     let authority = Authority::new("a.test");

@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn b29_severities_are_meridios_words() {
+    fn b29_severities_are_those_of_meridio() {
         let lines = lines(|| {
             tracing::error!(critical = true, "a");
             tracing::error!("b");

@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn levels_admit_what_they_say_and_headers_of_calls_never() {
+    fn levels_admit_their_events_and_never_headers_of_calls() {
         let y = true;
         let n = false;
         assert_eq!(written(LogLevel::Info, false), [y, n, n, y, n, n, n]);

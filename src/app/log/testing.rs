@@ -32,7 +32,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_is_collected_though_another_thread_came_first() {
+    fn a_line_is_collected_though_another_thread_was_first() {
         let shared = || tracing::info!("shared");
         let lines = logged(|| {
             std::thread::spawn(shared).join().unwrap();

@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_a_killed_predecessor_left_is_removed_and_no_more() {
+    async fn only_the_folder_of_a_killed_predecessor_is_removed() {
         let parent = tempfile::tempdir().unwrap();
         let made = |name: &str| {
             let path = parent.path().join(name);

@@ -23,9 +23,9 @@ where
     match timeout_at(deadline, work).await {
         Ok(Ok(answer)) => answer,
         Ok(Err(panic)) => {
-            let said = panic.downcast_ref::<&str>().map(|said| (*said).to_owned());
-            let said = said.or_else(|| panic.downcast_ref::<String>().cloned());
-            Err(Reason::Panicked(said.unwrap_or_default()).into())
+            let message = panic.downcast_ref::<&str>().map(|message| (*message).to_owned());
+            let message = message.or_else(|| panic.downcast_ref::<String>().cloned());
+            Err(Reason::Panicked(message.unwrap_or_default()).into())
         }
         Err(_) => Err(Reason::Deadline.into()),
     }

@@ -62,7 +62,7 @@ struct Established {
     returned: Arc<Connection>,   // as last answered to the caller
     preferences: Vec<Mechanism>,
     extensions: http::Extensions,
-    patience: Duration, // of the first call
+    timeout: Duration, // of the first call
 }
 
 impl Lane {
@@ -148,7 +148,7 @@ impl Lane {
         returned: Option<Arc<Connection>>,
     ) -> Result<Box<Connection>> {
         let left = request.context.left();
-        let patience = self.established.as_ref().map_or(left, |established| established.patience);
+        let timeout = self.established.as_ref().map_or(left, |established| established.timeout);
         let preferences = request.preferences.clone();
         let extensions = request.context.extensions.clone();
         request.context.scope = self.bottom.scope();
@@ -162,7 +162,7 @@ impl Lane {
             connection,
             preferences,
             extensions,
-            patience,
+            timeout,
         };
         match (answer, held, Answered::of(&scope)) {
             (Ok(mut connection), ..) => {
@@ -215,7 +215,7 @@ impl Lane {
     /// Passes a Close down for the last established connection.
     async fn close_below(&self, mut close: Close, established: &Established) -> Result<Box<Connection>> {
         if close.context.left().is_zero() {
-            close.context.deadline = Instant::now() + established.patience.max(DEFAULT_TIMEOUT);
+            close.context.deadline = Instant::now() + established.timeout.max(DEFAULT_TIMEOUT);
         }
         close.connection = Box::new((*established.connection).clone());
         close.context.scope = self.bottom.scope();
@@ -296,7 +296,7 @@ impl Lane {
     }
 
     fn context_for(&self, kind: EventKind, established: &Established) -> CallContext {
-        let mut context = CallContext::within(established.patience);
+        let mut context = CallContext::within(established.timeout);
         context.origin = Origin::Event(kind);
         context.extensions = established.extensions.clone();
         context

@@ -3,9 +3,9 @@
 //! Three-way merge of a caller's Request with changes made by events since its last answer (NSM
 //! `begin`).
 //!
-//! `returned` is the last answer given to the caller, `asked` is its present Request, `current` is
-//! the latest state known here, which events may have changed.
-//! 1. Nothing was returned yet: take `asked`.
+//! `returned` is the last answer given to the caller, `requested` is its present Request, `current`
+//! is the latest state known here, which events may have changed.
+//! 1. Nothing was returned yet: take `requested`.
 //! 2. Otherwise start from `current`: labels, mechanism, path, payload and state are kept.
 //! 3. The caller changed the endpoint name: take the requested one.
 //! 4. There is no current context: take the requested one.
@@ -18,21 +18,21 @@ use crate::api::{Connection, State, pb::connectioncontext::ConnectionContext};
 /// Rules 1 to 6.
 pub(crate) fn merge(
     returned: Option<&Connection>,
-    asked: Box<Connection>,
+    requested: Box<Connection>,
     current: Option<&Connection>,
 ) -> Box<Connection> {
     let (Some(returned), Some(current)) = (returned, current) else {
-        return asked;
+        return requested;
     };
     let mut merged = Box::new(current.clone());
-    if asked.network_service_endpoint_name != returned.network_service_endpoint_name {
-        merged.network_service_endpoint_name = asked.network_service_endpoint_name;
+    if requested.network_service_endpoint_name != returned.network_service_endpoint_name {
+        merged.network_service_endpoint_name = requested.network_service_endpoint_name;
     }
     match &mut merged.context {
-        None => merged.context = asked.context,
-        Some(context) if asked.context != returned.context => {
+        None => merged.context = requested.context,
+        Some(context) if requested.context != returned.context => {
             let was = returned.context.clone().unwrap_or_default();
-            changed(context, was, asked.context.unwrap_or_default());
+            changed(context, was, requested.context.unwrap_or_default());
         }
         Some(_) => {}
     }
@@ -40,13 +40,13 @@ pub(crate) fn merge(
 }
 
 /// Rules 5 and 6.
-fn changed(current: &mut ConnectionContext, was: ConnectionContext, asked: ConnectionContext) {
-    current.ip_context = asked.ip_context;
-    current.ethernet_context = asked.ethernet_context;
-    current.dns_context = asked.dns_context;
-    current.mtu = asked.mtu;
+fn changed(current: &mut ConnectionContext, was: ConnectionContext, requested: ConnectionContext) {
+    current.ip_context = requested.ip_context;
+    current.ethernet_context = requested.ethernet_context;
+    current.dns_context = requested.dns_context;
+    current.mtu = requested.mtu;
     for (key, old) in was.extra_context {
-        match asked.extra_context.get(&key) {
+        match requested.extra_context.get(&key) {
             Some(new) if *new == old => {}
             Some(new) => drop(current.extra_context.insert(key, new.clone())),
             None => drop(current.extra_context.remove(&key)),
@@ -66,9 +66,9 @@ pub(crate) fn reselect(connection: &mut Connection, keep_endpoint: bool) {
 /// Requests a connection again while its Close is still being retried: uses the requested content
 /// on the path being closed (otherwise the next hop would assign a new id and leak the old one) and
 /// requests a reselect, by which the hops close theirs first.
-pub(crate) fn reopen(asked: &mut Connection, closing: &Connection) {
-    asked.path = closing.path.clone();
-    asked.set_state(State::ReselectRequested);
+pub(crate) fn reopen(requested: &mut Connection, closing: &Connection) {
+    requested.path = closing.path.clone();
+    requested.set_state(State::ReselectRequested);
 }
 
 #[cfg(test)]
@@ -87,7 +87,7 @@ mod tests {
     #[test]
     fn merges_by_the_table() {
         let c = connection;
-        // rule, returned, asked, current, merged
+        // rule, returned, requested, current, merged
         #[rustfmt::skip]
         let table = [
             ("2 nothing changed: current", c("e", 1, &[]), c("e", 1, &[]), c("e", 2, &[("k", "v")]), c("e", 2, &[("k", "v")])),
@@ -98,38 +98,38 @@ mod tests {
             ("6 word removed", c("e", 1, &[("k", "v")]), c("e", 1, &[]), c("e", 1, &[("k", "v"), ("x", "y")]), c("e", 1, &[("x", "y")])),
             ("6 new word is not added", c("e", 1, &[]), c("e", 1, &[("k", "v")]), c("e", 1, &[]), c("e", 1, &[])),
         ];
-        for (rule, returned, asked, current, merged) in table {
-            assert_eq!(merge(Some(&returned), asked, Some(&current)), merged, "{rule}");
+        for (rule, returned, requested, current, merged) in table {
+            assert_eq!(merge(Some(&returned), requested, Some(&current)), merged, "{rule}");
         }
     }
 
     #[test]
-    fn nothing_returned_yet_means_what_is_asked() {
-        let asked = connection("e", 1, &[]);
+    fn without_an_earlier_answer_the_request_is_unchanged() {
+        let requested = connection("e", 1, &[]);
         let other = connection("f", 2, &[]);
-        assert_eq!(merge(None, asked.clone(), Some(&other)), asked);
-        assert_eq!(merge(Some(&other), asked.clone(), None), asked);
+        assert_eq!(merge(None, requested.clone(), Some(&other)), requested);
+        assert_eq!(merge(Some(&other), requested.clone(), None), requested);
     }
 
     #[test]
     fn labels_mechanism_path_payload_and_state_stay() {
         let returned = connection("e", 1, &[]);
         let current = connection("e", 1, &[]);
-        let mut asked = returned.clone();
-        asked.labels.insert("k".into(), "v".into());
-        asked.mechanism = Some(Default::default());
-        asked.path_mut().index = 3;
-        asked.payload = "IP".into();
-        asked.set_state(State::Down);
-        assert_eq!(merge(Some(&returned), asked, Some(&current)), current);
+        let mut requested = returned.clone();
+        requested.labels.insert("k".into(), "v".into());
+        requested.mechanism = Some(Default::default());
+        requested.path_mut().index = 3;
+        requested.payload = "IP".into();
+        requested.set_state(State::Down);
+        assert_eq!(merge(Some(&returned), requested, Some(&current)), current);
     }
 
     #[test]
-    fn without_a_current_context_the_asked_one_counts() {
+    fn without_a_current_context_the_requested_one_counts() {
         let returned = connection("e", 1, &[]);
-        let asked = connection("e", 1, &[]);
+        let requested = connection("e", 1, &[]);
         let current = Connection::named("a");
-        let merged = merge(Some(&returned), asked.clone(), Some(&current));
-        assert_eq!(merged.context, asked.context);
+        let merged = merge(Some(&returned), requested.clone(), Some(&current));
+        assert_eq!(merged.context, requested.context);
     }
 }

@@ -106,7 +106,7 @@ async fn every_call_has_a_new_wire_and_the_last_good_one_stays() {
 }
 
 #[tokio::test]
-async fn what_goes_wrong_is_told_by_the_table() {
+async fn failures_are_reported_by_the_table() {
     let peer = peer(&Seen::default()).await;
     let connect = Connect::new(peer.dialer.clone());
     let nobody = Dialer { address: Address::Unix("/nonexistent/nsm.io.sock".into()), ..peer.dialer.clone() };
@@ -244,7 +244,7 @@ async fn wrongly(
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_breaks_a_law_is_told() {
+async fn an_element_that_breaks_a_law_is_reported() {
     let below = Below::default();
     let peer = below.served().await;
     for (what, expected) in [

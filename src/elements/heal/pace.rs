@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn pauses_grow_by_what_failed() {
+    fn pauses_grow_by_the_kind_of_failure() {
         use Outcome::{Refused, Unanswered};
         use Verdict::{Alive, Dead, Unknown};
         // error, verdict, milliseconds before jitter

@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn an_endpoint_that_hops_do_not_find_is_gone() {
+    fn an_endpoint_that_hops_do_not_find_no_longer_exists() {
         // message of a hop, whether it reports that the endpoint is gone
         for (message, gone) in [
             ("network service endpoint web-1 not found", true),
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_a_peer_says_is_a_refusal() {
+    fn only_an_answer_of_the_peer_is_a_refusal() {
         let gone = "failed to find link load-balan-x: Link not found";
         // error, refusals, link gone
         let table: [(Error, u32, bool); 6] = [

@@ -172,7 +172,7 @@ async fn the_request_is_repeated_while_the_link_may_carry_traffic() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dead_link_is_made_anew_to_the_same_endpoint() {
+async fn a_dead_link_is_made_again_to_the_same_endpoint() {
     let world = World::default();
     let tasks = Tasks::default();
     let chain = world.chain(Verdict::Alive, &tasks);
@@ -291,7 +291,7 @@ async fn a_peer_that_cannot_be_reached_never_takes_a_link_down() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_link_that_is_gone_is_made_anew_at_once() {
+async fn a_removed_link_is_made_again_at_once() {
     let world = World::default();
     let tasks = Tasks::default();
     world.streams([ends_after(60)]);
@@ -303,7 +303,7 @@ async fn a_link_that_is_gone_is_made_anew_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn another_endpoint_replaces_one_that_is_gone_at_once() {
+async fn another_endpoint_replaces_a_removed_one_at_once() {
     for (keep, expected) in [
         (false, ["request", "request", "close", "reselect "]),
         (true, ["request", "request", "request", "request"]),

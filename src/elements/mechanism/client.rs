@@ -57,17 +57,17 @@ impl Client {
 
     /// Rules 1 to 4.
     fn name(&self, request: &Request, scope: &Scope) -> Result<InterfaceName> {
-        let agreed = given(request.connection.mechanism.iter())?;
-        let had = scope.get::<Named>().map(|named| named.0.name().clone());
-        if let Some(had) = had.filter(|had| agreed.as_ref().is_none_or(|agreed| agreed == had)) {
-            return Ok(had);
+        let agreed = requested_name(request.connection.mechanism.iter())?;
+        let held = scope.get::<Named>().map(|named| named.0.name().clone());
+        if let Some(held) = held.filter(|held| agreed.as_ref().is_none_or(|agreed| agreed == held)) {
+            return Ok(held);
         }
-        let asked = match agreed {
+        let requested = match agreed {
             Some(agreed) => Some(agreed),
-            None => given(&request.preferences)?,
+            None => requested_name(&request.preferences)?,
         };
-        let claim = match asked {
-            Some(asked) => self.names.claim(&asked),
+        let claim = match requested {
+            Some(requested) => self.names.claim(&requested),
             None => self.names.choose(&request.connection.network_service),
         };
         let claim = claim.map_err(|taken| Reason::Refused(taken.to_string()))?;
@@ -78,7 +78,7 @@ impl Client {
 }
 
 /// The name in the first KERNEL mechanism that has one.
-fn given<'a>(mechanisms: impl IntoIterator<Item = &'a Mechanism>) -> Result<Option<InterfaceName>> {
+fn requested_name<'a>(mechanisms: impl IntoIterator<Item = &'a Mechanism>) -> Result<Option<InterfaceName>> {
     let kernel = mechanisms.into_iter().filter(|mechanism| mechanism.kind() == Some(MechanismKind::Kernel));
     let name = kernel.filter_map(|mechanism| mechanism.parameters.get(parameter::NAME));
     match name.into_iter().find(|name| !name.is_empty()).map(|name| name.parse()) {
@@ -142,22 +142,22 @@ mod tests {
         // rule, agreed mechanism, previous name, preferences, name or part of the error
         #[rustfmt::skip]
         let table = [
-            ("1 agreed", Some(kernel("agreed")), None, vec![kernel("asked")], Ok("agreed")),
-            ("1 agreed on another than before", Some(kernel("agreed")), Some("had"), vec![], Ok("agreed")),
-            ("1 agreed on the same", Some(kernel("had")), Some("had"), vec![], Ok("had")),
-            ("2 reselect", None, Some("had"), vec![kernel("asked")], Ok("had")),
-            ("2 agreed without a name", Some(kernel("")), Some("had"), vec![], Ok("had")),
-            ("3 asked", None, None, vec![noop.clone(), kernel(""), kernel("asked")], Ok("asked")),
+            ("1 agreed", Some(kernel("agreed")), None, vec![kernel("requested")], Ok("agreed")),
+            ("1 agreed on another than before", Some(kernel("agreed")), Some("held"), vec![], Ok("agreed")),
+            ("1 agreed on the same", Some(kernel("held")), Some("held"), vec![], Ok("held")),
+            ("2 reselect", None, Some("held"), vec![kernel("requested")], Ok("held")),
+            ("2 agreed without a name", Some(kernel("")), Some("held"), vec![], Ok("held")),
+            ("3 requested", None, None, vec![noop.clone(), kernel(""), kernel("requested")], Ok("requested")),
             ("4 new", None, None, vec![], Ok("load-balan-")),
             ("4 new, agreed on no link", Some(noop), None, vec![kernel("")], Ok("load-balan-")),
             ("invalid", None, None, vec![kernel("sixteen-letters-")], Err("`sixteen-letters-` is not an interface name")),
             ("foreign", None, None, vec![kernel("eth0")], Err("`eth0` is that of a link which belongs to no connection")),
             ("another's", Some(kernel("other")), None, vec![], Err("`other` is that of another connection")),
         ];
-        for (rule, mechanism, had, preferences, expected) in table {
+        for (rule, mechanism, held, preferences, expected) in table {
             let frame = crate::chain::Frame::bottom();
-            if let Some(had) = had {
-                frame.scope().insert(Named(names.claim(&had.parse().unwrap()).unwrap()));
+            if let Some(held) = held {
+                frame.scope().insert(Named(names.claim(&held.parse().unwrap()).unwrap()));
             }
             let request = Request { preferences, ..Request::new(named(mechanism)) };
             match (element.name(&request, &frame.scope()), expected) {

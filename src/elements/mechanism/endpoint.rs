@@ -74,19 +74,19 @@ impl Endpoint {
     }
 
     fn name(&self, mechanism: &Mechanism, service: &str, scope: &Scope) -> Result<InterfaceName> {
-        let asked = match mechanism.parameters.get(parameter::NAME).filter(|name| !name.is_empty()) {
+        let requested = match mechanism.parameters.get(parameter::NAME).filter(|name| !name.is_empty()) {
             Some(text) => {
                 let name = text.parse::<InterfaceName>();
                 Some(name.map_err(|error| Reason::Invalid(format!("mechanism parameter `name`: {error}")))?)
             }
             None => None,
         };
-        let had = scope.get::<Named>().map(|named| named.0.name().clone());
-        if let Some(had) = had.filter(|had| asked.as_ref().is_none_or(|asked| asked == had)) {
-            return Ok(had);
+        let held = scope.get::<Named>().map(|named| named.0.name().clone());
+        if let Some(held) = held.filter(|held| requested.as_ref().is_none_or(|requested| requested == held)) {
+            return Ok(held);
         }
-        let claim = match asked {
-            Some(asked) => self.names.claim(&asked),
+        let claim = match requested {
+            Some(requested) => self.names.claim(&requested),
             None => self.names.choose(service),
         };
         let claim = claim.map_err(|taken| Reason::Refused(taken.to_string()))?;
@@ -114,11 +114,11 @@ impl Endpoint {
 }
 
 /// Rule 5.
-fn unsupported(asked: &[&String]) -> Reason {
-    let asked: Vec<String> = asked.iter().take(8).map(|kind| kind.chars().take(32).collect()).collect();
-    let asked = asked.join(", ");
+fn unsupported(requested: &[&String]) -> Reason {
+    let kinds: Vec<String> = requested.iter().take(8).map(|kind| kind.chars().take(32).collect()).collect();
+    let kinds = kinds.join(", ");
     Reason::Refused(format!(
-        "cannot support any of the requested mechanism: [{asked}] (supported: KERNEL, NOOP)"
+        "cannot support any of the requested mechanism: [{kinds}] (supported: KERNEL, NOOP)"
     ))
 }
 

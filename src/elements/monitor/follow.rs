@@ -40,13 +40,13 @@ fn effect<'a>(ours: &Ours, event: &'a ConnectionEvent) -> Effect<'a> {
 }
 
 /// Rule 2.
-fn take_over(ours: &Ours, known: &mut Connection, news: &Connection) {
-    let right = news.segments().iter().skip(ours.index() + 1).cloned();
+fn take_over(ours: &Ours, known: &mut Connection, update: &Connection) {
+    let right = update.segments().iter().skip(ours.index() + 1).cloned();
     let segments = &mut known.path_mut().path_segments;
     segments.truncate(ours.index() + 1);
     segments.extend(right);
-    known.context.clone_from(&news.context);
-    known.state = news.state;
+    known.context.clone_from(&update.context);
+    known.state = update.state;
 }
 
 /// Publishes the next hop's events until its stream ends.
@@ -56,10 +56,10 @@ pub(super) async fn follow(ours: Ours, wire: Wire, lifetime: Duration, connectio
         match effect(&ours, &event) {
             Effect::Nothing => {}
             Effect::Lost => break,
-            Effect::Changed(news) => {
+            Effect::Changed(update) => {
                 let Some(known) = connections.get(ours.id()) else { return };
                 let mut connection = Connection::clone(&known);
-                take_over(&ours, &mut connection, news);
+                take_over(&ours, &mut connection, update);
                 if connection != *known {
                     connections.publish(ours.id(), connection);
                 }
@@ -116,13 +116,13 @@ mod tests {
     #[test]
     fn path_and_context_follow_the_next_hop() {
         let mut known = *Connection::named("own");
-        let mut news = *Connection::named("next");
+        let mut update = *Connection::named("next");
         testing::path(&mut known, 1, &[Some(1), Some(2), Some(3), Some(4)]);
-        testing::path(&mut news, 2, &[None, None, None]);
-        news.context_mut().mtu = 1400;
+        testing::path(&mut update, 2, &[None, None, None]);
+        update.context_mut().mtu = 1400;
         let own = known.segments()[..2].to_vec();
-        take_over(&ours(), &mut known, &news);
-        assert_eq!((&known.segments()[..2], &known.segments()[2..]), (&*own, &news.segments()[2..]));
+        take_over(&ours(), &mut known, &update);
+        assert_eq!((&known.segments()[..2], &known.segments()[2..]), (&*own, &update.segments()[2..]));
         assert_eq!((known.id.as_str(), known.index(), known.context.unwrap().mtu), ("own", 1, 1400));
     }
 }

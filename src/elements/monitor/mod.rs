@@ -136,10 +136,10 @@ mod tests {
     fn chain(connections: &Connections, tasks: &Tasks) -> Next {
         let seen = connections.clone();
         let end = tower::service_fn(move |call: Call| {
-            let there = seen.get("a").is_some();
+            let published = seen.get("a").is_some();
             async move {
                 match &call {
-                    Call::Close(_) => assert!(there, "removed before the Close was done"),
+                    Call::Close(_) => assert!(published, "removed before the Close was done"),
                     Call::Request(request) if request.connection.payload == "bad" => {
                         return Err(Error::from(Reason::Refused("as the test wants".into())));
                     }
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn watchers_hear_of_each_good_request_and_of_the_close() {
+    async fn watchers_receive_each_successful_request_and_the_close() {
         let connections = Connections::default();
         let tasks = Tasks::default();
         let chain = chain(&connections, &tasks);
@@ -199,12 +199,12 @@ mod tests {
 
         let answer = chain.request(request("")).await.unwrap();
         let next = answer.segments()[2].id.clone();
-        let mut news = Connection::clone(&theirs.get(&next).unwrap());
+        let mut update = Connection::clone(&theirs.get(&next).unwrap());
         let seen = || ours.get("a").map(|known| (known.state(), known.context.as_ref().map_or(0, |c| c.mtu)));
         assert_eq!(seen(), Some((State::Up, 0)));
         eventually(|| theirs.streams(), |streams| *streams == 1).await;
-        news.context_mut().mtu = 1400;
-        theirs.publish(&next, news);
+        update.context_mut().mtu = 1400;
+        theirs.publish(&next, update);
         eventually(seen, |seen| *seen == Some((State::Up, 1400))).await;
         theirs.remove(&next);
         eventually(seen, |seen| *seen == Some((State::Down, 1400))).await;

@@ -173,18 +173,18 @@ impl State {
         release_at: Instant,
     ) -> Result<Dual<IpNet>, (Family, AllocateError)> {
         self.call = None;
-        let whole: Result<Dual<IpNet>, _> = answers
+        let complete: Result<Dual<IpNet>, _> = answers
             .iter()
             .map(|(family, answer)| Ok((family, answer.clone().map_err(|e| (family, e))?)))
             .collect();
-        (self.addresses, self.unverified) = (whole.as_ref().ok().copied(), false);
+        (self.addresses, self.unverified) = (complete.as_ref().ok().copied(), false);
         self.owed |= answers.iter().any(|(_, answer)| answer.as_ref().err().is_none_or(|e| e.is_doubtful()));
         self.phase = match waiting {
-            holders if whole.is_ok() && holders > 0 => Phase::Held { holders },
+            holders if complete.is_ok() && holders > 0 => Phase::Held { holders },
             _ if self.owed => Phase::Releasing { at: release_at },
             _ => Phase::Free,
         };
-        whole
+        complete
     }
 
     /// Schedules the next renewal at this time.

@@ -16,7 +16,7 @@ async fn a_call_continues_when_its_caller_leaves() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_allocated_for_a_caller_that_left_is_released() {
+async fn addresses_allocated_for_a_cancelled_caller_are_released() {
     let world = World::new();
     world.faults().stand(Fault::Delay(5 * SECOND));
     assert!(world.leases.acquire("a", Instant::now() + SECOND).await.is_err());

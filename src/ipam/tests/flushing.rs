@@ -5,7 +5,7 @@
 use super::*;
 
 #[tokio::test(start_paused = true)]
-async fn a_flush_releases_what_nobody_holds_and_leaves_what_is_held() {
+async fn a_flush_releases_only_leases_without_a_holder() {
     let world = World::new();
     let target = world.acquire("target").await.unwrap();
     let client = world.acquire("client").await.unwrap();

@@ -88,7 +88,7 @@ async fn callers_of_one_name_share_one_round_of_calls() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_task_ends_when_nobody_is_left() {
+async fn the_task_ends_with_its_last_user() {
     let World { leases, allocator, tasks } = World::new();
     let lease = leases.acquire("a", Instant::now() + SECOND).await.unwrap();
     drop(leases);
@@ -100,7 +100,7 @@ async fn the_task_ends_when_nobody_is_left() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn when_the_task_is_stopped_callers_are_told() {
+async fn when_the_task_stops_callers_receive_an_error() {
     let world = World::new();
     world.faults().stand(Fault::Hang);
     let (answer, ()) = tokio::join!(world.acquire("a"), async {

@@ -102,7 +102,7 @@ async fn one_moved_lease_has_all_others_renewed_soon() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_later_process_may_go_on_with_is_recorded() {
+async fn the_state_that_a_later_process_may_use_is_recorded() {
     let world = World::resumed(vec![record("z", "169.255.0.99/24", "fd00::99/64")]);
     let kept = world.acquire("kept").await.unwrap();
     let given_back = world.acquire("gone").await.unwrap();
@@ -118,7 +118,7 @@ async fn what_a_later_process_may_go_on_with_is_recorded() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_record_nobody_acquires_is_not_recorded_for_ever() {
+async fn a_record_that_is_not_acquired_expires() {
     let world = World::resumed(vec![record("z", "169.255.0.99/24", "fd00::99/64")]);
     world.faults().stand(Fault::Fail(unavailable()));
     let deadline = Instant::now() + SECOND;

@@ -33,10 +33,10 @@ impl<A: Allocator> Worker<A> {
     }
 
     /// Removes the addresses that the service has given to a name from the records of others.
-    pub(super) fn given(&mut self, child: &str, answers: &Answers) {
+    pub(super) fn withdraw_addresses(&mut self, child: &str, answers: &Answers) {
         for net in answers.iter().filter_map(|(_, answer)| answer.as_ref().ok()) {
             self.restored.answered(Instant::now());
-            if let Some(before) = self.restored.given(net.addr()) {
+            if let Some(before) = self.restored.withdraw(net.addr()) {
                 tracing::warn!(
                     address = %net.addr(), %before, now = child,
                     "the address service has given an address of the earlier process to another name"

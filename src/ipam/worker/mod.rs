@@ -156,7 +156,7 @@ impl<A: Allocator> Worker<A> {
         let failed_before = self.status.last_error.is_some();
         self.note(&child, &outcome);
         if let Outcome::Allocated(answers) | Outcome::Renewed(answers) = &outcome {
-            self.given(&child, answers);
+            self.withdraw_addresses(&child, answers);
         }
         let mut moved = false;
         self.step(&child, |entry| match outcome {

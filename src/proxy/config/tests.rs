@@ -299,7 +299,7 @@ fn the_workload_api_address_is_required() {
 }
 
 #[test]
-fn the_parser_asks_for_the_variables_of_the_table_and_no_others() {
+fn the_parser_reads_the_variables_of_the_table_and_no_others() {
     let asked = RefCell::new(BTreeSet::new());
     let _ = Config::parse(|name| {
         asked.borrow_mut().insert(name.to_owned());
@@ -313,7 +313,7 @@ fn the_parser_asks_for_the_variables_of_the_table_and_no_others() {
 }
 
 #[test]
-fn an_unknown_log_level_means_info_and_is_said() {
+fn an_unknown_log_level_means_info_and_is_logged() {
     for (value, level) in [("TRACE", LogLevel::Trace), ("debug", LogLevel::Debug), ("INFO", LogLevel::Info)] {
         let config = parse(&[("NSM_LOG_LEVEL", value)]).unwrap();
         assert_eq!((config.log_level, config.warnings.len()), (level, 0), "{value}");

@@ -69,15 +69,15 @@ impl Health {
     /// values that change all the time, such as a count.
     pub fn degrade(&self, part: Part, source: &'static str, found: impl IntoIterator<Item = String>) {
         let found = found.into_iter().collect();
-        let mut news = Changes::default();
+        let mut changes = Changes::default();
         self.0.send_if_modified(|board| {
-            news = board.degrade(part, source, found);
-            !news.is_empty()
+            changes = board.degrade(part, source, found);
+            !changes.is_empty()
         });
-        for what in news.begun {
+        for what in changes.begun {
             tracing::warn!(service = part.name(), source, what, "degraded");
         }
-        for what in news.over {
+        for what in changes.over {
             tracing::info!(service = part.name(), source, what, "no longer degraded");
         }
     }
@@ -99,9 +99,9 @@ impl Health {
         }
     }
 
-    /// Takes Liveness down while a step inside the process takes longer than `patience`. Run it for
+    /// Takes Liveness down while a step inside the process takes longer than `limit`. Run it for
     /// as long as the proxy lives.
-    pub fn watch_start(&self, patience: Duration) -> impl Future<Output = ()> + Send + 'static {
+    pub fn watch_start(&self, limit: Duration) -> impl Future<Output = ()> + Send + 'static {
         let health = self.clone();
         let mut board = self.subscribe();
         async move {
@@ -109,7 +109,7 @@ impl Health {
                 let step = board.borrow_and_update().working_on();
                 let next = async { board.wait_for(|board| board.working_on() != step).await.map(drop) };
                 let next = match step {
-                    Some(_) => timeout(patience, next).await,
+                    Some(_) => timeout(limit, next).await,
                     None => Ok(next.await),
                 };
                 match next {
@@ -117,7 +117,7 @@ impl Health {
                     Ok(Err(_closed)) => return,
                     Err(_elapsed) => {
                         if health.0.send_if_modified(Board::late) {
-                            tracing::error!(step, ?patience, "start takes too long");
+                            tracing::error!(step, ?limit, "start takes too long");
                         }
                     }
                 }

@@ -51,8 +51,8 @@ impl health_server::Health for Service {
         let mut last = None;
         let changes = WatchStream::new(self.health.subscribe()).filter_map(move |board| {
             let now = status(&board, &name);
-            let news = (last.replace(now) != Some(now)).then(|| Ok(response(now)));
-            std::future::ready(news)
+            let change = (last.replace(now) != Some(now)).then(|| Ok(response(now)));
+            std::future::ready(change)
         });
         Ok(Response::new(changes.boxed()))
     }

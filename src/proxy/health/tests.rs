@@ -105,7 +105,7 @@ async fn a_directory_that_cannot_be_made_is_named() {
 }
 
 #[tokio::test]
-async fn a_watch_sees_the_state_at_once_and_then_only_changes() {
+async fn a_watch_has_the_state_at_once_and_then_only_changes() {
     let dir = Dir::new();
     let health = Health::default();
     let tasks = Tasks::default();

@@ -65,7 +65,7 @@ mod tests {
     };
 
     #[tokio::test(start_paused = true)]
-    async fn a_link_is_judged_by_its_port_and_by_what_answers() {
+    async fn a_link_is_checked_by_its_port_and_its_answering_addresses() {
         let tasks = Tasks::default();
         let linux = Memory::default();
         let kernel = Kernel::start(Settings::of("trench", "conduit", "node"), linux.clone(), &tasks);

@@ -173,7 +173,7 @@ async fn b10_each_load_balancer_has_one_connection_with_a_stable_id() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn gone_load_balancers_are_closed_and_new_ones_requested() {
+async fn removed_load_balancers_are_closed_and_new_ones_requested() {
     let lab = Lab::start(&Script::default(), &["lb-1"]);
     sleep(S(1)).await;
     lab.want(&["lb-2"]);
@@ -296,7 +296,7 @@ async fn a_recovered_link_that_answers_is_continued_as_it_is() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_is_requested_before_the_manager_has_been_asked() {
+async fn nothing_is_requested_before_the_manager_has_answered() {
     let script = Script::default();
     left(&script, "lb-1");
     verdict(&script, "lb-1", Verdict::Alive);

@@ -59,7 +59,7 @@ mod tests {
     use crate::task::Tasks;
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_restored_is_named_until_its_service_answers() {
+    async fn restored_state_is_named_until_its_service_answers() {
         let health = Health::default();
         let tasks = Tasks::default();
         let leases = watch::Sender::new(ipam::Status { unverified: 2, ..ipam::Status::default() });

@@ -244,7 +244,7 @@ async fn a_list_too_long_is_refused_and_the_last_one_stays() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_task_ends_when_nobody_receives_the_vips_any_more() {
+async fn the_task_ends_with_the_last_receiver_of_the_vips() {
     let World { vips, tasks, mut opened, .. } = World::new();
     let _answers = opened.recv().await.unwrap();
     assert_eq!(tasks.len(), 1);

@@ -152,7 +152,7 @@ async fn after_an_answer_with_an_odd_path_the_next_call_starts_over() {
 }
 
 #[tokio::test]
-async fn failures_say_what_failed() {
+async fn failures_name_the_failed_step() {
     let world = World::new().await;
     let short = world.client("px", Duration::from_millis(300));
     let register = async |socket| short.register(endpoint(), socket, TokenPath::default()).await.unwrap_err();
@@ -176,7 +176,7 @@ async fn failures_say_what_failed() {
 }
 
 #[tokio::test]
-async fn find_answers_with_what_is_there_and_a_watch_with_what_comes() {
+async fn find_returns_present_entries_and_a_watch_later_ones() {
     let world = World::new().await;
     let nsmgr = world.nsmgr().await;
     let client = world.px();
@@ -248,7 +248,7 @@ async fn an_entry_that_nsmgr_deletes_comes_back() {
 }
 
 #[tokio::test]
-async fn unregistering_from_a_gone_nsmgr_fails_in_time() {
+async fn unregistering_without_nsmgr_fails_in_time() {
     let world = World::new().await;
     let nsmgr = world.nsmgr().await;
     let registration = world.registration();

@@ -99,13 +99,13 @@ impl<R: Registry> Watcher<R> {
         loop {
             let asked = Instant::now();
             match self.list().await {
-                Ok((found, whole)) => {
+                Ok((found, complete)) => {
                     pauses.reset();
                     let names = found.iter().map(|endpoint| endpoint.name.clone()).collect();
-                    if whole && !found.is_empty() {
+                    if complete && !found.is_empty() {
                         self.lists.send_replace(Some(CompleteList { asked, names }));
                     }
-                    self.state().list(found, whole, Now::read(), &*self.dead);
+                    self.state().list(found, complete, Now::read(), &*self.dead);
                     self.show(|known| (known.complete, known.failure) = (true, None));
                     let _at_once_or_in_time = timeout(interval, self.look.notified()).await;
                 }
@@ -133,9 +133,9 @@ impl<R: Registry> Watcher<R> {
         let limit = self.settings.rules.endpoints;
         let found = self.registry.find(self.like(), false).await?;
         let mut found: Vec<_> = found.take(limit + 1).try_collect().await?;
-        let whole = found.len() <= limit;
+        let complete = found.len() <= limit;
         found.retain(|response| !response.deleted);
-        Ok((found.into_iter().filter_map(|response| response.network_service_endpoint).collect(), whole))
+        Ok((found.into_iter().filter_map(|response| response.network_service_endpoint).collect(), complete))
     }
 
     /// Publishes the state if it has changed.

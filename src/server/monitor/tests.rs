@@ -102,7 +102,7 @@ fn changes_reach_the_readers_that_selected_the_connection() {
 }
 
 #[test]
-fn events_carry_the_publishers_id_whatever_the_message_says() {
+fn events_carry_the_publishers_id_not_that_of_the_message() {
     let connections = Connections::default();
     connections.publish("own", connection("theirs"));
     let mut stream = connections.subscribe(MonitorScopeSelector::default()).unwrap();
@@ -110,7 +110,7 @@ fn events_carry_the_publishers_id_whatever_the_message_says() {
 }
 
 #[test]
-fn a_slow_reader_is_ended_with_an_error_and_delays_nobody() {
+fn a_slow_reader_is_ended_with_an_error_and_delays_no_other() {
     let connections = Connections::new(Limits { events: 2, ..Limits::default() });
     let mut slow = connections.subscribe(MonitorScopeSelector::default()).unwrap();
     let mut quick = connections.subscribe(MonitorScopeSelector::default()).unwrap();

@@ -63,7 +63,7 @@ async fn a_call_takes_as_long_as_its_caller_waits_within_bounds() {
 }
 
 #[tokio::test]
-async fn what_no_honest_peer_sends_is_refused_before_the_chain() {
+async fn malformed_calls_are_refused_before_the_chain() {
     let world = World::new().await;
     let wire = world.dial().await;
     let mut long_path = named("a");

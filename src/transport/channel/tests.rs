@@ -70,7 +70,7 @@ async fn a_server_that_comes_late_soon_counts_as_up() {
 }
 
 #[tokio::test]
-async fn a_channel_without_server_or_identity_says_why() {
+async fn a_channel_without_server_or_identity_reports_the_cause() {
     let authority = Authority::new("a.test");
     let tasks = Tasks::default();
     let nowhere =

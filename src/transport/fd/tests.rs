@@ -123,7 +123,7 @@ async fn more_than_may_wait_is_refused_whole_and_nothing_stays_open() {
 }
 
 #[tokio::test]
-async fn what_nobody_claims_is_bounded_and_closed_with_the_connection() {
+async fn unclaimed_descriptors_are_bounded_and_closed_at_the_end() {
     let (mut left, mut right) = pair();
     let mut witnesses = Vec::new();
     for _ in 0..MAX_UNCLAIMED + 3 {
@@ -213,7 +213,7 @@ async fn a_connection_receives_none_until_it_keeps_them() {
 
 /// A client that sends the end of its handshake and its first call at once.
 #[tokio::test]
-async fn what_comes_after_a_handshake_is_read_after_it() {
+async fn bytes_behind_a_handshake_are_read_after_it() {
     let (left, right) = UnixStream::pair().unwrap();
     let mut left = FdStream::new(left);
     let mut right = FdStream::new(right);

@@ -120,12 +120,12 @@ impl Watcher {
 
     /// Publishes an error, and logs it once for as long as it lasts.
     fn report(&self, error: SvidError) {
-        let news = self.known.send_if_modified(|state| {
-            let news = state.error.as_ref() != Some(&error);
+        let changed = self.known.send_if_modified(|state| {
+            let changed = state.error.as_ref() != Some(&error);
             state.error = Some(error.clone());
-            news
+            changed
         });
-        match news {
+        match changed {
             true => warn!(%error, "no newer SVID"),
             false => debug!(%error, "still no newer SVID"),
         }

@@ -82,7 +82,7 @@ async fn a_peer_needs_a_trusted_certificate_and_http2() {
 }
 
 #[tokio::test]
-async fn a_peer_is_told_that_its_certificate_is_not_valid_now() {
+async fn a_peer_receives_the_error_that_its_certificate_is_not_valid() {
     let authority = Authority::new("a.test");
     let folder = tempfile::tempdir().unwrap();
     let (path, address) = socket(folder.path());
@@ -129,7 +129,7 @@ async fn dialled(listener: &mut Listener, address: &Address, svid: Arc<Svid>) ->
 }
 
 #[tokio::test]
-async fn silent_connections_hold_up_nobody() {
+async fn silent_connections_delay_no_others() {
     let authority = Authority::new("a.test");
     let folder = tempfile::tempdir().unwrap();
     let (path, address) = socket(folder.path());

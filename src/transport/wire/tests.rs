@@ -80,7 +80,7 @@ async fn a_descriptor_that_never_comes_leaves_the_wire_usable() {
 }
 
 #[tokio::test]
-async fn a_peer_that_says_nothing_is_given_up_soon_after_the_deadline() {
+async fn a_silent_peer_is_dropped_soon_after_the_deadline() {
     let authority = Authority::new("a.test");
     let folder = tempfile::tempdir().unwrap();
     let address = Address::Unix(folder.path().join("silent.sock"));

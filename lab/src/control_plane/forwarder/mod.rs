@@ -64,9 +64,9 @@ impl Forwarder {
     /// Waits until it is registered with nsmgr.
     ///
     /// # Errors
-    /// It is not registered within `patience`.
-    pub async fn registered(&self, patience: Duration) -> Result<(), LabError> {
-        self.registration.registered(patience).await
+    /// It is not registered within that time.
+    pub async fn registered(&self, within: Duration) -> Result<(), LabError> {
+        self.registration.registered(within).await
     }
 
     /// Its process.

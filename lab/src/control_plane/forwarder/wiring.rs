@@ -131,7 +131,7 @@ impl Wirer {
         let client = connect(&wiring.client)?;
         let kept = match before.filter(|before| before.link.wiring.same_ends(&wiring)) {
             Some(before)
-                if there(&endpoint, &wiring.endpoint).await? && there(&client, &wiring.client).await? =>
+                if exists(&endpoint, &wiring.endpoint).await? && exists(&client, &wiring.client).await? =>
             {
                 Some(Arc::clone(&before.link))
             }
@@ -180,7 +180,7 @@ fn on_link(route: &Route) -> Option<IpNet> {
     route.next_hop.is_empty().then(|| parse_prefix(&route.prefix).ok().map(|net| net.trunc()))?
 }
 
-async fn there(netlink: &Netlink, side: &Side) -> Result<bool, NetlinkError> {
+async fn exists(netlink: &Netlink, side: &Side) -> Result<bool, NetlinkError> {
     Ok(netlink.link(side.name.as_str()).await?.is_some_and(|link| link.alias == side.alias))
 }
 

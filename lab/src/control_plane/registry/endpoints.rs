@@ -22,7 +22,7 @@ use nsm::{
             network_service_endpoint_registry_server::NetworkServiceEndpointRegistry,
         },
     },
-    server::patience,
+    server::call_timeout,
     task::Tasks,
     transport::{Address, Caller},
 };
@@ -157,7 +157,7 @@ impl NetworkServiceEndpointRegistry for Endpoints {
             return Err(Status::invalid_argument("NetworkServiceEndpoint.Name can not be zero valued"));
         }
         let authorized = self.owners.authorize(&request, &request.get_ref().name)?;
-        let left = patience(request.metadata())?;
+        let left = call_timeout(request.metadata())?;
         let mut endpoint = request.into_inner();
         let socket = self.socket(&endpoint, &authorized.caller, Instant::now() + left).await?;
         self.label(&mut endpoint);

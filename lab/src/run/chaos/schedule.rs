@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_begins_ends_and_in_that_order() {
+    fn every_trouble_begins_before_it_ends() {
         for seed in 0..500 {
             let acts = draw(seed);
             assert!(!acts.is_empty(), "seed {seed}");

@@ -171,7 +171,7 @@ mod tests {
     use super::{super::FAULTS, *};
 
     #[test]
-    fn every_fault_has_a_cause_that_is_asked_for_once() {
+    fn every_fault_has_a_cause_that_is_checked_once() {
         for fault in FAULTS {
             let stages = CAUSES.iter().filter(|(name, ..)| *name == fault.name);
             let stages: Vec<_> = stages.map(|(_, stage, _)| *stage).collect();

@@ -89,8 +89,9 @@ pub(crate) fn endpoint(ip: &mut IpContext, ours: &Ours, vips: Option<&[IpNet]>) 
     ip.ip_neighbors.clear();
     routes::to_the_target(&mut ip.dst_routes, &ours.src);
     let gateways: HashSet<IpNet> = ours.gateways.iter().map(|(_, net)| *net).collect();
-    let there: HashSet<IpNet> = ip.extra_prefixes.iter().filter_map(|text| parse_prefix(text).ok()).collect();
-    if there != gateways || ip.extra_prefixes.len() != gateways.len() {
+    let present: HashSet<IpNet> =
+        ip.extra_prefixes.iter().filter_map(|text| parse_prefix(text).ok()).collect();
+    if present != gateways || ip.extra_prefixes.len() != gateways.len() {
         ip.extra_prefixes = texts(&ours.gateways);
         routes::redirect(ip, &ours.gateways);
     }
@@ -102,8 +103,8 @@ pub(crate) fn endpoint(ip: &mut IpContext, ours: &Ours, vips: Option<&[IpNet]>) 
 pub(crate) fn unlisted(ip: &IpContext, ours: &Ours, vips: Option<&[IpNet]>) -> Vec<IpNet> {
     let subnets = subnets(&ip.extra_prefixes, &ours.gateways);
     let own: Vec<IpNet> = ours.src.iter().map(|(_, net)| *net).collect();
-    let told = ip.src_ip_addrs.iter().filter_map(|text| parse_prefix(text).ok());
-    let like_one = told.filter(|net| !own.contains(net) && addresses::is_vip(net, None, &subnets));
+    let sent = ip.src_ip_addrs.iter().filter_map(|text| parse_prefix(text).ok());
+    let like_one = sent.filter(|net| !own.contains(net) && addresses::is_vip(net, None, &subnets));
     like_one.filter(|net| !addresses::is_vip(net, vips, &subnets)).collect()
 }
 

@@ -81,13 +81,13 @@ fn a_targets_link_is_addressed_by_the_table() {
 }
 
 #[test]
-fn a_vip_is_what_the_trench_lists() {
+fn a_vip_is_a_prefix_that_the_trench_lists() {
     let list: Vec<IpNet> =
         ["20.0.0.1/32", "40.0.0.0/24", "2001:db8::1/128"].iter().map(|vip| vip.parse().unwrap()).collect();
-    let told =
+    let sent =
         ["20.0.0.1", "40.0.0.0/24", "40.0.0.7/32", "10.96.0.10/32", "2001:db8::1/128", "172.16.1.9/32"];
     let kept = |vips: Option<&[IpNet]>| {
-        let mut context = ip(&told, &[], &[]);
+        let mut context = ip(&sent, &[], &[]);
         let unlisted = unlisted(&context, &ours(), vips);
         endpoint(&mut context, &ours(), vips).unwrap();
         assert!(self::unlisted(&context, &ours(), vips).is_empty());

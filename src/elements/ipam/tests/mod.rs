@@ -95,7 +95,7 @@ async fn b14_the_client_that_started_the_connection_names_its_lease() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_target_that_joins_asks_for_its_own_addresses_only() {
+async fn a_target_that_joins_allocates_its_own_addresses_only() {
     let tasks = Tasks::default();
     let ((leases, faults), (_sender, gateways)) = (leases(&tasks), bridge());
     let ahead = leases.acquire(PORTS, Instant::now() + Duration::from_secs(1)).await.unwrap();
@@ -120,8 +120,8 @@ async fn a_vip_that_is_listed_within_a_second_is_answered() {
     let (publish, vips) = watch::channel(list(&["20.0.0.1/32"]));
     let chain = chain(Endpoint::new(leases, gateways, vips), &tasks);
     let mut carrying = chain.request(Request::new(target())).await.unwrap();
-    let told = ["20.0.0.1/32", "20.0.0.2/32", "10.96.0.10/32"].map(str::to_owned);
-    carrying.ip_context_mut().src_ip_addrs.extend(told);
+    let sent = ["20.0.0.1/32", "20.0.0.2/32", "10.96.0.10/32"].map(str::to_owned);
+    carrying.ip_context_mut().src_ip_addrs.extend(sent);
     let listed = async {
         tokio::time::sleep(Duration::from_millis(500)).await;
         publish.send_replace(list(&["20.0.0.1/32", "20.0.0.2/32"]));

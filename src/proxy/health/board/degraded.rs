@@ -34,11 +34,11 @@ impl Degraded {
             these.iter().filter(|what| !those.contains(what)).cloned().collect()
         };
         let before = self.0.remove(source).unwrap_or_default();
-        let news = Changes { begun: without(&found, &before), over: without(&before, &found) };
+        let changes = Changes { begun: without(&found, &before), over: without(&before, &found) };
         if !found.is_empty() {
             self.0.insert(source, found);
         }
-        news
+        changes
     }
 
     pub(super) fn all(&self) -> Vec<String> {

@@ -70,7 +70,7 @@ fn once_the_endpoint_has_served_the_start_is_over() {
 }
 
 #[test]
-fn an_endpoint_that_lacks_what_no_restart_brings_is_alive() {
+fn an_endpoint_with_a_fault_outside_the_process_is_alive() {
     let mut board = Board::default();
     set(&mut board, Part::Endpoint, true, "");
     board.set(Part::Endpoint, State { serving: false, reason: "no identity yet".into(), outside: true });
@@ -113,8 +113,8 @@ fn a_part_that_serves_is_degraded_until_its_source_ends_it() {
     }
     let gone = "NSP is away".to_owned();
     let odd = "odd sysctl".to_owned();
-    let news = board.degrade(Part::Egress, "vips", vec![gone.clone()]);
-    assert_eq!((news.begun, news.over), (vec![gone.clone()], vec![]));
+    let changes = board.degrade(Part::Egress, "vips", vec![gone.clone()]);
+    assert_eq!((changes.begun, changes.over), (vec![gone.clone()], vec![]));
     assert!(board.degrade(Part::Egress, "vips", vec![gone.clone()]).is_empty(), "said once");
     board.degrade(Part::Egress, "kernel", vec![odd.clone()]);
     let egress = board.of("Egress").unwrap();
@@ -122,13 +122,13 @@ fn a_part_that_serves_is_degraded_until_its_source_ends_it() {
     assert_eq!(egress.to_string(), "well; degraded: odd sysctl; degraded: NSP is away");
     let readiness = board.of(READINESS).unwrap();
     assert!(readiness.serving && readiness.degraded.contains(&"Egress: NSP is away".to_owned()));
-    let news = board.degrade(Part::Egress, "vips", vec![]);
-    assert_eq!((news.begun, news.over), (vec![], vec![gone]));
+    let changes = board.degrade(Part::Egress, "vips", vec![]);
+    assert_eq!((changes.begun, changes.over), (vec![], vec![gone]));
     assert_eq!(board.of("Egress").unwrap().degraded, [odd]);
 }
 
 #[test]
-fn what_one_source_finds_degraded_is_bounded() {
+fn the_faults_of_one_source_are_bounded() {
     let mut board = Board::default();
     board.degrade(Part::Egress, "kernel", (0..1000).map(|n| n.to_string()).collect());
     let degraded = board.of("Egress").unwrap().degraded;

@@ -130,7 +130,7 @@ async fn a_full_disk_costs_the_snapshot_and_nothing_else() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_last_snapshot_has_what_is_left_at_the_end() {
+async fn the_last_snapshot_has_the_leases_at_the_end() {
     let world = world();
     let _kept = world.acquire("bridge").await;
     let given_back = world.acquire("lb").await;

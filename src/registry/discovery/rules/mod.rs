@@ -185,8 +185,8 @@ impl EndpointSet {
     /// Takes a report. Returns whether its expiration is a new one.
     fn accept(&mut self, mut endpoint: NetworkServiceEndpoint, now: Now) -> bool {
         let name = endpoint.name.clone();
-        let there = self.entries.contains_key(&name) || self.aside.contains_key(&name);
-        let full = !there && self.entries.len() + self.aside.len() >= self.rules.endpoints;
+        let known = self.entries.contains_key(&name) || self.aside.contains_key(&name);
+        let full = !known && self.entries.len() + self.aside.len() >= self.rules.endpoints;
         if full || name.is_empty() || endpoint.encoded_len() > self.rules.bytes {
             self.left_out += 1;
             return false;

@@ -205,7 +205,7 @@ fn a_dead_endpoint_that_is_never_refreshed_is_set_aside() {
 }
 
 #[test]
-fn a_list_without_an_endpoint_that_is_set_aside_forgets_it() {
+fn a_list_without_an_endpoint_set_aside_removes_it() {
     let clock = Clock::start();
     let mut known = EndpointSet::new(Rules::default());
     known.list(vec![clock.endpoint("a", S(0))], true, clock.after(S(3600)), ALIVE);
@@ -245,7 +245,7 @@ fn an_endpoint_without_an_expiration_never_expires() {
 }
 
 #[test]
-fn what_is_malformed_or_too_much_is_left_out_and_counted() {
+fn malformed_or_excess_entries_are_left_out_and_counted() {
     let clock = Clock::start();
     let mut known = EndpointSet::new(Rules { endpoints: 2, ..Rules::default() });
     let far = Some(prost_types::Timestamp { seconds: i64::MAX, nanos: 0 });

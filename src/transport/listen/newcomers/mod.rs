@@ -40,7 +40,7 @@ pub(super) struct Newcomers {
     shaking: JoinSet<HandshakeResult>,
     /// The handshakes in `shaking`, in the order of their beginning.
     order: VecDeque<Handshake>,
-    patience: Pin<Box<Sleep>>,
+    timer: Pin<Box<Sleep>>,
 }
 
 struct Silent {
@@ -56,10 +56,10 @@ struct Handshake {
 
 impl Newcomers {
     pub(super) fn new(handshakes: Handshakes, limit: usize) -> Self {
-        let patience = Box::pin(sleep_until(Instant::now()));
+        let timer = Box::pin(sleep_until(Instant::now()));
         let silent = VecDeque::new();
         let order = VecDeque::new();
-        Self { handshakes, limit, silent, shaking: JoinSet::new(), order, patience }
+        Self { handshakes, limit, silent, shaking: JoinSet::new(), order, timer }
     }
 
     /// Lets a connection in. Returns why another was closed for it.
@@ -91,7 +91,7 @@ impl Newcomers {
                 return Poll::Ready(shaken);
             }
         }
-        ready!(self.poll_patience(cx));
+        ready!(self.poll_timer(cx));
         Poll::Ready(Err(Rejected::Slow))
     }
 
@@ -132,13 +132,13 @@ impl Newcomers {
     }
 
     /// Waits until the oldest silent connection has been silent for too long, and closes it.
-    fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(first) = self.silent.front() else { return Poll::Pending };
         let until = first.since + HANDSHAKE_TIMEOUT;
-        if self.patience.deadline() != until {
-            self.patience.as_mut().reset(until);
+        if self.timer.deadline() != until {
+            self.timer.as_mut().reset(until);
         }
-        ready!(self.patience.as_mut().poll(cx));
+        ready!(self.timer.as_mut().poll(cx));
         self.silent.pop_front();
         Poll::Ready(())
     }

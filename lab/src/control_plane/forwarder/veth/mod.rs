@@ -47,7 +47,7 @@ fn failed(error: LabError) -> Error {
 
 /// The mechanism that the client requests: the agreed one, else the first KERNEL of its
 /// preferences.
-fn asked(request: &Request) -> Result<Mechanism> {
+fn requested(request: &Request) -> Result<Mechanism> {
     let agreed = request.connection.mechanism.iter().chain(&request.preferences);
     let kernel = agreed.into_iter().find(|mechanism| mechanism.kind() == Some(MechanismKind::Kernel));
     kernel
@@ -90,7 +90,7 @@ impl Element for Veth {
 
     async fn request(&self, mut request: Request, next: Next) -> Result<Box<Connection>> {
         let context = request.context.clone();
-        let client = asked(&request)?;
+        let client = requested(&request)?;
         let (inode, client_name) = end_of(&client, "client")?;
         let received = context.scope.get::<FromCaller>();
         let descriptor = received.as_ref().and_then(|received| received.0.get(inode));
