@@ -41,15 +41,15 @@
 //! The modules, from the lowest to the highest. A module uses only lower ones, and [`api`], which
 //! has the messages:
 //!
+//! - [`task`]: tasks that are owned and stopped, pauses between attempts.
 //! - [`chain`]: calls, elements and the builder; the state of a connection, which is undone when a
 //!   call fails; the laws that every element keeps.
-//! - [`task`]: tasks that are owned and stopped, pauses between attempts.
 //! - [`transport`]: the edge: descriptors beside bytes, SPIFFE identities, tokens, dialling and
 //!   listening.
-//! - [`server`] and [`registry`]: a chain as an NSM server, with the events of its connections;
-//!   endpoints that are registered, and those of others.
 //! - [`kernel`] and [`ipam`]: the ports by which elements declare links, next hops and VIPs, and
 //!   lease addresses.
+//! - [`server`] and [`registry`]: a chain as an NSM server, with the events of its connections;
+//!   endpoints that are registered, and those of others.
 //! - [`elements`]: the layers, a file or folder for each.
 //! - [`chains`]: the standard chains of an endpoint and of a client, with a slot.
 //! - [`app`]: an endpoint that is served and registered, a client that keeps its connections.
@@ -61,9 +61,9 @@
 //! Without features the crate has [`api`], [`task`], [`chain`] and the elements that need no
 //! connection to a peer.
 //!
-//! - `transport` (default): [`transport`], [`server`], [`registry`], and the elements that need
-//!   them.
-//! - `otlp` (default): the trace context of calls, and the export of spans by OTLP. Implies
+//! - `transport` (default): [`transport`], [`server`], [`registry`], [`app`], and the elements that
+//!   need them.
+//! - `otlp` (default): the trace context of calls, the export of spans by OTLP, and `App`. Implies
 //!   `transport`.
 //! - `proxy` (default): [`kernel`], [`ipam`], [`proxy`], and the elements that need them. Implies
 //!   `otlp`.
