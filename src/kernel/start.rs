@@ -127,7 +127,7 @@ fn announcer<B: Backend>(
     if !claims.settings.announce {
         return Ok(None);
     }
-    let neighbours = backend.neighbours(None)?;
+    let neighbours = backend.neighbours(claims.settings.liveness)?;
     let announcements = backend.announcements()?;
     Ok(Some(Announcer::new(neighbours, announcements, claims.clone(), status.clone())))
 }

@@ -67,7 +67,7 @@ impl Neighbour {
 
 /// The neighbour entries of our bridge. Calls do not wait.
 pub trait Neighbours: Send + 'static {
-    /// Reads the entry of each address, in their order.
+    /// Reads the entry of each address, in their order. Sets the kernel's timers before.
     ///
     /// # Errors
     /// The kernel's answer, or that of the socket call.
@@ -163,7 +163,13 @@ impl Prober {
                 *there.entry(*address).or_default() |= could_carry(verdict);
             }
         }
+        let bridge = status.bridge.is_some();
         drop(status);
+        if bridge {
+            // This sets the timers before the kernel resolves the first address.
+            let set = self.neighbours.look(&self.claims.settings.ours, &[]);
+            self.seen(set);
+        }
         let gone: Vec<IpAddr> =
             self.next_hops.keys().filter(|it| !there.contains_key(*it)).copied().collect();
         for address in gone {

@@ -4,6 +4,7 @@
 
 use std::{
     collections::BTreeSet,
+    fs,
     net::IpAddr,
     sync::{
         Arc,
@@ -112,6 +113,23 @@ fn a_silently_dead_load_balancer_is_withdrawn_and_comes_back() {
             one.answer();
             status(&kernel, |status| hops(status) == all(&[ONE, TWO].concat())).await;
             println!("back after {:?}", answered.elapsed());
+        }
+        tasks.stop().await;
+    });
+}
+
+/// An entry keeps the timer with which it began: a second by default, in which the prober waits.
+#[test]
+fn the_timers_are_set_before_the_first_next_hop() {
+    in_netns(|| async {
+        let tasks = Tasks::default();
+        let settings = Settings { liveness: Some(liveness::Settings::default()), ..settings() };
+        let kernel = start_with(settings, &tasks).await;
+        kernel.set_gateways(Dual { v4: "172.16.1.1/24".parse().ok(), v6: "fd00::1/64".parse().ok() });
+        for family in ["ipv4", "ipv6"] {
+            let timer = format!("/proc/sys/net/{family}/neigh/bridge0/retrans_time_ms");
+            let read = || fs::read_to_string(&timer).ok()?.trim().parse::<u32>().ok();
+            eventually(read, |ms| ms.is_some_and(|ms| (150..=170).contains(&ms))).await; // in ticks
         }
         tasks.stop().await;
     });
