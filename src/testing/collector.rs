@@ -66,7 +66,15 @@ impl Collector {
     /// # Errors
     /// That of the socket.
     pub async fn listen(&self, tasks: &Tasks) -> io::Result<String> {
-        let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await?;
+        self.listen_at(SocketAddr::from(([127, 0, 0, 1], 0)), tasks).await
+    }
+
+    /// The same, on a port of choice.
+    ///
+    /// # Errors
+    /// That of the socket.
+    pub(crate) async fn listen_at(&self, at: SocketAddr, tasks: &Tasks) -> io::Result<String> {
+        let listener = TcpListener::bind(at).await?;
         let address = listener.local_addr()?;
         let server = tonic::transport::Server::builder()
             .add_service(TraceServiceServer::new(self.clone()))

@@ -18,6 +18,8 @@
 pub(crate) mod abrupt;
 pub mod accept;
 mod authority;
+#[cfg(test)]
+pub(crate) mod bad_collector;
 mod collector;
 #[cfg(test)]
 pub(crate) mod echo;

@@ -31,12 +31,13 @@ service:
   telemetry: {metrics: {level: none}}
   pipelines:
     traces: {receivers: [otlp/network, otlp/node], exporters: [file]}
+    metrics: {receivers: [otlp/network], exporters: [file]}
 `
 
 func main() {
 	listen := flag.String("listen", "127.0.0.1:4317", "host:port of the receiver")
 	socket := flag.String("socket", "", "unix socket of the second receiver")
-	out := flag.String("out", "", "file of the spans")
+	out := flag.String("out", "", "file of the spans and metrics")
 	flag.Parse()
 
 	in, files := otlpreceiver.NewFactory(), fileexporter.NewFactory()

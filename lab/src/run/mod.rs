@@ -10,6 +10,7 @@ mod columns;
 mod commands;
 mod console;
 mod end;
+mod exported;
 mod faults;
 mod late;
 mod leaks;

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Run, bring_up, eventually, verdict::Verdict};
+use super::{Run, bring_up, eventually, exported, verdict::Verdict};
 use crate::{
     control_plane::{
         collector::{Collector, Span},
@@ -23,7 +23,7 @@ const START: Duration = Duration::from_secs(30);
 /// Timeout of the client, and of the export of its spans.
 const DONE: Duration = Duration::from_secs(30);
 /// Name of the proxy in its spans.
-const PROXY: &str = "meridio-proxy";
+pub(super) const PROXY: &str = "meridio-proxy";
 /// Name of the Go target in its spans.
 const TARGET: &str = "client";
 /// Name of the spans of a call to IPAM.
@@ -58,7 +58,7 @@ pub(super) async fn story(run: &mut Run) -> Result<(), LabError> {
     }
     run.judge(verdict("one Request of a Go target is one tree", trace_of_target(&seen)));
     run.judge(verdict("a Request to a load balancer is one tree", trace_of_load_balancer(&seen)));
-    Ok(())
+    exported::judge(run).await
 }
 
 fn verdict(name: &str, found: Result<Tree, String>) -> Verdict {

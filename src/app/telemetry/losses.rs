@@ -18,7 +18,7 @@ use opentelemetry_sdk::{
 /// Shortest time between two log lines about failed exports.
 const QUIET: Duration = Duration::from_secs(60);
 
-/// Counters of failed exports.
+/// Counters of the failed exports of spans or of metrics.
 #[derive(Debug, Default)]
 pub struct Losses {
     exports: AtomicU64,
@@ -32,7 +32,7 @@ impl Losses {
         self.exports.load(Ordering::Relaxed)
     }
 
-    /// Number of spans in them.
+    /// Number of spans in them; 0 for metrics.
     pub fn spans(&self) -> u64 {
         self.spans.load(Ordering::Relaxed)
     }
@@ -54,37 +54,43 @@ impl Losses {
         self.said.lock().unwrap_or_else(PoisonError::into_inner).take().is_some()
     }
 
-    fn note(&self, spans: usize, result: &OTelSdkResult) {
+    /// Counts and logs the result of an export.
+    pub(super) fn note(&self, signal: Signal, result: &OTelSdkResult) {
+        let Signal { name, spans } = signal;
         match result {
-            Ok(()) if self.succeeded() => tracing::info!(lost = self.spans(), "spans are exported again"),
+            Ok(()) if self.succeeded() => {
+                tracing::info!(failures = self.exports(), "{name} are exported again");
+            }
             Ok(()) => {}
             Err(error) => {
                 if self.failed(spans as u64, Instant::now()) {
-                    tracing::warn!(%error, lost = self.spans(), "spans are not exported");
+                    tracing::warn!(%error, failures = self.exports(), "{name} are not exported");
                 }
             }
         }
     }
 }
 
+/// The content of an export.
+pub(super) struct Signal {
+    /// The kind, for the log.
+    pub(super) name: &'static str,
+    /// Number of spans.
+    pub(super) spans: usize,
+}
+
 /// An exporter whose failures are counted.
 #[derive(Debug)]
 pub(super) struct Counted<E> {
-    inner: E,
-    losses: Arc<Losses>,
-}
-
-impl<E> Counted<E> {
-    pub(super) fn new(inner: E, losses: Arc<Losses>) -> Self {
-        Self { inner, losses }
-    }
+    pub(super) inner: E,
+    pub(super) losses: Arc<Losses>,
 }
 
 impl<E: SpanExporter> SpanExporter for Counted<E> {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
-        let spans = batch.len();
+        let signal = Signal { name: "spans", spans: batch.len() };
         let result = self.inner.export(batch).await;
-        self.losses.note(spans, &result);
+        self.losses.note(signal, &result);
         result
     }
 
@@ -115,6 +121,6 @@ mod tests {
         assert_eq!((losses.exports(), losses.spans()), (6, 12));
         assert!(losses.succeeded());
         assert!(!losses.succeeded());
-        assert!(losses.failed(1, start), "a new outage is said at once");
+        assert!(losses.failed(1, start), "a new outage is logged at once");
     }
 }

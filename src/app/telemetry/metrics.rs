@@ -1,10 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Exports metrics by OTLP over gRPC.
 
-use std::{
-    sync::atomic::{AtomicBool, Ordering},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use opentelemetry_otlp::MetricExporter;
 use opentelemetry_sdk::{
@@ -12,10 +9,13 @@ use opentelemetry_sdk::{
     metrics::{PeriodicReader, Temporality, data::ResourceMetrics, exporter::PushMetricExporter},
 };
 
-use super::{Destination, TelemetryError};
+use super::{
+    Destination, Losses, TelemetryError,
+    losses::{Counted, Signal},
+};
 
 /// Reads the metrics of a provider and exports them every `OTEL_METRIC_EXPORT_INTERVAL`, on a
-/// thread of the SDK that nothing waits for.
+/// thread of the SDK that nothing waits for. Returns also the counters of failed exports.
 ///
 /// Must be called inside a tokio runtime, which runs the connection.
 ///
@@ -23,26 +23,18 @@ use super::{Destination, TelemetryError};
 /// [`TelemetryError`] for a malformed variable or file, never for an unavailable collector.
 pub(crate) fn reader(
     destination: &Destination,
-) -> Result<PeriodicReader<impl PushMetricExporter>, TelemetryError> {
+) -> Result<(PeriodicReader<impl PushMetricExporter>, Arc<Losses>), TelemetryError> {
     let builder = MetricExporter::builder().with_tonic();
     let exporter = destination.exporter(builder, |builder| builder.build())?;
-    Ok(PeriodicReader::builder(Logged { inner: exporter, failing: AtomicBool::default() }).build())
+    let losses = Arc::new(Losses::default());
+    let exporter = Counted { inner: exporter, losses: Arc::clone(&losses) };
+    Ok((PeriodicReader::builder(exporter).build(), losses))
 }
 
-/// An exporter whose failures are logged when they begin and when they end.
-struct Logged<E> {
-    inner: E,
-    failing: AtomicBool,
-}
-
-impl<E: PushMetricExporter> PushMetricExporter for Logged<E> {
+impl<E: PushMetricExporter> PushMetricExporter for Counted<E> {
     async fn export(&self, metrics: &ResourceMetrics) -> OTelSdkResult {
         let result = self.inner.export(metrics).await;
-        match (&result, self.failing.swap(result.is_err(), Ordering::Relaxed)) {
-            (Err(error), false) => tracing::warn!(%error, "metrics are not exported"),
-            (Ok(()), true) => tracing::info!("metrics are exported again"),
-            _ => {}
-        }
+        self.losses.note(Signal { name: "metrics", spans: 0 }, &result);
         result
     }
 

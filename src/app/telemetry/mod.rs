@@ -82,7 +82,7 @@ impl Telemetry {
         let builder = SpanExporter::builder().with_tonic();
         let exporter = destination.exporter(builder, |builder| builder.build())?;
         let losses = Arc::new(Losses::default());
-        let exporter = Counted::new(exporter, Arc::clone(&losses));
+        let exporter = Counted { inner: exporter, losses: Arc::clone(&losses) };
         let provider = SdkTracerProvider::builder()
             .with_batch_exporter(exporter)
             .with_resource(resource(program.traced, name))

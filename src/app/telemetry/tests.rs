@@ -3,7 +3,12 @@
 use std::path::Path;
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
-use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::TraceServiceServer;
+use opentelemetry::metrics::MeterProvider as _;
+use opentelemetry_proto::tonic::collector::{
+    metrics::v1::metrics_service_server::MetricsServiceServer,
+    trace::v1::trace_service_server::TraceServiceServer,
+};
+use opentelemetry_sdk::metrics::SdkMeterProvider;
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
@@ -11,7 +16,11 @@ use tracing::Instrument;
 use tracing_subscriber::prelude::*;
 
 use super::*;
-use crate::{task::Tasks, testing::Collector, transport::trace_context};
+use crate::{
+    task::Tasks,
+    testing::{Collector, bad_collector::BadCollector},
+    transport::trace_context,
+};
 
 const LIMIT: Duration = Duration::from_secs(5);
 
@@ -58,10 +67,9 @@ async fn spans_reach_the_collector_as_a_tree_in_the_callers_trace() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dead_collector_costs_spans_and_a_counter_but_no_time() {
-    // A port that was free a moment ago: it has no listener.
-    let address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    let telemetry =
-        Telemetry::start("meridio-proxy", "proxy-1", &Destination::at(format!("http://{address}"))).unwrap();
+    let tasks = Tasks::default();
+    let dead = Destination::at(BadCollector::Refuses.start(&tasks).await);
+    let telemetry = Telemetry::start("meridio-proxy", "proxy-1", &dead).unwrap();
     let losses = telemetry.losses();
     let subscriber = tracing_subscriber::registry().with(telemetry.layer());
     let started = std::time::Instant::now();
@@ -74,17 +82,14 @@ async fn a_dead_collector_costs_spans_and_a_counter_but_no_time() {
     telemetry.stop(LIMIT).await;
     assert!(started.elapsed() < LIMIT * 3, "{:?}", started.elapsed());
     assert!(losses.exports() >= 1 && losses.spans() >= 1, "{losses:?}");
+    tasks.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_silent_collector_delays_the_end_by_the_limit_at_most() {
-    let mute = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let telemetry = Telemetry::start(
-        "meridio-proxy",
-        "proxy-1",
-        &Destination::at(format!("http://{}", mute.local_addr().unwrap())),
-    )
-    .unwrap();
+    let tasks = Tasks::default();
+    let silent = Destination::at(BadCollector::Hangs.start(&tasks).await);
+    let telemetry = Telemetry::start("meridio-proxy", "proxy-1", &silent).unwrap();
     let subscriber = tracing_subscriber::registry().with(telemetry.layer());
     tracing::subscriber::with_default(subscriber, || {
         tracing::info_span!(target: "nsm::x", "call").in_scope(|| ());
@@ -92,6 +97,7 @@ async fn a_silent_collector_delays_the_end_by_the_limit_at_most() {
     let started = std::time::Instant::now();
     telemetry.stop(Duration::from_millis(300)).await;
     assert!(started.elapsed() < LIMIT, "{:?}", started.elapsed());
+    tasks.stop().await;
 }
 
 /// A collector behind TLS that requires client certificates, and a destination with the files for
@@ -114,8 +120,11 @@ async fn behind_tls(collector: &Collector, tasks: &Tasks, folder: &Path) -> Dest
         .client_ca_root(Certificate::from_pem(&certificate));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    let service = TraceServiceServer::new(collector.clone());
-    let server = Server::builder().tls_config(tls).unwrap().add_service(service);
+    let server = Server::builder()
+        .tls_config(tls)
+        .unwrap()
+        .add_service(TraceServiceServer::new(collector.clone()))
+        .add_service(MetricsServiceServer::new(collector.clone()));
     tasks.spawn(async move { server.serve_with_incoming(TcpListenerStream::new(listener)).await.unwrap() });
     let certificate = file("tls.crt", &certificate);
     Destination {
@@ -126,7 +135,7 @@ async fn behind_tls(collector: &Collector, tasks: &Tasks, folder: &Path) -> Dest
 }
 
 /// Exports one span; returns how many exports failed.
-async fn export(destination: &Destination) -> u64 {
+async fn export_span(destination: &Destination) -> u64 {
     let telemetry = Telemetry::start("meridio-proxy", "proxy-1", destination).unwrap();
     let losses = telemetry.losses();
     let subscriber = tracing_subscriber::registry().with(telemetry.layer());
@@ -137,21 +146,47 @@ async fn export(destination: &Destination) -> u64 {
     losses.exports()
 }
 
+/// Exports one counter; returns how many exports failed.
+async fn export_counter(destination: &Destination) -> u64 {
+    let (reader, losses) = metrics::reader(destination).unwrap();
+    let provider = SdkMeterProvider::builder().with_reader(reader).build();
+    provider.meter("x").u64_counter("calls").build().add(1, &[]);
+    let _reported = spawn_blocking(move || provider.shutdown()).await.unwrap();
+    losses.exports()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_collector_behind_tls_is_verified_and_verifies_its_caller() {
     let collector = Collector::default();
     let tasks = Tasks::default();
     let folder = tempfile::tempdir().unwrap();
     let destination = behind_tls(&collector, &tasks, folder.path()).await;
-    assert_eq!(export(&destination).await, 0);
-    assert_eq!(collector.spans().len(), 1);
-    let stranger = Destination { client: None, ..destination.clone() };
-    assert_eq!(export(&stranger).await, 1, "it wants to see a certificate");
     let other = tempfile::tempdir().unwrap();
     let foreign = behind_tls(&Collector::default(), &tasks, other.path()).await;
-    let impostor = Destination { certificate: foreign.certificate, ..destination };
-    assert_eq!(export(&impostor).await, 1, "its certificate is not vouched for");
+    let stranger = Destination { client: None, ..destination.clone() };
+    let impostor = Destination { certificate: foreign.certificate, ..destination.clone() };
+    let table = [
+        (destination, 0, "both have what the other verifies"),
+        (stranger, 1, "the collector requires a certificate"),
+        (impostor, 1, "the collector's certificate is of another issuer"),
+    ];
+    for (destination, failed, why) in table {
+        let exports = [export_span(&destination).await, export_counter(&destination).await];
+        assert_eq!(exports, [failed, failed], "{why}");
+    }
     assert_eq!(collector.spans().len(), 1);
+    assert_eq!(collector.metrics()["calls"][0].1, 1.0);
+    tasks.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_collector_that_resets_connections_costs_the_export_alone() {
+    let tasks = Tasks::default();
+    let destination = Destination::at(BadCollector::Resets.start(&tasks).await);
+    let began = std::time::Instant::now();
+    let exports = [export_span(&destination).await, export_counter(&destination).await];
+    assert!(exports.iter().all(|failed| *failed >= 1), "{exports:?}");
+    assert!(began.elapsed() < LIMIT * 3, "{:?}", began.elapsed());
     tasks.stop().await;
 }
 

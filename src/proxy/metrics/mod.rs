@@ -113,8 +113,12 @@ impl Metrics {
             .with_reader(exporter)
             .with_resource(telemetry::resource(app::PROGRAM.traced, &config.name))
             .with_view(bounds);
+        let mut losses = None;
         match config.metrics_export.as_ref().map(telemetry::metrics::reader).transpose() {
-            Ok(Some(reader)) => provider = provider.with_reader(reader),
+            Ok(Some((reader, of_export))) => {
+                provider = provider.with_reader(reader);
+                losses = Some(of_export);
+            }
             Ok(None) => {}
             Err(error) => tracing::warn!(error = causes(&error), "metrics are not exported"),
         }
@@ -123,7 +127,7 @@ impl Metrics {
         interfaces::register(&meter, &config.trench, &config.conduit, ports);
         kernel::register(&meter, sources.handles());
         peers::register(&meter, sources.handles());
-        process::register(&meter, sources.health(), sources.handles());
+        process::register(&meter, sources.health(), sources.handles(), losses);
         let calls = Calls::new(&meter);
         let last = Mutex::default();
         let turn = Semaphore::new(1);

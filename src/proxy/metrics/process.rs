@@ -21,6 +21,7 @@ use crate::{
     proxy::{
         health::{Health, LIVENESS, Part, READINESS},
         state::Handles,
+        telemetry::Losses,
     },
     registry,
     transport::Link,
@@ -47,6 +48,12 @@ const SVID: Metric = Metric::gauge(
     "When the SVID expires, as Unix time; absent without a valid SVID.",
 );
 const SPANS: Metric = Metric::counter("meridio.proxy.spans.dropped", "{span}", "Spans whose export failed.");
+const EXPORTS: Metric = Metric::counter(
+    "meridio.proxy.exports.failures",
+    "{export}",
+    "Exports by OTLP that failed, of traces or of metrics.",
+)
+.by(&["signal"], 2);
 const BUILD: Metric =
     Metric::gauge("meridio.proxy.build_info", "", "Always 1, with the version of the proxy.")
         .by(&["version"], 1);
@@ -60,12 +67,13 @@ const MOST_DESCRIPTORS: Metric =
     Metric::gauge("process.max_fds", "{descriptor}", "Descriptors that the process may have.");
 const START: Metric = Metric::gauge("process.start_time", "s", "When the process started, as Unix time.");
 
-pub(super) const METRICS: [&Metric; 13] = [
+pub(super) const METRICS: [&Metric; 14] = [
     &HEALTH,
     &DEGRADED,
     &SERVICES,
     &SVID,
     &SPANS,
+    &EXPORTS,
     &BUILD,
     &CPU,
     &RESIDENT,
@@ -76,8 +84,9 @@ pub(super) const METRICS: [&Metric; 13] = [
     &START,
 ];
 
-/// Registers the health, the services that the proxy calls, its identity and its exports.
-pub(super) fn register(meter: &Meter, health: &Health, handles: &Arc<Handles>) {
+/// Registers the health, the services that the proxy calls, its identity and its exports; `metrics`
+/// counts those of metrics.
+pub(super) fn register(meter: &Meter, health: &Health, handles: &Arc<Handles>, metrics: Option<Arc<Losses>>) {
     let of = health.clone();
     HEALTH.observe(meter, move |seen| {
         for name in [READINESS, LIVENESS].into_iter().chain(Part::ALL.map(Part::name)) {
@@ -100,6 +109,14 @@ pub(super) fn register(meter: &Meter, health: &Health, handles: &Arc<Handles>) {
     SPANS.observe(meter, move |seen| {
         if let Some(losses) = of.losses.get() {
             seen.value(losses.spans());
+        }
+    });
+    let of = Arc::clone(handles);
+    EXPORTS.observe(meter, move |seen| {
+        for (signal, losses) in [("traces", of.losses.get()), ("metrics", metrics.as_ref())] {
+            if let Some(losses) = losses {
+                seen.with([signal], losses.exports());
+            }
         }
     });
     BUILD.observe(meter, |seen| seen.with([env!("CARGO_PKG_VERSION")], 1));

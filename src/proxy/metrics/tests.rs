@@ -29,7 +29,7 @@ use crate::{
         twin::{Fault, Twin},
     },
     task::Tasks,
-    testing::{Authority, Collector},
+    testing::{Authority, Collector, bad_collector::BadCollector, soon},
     transport::Address,
 };
 
@@ -497,18 +497,56 @@ async fn exported_metrics_are_those_of_a_scrape() {
     tasks.stop().await;
 }
 
+/// Exports the metrics once more.
+async fn export(metrics: &Metrics) {
+    let provider = metrics.0.provider.clone();
+    let _counted = spawn_blocking(move || provider.force_flush()).await.unwrap();
+}
+
+/// The number of failed exports in a scrape.
+fn failures(metrics: &Metrics) -> f64 {
+    let series = parse(std::str::from_utf8(&metrics.0.make().unwrap()).unwrap());
+    let of = &series["meridio_proxy_exports_failures_total"];
+    of.iter().find(|(labels, _)| labels["signal"] == "metrics").unwrap().1
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_collector_that_hangs_or_refuses_costs_the_export_alone() {
-    let mute = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let hangs = format!("http://{}", mute.local_addr().unwrap());
-    // A port that was free a moment ago: it has no listener.
-    let closed = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    for address in [hangs, format!("http://{closed}")] {
-        let metrics = exported(&address);
-        let began = std::time::Instant::now();
+async fn a_bad_collector_costs_the_export_alone() {
+    let tasks = Tasks::default();
+    for fault in BadCollector::ALL {
+        let metrics = exported(&fault.start(&tasks).await);
+        let began = Instant::now();
+        let exporting = metrics.clone();
+        let exporting = tokio::spawn(async move { export(&exporting).await });
+        assert!(text(&metrics).await.contains("\nmeridio_interface_rx_bytes_total{"), "{fault:?}");
+        if fault != BadCollector::Hangs {
+            exporting.await.unwrap();
+            assert_eq!(failures(&metrics), 1.0, "{fault:?}");
+        }
         metrics.stop(Duration::from_millis(300)).await;
-        assert!(began.elapsed() < Duration::from_secs(10), "{address}: {:?}", began.elapsed());
+        assert!(began.elapsed() < Duration::from_secs(5), "{fault:?}: {:?}", began.elapsed());
     }
+    tasks.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_collector_that_comes_back_gets_all_values() {
+    let tasks = Tasks::default();
+    let address = BadCollector::Refuses.start(&tasks).await;
+    let metrics = exported(&address);
+    metrics.0.calls.made("x/Y".into(), Duration::ZERO, tonic::Code::Ok);
+    export(&metrics).await;
+    assert_eq!(failures(&metrics), 1.0);
+    let collector = Collector::default();
+    collector.listen_at(address.trim_start_matches("http://").parse().unwrap(), &tasks).await.unwrap();
+    metrics.0.calls.made("x/Y".into(), Duration::ZERO, tonic::Code::Ok);
+    let limit = soon();
+    while collector.metrics().is_empty() {
+        assert!(Instant::now() < limit, "{} exports have failed", failures(&metrics));
+        export(&metrics).await;
+    }
+    assert_eq!(collector.metrics()["rpc.client.call.duration"][0].1, 2.0, "none is lost");
+    tasks.stop().await;
 }
 
 #[tokio::test]
