@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Exports spans by OTLP over gRPC.
+//! Exports spans and metrics by OTLP over gRPC.
 //!
 //! A [`Destination`] sets the collector and its verification; the OpenTelemetry SDK itself reads
 //! the other standard `OTEL_*` variables. Only spans and events of this crate and of the program
 //! are exported, down to one span per row of a chain. Trace context enters and leaves with calls by
 //! [`trace_context`](crate::transport::trace_context). A collector that does not answer costs the
-//! spans, a counter and at most one log line a minute: spans wait in a bounded queue, and a thread
-//! of the SDK that no call waits for exports them.
+//! spans, counters and at most one log line a minute for each of both: spans wait in a bounded
+//! queue, metrics keep their values, and threads of the SDK that no call waits for export them.
 
 mod destination;
 mod losses;

@@ -77,24 +77,27 @@ pub(super) fn read(batch: &Value) -> Vec<Point> {
 
 fn kind(metric: &Value) -> Option<(Kind, &Value)> {
     let cumulative = |data: &Value| data["aggregationTemporality"].as_u64() == Some(CUMULATIVE);
-    let with = |key: &str| metric.get(key);
-    if let Some(data) = with("gauge") {
+    if let Some(data) = metric.get("gauge") {
         return Some((Kind::Gauge, data));
     }
-    if let Some(data) = with("sum") {
+    if let Some(data) = metric.get("sum") {
         let monotonic = data["isMonotonic"].as_bool().unwrap_or_default();
         return Some((Kind::Sum { monotonic, cumulative: cumulative(data) }, data));
     }
-    with("histogram").map(|data| (Kind::Histogram { cumulative: cumulative(data) }, data))
+    metric.get("histogram").map(|data| (Kind::Histogram { cumulative: cumulative(data) }, data))
 }
 
-/// The value of a point. OTLP's JSON writes whole numbers as texts.
+/// The value of a point.
 fn value(point: &Value) -> f64 {
-    let number = |key: &str| match &point[key] {
+    ["asInt", "asDouble", "count"].into_iter().find_map(|key| number(&point[key])).unwrap_or_default()
+}
+
+/// A number. OTLP's JSON writes whole ones as texts.
+fn number(value: &Value) -> Option<f64> {
+    match value {
         Value::String(text) => text.parse().ok(),
         other => other.as_f64(),
-    };
-    ["asInt", "asDouble", "count"].into_iter().find_map(number).unwrap_or_default()
+    }
 }
 
 #[cfg(test)]
