@@ -21,6 +21,8 @@ use nsm::api::Family;
 const FLOWS: usize = 64;
 /// Timeout until every flow is answered.
 const SETTLE: Duration = Duration::from_secs(10);
+/// The same with another program: the faults that follow are compared even if it needs longer.
+const SETTLE_OF_OTHER: Duration = Duration::from_secs(90);
 
 /// Packets through a load balancer, by its links.
 #[derive(Clone, Debug, Default)]
@@ -57,7 +59,8 @@ pub(super) async fn ask_vip(run: &Run, vip: IpAddr, transport: Transport, flows:
 /// Waits until a VIP answers from every target.
 pub(super) async fn settled(run: &Run, vip: IpAddr) -> Result<(), LabError> {
     let targets = run.world.targets.len();
-    eventually(&format!("{vip} answers"), SETTLE, async || {
+    let limit = if run.world.has_other_program() { SETTLE_OF_OTHER } else { SETTLE };
+    eventually(&format!("{vip} answers"), limit, async || {
         let answers = ask_vip(run, vip, Transport::Udp, FLOWS).await;
         if answers.complete(targets) { Ok(()) } else { Err(format!("{answers:?}")) }
     })

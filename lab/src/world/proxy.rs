@@ -86,13 +86,18 @@ impl World {
         self.proxies.first_mut().ok_or("there is no node").doing(|| "find the proxy".into())?.running()
     }
 
+    /// Whether the proxies are of another program.
+    pub fn has_other_program(&self) -> bool {
+        self.program != PROXY
+    }
+
     /// Runs a command of the proxy's program in the first node's pod, as `kubectl exec` does.
     /// `None` if the proxies are of another program.
     ///
     /// # Errors
     /// It could not be started.
     pub async fn ask_proxy(&self, command: &str) -> Result<Option<Output>, LabError> {
-        if self.program != PROXY {
+        if self.has_other_program() {
             return Ok(None);
         }
         let setting = self.setting(0)?;
