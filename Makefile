@@ -22,7 +22,7 @@ lab-full: ## The same, then everything that can go wrong, one after the other. L
 	$(CARGO) build --release --locked --bins
 	$(TARGET)/release/lab --full $(LAB)
 
-chaos: ## Troubles that overlap, in twenty random sequences. LAB="--seed 21" goes through others.
+chaos: ## Faults that overlap, in twenty random sequences. LAB="--seed 21" goes through others.
 	@.ci/require rust cc namespaces
 	$(CARGO) build --release --locked --bins
 	$(TARGET)/release/lab --chaos 20 $(LAB)

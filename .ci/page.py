@@ -166,8 +166,8 @@ def with_many(state, count):
 def remove_a_port(browser, url):
     """Removes a port until the page shows that. The page may miss it: the proxy heals the connection at once."""
     red = """(() => {
-        const peer = document.querySelector("#lbs .peer.bad"), trouble = document.querySelector("#troubles li.bad");
-        return peer && trouble && peer.title + trouble.textContent;
+        const peer = document.querySelector("#lbs .peer.bad"), problem = document.querySelector("#problems li.bad");
+        return peer && problem && peer.title + problem.textContent;
     })()"""
     what = "a load balancer without its port is red"
     removed = []
@@ -186,7 +186,7 @@ def remove_a_port(browser, url):
 
 def check(browser, url, folder):
     browser.call('Page.navigate', url=url)
-    browser.wait('everything is as desired', 'document.querySelector("#troubles.ok") !== null')
+    browser.wait('everything is as desired', 'document.querySelector("#problems.ok") !== null')
     browser.wait('the proxy is ready', 'document.getElementById("ready").textContent === "ready"')
     with urllib.request.urlopen(url + 'state') as answer:
         state = json.load(answer)
@@ -198,7 +198,7 @@ def check(browser, url, folder):
 
     remove_a_port(browser, url)
     browser.screenshot(f'{folder}/port-removed.png')
-    browser.wait('it is well again', 'document.querySelector("#troubles.ok") !== null')
+    browser.wait('it is well again', 'document.querySelector("#problems.ok") !== null')
 
     browser.state = with_many(state, 64)
     browser.call('Fetch.enable', patterns=[{'urlPattern': '*/state'}])

@@ -30,7 +30,7 @@ Usage: lab [--full] [--only FAULT,...] [--skip FAULT,...] [--chaos N] [--seed S]
   --full      after the first look, let everything go wrong that can, one after the other
   --only A,B  of the first look only what is needed, then these faults
   --skip A,B  without these faults
-  --chaos N   instead, N random sequences of troubles that overlap, each in a world of its own
+  --chaos N   instead, N random sequences of faults that overlap, each in a world of its own
   --seed S    the seed of the first sequence (1); a sequence that fails prints its own, and is the same again
   --json      print the verdicts as one line of JSON, the last line of stdout; progress goes to stderr
   --keep      when the verdicts are in, leave everything running until Ctrl-C, and print how to enter

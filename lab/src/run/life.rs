@@ -19,7 +19,7 @@ const REFRESHES: usize = 10;
 
 /// The kernel objects of a connection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Seen {
+struct Objects {
     /// Index of the target's link.
     link: Option<u32>,
     /// Its addresses, sorted.
@@ -30,7 +30,7 @@ struct Seen {
     port: Option<u32>,
 }
 
-async fn seen(run: &Run, pod: &Pod, id: &str) -> Result<Seen, NetlinkError> {
+async fn objects(run: &Run, pod: &Pod, id: &str) -> Result<Objects, NetlinkError> {
     let link = pod.netlink.link(LINK).await?.map(|link| link.index);
     let mut addresses: Vec<IpAddr> = match link {
         Some(link) => pod.netlink.addresses(link).await?.iter().map(IpNet::addr).collect(),
@@ -40,7 +40,7 @@ async fn seen(run: &Run, pod: &Pod, id: &str) -> Result<Seen, NetlinkError> {
     let rules = pod.netlink.extra_rules().await?.len();
     let ports = run.world.fabric.proxies[0].netlink.links().await?;
     let port = ports.iter().find(|port| port.alias == format!("client-{id}")).map(|port| port.index);
-    Ok(Seen { link, addresses, rules, port })
+    Ok(Objects { link, addresses, rules, port })
 }
 
 fn sorted(addresses: impl IntoIterator<Item = IpAddr>) -> Vec<IpAddr> {
@@ -55,13 +55,13 @@ fn token(target: &Target) -> Option<String> {
 }
 
 /// Refreshes a connection ten times: the proxy answers each time, and the kernel does not change.
-async fn refresh(run: &Run, pod: &Pod, target: &mut Target, before: &Seen) -> Result<Verdict, LabError> {
+async fn refresh(run: &Run, pod: &Pod, target: &mut Target, before: &Objects) -> Result<Verdict, LabError> {
     let id = target.id();
     let mut same = 0;
     let mut tokens = BTreeSet::from([token(target)]);
     for _ in 0..REFRESHES {
         target.connect().await?;
-        same += usize::from(seen(run, pod, &id).await? == *before);
+        same += usize::from(objects(run, pod, &id).await? == *before);
         tokens.insert(token(target));
     }
     let answers = tokens.len() - 1;
@@ -79,7 +79,7 @@ pub(super) async fn of_a_connection(run: &mut Run) -> Result<(), LabError> {
     let families = run.world.topology.families.len();
 
     target.connect().await?;
-    let joined = seen(run, &pod, &id).await?;
+    let joined = objects(run, &pod, &id).await?;
     let own: Vec<IpAddr> = target.addresses().iter().map(IpNet::addr).collect();
     let complete = own.len() == families && target.gateways().len() == families;
     let linked = joined.link.is_some() && joined.port.is_some();
@@ -91,8 +91,8 @@ pub(super) async fn of_a_connection(run: &mut Run) -> Result<(), LabError> {
     run.judge(verdict.figure("path", path.unwrap_or_default()));
 
     target.set_vips(&vips).await?;
-    let carrying = seen(run, &pod, &id).await?;
-    let wanted = Seen {
+    let carrying = objects(run, &pod, &id).await?;
+    let wanted = Objects {
         addresses: sorted(own.into_iter().chain(vips.iter().copied())),
         rules: vips.len(),
         ..joined.clone()
@@ -104,10 +104,10 @@ pub(super) async fn of_a_connection(run: &mut Run) -> Result<(), LabError> {
     run.judge(verdict);
 
     target.close().await?;
-    let left = seen(run, &pod, &id).await?;
+    let left = objects(run, &pod, &id).await?;
     run.judge(Verdict::new(
         "its Close takes the link with its VIPs and routes away",
-        left == Seen::default(),
+        left == Objects::default(),
     ));
     target.stop().await;
     Ok(())

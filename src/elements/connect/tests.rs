@@ -24,18 +24,18 @@ use crate::{
 
 /// The calls that the peer received: method, seconds until the deadline, whether it had a token,
 /// number of received descriptors.
-type Seen = Arc<Mutex<Vec<(&'static str, u64, bool, usize)>>>;
+type Received = Arc<Mutex<Vec<(&'static str, u64, bool, usize)>>>;
 
 /// A peer that records the calls and answers them by the payload.
-async fn peer(seen: &Seen) -> Served {
-    let seen = Arc::clone(seen);
+async fn peer(received: &Received) -> Served {
+    let received = Arc::clone(received);
     let end = tower::service_fn(move |call: Call| {
         let context = call.context();
         let caller: &Caller = context.extensions.get().unwrap();
         let method = if matches!(call, Call::Request(_)) { "Request" } else { "Close" };
         let left = context.left().as_secs_f64().round() as u64;
         let descriptors = caller.hub.as_ref().unwrap().unclaimed();
-        seen.lock().unwrap().push((method, left, caller.token.is_some(), descriptors));
+        received.lock().unwrap().push((method, left, caller.token.is_some(), descriptors));
         let hub = caller.hub.clone().unwrap();
         async move {
             let mut connection = call.into_connection();
@@ -84,8 +84,8 @@ fn chain(connect: Connect) -> Next {
 
 #[tokio::test]
 async fn every_call_has_a_new_wire_and_the_last_good_one_stays() {
-    let seen = Seen::default();
-    let peer = peer(&seen).await;
+    let received = Received::default();
+    let peer = peer(&received).await;
     let chain = chain(Connect::new(peer.dialer.clone()));
     let bottom = Frame::bottom();
     let wire = || bottom.scope().get::<Wire>().map(|wire| Arc::as_ptr(wire.hub().unwrap()).addr());
@@ -102,12 +102,12 @@ async fn every_call_has_a_new_wire_and_the_last_good_one_stays() {
     chain.close(Close::new(request("").connection)).await.unwrap();
     assert_eq!(wire(), Some(second));
     let methods = ["Request", "Request", "Request", "Close"].map(|method| (method, 15, true, 0));
-    assert_eq!(*seen.lock().unwrap(), methods, "each with a deadline and a token");
+    assert_eq!(*received.lock().unwrap(), methods, "each with a deadline and a token");
 }
 
 #[tokio::test]
 async fn failures_are_reported_by_the_table() {
-    let peer = peer(&Seen::default()).await;
+    let peer = peer(&Received::default()).await;
     let connect = Connect::new(peer.dialer.clone());
     let nobody = Dialer { address: Address::Unix("/nonexistent/nsm.io.sock".into()), ..peer.dialer.clone() };
     // behaviour of the peer, which peer, status, part of the text
@@ -167,8 +167,8 @@ async fn a_refused_first_answer_is_closed_under_the_peers_id() {
 
 #[tokio::test]
 async fn descriptors_go_with_the_call_and_returned_ones_are_closed() {
-    let seen = Seen::default();
-    let peer = peer(&seen).await;
+    let received = Received::default();
+    let peer = peer(&received).await;
     let connect = Connect::new(peer.dialer.clone());
     for (connect, kept) in [(connect.clone(), 0), (connect.keep_descriptors(), 1)] {
         let bottom = Frame::bottom();
@@ -182,7 +182,7 @@ async fn descriptors_go_with_the_call_and_returned_ones_are_closed() {
         let fd = wire.hub().unwrap().take(inode, Instant::now()).await;
         assert_eq!(fd.is_some(), kept == 1);
     }
-    assert!(seen.lock().unwrap().iter().all(|(.., descriptors)| *descriptors == 1), "{seen:?}");
+    assert!(received.lock().unwrap().iter().all(|(.., descriptors)| *descriptors == 1), "{received:?}");
 }
 
 /// Counts the Requests that it passes on.
@@ -197,13 +197,13 @@ impl Element for Counts {
 
 #[tokio::test]
 async fn it_stands_below_rows_that_are_added_later() {
-    let seen = Seen::default();
+    let received = Received::default();
     let calls = Arc::new(AtomicUsize::new(0));
-    let peer = peer(&seen).await;
+    let peer = peer(&received).await;
     let rows = Chain::new().end(Connect::new(peer.dialer.clone())).with(Counts(Arc::clone(&calls)));
     assert_eq!(rows.to_string(), "counts → connect");
     rows.build().unwrap().request(request("")).await.unwrap();
-    assert_eq!((calls.load(SeqCst), seen.lock().unwrap().len()), (1, 1));
+    assert_eq!((calls.load(SeqCst), received.lock().unwrap().len()), (1, 1));
 }
 
 #[tokio::test(start_paused = true)]

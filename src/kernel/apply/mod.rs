@@ -107,7 +107,7 @@ fn trace(op: &Op) {
 
 /// The kinds of changes on which others depend.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Ground {
+enum Needed {
     LeakStop,
     VipRules,
 }
@@ -115,27 +115,27 @@ enum Ground {
 /// Whether a change is one of many for which no caller waits.
 fn is_bulk(op: &Op) -> bool {
     match op {
-        Op::AddRule(_) => provides(op) != Some(Ground::LeakStop),
+        Op::AddRule(_) => provides(op) != Some(Needed::LeakStop),
         Op::DeleteRule(_) => true,
         _ => false,
     }
 }
 
-fn provides(op: &Op) -> Option<Ground> {
+fn provides(op: &Op) -> Option<Needed> {
     match op {
         Op::AddRule(rule) if rule.priority == priority::LEAK_STOP && rule.action == Action::Blackhole => {
-            Some(Ground::LeakStop)
+            Some(Needed::LeakStop)
         }
-        Op::AddRule(_) => Some(Ground::VipRules),
+        Op::AddRule(_) => Some(Needed::VipRules),
         _ => None,
     }
 }
 
-fn depends_on(op: &Op) -> Option<Ground> {
+fn depends_on(op: &Op) -> Option<Needed> {
     match op {
-        Op::Attach(..) => Some(Ground::LeakStop),
+        Op::Attach(..) => Some(Needed::LeakStop),
         Op::DeleteRule(rule) if rule.priority != priority::LEAK_STOP || rule.action != Action::Blackhole => {
-            Some(Ground::VipRules)
+            Some(Needed::VipRules)
         }
         _ => None,
     }

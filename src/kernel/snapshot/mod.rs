@@ -13,7 +13,7 @@ use std::{
 use ipnet::IpNet;
 use tokio::time::Instant;
 
-use self::next_hops::Ground;
+use self::next_hops::Inputs;
 use super::{
     Attachment, Degraded, Desired, Observed, Ours, Peer, PeerId, Settings, claims::Declared,
     remembered::Remembered,
@@ -48,8 +48,8 @@ impl Sources<'_> {
         let Sources { declared, remembered, observed, settings, .. } = *self;
         let mut peers = self.peers();
         let addresses = self.addresses();
-        let ground = Ground { observed, addresses: addresses.as_ref(), declared, remembered };
-        let (next_hops, silent) = ground.choose(&mut peers);
+        let inputs = Inputs { observed, addresses: addresses.as_ref(), declared, remembered };
+        let (next_hops, silent) = inputs.choose(&mut peers);
         let desired = Desired {
             ours: settings.ours.clone(),
             mac: settings.mac,

@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// The state on which the decision depends beside the records.
-pub(super) struct Ground<'a> {
+pub(super) struct Inputs<'a> {
     pub(super) observed: &'a Observed,
     /// Addresses that the bridge should have; `None` means those that it has.
     pub(super) addresses: Option<&'a BTreeSet<IpNet>>,
@@ -33,7 +33,7 @@ pub(super) struct Ground<'a> {
     pub(super) remembered: &'a Remembered,
 }
 
-impl Ground<'_> {
+impl Inputs<'_> {
     /// Decides for each next hop of the records. Returns those to install, and the families in
     /// which none answers.
     pub(super) fn choose(&self, peers: &mut BTreeMap<PeerId, Peer>) -> (BTreeSet<IpAddr>, Vec<Family>) {

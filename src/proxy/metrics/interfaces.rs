@@ -125,10 +125,10 @@ pub(super) fn register(meter: &Meter, trench: &str, conduit: &str, read: Read) {
     let ports = Arc::new(Mutex::new(ports));
     for (at, metric) in METRICS.into_iter().enumerate() {
         let ports = Arc::clone(&ports);
-        metric.observe(meter, move |seen| {
+        metric.observe(meter, move |observer| {
             let series = ports.lock().unwrap_or_else(PoisonError::into_inner).series();
             for series in series.iter() {
-                seen.labelled(&series.labels, series.values[at]);
+                observer.labelled(&series.labels, series.values[at]);
             }
         });
     }

@@ -6,7 +6,7 @@ use std::{net::IpAddr, sync::Arc};
 use opentelemetry::metrics::Meter;
 
 use super::{
-    metric::{Metric, Seen},
+    metric::{Metric, Observer},
     of_part,
 };
 use crate::{
@@ -180,37 +180,39 @@ pub(super) fn register(meter: &Meter, handles: &Arc<Handles>) {
         (&DRIFT, |status| status.drifts),
     ];
     for (metric, value) in single {
-        observe(metric, meter, handles, move |status, seen| seen.value(value(status)));
+        observe(metric, meter, handles, move |status, observer| observer.value(value(status)));
     }
     let work: [(&Metric, Number); 3] =
         [(&PROBES, Work::probes), (&SILENCES, Work::silences), (&ANNOUNCEMENTS, Work::announcements)];
     for (metric, value) in work {
         let of = Arc::clone(handles);
-        metric.observe(meter, move |seen| of.work.get().into_iter().for_each(|work| seen.value(value(work))));
+        metric.observe(meter, move |observer| {
+            of.work.get().into_iter().for_each(|work| observer.value(value(work)))
+        });
     }
     let of = Arc::clone(handles);
     TIME.observe_seconds(meter, move || Some(of.kernel.get()?.borrow().busy.as_secs_f64()));
-    observe(&LINKS, meter, handles, |status, seen| {
+    observe(&LINKS, meter, handles, |status, observer| {
         for ((role, name), (state, state_name)) in product(&ROLES, &ATTACHMENTS) {
-            seen.with([name, state_name], links(status, role, state));
+            observer.with([name, state_name], links(status, role, state));
         }
     });
-    observe(&NEXT_HOPS, meter, handles, |status, seen| {
+    observe(&NEXT_HOPS, meter, handles, |status, observer| {
         for (family, name) in FAMILIES {
             for (state, number) in next_hops(status, family) {
-                seen.with([name, state], number);
+                observer.with([name, state], number);
             }
         }
     });
-    observe(&RULES, meter, handles, |status, seen| {
+    observe(&RULES, meter, handles, |status, observer| {
         let rules = status.desired.as_ref().and_then(|desired| desired.vip_rules.as_ref());
-        seen.with(["desired"], rules.map_or(0, |rules| rules.len() as u64));
-        seen.with(["installed"], status.vip_rules as u64);
+        observer.with(["desired"], rules.map_or(0, |rules| rules.len() as u64));
+        observer.with(["installed"], status.vip_rules as u64);
     });
-    observe(&DEGRADED, meter, handles, |status, seen| {
+    observe(&DEGRADED, meter, handles, |status, observer| {
         for name in REASONS {
             let found = status.degraded.iter().filter(|degraded| reason(degraded) == name);
-            seen.with([name], count(found));
+            observer.with([name], count(found));
         }
     });
 }
@@ -230,8 +232,8 @@ fn observe(
     metric: &'static Metric,
     meter: &Meter,
     handles: &Arc<Handles>,
-    read: impl Fn(&Status, &Seen<'_>) + Send + Sync + 'static,
+    read: impl Fn(&Status, &Observer<'_>) + Send + Sync + 'static,
 ) {
     let handles = Arc::clone(handles);
-    metric.observe(meter, move |seen| of_part(&handles.kernel, |status| read(status, seen)));
+    metric.observe(meter, move |observer| of_part(&handles.kernel, |status| read(status, observer)));
 }

@@ -57,9 +57,9 @@ impl Metric {
     }
 
     /// Observes whole numbers whenever the metrics are read.
-    pub(super) fn observe(&self, meter: &Meter, read: impl Fn(&Seen<'_>) + Send + Sync + 'static) {
+    pub(super) fn observe(&self, meter: &Meter, read: impl Fn(&Observer<'_>) + Send + Sync + 'static) {
         let Self { name, unit, meaning, labels, .. } = *self;
-        let read = move |instrument: &dyn AsyncInstrument<u64>| read(&Seen { labels, instrument });
+        let read = move |instrument: &dyn AsyncInstrument<u64>| read(&Observer { labels, instrument });
         if self.kind == Kind::Counter {
             let builder = meter.u64_observable_counter(name).with_unit(unit);
             let _registered = builder.with_description(meaning).with_callback(read).build();
@@ -90,9 +90,9 @@ impl Metric {
         read: impl Fn() -> Option<f64> + Send + Sync + 'static,
     ) {
         let Self { name, unit, meaning, .. } = *self;
-        let read = move |seen: &dyn AsyncInstrument<f64>| {
+        let read = move |observer: &dyn AsyncInstrument<f64>| {
             if let Some(seconds) = read() {
-                seen.observe(seconds, &[]);
+                observer.observe(seconds, &[]);
             }
         };
         if self.kind == Kind::Counter {
@@ -106,12 +106,12 @@ impl Metric {
 }
 
 /// Takes the values of a metric.
-pub(super) struct Seen<'a> {
+pub(super) struct Observer<'a> {
     labels: &'static [&'static str],
     instrument: &'a dyn AsyncInstrument<u64>,
 }
 
-impl Seen<'_> {
+impl Observer<'_> {
     /// The value of a metric without labels.
     pub(super) fn value(&self, value: u64) {
         self.instrument.observe(value, &[]);

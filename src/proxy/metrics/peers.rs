@@ -6,7 +6,7 @@ use std::sync::Arc;
 use opentelemetry::metrics::Meter;
 
 use super::{
-    metric::{Metric, Seen},
+    metric::{Metric, Observer},
     of_part,
 };
 use crate::{
@@ -51,33 +51,33 @@ pub(super) const METRICS: [&Metric; 8] =
 /// Registers everything that is read from the parts between the proxy and its peers.
 pub(super) fn register(meter: &Meter, handles: &Arc<Handles>) {
     let of = Arc::clone(handles);
-    LOAD_BALANCERS.observe(meter, move |seen| {
+    LOAD_BALANCERS.observe(meter, move |observer| {
         if let Some((_, status)) = of.mesh.get() {
-            load_balancers(&status.borrow(), seen);
+            load_balancers(&status.borrow(), observer);
         }
     });
     let of = Arc::clone(handles);
-    TARGETS.observe(meter, move |seen| {
+    TARGETS.observe(meter, move |observer| {
         if let Some(connections) = of.connections.get() {
-            seen.value(connections.len() as u64);
+            observer.value(connections.len() as u64);
         }
     });
     let of = Arc::clone(handles);
-    MONITORS.observe(meter, move |seen| {
+    MONITORS.observe(meter, move |observer| {
         if let Some(connections) = of.connections.get() {
-            seen.value(connections.streams() as u64);
+            observer.value(connections.streams() as u64);
         }
     });
     leases(meter, handles);
     let of = Arc::clone(handles);
-    VIPS.observe(meter, move |seen| of_part(&of.vips, |now| vips(now, seen)));
+    VIPS.observe(meter, move |observer| of_part(&of.vips, |now| vips(now, observer)));
     let of = Arc::clone(handles);
-    REFUSED.observe(meter, move |seen| {
-        of_part(&of.vips, |now| seen.value(now.refused.unwrap_or(0) as u64));
+    REFUSED.observe(meter, move |observer| {
+        of_part(&of.vips, |now| observer.value(now.refused.unwrap_or(0) as u64));
     });
 }
 
-fn load_balancers(status: &mesh::Status, seen: &Seen<'_>) {
+fn load_balancers(status: &mesh::Status, observer: &Observer<'_>) {
     let count = |of: fn(&LinkState) -> bool| status.links.values().filter(|state| of(state)).count() as u64;
     let states = [
         ("requesting", count(|state| matches!(state, LinkState::Requesting { error: None }))),
@@ -86,13 +86,13 @@ fn load_balancers(status: &mesh::Status, seen: &Seen<'_>) {
         ("closing", count(|state| *state == LinkState::Closing)),
     ];
     for (state, number) in states {
-        seen.with([state], number);
+        observer.with([state], number);
     }
 }
 
 fn leases(meter: &Meter, handles: &Arc<Handles>) {
     let of = Arc::clone(handles);
-    LEASES.observe(meter, move |seen| {
+    LEASES.observe(meter, move |observer| {
         of_part(&of.leases, |status: &ipam::Status| {
             let states = [
                 ("wanted", status.wanted),
@@ -102,25 +102,25 @@ fn leases(meter: &Meter, handles: &Arc<Handles>) {
                 ("moved", status.moved.len()),
             ];
             for (state, number) in states {
-                seen.with([state], number as u64);
+                observer.with([state], number as u64);
             }
         });
     });
     let of = Arc::clone(handles);
-    EXHAUSTED.observe(meter, move |seen| {
+    EXHAUSTED.observe(meter, move |observer| {
         of_part(&of.leases, |status| {
             let exhausted = matches!(status.last_error, Some(AllocateError::Exhausted(_)));
-            seen.value(exhausted.into());
+            observer.value(exhausted.into());
         });
     });
     let of = Arc::clone(handles);
-    FAILURES.observe(meter, move |seen| of_part(&of.leases, |status| seen.value(status.failures)));
+    FAILURES.observe(meter, move |observer| of_part(&of.leases, |status| observer.value(status.failures)));
 }
 
-fn vips(vips: &Vips, seen: &Seen<'_>) {
+fn vips(vips: &Vips, observer: &Observer<'_>) {
     let list = vips.list.as_deref().unwrap_or_default();
     for (family, name) in [(Family::V4, "ipv4"), (Family::V6, "ipv6")] {
         let number = list.iter().filter(|vip| Family::of(vip.addr()) == family).count();
-        seen.with([name], number as u64);
+        observer.with([name], number as u64);
     }
 }

@@ -14,7 +14,7 @@ use rustix::{
 };
 
 use super::{
-    metric::{Metric, Seen},
+    metric::{Metric, Observer},
     of_part,
 };
 use crate::{
@@ -88,43 +88,43 @@ pub(super) const METRICS: [&Metric; 14] = [
 /// counts those of metrics.
 pub(super) fn register(meter: &Meter, health: &Health, handles: &Arc<Handles>, metrics: Option<Arc<Losses>>) {
     let of = health.clone();
-    HEALTH.observe(meter, move |seen| {
+    HEALTH.observe(meter, move |observer| {
         for name in [READINESS, LIVENESS].into_iter().chain(Part::ALL.map(Part::name)) {
             let serving = of.of(name).is_some_and(|verdict| verdict.serving);
-            seen.with([name], serving.into());
+            observer.with([name], serving.into());
         }
     });
     let board = health.subscribe();
-    DEGRADED.observe(meter, move |seen| {
+    DEGRADED.observe(meter, move |observer| {
         for part in Part::ALL {
             let faults = board.borrow().part(part).degraded.len();
-            seen.with([part.name()], faults as u64);
+            observer.with([part.name()], faults as u64);
         }
     });
     let of = Arc::clone(handles);
-    SERVICES.observe(meter, move |seen| services(&of, seen));
+    SERVICES.observe(meter, move |observer| services(&of, observer));
     let of = Arc::clone(handles);
     SVID.observe_seconds(meter, move || Some(unix_time(of.identity.get()?.current()?.not_after())));
     let of = Arc::clone(handles);
-    SPANS.observe(meter, move |seen| {
+    SPANS.observe(meter, move |observer| {
         if let Some(losses) = of.losses.get() {
-            seen.value(losses.spans());
+            observer.value(losses.spans());
         }
     });
     let of = Arc::clone(handles);
-    EXPORTS.observe(meter, move |seen| {
+    EXPORTS.observe(meter, move |observer| {
         for (signal, losses) in [("traces", of.losses.get()), ("metrics", metrics.as_ref())] {
             if let Some(losses) = losses {
-                seen.with([signal], losses.exports());
+                observer.with([signal], losses.exports());
             }
         }
     });
-    BUILD.observe(meter, |seen| seen.with([env!("CARGO_PKG_VERSION")], 1));
+    BUILD.observe(meter, |observer| observer.with([env!("CARGO_PKG_VERSION")], 1));
     resources(meter);
 }
 
-fn services(handles: &Handles, seen: &Seen<'_>) {
-    let up = |name, up: bool| seen.with([name], up.into());
+fn services(handles: &Handles, observer: &Observer<'_>) {
+    let up = |name, up: bool| observer.with([name], up.into());
     of_part(&handles.ipam, |link: &Link| up("ipam", link.is_up()));
     of_part(&handles.nsp, |link: &Link| up("nsp", link.is_up()));
     of_part(&handles.registration, |state: &registry::State| up("nsmgr", state.is_registered()));
@@ -141,21 +141,21 @@ fn resources(meter: &Meter) {
     let status: [(&Metric, &str, u64); 3] =
         [(&RESIDENT, "VmRSS:", 1024), (&VIRTUAL, "VmSize:", 1024), (&THREADS, "Threads:", 1)];
     for (metric, field, unit) in status {
-        metric.observe(meter, move |seen| {
+        metric.observe(meter, move |observer| {
             let text = fs::read_to_string("/proc/self/status").unwrap_or_default();
             if let Some(value) = value_of(&text, field) {
-                seen.value(value * unit);
+                observer.value(value * unit);
             }
         });
     }
-    DESCRIPTORS.observe(meter, |seen| {
+    DESCRIPTORS.observe(meter, |observer| {
         if let Ok(open) = fs::read_dir("/proc/self/fd") {
-            seen.value(open.count() as u64);
+            observer.value(open.count() as u64);
         }
     });
-    MOST_DESCRIPTORS.observe(meter, |seen| {
+    MOST_DESCRIPTORS.observe(meter, |observer| {
         if let Some(most) = getrlimit(Resource::Nofile).current {
-            seen.value(most);
+            observer.value(most);
         }
     });
 }

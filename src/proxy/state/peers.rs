@@ -208,7 +208,7 @@ fn path(hops: Vec<answers::Hop>) -> Vec<Hop> {
 
 /// The targets that are declared, or left by an earlier process.
 pub(super) fn targets(kernel: &kernel::Status, connections: &Connections) -> Vec<Target> {
-    let all = connections.known();
+    let all = connections.published();
     let known: BTreeMap<_, _> = all.iter().map(|known| (known.connection.client_id(), known)).collect();
     let targets = kernel.peers.iter().filter(|(id, _)| id.role == Role::Target);
     let targets = targets.map(|(id, peer)| {

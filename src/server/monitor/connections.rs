@@ -52,7 +52,7 @@ pub struct Connections(Arc<Mutex<Inner>>);
 #[derive(Default)]
 struct Inner {
     limits: Limits,
-    known: HashMap<String, Known>,
+    published: HashMap<String, Published>,
     readers: HashMap<u64, Reader>,
     next: u64,
 }
@@ -60,7 +60,7 @@ struct Inner {
 /// A connection, and how often it was published.
 #[derive(Clone, Debug)]
 #[cfg_attr(not(feature = "proxy"), allow(dead_code))] // only the proxy shows the times
-pub(crate) struct Known {
+pub(crate) struct Published {
     /// As last published.
     pub(crate) connection: Arc<Connection>,
     /// When it was first published.
@@ -96,8 +96,8 @@ impl Connections {
     /// unknown.
     pub fn remove(&self, id: &str) {
         let mut inner = self.lock();
-        if let Some(known) = inner.known.remove(id) {
-            inner.send(Change { kind: ConnectionEventType::Delete, connection: known.connection });
+        if let Some(published) = inner.published.remove(id) {
+            inner.send(Change { kind: ConnectionEventType::Delete, connection: published.connection });
         }
     }
 
@@ -105,9 +105,11 @@ impl Connections {
     /// unknown or down already.
     pub fn down(&self, id: &str) {
         let mut inner = self.lock();
-        if let Some(known) = inner.known.get_mut(id).filter(|known| known.connection.state() != State::Down) {
-            Arc::make_mut(&mut known.connection).set_state(State::Down);
-            let connection = Arc::clone(&known.connection);
+        if let Some(published) =
+            inner.published.get_mut(id).filter(|published| published.connection.state() != State::Down)
+        {
+            Arc::make_mut(&mut published.connection).set_state(State::Down);
+            let connection = Arc::clone(&published.connection);
             inner.send(Change { kind: ConnectionEventType::Update, connection });
         }
     }
@@ -130,29 +132,34 @@ impl Connections {
 
     /// The connection with this id, as last published.
     pub fn get(&self, id: &str) -> Option<Arc<Connection>> {
-        self.lock().known.get(id).map(|known| Arc::clone(&known.connection))
+        self.lock().published.get(id).map(|published| Arc::clone(&published.connection))
     }
 
     /// The ids of the connections that fulfil a condition, in no order.
     pub fn ids(&self, which: impl Fn(&Connection) -> bool) -> Vec<String> {
         let inner = self.lock();
-        inner.known.iter().filter(|(_, known)| which(&known.connection)).map(|(id, _)| id.clone()).collect()
+        inner
+            .published
+            .iter()
+            .filter(|(_, published)| which(&published.connection))
+            .map(|(id, _)| id.clone())
+            .collect()
     }
 
     /// Every connection, as last published, in no order.
     pub fn all(&self) -> Vec<Arc<Connection>> {
-        self.lock().known.values().map(|known| Arc::clone(&known.connection)).collect()
+        self.lock().published.values().map(|published| Arc::clone(&published.connection)).collect()
     }
 
     /// Every connection, with the number of its answers, in no order.
     #[cfg(feature = "proxy")]
-    pub(crate) fn known(&self) -> Vec<Known> {
-        self.lock().known.values().cloned().collect()
+    pub(crate) fn published(&self) -> Vec<Published> {
+        self.lock().published.values().cloned().collect()
     }
 
     /// Number of connections.
     pub fn len(&self) -> usize {
-        self.lock().known.len()
+        self.lock().published.len()
     }
 
     /// Whether there are no connections.
@@ -173,12 +180,12 @@ impl Connections {
 impl Inner {
     fn note(&mut self, id: &str, connection: Arc<Connection>) {
         let at = SystemTime::now();
-        if let Some(known) = self.known.get_mut(id) {
-            known.connection = connection;
-            known.at = at;
-            known.again += 1;
+        if let Some(published) = self.published.get_mut(id) {
+            published.connection = connection;
+            published.at = at;
+            published.again += 1;
         } else {
-            self.known.insert(id.to_owned(), Known { connection, since: at, at, again: 0 });
+            self.published.insert(id.to_owned(), Published { connection, since: at, at, again: 0 });
         }
     }
 
@@ -195,8 +202,8 @@ impl Inner {
         if let Some((what, found)) = counts.into_iter().find(|(_, found)| *found > limit) {
             return Err(Refused::Selector { what, found, limit });
         }
-        let known = self.known.values().map(|known| &known.connection);
-        let selected = known.filter(|connection| matches(selector, connection));
+        let published = self.published.values().map(|published| &published.connection);
+        let selected = published.filter(|connection| matches(selector, connection));
         let all = event(ConnectionEventType::InitialStateTransfer, selected);
         match all.encoded_len() {
             found if found > first => Err(Refused::First { found, limit: first }),

@@ -21,7 +21,7 @@ async fn a_request_and_a_close_reach_the_chain_with_their_caller() {
     let close = wire.call(answer, Some(soon()), LIFETIME).unwrap();
     NetworkServiceClient::with_origin(wire.clone(), origin()).close(close).await.unwrap();
 
-    let [request, close] = <[Seen; 2]>::try_from(world.seen()).unwrap();
+    let [request, close] = <[Received; 2]>::try_from(world.received()).unwrap();
     let Call::Request(got) = &request.call else { panic!("{request:?}") };
     assert_eq!(got.preferences, [preference]);
     assert_eq!(
@@ -52,7 +52,7 @@ async fn a_call_takes_as_long_as_its_caller_waits_within_bounds() {
         let mut request = wire.call(message(named("a")), None, LIFETIME).unwrap();
         sent.map(|value| request.metadata_mut().insert("grpc-timeout", value.parse().unwrap()));
         send(&wire, request).await.unwrap();
-        let left = world.seen().last().unwrap().left;
+        let left = world.received().last().unwrap().left;
         assert!(left <= expected && left > expected - s(3), "{sent:?}: {left:?}");
     }
     let mut request = wire.call(message(named("a")), None, LIFETIME).unwrap();
@@ -84,7 +84,7 @@ async fn malformed_calls_are_refused_before_the_chain() {
         assert_eq!(status.code(), code, "{status:?}");
         assert!(status.message().contains(text), "{status:?}");
     }
-    assert_eq!(world.seen().len(), 0);
+    assert_eq!(world.received().len(), 0);
     assert_eq!(world.tasks.len(), 0, "no lane was made");
     world.request(&wire, message(named("a"))).await.expect("the connection still works");
 }
@@ -123,7 +123,7 @@ async fn token_metadata_that_is_not_there_exactly_once_counts_as_none() {
         let mut request = wire.call(message(named("a")), Some(soon()), LIFETIME).unwrap();
         change(request.metadata_mut());
         send(&wire, request).await.expect("it is for the chain to refuse");
-        assert!(world.seen().last().unwrap().caller.token.is_none());
+        assert!(world.received().last().unwrap().caller.token.is_none());
     }
 }
 
@@ -149,7 +149,7 @@ async fn the_chain_goes_on_when_the_caller_goes_away() {
     let call = world.request(&wire, message(named("slow")));
     assert!(timeout(Duration::from_millis(200), call).await.is_err(), "it waits at the gate");
     drop(wire);
-    eventually(|| world.seen().len(), |seen| *seen == 1).await;
+    eventually(|| world.received().len(), |calls| *calls == 1).await;
     assert_eq!(*world.end.finished.lock().unwrap(), 0);
     world.end.gate.add_permits(1);
     eventually(|| *world.end.finished.lock().unwrap(), |finished| *finished == 1).await;
@@ -184,7 +184,7 @@ async fn descriptors_are_received_only_where_calls_claim_some() {
             request.extensions_mut().insert(SendFds(vec![Arc::clone(&file)]));
             send(&wire, request).await.unwrap();
         }
-        let hub = world.seen().last().unwrap().caller.hub.clone().unwrap();
+        let hub = world.received().last().unwrap().caller.hub.clone().unwrap();
         assert_eq!(hub.unclaimed(), if keeps { 3 } else { 0 });
     }
 }

@@ -31,7 +31,7 @@ async fn a_call_in_progress_may_finish_while_the_server_ends() {
         let wire = wire.clone();
         async move { send(&wire, request).await }
     });
-    eventually(|| world.seen().len(), |seen| *seen == 1).await;
+    eventually(|| world.received().len(), |calls| *calls == 1).await;
     let gate = Arc::clone(&world.end.gate);
     let release = async move {
         tokio::time::sleep(Duration::from_millis(300)).await;
@@ -50,7 +50,7 @@ async fn a_call_that_outlasts_the_drain_is_cut_and_nothing_is_left() {
         let wire = wire.clone();
         async move { send(&wire, request).await }
     });
-    eventually(|| world.seen().len(), |seen| *seen == 1).await;
+    eventually(|| world.received().len(), |calls| *calls == 1).await;
     let took = world.stop().await;
     assert!(took >= Duration::from_millis(200) && took < Duration::from_secs(5), "{took:?}");
     assert!(call.await.unwrap().is_err());

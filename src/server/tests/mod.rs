@@ -43,7 +43,7 @@ const LIFETIME: Duration = Duration::from_secs(600);
 
 /// A call, as received by the chain.
 #[derive(Clone, Debug)]
-struct Seen {
+struct Received {
     call: Call,
     caller: Caller,
     trace: Option<TraceContext>,
@@ -53,7 +53,7 @@ struct Seen {
 /// The end of the chain, which acts by the connection's id; see `end`.
 #[derive(Clone)]
 struct End {
-    seen: Arc<Mutex<Vec<Seen>>>,
+    received: Arc<Mutex<Vec<Received>>>,
     finished: Arc<Mutex<usize>>,
     gate: Arc<Semaphore>,
 }
@@ -61,13 +61,13 @@ struct End {
 impl End {
     async fn end(self, call: Call) -> Result<Box<Connection>, Error> {
         let context = call.context();
-        let seen = Seen {
+        let received = Received {
             caller: context.extensions.get::<Caller>().cloned().expect("a caller"),
             trace: context.extensions.get().cloned(),
             left: context.left(),
             call: call.clone(),
         };
-        self.seen.lock().unwrap().push(seen);
+        self.received.lock().unwrap().push(received);
         match &*call.connection().id {
             "denied" => return Err(Reason::Denied("no sufficient privileges".into()).into()),
             "exhausted" => return Err(Reason::Exhausted("no address left".into()).into()),
@@ -101,7 +101,8 @@ impl World {
         let address = Address::Unix(folder.path().join("nse.sock"));
         let listener = Listener::bind(&address, authority.identity("nse")).await.unwrap();
         let listener = change(listener);
-        let end = End { seen: Arc::default(), finished: Arc::default(), gate: Arc::new(Semaphore::new(0)) };
+        let end =
+            End { received: Arc::default(), finished: Arc::default(), gate: Arc::new(Semaphore::new(0)) };
         let tasks = Tasks::default();
         let connections = Connections::default();
         let last = end.clone();
@@ -122,8 +123,8 @@ impl World {
         Wire::dial(&self.address, self.authority.svid("nsc"), soon()).await.unwrap()
     }
 
-    fn seen(&self) -> Vec<Seen> {
-        self.end.seen.lock().unwrap().clone()
+    fn received(&self) -> Vec<Received> {
+        self.end.received.lock().unwrap().clone()
     }
 
     async fn request(&self, wire: &Wire, message: NetworkServiceRequest) -> Result<Connection, Status> {

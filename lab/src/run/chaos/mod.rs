@@ -48,8 +48,9 @@ pub(super) async fn story(run: &mut Run, seed: u64) -> Result<(), LabError> {
                 .figure("broken", broken)
                 .figure("leaked", leaked)
         }
-        Err(error) => Verdict::new("a sequence of troubles can be gone through", false)
-            .figure("stopped by", causes(&error)),
+        Err(error) => {
+            Verdict::new("a sequence of faults can be performed", false).figure("stopped by", causes(&error))
+        }
     };
     if !verdict.ok {
         eprintln!("          again: lab --chaos 1 --seed {seed}");

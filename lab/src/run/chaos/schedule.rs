@@ -35,7 +35,7 @@ enum Subject {
 }
 
 /// A kind of fault.
-struct Trouble {
+struct ChaosFault {
     subject: Subject,
     begin: Act,
     end: Option<Act>,
@@ -52,8 +52,8 @@ const CALLS: &[Subject] = &[
     Subject::Proxy,
 ];
 
-const fn lb(number: usize, mishap: Mishap) -> Trouble {
-    Trouble {
+const fn lb(number: usize, mishap: Mishap) -> ChaosFault {
+    ChaosFault {
         subject: Subject::Lb(number),
         begin: Act::LoseLb(number, mishap),
         end: Some(Act::ReturnLb(number)),
@@ -61,8 +61,8 @@ const fn lb(number: usize, mishap: Mishap) -> Trouble {
     }
 }
 
-const fn away(component: Component) -> Trouble {
-    Trouble {
+const fn away(component: Component) -> ChaosFault {
+    ChaosFault {
         subject: Subject::Of(component),
         begin: Act::Kill(component),
         end: Some(Act::Start(component)),
@@ -70,19 +70,19 @@ const fn away(component: Component) -> Trouble {
     }
 }
 
-const fn restart(begin: Act) -> Trouble {
-    Trouble { subject: Subject::Proxy, begin, end: Some(Act::StartProxy), needs: &[] }
+const fn restart(begin: Act) -> ChaosFault {
+    ChaosFault { subject: Subject::Proxy, begin, end: Some(Act::StartProxy), needs: &[] }
 }
 
-const fn relink(target: usize) -> Trouble {
-    Trouble { subject: Subject::Target(target), begin: Act::Relink(target), end: None, needs: CALLS }
+const fn relink(target: usize) -> ChaosFault {
+    ChaosFault { subject: Subject::Target(target), begin: Act::Relink(target), end: None, needs: CALLS }
 }
 
-const fn meddle(hand: Hand) -> Trouble {
-    Trouble { subject: Subject::Kernel, begin: Act::Meddle(hand), end: None, needs: &[Subject::Proxy] }
+const fn meddle(hand: Hand) -> ChaosFault {
+    ChaosFault { subject: Subject::Kernel, begin: Act::Meddle(hand), end: None, needs: &[Subject::Proxy] }
 }
 
-const TROUBLES: &[Trouble] = &[
+const CHAOS_FAULTS: &[ChaosFault] = &[
     lb(0, Mishap::Leaves),
     lb(0, Mishap::Silent),
     lb(0, Mishap::Hangs),
@@ -109,7 +109,7 @@ const TROUBLES: &[Trouble] = &[
 /// A fault with its times, from the start of the sequence.
 #[derive(Clone, Copy)]
 struct Drawn {
-    trouble: &'static Trouble,
+    fault: &'static ChaosFault,
     begin: Duration,
     end: Duration,
 }
@@ -121,14 +121,14 @@ impl Drawn {
     }
 
     fn clashes(&self, other: &Self) -> bool {
-        let same = self.trouble.subject == other.trouble.subject;
+        let same = self.fault.subject == other.fault.subject;
         let together = self.begin <= other.end + APART && other.begin <= self.end + APART;
         (same && together) || self.lacks(other) || other.lacks(self)
     }
 
     /// Whether it needs the subject of the other during that fault.
     fn lacks(&self, other: &Self) -> bool {
-        let needed = self.trouble.needs.contains(&other.trouble.subject);
+        let needed = self.fault.needs.contains(&other.fault.subject);
         needed && (other.touches(self.begin) || other.touches(self.end))
     }
 }
@@ -138,17 +138,17 @@ pub(super) fn draw(seed: u64) -> Vec<(Duration, Act)> {
     let mut random = StdRng::seed_from_u64(seed);
     let mut drawn: Vec<Drawn> = Vec::new();
     for _ in 0..DRAWN {
-        let Some(trouble) = TROUBLES.choose(&mut random) else { break };
+        let Some(fault) = CHAOS_FAULTS.choose(&mut random) else { break };
         let begin = Duration::from_millis(random.random_range(0..BEGIN));
         let lasts = Duration::from_millis(random.random_range(LASTS.0..LASTS.1));
-        let end = if trouble.end.is_some() { begin + lasts } else { begin };
-        let next = Drawn { trouble, begin, end };
+        let end = if fault.end.is_some() { begin + lasts } else { begin };
+        let next = Drawn { fault, begin, end };
         if !drawn.iter().any(|earlier| earlier.clashes(&next)) {
             drawn.push(next);
         }
     }
-    let begins = drawn.iter().map(|drawn| (drawn.begin, drawn.trouble.begin));
-    let ends = drawn.iter().filter_map(|drawn| Some((drawn.end, drawn.trouble.end?)));
+    let begins = drawn.iter().map(|drawn| (drawn.begin, drawn.fault.begin));
+    let ends = drawn.iter().filter_map(|drawn| Some((drawn.end, drawn.fault.end?)));
     let mut acts: Vec<_> = begins.chain(ends).collect();
     acts.sort_by_key(|(at, _)| *at);
     acts
@@ -166,17 +166,17 @@ mod tests {
     }
 
     #[test]
-    fn every_trouble_begins_before_it_ends() {
+    fn every_fault_begins_before_it_ends() {
         for seed in 0..500 {
             let acts = draw(seed);
             assert!(!acts.is_empty(), "seed {seed}");
             assert!(acts.is_sorted_by_key(|(at, _)| *at), "seed {seed}");
             let mut away = Vec::new();
             for (_, act) in acts {
-                let begins = TROUBLES.iter().find(|trouble| trouble.begin == act && trouble.end.is_some());
-                if let Some(trouble) = begins {
-                    assert!(!away.contains(&trouble.end), "{act:?} twice in seed {seed}");
-                    away.push(trouble.end);
+                let begins = CHAOS_FAULTS.iter().find(|fault| fault.begin == act && fault.end.is_some());
+                if let Some(fault) = begins {
+                    assert!(!away.contains(&fault.end), "{act:?} twice in seed {seed}");
+                    away.push(fault.end);
                 } else {
                     away.retain(|end| *end != Some(act));
                 }

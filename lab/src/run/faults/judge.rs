@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use tokio::time::Instant;
 
-use super::{Bound, Fault, perform::Seen};
+use super::{Bound, Fault, perform::Observations};
 use crate::run::{
     Run,
     bring_up::milliseconds,
@@ -15,22 +15,22 @@ use crate::run::{
 
 /// The verdict of a fault: nothing was lost before it, no stage disturbed a direction for longer
 /// than promised, nothing leaked.
-pub(super) fn judge(run: &Run, fault: &Fault, traffic: &Traffic, seen: &Seen) -> Verdict {
+pub(super) fn judge(run: &Run, fault: &Fault, traffic: &Traffic, observations: &Observations) -> Verdict {
     let leaked = traffic.leaked(&run.world);
     let mut verdict = Verdict::new(fault.promise, leaked == 0).figure("leaked", leaked);
     for (index, direction) in Direction::BOTH.into_iter().enumerate() {
-        if traffic.loss(direction, seen.before.clone()).lost > 0 {
-            verdict = judge_part(verdict, traffic, direction, "before", Bound::Nothing, &seen.before);
+        if traffic.loss(direction, observations.before.clone()).lost > 0 {
+            verdict = judge_part(verdict, traffic, direction, "before", Bound::Nothing, &observations.before);
         }
-        for (stage, period) in fault.stages.iter().zip(&seen.stages) {
+        for (stage, period) in fault.stages.iter().zip(&observations.stages) {
             verdict = judge_part(verdict, traffic, direction, stage.name, stage.bounds[index], period);
         }
     }
     if let Some(within) = fault.restored {
-        verdict.ok &= seen.restored.is_some_and(|restored| restored <= within);
-        verdict = verdict.figure("kernel as before ms", seen.restored.map(milliseconds));
+        verdict.ok &= observations.restored.is_some_and(|restored| restored <= within);
+        verdict = verdict.figure("kernel as before ms", observations.restored.map(milliseconds));
     }
-    match &seen.status {
+    match &observations.status {
         Some(status) => verdict.figure("status", status.as_str()),
         None => verdict,
     }

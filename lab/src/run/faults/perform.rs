@@ -25,7 +25,7 @@ pub(in crate::run) const QUIET: Duration = Duration::from_secs(1);
 pub(in crate::run) const RECOVERY: Duration = Duration::from_secs(60);
 
 /// The observations during a fault.
-pub(super) struct Seen {
+pub(super) struct Observations {
     /// From the start of the traffic to the first act.
     pub(super) before: Range<Instant>,
     /// From the acts of each stage to those of the next one.
@@ -43,7 +43,7 @@ pub(super) struct Seen {
 pub(in crate::run) async fn perform(run: &mut Run, fault: &Fault) -> Result<(), LabError> {
     let traffic = Traffic::start(&run.world, &run.world.topology.vips())?;
     let verdict = match go_through(run, fault, &traffic).await {
-        Ok(seen) => judge(run, fault, &traffic, &seen),
+        Ok(observations) => judge(run, fault, &traffic, &observations),
         Err(error) => Verdict::new(fault.promise, false).figure("stopped by", causes(&error)),
     };
     traffic.end().await;
@@ -56,7 +56,7 @@ pub(in crate::run) async fn perform(run: &mut Run, fault: &Fault) -> Result<(), 
     Ok(())
 }
 
-async fn go_through(run: &mut Run, fault: &Fault, traffic: &Traffic) -> Result<Seen, LabError> {
+async fn go_through(run: &mut Run, fault: &Fault, traffic: &Traffic) -> Result<Observations, LabError> {
     let start = Instant::now();
     sleep(BEFORE + UNDER_WAY).await;
     let datapath = run.world.datapath(0).await?;
@@ -81,7 +81,7 @@ async fn go_through(run: &mut Run, fault: &Fault, traffic: &Traffic) -> Result<S
     let ends = begins.iter().skip(1).copied().chain([Instant::now() - UNDER_WAY]);
     let before = start..begins.first().copied().unwrap_or(start);
     let stages = begins.iter().zip(ends).map(|(begin, end)| *begin..end).collect();
-    Ok(Seen { before, stages, restored, status })
+    Ok(Observations { before, stages, restored, status })
 }
 
 /// Waits until every connection exists and traffic is whole, or for long: a fault that does not
