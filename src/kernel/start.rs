@@ -64,7 +64,7 @@ impl Kernel {
         })?;
         let kernel =
             starting.await.unwrap_or_else(|_| Err(io::Error::other("the reconciler's thread panicked")))?;
-        tasks.spawn_told(|stopping| async move {
+        tasks.spawn_graceful(|stopping| async move {
             tokio::select! { _closed = &mut end => return, () = stopping => drop(alive) }
             if timeout(LAST_CHANGE, end).await.is_err() {
                 tracing::error!("the reconciler's thread is still at work after {LAST_CHANGE:?}");

@@ -47,7 +47,7 @@ impl Tasks {
 
     /// Spawns a future that [`stop`](Self::stop) does not drop, but notifies by the future given to
     /// `work`, and then waits for. It must end soon after.
-    pub fn spawn_told<F, W>(&self, work: F)
+    pub fn spawn_graceful<F, W>(&self, work: F)
     where
         F: FnOnce(WaitForCancellationFutureOwned) -> W,
         W: Future<Output = ()> + Send + 'static,

@@ -133,7 +133,7 @@ impl Prober {
         let mut due = Instant::now();
         self.follow(Instant::now());
         loop {
-            let asking = self.next_hops.values().any(|hop| hop.probed);
+            let probing = self.next_hops.values().any(|hop| hop.probed);
             tokio::select! {
                 changed = self.status.changed() => {
                     if changed.is_err() {
@@ -141,11 +141,11 @@ impl Prober {
                     }
                     let now = Instant::now();
                     self.follow(now);
-                    if !asking {
+                    if !probing {
                         due = now;
                     }
                 }
-                () = sleep_until(due), if asking => {
+                () = sleep_until(due), if probing => {
                     let now = Instant::now();
                     self.round(now, now - due <= self.settings.interval / 2);
                     due = now + self.pause();
@@ -168,7 +168,7 @@ impl Prober {
         if bridge {
             // This sets the timers before the kernel resolves the first address.
             let set = self.neighbours.look(&self.claims.settings.ours, &[]);
-            self.seen(set);
+            self.value_of(set);
         }
         let gone: Vec<IpAddr> =
             self.next_hops.keys().filter(|it| !there.contains_key(*it)).copied().collect();
@@ -190,14 +190,14 @@ impl Prober {
 
     /// Reads and judges every next hop, and solicits those that are not being solicited already.
     fn round(&mut self, now: Instant, on_time: bool) {
-        let asked: Vec<IpAddr> =
+        let probed: Vec<IpAddr> =
             self.next_hops.iter().filter(|(_, hop)| hop.probed).map(|(address, _)| *address).collect();
-        let neighbours = self.neighbours.look(&self.claims.settings.ours, &asked);
-        let Some(neighbours) = self.seen(neighbours) else { return };
-        self.claims.work.probed(asked.len());
-        let mut unasked = Vec::new();
+        let neighbours = self.neighbours.look(&self.claims.settings.ours, &probed);
+        let Some(neighbours) = self.value_of(neighbours) else { return };
+        self.claims.work.probed(probed.len());
+        let mut to_solicit = Vec::new();
         let mut changed = false;
-        for (address, neighbour) in asked.into_iter().zip(neighbours) {
+        for (address, neighbour) in probed.into_iter().zip(neighbours) {
             let sight = neighbour.sight;
             let Some(hop) = self.next_hops.get_mut(&address) else { continue };
             if let Some(took) = hop.answered(neighbour, now) {
@@ -218,11 +218,11 @@ impl Prober {
                 _ => {}
             }
             if sight != Sight::Fixed {
-                unasked.push((address, sight));
+                to_solicit.push((address, sight));
             }
         }
         let soliciting = Instant::now();
-        for (address, sight) in &unasked {
+        for (address, sight) in &to_solicit {
             // One that is being solicited has been since an earlier round.
             if *sight != Sight::Asked
                 && let Some(hop) = self.next_hops.get_mut(address)
@@ -230,8 +230,8 @@ impl Prober {
                 hop.solicited = Some(soliciting);
             }
         }
-        let told = self.neighbours.ask(&unasked);
-        self.seen(told);
+        let sent = self.neighbours.ask(&to_solicit);
+        self.value_of(sent);
         if changed {
             self.publish();
         }
@@ -239,7 +239,7 @@ impl Prober {
 
     /// The value of a call of the kernel. A series of failures is logged when it begins and when it
     /// ends.
-    fn seen<T>(&mut self, result: Result<T, Refusal>) -> Option<T> {
+    fn value_of<T>(&mut self, result: Result<T, Refusal>) -> Option<T> {
         match &result {
             Err(refusal) if !self.failing => tracing::warn!(%refusal, "load balancers are not probed"),
             Ok(_) if self.failing => tracing::info!("load balancers are probed again"),

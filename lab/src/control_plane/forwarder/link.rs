@@ -89,7 +89,7 @@ impl Drop for Link {
             return;
         }
         let end = self.end.clone();
-        self.tasks.spawn_told(|_stopping| async move {
+        self.tasks.spawn_graceful(|_stopping| async move {
             if let Err(error) = end.remove().await {
                 tracing::warn!(error = causes(&error), "link not removed");
             }

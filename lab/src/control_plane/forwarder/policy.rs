@@ -156,7 +156,7 @@ impl Drop for Installed {
         let netns = self.netns.clone();
         let policy = self.policy.clone();
         let table = self.table;
-        self.tasks.spawn_told(|_stopping| async move {
+        self.tasks.spawn_graceful(|_stopping| async move {
             let done = async {
                 let netlink = Netlink::connect(&netns).doing(|| format!("remove {policy:?}"))?;
                 Ok::<_, LabError>(withdraw(&netlink, &policy, table).await?)
