@@ -258,6 +258,10 @@ impl Backend for Memory {
 }
 
 impl Neighbours for Memory {
+    fn prepare(&mut self, _ours: &Ours) -> Result<(), Refusal> {
+        Ok(())
+    }
+
     fn look(&mut self, _ours: &Ours, addresses: &[IpAddr]) -> Result<Vec<Neighbour>, Refusal> {
         let state = self.lock();
         Ok(addresses.iter().map(|address| state.neighbour(*address)).collect())

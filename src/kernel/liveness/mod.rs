@@ -67,7 +67,14 @@ impl Neighbour {
 
 /// The neighbour entries of our bridge. Calls do not wait.
 pub trait Neighbours: Send + 'static {
-    /// Reads the entry of each address, in their order. Sets the kernel's timers before.
+    /// Sets the kernel's timers, so that it repeats solicitations at the interval of the probes. An
+    /// entry keeps the timer with which it began.
+    ///
+    /// # Errors
+    /// The kernel's answer, or that of the socket call.
+    fn prepare(&mut self, ours: &Ours) -> Result<(), Refusal>;
+
+    /// Reads the entry of each address, in their order. Sets the timers before.
     ///
     /// # Errors
     /// The kernel's answer, or that of the socket call.
@@ -166,9 +173,8 @@ impl Prober {
         let bridge = status.bridge.is_some();
         drop(status);
         if bridge {
-            // This sets the timers before the kernel resolves the first address.
-            let set = self.neighbours.look(&self.claims.settings.ours, &[]);
-            self.value_of(set);
+            let prepared = self.neighbours.prepare(&self.claims.settings.ours);
+            self.logged(prepared);
         }
         let gone: Vec<IpAddr> =
             self.next_hops.keys().filter(|it| !there.contains_key(*it)).copied().collect();
@@ -193,8 +199,9 @@ impl Prober {
         let probed: Vec<IpAddr> =
             self.next_hops.iter().filter(|(_, hop)| hop.probed).map(|(address, _)| *address).collect();
         let neighbours = self.neighbours.look(&self.claims.settings.ours, &probed);
-        let Some(neighbours) = self.value_of(neighbours) else { return };
+        let Some(neighbours) = self.logged(neighbours) else { return };
         self.claims.work.probed(probed.len());
+        let soliciting = Instant::now();
         let mut to_solicit = Vec::new();
         let mut changed = false;
         for (address, neighbour) in probed.into_iter().zip(neighbours) {
@@ -217,21 +224,15 @@ impl Prober {
                 }
                 _ => {}
             }
+            if !matches!(sight, Sight::Fixed | Sight::Asked) {
+                hop.solicited = Some(soliciting); // `Asked`: since an earlier round
+            }
             if sight != Sight::Fixed {
                 to_solicit.push((address, sight));
             }
         }
-        let soliciting = Instant::now();
-        for (address, sight) in &to_solicit {
-            // One that is being solicited has been since an earlier round.
-            if *sight != Sight::Asked
-                && let Some(hop) = self.next_hops.get_mut(address)
-            {
-                hop.solicited = Some(soliciting);
-            }
-        }
         let sent = self.neighbours.ask(&to_solicit);
-        self.value_of(sent);
+        self.logged(sent);
         if changed {
             self.publish();
         }
@@ -239,7 +240,7 @@ impl Prober {
 
     /// The value of a call of the kernel. A series of failures is logged when it begins and when it
     /// ends.
-    fn value_of<T>(&mut self, result: Result<T, Refusal>) -> Option<T> {
+    fn logged<T>(&mut self, result: Result<T, Refusal>) -> Option<T> {
         match &result {
             Err(refusal) if !self.failing => tracing::warn!(%refusal, "load balancers are not probed"),
             Ok(_) if self.failing => tracing::info!("load balancers are probed again"),

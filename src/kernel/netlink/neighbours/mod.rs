@@ -136,6 +136,10 @@ impl NeighbourSocket {
 }
 
 impl Neighbours for NeighbourSocket {
+    fn prepare(&mut self, ours: &Ours) -> Result<(), Refusal> {
+        self.bridge(ours).map(drop)
+    }
+
     fn look(&mut self, ours: &Ours, addresses: &[IpAddr]) -> Result<Vec<Neighbour>, Refusal> {
         let bridge = self.bridge(ours)?;
         let mut answers = Vec::with_capacity(addresses.len());
