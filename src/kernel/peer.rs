@@ -102,15 +102,13 @@ impl Attachment {
     /// The state of a link in a dump.
     pub(super) fn of(name: &InterfaceName, observed: &Observed, ours: &Ours) -> Self {
         let bridge = observed.bridge(ours).map(|bridge| bridge.index);
-        match *name == ours.bridge {
-            true => Self::Foreign,
-            false => Self::beside(bridge, observed.link(name)),
-        }
+        Self::given(bridge, name, observed.link(name), ours)
     }
 
-    /// The state of a link other than the bridge, given the bridge's index.
-    fn beside(bridge: Option<u32>, link: Option<&Link>) -> Self {
+    /// The same, given the bridge's index and the link.
+    fn given(bridge: Option<u32>, name: &InterfaceName, link: Option<&Link>, ours: &Ours) -> Self {
         match link {
+            _ if *name == ours.bridge => Self::Foreign,
             None => Self::Missing,
             Some(link) if link.kind == LinkKind::Primary => Self::Foreign,
             Some(link) if bridge.is_none() || link.controller != bridge => Self::Detached,
@@ -173,11 +171,8 @@ impl Peer {
         ours: &Ours,
         bridge: Option<u32>,
     ) {
-        let link = observed.link(name).filter(|_| *name != ours.bridge);
-        let attachment = match *name == ours.bridge {
-            true => Attachment::Foreign,
-            false => Attachment::beside(bridge, link),
-        };
+        let link = observed.link(name);
+        let attachment = Attachment::given(bridge, name, link, ours);
         let running = link.filter(|_| attachment == Attachment::Running);
         self.running.extend(running.map(|link| link.index));
         self.links.insert(name.clone(), attachment);

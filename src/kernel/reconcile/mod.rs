@@ -20,12 +20,7 @@ mod drift;
 mod links;
 mod progress;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
 
 use tokio::{
     sync::watch,
@@ -39,7 +34,7 @@ use self::{
     progress::{End, Progress},
 };
 use super::{
-    Backend, Degraded, Failure, Observed, Op, Peer, PeerId, Status,
+    Backend, Degraded, Failure, Observed, Op, Status,
     apply::apply,
     claims::Claims,
     plan::plan,
@@ -59,8 +54,6 @@ pub(super) struct Reconciler<B> {
     backend: B,
     claims: Arc<Claims>,
     remembered: Remembered,
-    /// The records of the last read.
-    peers: Arc<BTreeMap<PeerId, Peer>>,
     sysctls: sysctls::Check,
     /// Parts that could not be started.
     missing: Vec<Degraded>,
@@ -103,7 +96,6 @@ impl<B: Backend> Reconciler<B> {
             claims,
             missing,
             remembered: Remembered::default(),
-            peers: Arc::default(),
             sysctls: sysctls::Check::default(),
             status,
             failed: false,
@@ -215,10 +207,10 @@ impl<B: Backend> Reconciler<B> {
         let relinked = self.remembered.look(&declared, notes, observed, settings, now);
         let remembered = &self.remembered;
         let mut snapshot = Sources { declared: &declared, remembered, observed, settings, now }.snapshot();
-        // Readers of the status skip records that they have seen.
-        match self.peers == snapshot.peers {
-            true => snapshot.peers = Arc::clone(&self.peers),
-            false => self.peers = Arc::clone(&snapshot.peers),
+        // Readers of the status skip records that they have read.
+        let published = Arc::clone(&self.status.borrow().peers);
+        if published == snapshot.peers {
+            snapshot.peers = published;
         }
         self.remembered.keep(&snapshot.desired.next_hops);
         (snapshot, relinked)
