@@ -17,7 +17,7 @@ use super::{
     liveness::{Prober, Verdicts},
     reconcile::Reconciler,
 };
-use crate::task::Tasks;
+use crate::task::{Tasks, panic_message};
 
 /// Timeout for the end of the reconciler's thread.
 const LAST_CHANGE: Duration = Duration::from_secs(2);
@@ -134,6 +134,5 @@ fn announcer<B: Backend>(
 
 /// The message of a panic.
 fn text(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().copied().or(panic.downcast_ref::<String>().map(String::as_str));
-    format!("it panicked: {}", text.unwrap_or("without a message"))
+    format!("it panicked: {}", panic_message(panic).unwrap_or("without a message"))
 }

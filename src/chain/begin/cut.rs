@@ -11,6 +11,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::{
     api::Connection,
     chain::{Reason, Result},
+    task::panic_message,
 };
 
 /// Runs a call until its deadline, then drops its future.
@@ -22,11 +23,7 @@ where
     let work = AssertUnwindSafe(work).catch_unwind();
     match timeout_at(deadline, work).await {
         Ok(Ok(answer)) => answer,
-        Ok(Err(panic)) => {
-            let message = panic.downcast_ref::<&str>().map(|message| (*message).to_owned());
-            let message = message.or_else(|| panic.downcast_ref::<String>().cloned());
-            Err(Reason::Panicked(message.unwrap_or_default()).into())
-        }
+        Ok(Err(panic)) => Err(Reason::Panicked(panic_message(&*panic).unwrap_or_default().to_owned()).into()),
         Err(_) => Err(Reason::Deadline.into()),
     }
 }
