@@ -144,11 +144,12 @@ pub(super) fn load_balancers(
 ) -> Vec<LoadBalancer> {
     let wanted =
         status.links.iter().map(|(name, state)| (name.clone(), settings.connection_id(name), Some(state)));
-    let ids: Vec<_> = status.links.keys().map(|name| settings.connection_id(name)).collect();
+    let mut all: Vec<_> = wanted.collect();
     let known = kernel.peers.keys().filter(|peer| peer.role == Role::LoadBalancer);
-    let left = known.map(|peer| peer.id.to_string()).filter(|left| !ids.contains(left));
-    let left = left.map(|left| (left.clone(), left, None));
-    let all = wanted.chain(left).map(|(name, id, state)| {
+    let left = known.map(|peer| peer.id.to_string());
+    let left: Vec<_> = left.filter(|left| all.iter().all(|(_, id, _)| id != left)).collect();
+    all.extend(left.into_iter().map(|left| (left.clone(), left, None)));
+    let all = all.into_iter().map(|(name, id, state)| {
         let last = answers.get(&id);
         let failure = last.as_ref().and_then(|last| last.failure.clone());
         let known = load_balancer(name, id, state, kernel);
